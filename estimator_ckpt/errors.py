@@ -1,0 +1,66 @@
+"""Every error of the package: what is wrong, in which file, and under which key."""
+
+from __future__ import annotations
+
+
+class CheckpointError(Exception):
+    """The base of all errors that this package raises on bad input.
+
+    Args:
+      message: what was expected and what was found.
+      path: the file, prefix or directory it is about, where there is one.
+      key: the key, variable name or setting it is about, where there is one.
+    """
+
+    def __init__(self, message: str, *, path: str | None = None, key: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.path = path
+        self.key = key
+
+    def __str__(self) -> str:
+        place = [] if self.path is None else [self.path]
+        if self.key is not None:
+            place.append(f"key {self.key!r}")
+        return ": ".join([", ".join(place), self.message] if place else [self.message])
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (_rebuild, (type(self), self.message, self.path, self.key))
+
+
+def _rebuild(
+    kind: type[CheckpointError], message: str, path: str | None, key: str | None
+) -> CheckpointError:
+    return kind(message, path=path, key=key)
+
+
+class NotACheckpointError(CheckpointError):
+    """Nothing at the path, or something that is no checkpoint."""
+
+
+class CorruptCheckpointError(CheckpointError):
+    """The bytes contradict the format: truncated, out of range, wrong checksum, missing shard."""
+
+
+class UnsupportedCheckpointError(CheckpointError):
+    """A checkpoint, recognised by name, that this package does not read (V1, big-endian, ...)."""
+
+
+class MissingTensorError(CheckpointError):
+    """The checkpoint has no tensor of that name or key."""
+
+
+class MismatchError(CheckpointError):
+    """The model and the checkpoint do not fit: missing, other shape, other dtype, ambiguous."""
+
+
+class ConflictError(CheckpointError):
+    """One name or key would mean two things."""
+
+
+class SettingsError(CheckpointError):
+    """An option, a flag or a field of a settings file is wrong."""
+
+
+class WriteError(CheckpointError):
+    """The destination cannot be written: it exists, is read-only, is full, is inside the source."""
