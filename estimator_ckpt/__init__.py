@@ -1,0 +1,43 @@
+"""TF2 checkpoints for tf.estimator and MonitoredSession jobs, without a change in the model_fn."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from estimator_ckpt.model_fn import wrap_estimator, wrap_model_fn
+    from estimator_ckpt.saver import SaverOptions
+    from estimator_ckpt.scaffold import checkpoint_scaffold, make_scaffold, saver_scaffold
+
+# Where each public name lives. They load on first use: most need TensorFlow, which takes seconds
+# to import, and the commands that look at files do without it.
+_HOMES = {
+    "SaverOptions": "saver",
+    "checkpoint_scaffold": "scaffold",
+    "make_scaffold": "scaffold",
+    "saver_scaffold": "scaffold",
+    "wrap_estimator": "model_fn",
+    "wrap_model_fn": "model_fn",
+}
+
+__all__ = [
+    "SaverOptions",
+    "checkpoint_scaffold",
+    "make_scaffold",
+    "saver_scaffold",
+    "wrap_estimator",
+    "wrap_model_fn",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

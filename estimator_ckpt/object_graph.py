@@ -1,0 +1,358 @@
+"""Names, object paths and keys; the object graph of a checkpoint, built, read and matched.
+
+An object-based checkpoint is an index of tensors plus one string tensor, OBJECT_GRAPH_KEY, that
+holds a TrackableObjectGraph (tensorflow/core/protobuf/trackable_object_graph.proto): objects with
+named children, and for each object the keys of its tensors. Node 0 is the root.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from estimator_ckpt.errors import ConflictError, CorruptCheckpointError
+
+OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
+VARIABLE_VALUE = "VARIABLE_VALUE"
+VAR_LIST = "var_list"
+SAVE_COUNTER = "save_counter"
+STEP = "step"
+
+_ATTRIBUTES = ".ATTRIBUTES"
+_OPTIMIZER_SLOT = ".OPTIMIZER_SLOT"
+
+ObjectPath = tuple[str, ...]
+
+
+def escape(local_name: str) -> str:
+    """A local name as it stands inside a key (tensorflow/python/trackable/trackable_utils.py)."""
+    return local_name.replace(".", "..").replace("/", ".S")
+
+
+def unescape(part: str) -> str:
+    """The local name that escape() turned into `part`; unknown escapes are kept as they are."""
+    if "." not in part:
+        return part
+    out = []
+    position = 0
+    while position < len(part):
+        pair = part[position : position + 2]
+        if pair in ("..", ".S"):
+            out.append("." if pair == ".." else "/")
+            position += 2
+        else:
+            out.append(part[position])
+            position += 1
+    return "".join(out)
+
+
+def path_string(path: Sequence[str]) -> str:
+    """An object path as it stands in keys and in what we print: `model/dense.Skernel`."""
+    return "/".join(escape(name) for name in path)
+
+
+def parse_path(text: str) -> ObjectPath:
+    """The inverse of path_string()."""
+    return tuple(unescape(part) for part in text.split("/")) if text else ()
+
+
+def object_key(path: str, attribute: str = VARIABLE_VALUE) -> str:
+    """The key of an object's tensor; `path` is a path_string()."""
+    return f"{path}/{_ATTRIBUTES}/{escape(attribute)}"
+
+
+def flat_key(name: str, attribute: str = VARIABLE_VALUE) -> str:
+    """The key that a variable has in the default structure: root, var_list, the variable."""
+    return object_key(path_string((VAR_LIST, name)), attribute)
+
+
+def slot_path(variable_path: str, optimizer_path: str, slot_name: str) -> str:
+    """What a slot variable has instead of a path from the root."""
+    return f"{variable_path}/{_OPTIMIZER_SLOT}/{optimizer_path}/{escape(slot_name)}"
+
+
+def is_object_key(key: str) -> bool:
+    """Whether `key` names a tensor of an object, and not a variable by its name."""
+    return f"/{_ATTRIBUTES}/" in key or key.startswith(f"{_ATTRIBUTES}/")
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """One saved value of an object.
+
+    Attributes:
+      name: VARIABLE_VALUE for a variable, `table` for a lookup table, ...
+      full_name: the variable's name in its graph; empty where there is none.
+      checkpoint_key: its key in the index, or the common start of its keys (`...table` stands
+        for `...table-keys` and `...table-values`).
+    """
+
+    name: str
+    full_name: str
+    checkpoint_key: str
+
+
+@dataclass(frozen=True)
+class SlotReference:
+    """An optimizer's slot: the slot variable `slot` that belongs to the variable `original`."""
+
+    slot_name: str
+    original: int
+    slot: int
+
+
+@dataclass
+class Node:
+    """One object: its children by local name, its values, its slots if it is an optimizer."""
+
+    children: dict[str, int] = field(default_factory=dict)
+    attributes: list[Attribute] = field(default_factory=list)
+    slots: list[SlotReference] = field(default_factory=list)
+    registered_saver: tuple[str, str] | None = None
+
+    def attribute(self, name: str) -> Attribute | None:
+        return next((a for a in self.attributes if a.name == name), None)
+
+
+class ObjectGraph:
+    """Objects by node id; node 0 is the root."""
+
+    def __init__(self, nodes: Iterable[Node] = ()) -> None:
+        self.nodes = list(nodes) or [Node()]
+
+    @classmethod
+    def parse(cls, data: bytes, *, path: str | None = None) -> ObjectGraph:
+        """Reads a serialized TrackableObjectGraph.
+
+        Raises:
+          CorruptCheckpointError: not such a message, or one that names nodes it does not have,
+            has two children of one name, or one object in two slots.
+        """
+        from google.protobuf.message import DecodeError
+
+        from estimator_ckpt.bundle.protos import TrackableObjectGraph
+
+        def corrupt(reason: str) -> CorruptCheckpointError:
+            return CorruptCheckpointError(reason, path=path, key=OBJECT_GRAPH_KEY)
+
+        message = TrackableObjectGraph()
+        try:
+            message.ParseFromString(bytes(data))
+        except DecodeError as error:
+            raise corrupt(f"not a TrackableObjectGraph message: {error}") from None
+        count = len(message.nodes)
+        if not count:
+            raise corrupt("an object graph without a root")
+        nodes = []
+        for number, proto in enumerate(message.nodes):
+            node = Node()
+            for child in proto.children:
+                if not 0 <= child.node_id < count:
+                    raise corrupt(
+                        f"node {number} has a child {child.local_name!r} that is node "
+                        f"{child.node_id}, of {count}"
+                    )
+                if node.children.setdefault(child.local_name, child.node_id) != child.node_id:
+                    raise corrupt(f"node {number} has two children named {child.local_name!r}")
+            for slot in proto.slot_variables:
+                ids = (slot.original_variable_node_id, slot.slot_variable_node_id)
+                if not all(0 <= one < count for one in ids):
+                    raise corrupt(
+                        f"node {number} has a slot {slot.slot_name!r} of node {ids[0]} in node "
+                        f"{ids[1]}, of {count}"
+                    )
+                node.slots.append(SlotReference(slot.slot_name, *ids))
+            node.attributes = [
+                Attribute(a.name, a.full_name, a.checkpoint_key) for a in proto.attributes
+            ]
+            if proto.HasField("registered_saver"):
+                saver = proto.registered_saver
+                node.registered_saver = (saver.name, saver.object_name)
+            nodes.append(node)
+        return cls(nodes)
+
+    def serialize(self) -> bytes:
+        """The TrackableObjectGraph message, with has_checkpoint_values filled in."""
+        from estimator_ckpt.bundle.protos import TrackableObjectGraph
+
+        with_values = self._nodes_with_values()
+        message = TrackableObjectGraph()
+        for number, node in enumerate(self.nodes):
+            proto = message.nodes.add()
+            for local_name, child in node.children.items():
+                proto.children.add(node_id=child, local_name=local_name)
+            for a in node.attributes:
+                proto.attributes.add(
+                    name=a.name, full_name=a.full_name, checkpoint_key=a.checkpoint_key
+                )
+            for s in node.slots:
+                proto.slot_variables.add(
+                    slot_name=s.slot_name,
+                    original_variable_node_id=s.original,
+                    slot_variable_node_id=s.slot,
+                )
+            if node.registered_saver is not None:
+                proto.registered_saver.name, proto.registered_saver.object_name = (
+                    node.registered_saver
+                )
+            proto.has_checkpoint_values.value = number in with_values
+        data: bytes = message.SerializeToString(deterministic=True)
+        return data
+
+    def _nodes_with_values(self) -> set[int]:
+        parents: dict[int, list[int]] = {}
+        for number, node in enumerate(self.nodes):
+            for child in node.children.values():
+                parents.setdefault(child, []).append(number)
+        waiting = [
+            number
+            for number, node in enumerate(self.nodes)
+            if node.attributes or node.slots or node.registered_saver
+        ]
+        found = set(waiting)
+        while waiting:
+            for parent in parents.get(waiting.pop(), ()):
+                if parent not in found:
+                    found.add(parent)
+                    waiting.append(parent)
+        return found
+
+    def add(self, parent: int, local_name: str, *attributes: Attribute) -> int:
+        """A new object below `parent`; returns its node id."""
+        self.nodes.append(Node(attributes=list(attributes)))
+        self.link(parent, local_name, len(self.nodes) - 1)
+        return len(self.nodes) - 1
+
+    def link(self, parent: int, local_name: str, node: int) -> None:
+        """One more edge. Raises ConflictError where another object has that place already."""
+        found = self.nodes[parent].children.setdefault(local_name, node)
+        if found != node:
+            place = path_string((*self.paths().get(parent, ("?",)), local_name))
+            raise ConflictError(f"two objects would stand at {place!r}", key=place)
+
+    def paths(self) -> dict[int, ObjectPath]:
+        """The shortest path to every object that edges reach, as TensorFlow names keys by it."""
+        found: dict[int, ObjectPath] = {0: ()}
+        waiting = deque([0])
+        while waiting:
+            number = waiting.popleft()
+            for local_name, child in self.nodes[number].children.items():
+                if child not in found:
+                    found[child] = (*found[number], local_name)
+                    waiting.append(child)
+        return found
+
+    def places(self) -> dict[int, str]:
+        """paths() as strings, with slot variables named below the variable they belong to."""
+        found = {number: path_string(path) for number, path in self.paths().items()}
+        for optimizer, slot in self.slot_references():
+            if slot.slot not in found and slot.original in found and optimizer in found:
+                found[slot.slot] = slot_path(found[slot.original], found[optimizer], slot.slot_name)
+        return found
+
+    def slot_references(self) -> Iterator[tuple[int, SlotReference]]:
+        """Every slot with the node id of the optimizer that it belongs to."""
+        for number, node in enumerate(self.nodes):
+            for slot in node.slots:
+                yield number, slot
+
+    def child_at(self, path: Sequence[str], start: int = 0) -> int | None:
+        """The node at an object path, or None."""
+        node: int | None = start
+        for local_name in path:
+            if node is None:
+                return None
+            node = self.nodes[node].children.get(local_name)
+        return node
+
+    def names(self) -> dict[str, list[tuple[int, Attribute]]]:
+        """The values by variable name.
+
+        The child of `var_list` named so (that is what the name was when it was saved), or else
+        every value whose full name it is: two of them are two variables that share the name.
+        """
+        by_full_name: dict[str, list[tuple[int, Attribute]]] = {}
+        for number, node in enumerate(self.nodes):
+            for attribute in node.attributes:
+                if attribute.full_name:
+                    by_full_name.setdefault(attribute.full_name, []).append((number, attribute))
+        var_list = self.child_at((VAR_LIST,))
+        if var_list is not None:
+            for name, number in self.nodes[var_list].children.items():
+                if self.nodes[number].attributes:
+                    by_full_name[name] = [(number, a) for a in self.nodes[number].attributes]
+        return by_full_name
+
+
+def flat_graph(
+    variables: Mapping[str, str | int],
+    *,
+    step: str | None = None,
+    base: ObjectGraph | None = None,
+) -> ObjectGraph:
+    """The default structure: root -> var_list -> one child per variable, keyed by its name.
+
+    Args:
+      variables: variable name -> the name of its attribute (VARIABLE_VALUE, `table`, ...), or the
+        node id of the object that it is in `base` already, to which one more edge is added.
+      step: the variable name of the global step, to which root -> step is one more edge.
+      base: a graph to add it to, in place.
+
+    Raises:
+      ConflictError: `base` has another object where a variable belongs.
+    """
+    graph = base if base is not None else ObjectGraph()
+    root = graph.nodes[0]
+    var_list = root.children.get(VAR_LIST)
+    if var_list is None:
+        var_list = graph.add(0, VAR_LIST)
+    for name, variable in variables.items():
+        if isinstance(variable, int):
+            graph.link(var_list, name, variable)
+        else:
+            graph.add(var_list, name, Attribute(variable, name, flat_key(name, variable)))
+    if step is not None and STEP not in root.children:
+        graph.link(0, STEP, graph.nodes[var_list].children[step])
+    if SAVE_COUNTER not in root.children:
+        counter = Attribute(VARIABLE_VALUE, SAVE_COUNTER, object_key(SAVE_COUNTER))
+        graph.add(0, SAVE_COUNTER, counter)
+    return graph
+
+
+def match(template: ObjectGraph, saved: ObjectGraph) -> dict[int, list[int]]:
+    """For every object of `template` the objects of `saved` that stand in its place.
+
+    Both graphs are walked from their roots along edges of the same names, then along slots of the
+    same name that belong to matched variables and optimizers, as tf.train.Checkpoint.restore does
+    (tensorflow/python/checkpoint/restore.py). More than one object means that the edges of the
+    template lead to different objects of the checkpoint.
+    """
+    found: dict[int, list[int]] = {0: [0]}
+    waiting = deque([(0, 0)])
+
+    def bind(ours: int, theirs: int) -> None:
+        bound = found.setdefault(ours, [])
+        if theirs not in bound:
+            bound.append(theirs)
+            waiting.append((ours, theirs))
+
+    @functools.cache
+    def slots_of(optimizer: int) -> dict[tuple[str, int], int]:
+        return {(s.slot_name, s.original): s.slot for s in saved.nodes[optimizer].slots}
+
+    while waiting:
+        while waiting:
+            ours, theirs = waiting.popleft()
+            for local_name, child in template.nodes[ours].children.items():
+                other = saved.nodes[theirs].children.get(local_name)
+                if other is not None:
+                    bind(child, other)
+        for optimizer, slot in template.slot_references():
+            for theirs in found.get(optimizer, ()):
+                for original in found.get(slot.original, ()):
+                    other = slots_of(theirs).get((slot.slot_name, original))
+                    if other is not None:
+                        bind(slot.slot, other)
+    return found
