@@ -1,0 +1,1 @@
+"""Jobs that run as they are, and are written to be copied from."""
