@@ -1,0 +1,237 @@
+"""Reports: folded rows, aligned tables, JSON, near names."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from estimator_ckpt.report import (
+    Row,
+    did_you_mean,
+    fold,
+    near_names,
+    print_table,
+    report,
+    size_text,
+    tensor_text,
+    text_table,
+    to_json,
+    total_line,
+)
+
+
+def missing(*names: str) -> list[Row]:
+    return [Row("missing", name) for name in names]
+
+
+def names_of(rows: list[Row]) -> list[str]:
+    return [row.name for row in rows]
+
+
+def unfold(name: str) -> list[str]:
+    """The names that a folded name spells out."""
+    choices = []
+    for literal, braces in re.findall(r"([^{]*)(?:\{([^}]*)\})?", name):
+        choices.append([literal])
+        if braces:
+            numbers = []
+            for piece in braces.split(","):
+                first, _, last = piece.partition("…")
+                numbers += map(str, range(int(first), int(last or first) + 1))
+            choices.append(numbers)
+    return ["".join(parts) for parts in itertools.product(*choices)]
+
+
+@pytest.mark.parametrize(
+    ("names", "folded"),
+    [
+        ([], []),
+        (["a"], ["a"]),
+        (["layer_3/kernel"], ["layer_3/kernel"]),
+        ([f"layer_{n}/kernel" for n in range(12)], ["layer_{0…11}/kernel"]),
+        (["layer_0", "layer_2", "layer_5"], ["layer_{0,2,5}"]),
+        (["layer_0", "layer_1"], ["layer_{0,1}"]),
+        (["l0", "l1", "l2", "l7", "l9", "l8", "l11"], ["l{0…2,7…9,11}"]),
+        ([f"a{i}/b{j}" for i in range(3) for j in range(4)], ["a{0…2}/b{0…3}"]),
+        (["a0/b0", "a1/b1"], ["a0/b0", "a1/b1"]),
+        (["a0/b0", "a0/b1", "a1/b0"], ["a0/b{0,1}", "a1/b0"]),
+        (["part_00", "part_01"], ["part_00", "part_01"]),
+        ([f"v{n}" for n in range(0, 40, 2)], ["v{0,2,4,6,8,10,12,… 20 in all}"]),
+        (["kernel", "bias", "kernel_1"], ["kernel", "bias", "kernel_1"]),
+    ],
+)
+def test_names_that_differ_in_integers_are_one_row(names: list[str], folded: list[str]) -> None:
+    assert names_of(fold(missing(*names))) == folded
+
+
+@given(
+    st.sets(
+        st.builds("a{}/b{}".format, st.integers(0, 4), st.integers(0, 2))
+        | st.builds("c{}".format, st.integers(0, 9)),
+    )
+)
+def test_a_folded_row_stands_for_exactly_its_names(names: set[str]) -> None:
+    spelled = [name for row in fold(missing(*names)) for name in unfold(row.name)]
+    assert sorted(spelled) == sorted(names)
+
+
+def test_rows_that_differ_otherwise_stay_apart() -> None:
+    rows = [
+        Row("missing", "l0", "[3]"),
+        Row("missing", "l1", "[4]"),
+        Row("shape", "l2", "[3]"),
+        Row("missing", "l3", "[3]"),
+    ]
+    assert fold(rows) == [
+        Row("missing", "l{0,3}", "[3]"),
+        Row("missing", "l1", "[4]"),
+        Row("shape", "l2", "[3]"),
+    ]
+
+
+def test_a_name_beside_the_name_folds_with_it() -> None:
+    rows = [
+        Row("matched", f"layer_{n}/kernel", "float32 [3, 3]", f"old/layer_{n}/w", "renamed")
+        for n in range(4)
+    ]
+    assert fold(rows) == [
+        Row("matched", "layer_{0…3}/kernel", "float32 [3, 3]", "old/layer_{0…3}/w", "renamed")
+    ]
+
+
+def test_a_report_has_folded_rows_totals_and_meanings() -> None:
+    rows = [
+        *(Row("missing", f"layer_{n}/kernel", "float32 [3, 4]") for n in range(12)),
+        Row("shape", "head/kernel", "float32 [3, 10]", "float32 [3, 4]"),
+    ]
+    text = report(rows, found="checkpoint", meanings={"missing": "keeps its initial value"})
+    assert text == (
+        "name                 status   expected         checkpoint\n"
+        "-------------------  -------  ---------------  --------------\n"
+        "layer_{0…11}/kernel  missing  float32 [3, 4]\n"
+        "head/kernel          shape    float32 [3, 10]  float32 [3, 4]\n"
+        "-------------------  -------  ---------------  --------------\n"
+        "12 missing, 1 shape\n"
+        "missing: keeps its initial value\n"
+    )
+
+
+def test_a_table_is_aligned_and_escapes_what_a_terminal_would_obey() -> None:
+    assert text_table(
+        ["name", "bytes"], [["a\x1b[31m", "12"], ["bc", "3,400"]], "2 in all", right=["bytes"]
+    ) == (
+        "name       bytes\n"
+        "---------  -----\n"
+        "a\\x1b[31m     12\n"
+        "bc         3,400\n"
+        "---------  -----\n"
+        "2 in all\n"
+    )
+
+
+def test_a_table_without_rows_is_its_headers_and_total() -> None:
+    assert text_table(["name", "n"], [], "nothing") == "name  n\n----  -\nnothing\n"
+
+
+def test_one_long_name_does_not_widen_every_line() -> None:
+    lines = text_table(["name", "n"], [["x" * 500, "1"], ["y", "2"]]).splitlines()
+    assert [len(line) for line in lines] == [75, 75, 503, 75]
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(("count", "drawn"), [(200, True), (201, False)])
+def test_rich_draws_a_screenful_on_a_terminal_only(count: int, drawn: bool) -> None:
+    rows = [[f"name [{n}]", str(n)] for n in range(count)]
+    screen, pipe = Terminal(), io.StringIO()
+    print_table(["name", "n"], rows, "total", right=["n"], file=screen)
+    print_table(["name", "n"], rows, "total", right=["n"], file=pipe)
+    assert pipe.getvalue() == text_table(["name", "n"], rows, "total", right=["n"])
+    assert (screen.getvalue() != pipe.getvalue()) is drawn
+    assert "name [7]" in screen.getvalue()
+
+
+def test_thousands_of_lines_arrive_whole() -> None:
+    rows = [[str(n)] for n in range(2500)]
+    pipe = io.StringIO()
+    print_table(["n"], rows, file=pipe)
+    assert pipe.getvalue() == text_table(["n"], rows)
+
+
+def test_json_has_every_row_and_the_totals() -> None:
+    rows = [*missing("l0", "l1"), Row("shape", "k", "[3]", "[4]", "why")]
+    assert json.loads(to_json(rows, verb="check")) == {
+        "verb": "check",
+        "totals": {"missing": 2, "shape": 1},
+        "rows": [
+            {"status": "missing", "name": "l0", "expected": "", "found": "", "note": ""},
+            {"status": "missing", "name": "l1", "expected": "", "found": "", "note": ""},
+            {"status": "shape", "name": "k", "expected": "[3]", "found": "[4]", "note": "why"},
+        ],
+    }
+
+
+def test_totals_count_rows_in_order() -> None:
+    assert total_line([Row("same", "a"), Row("changed", "b"), Row("same", "c")]) == (
+        "2 same, 1 changed"
+    )
+    assert total_line([]) == "nothing"
+
+
+@pytest.mark.parametrize(
+    ("name", "candidates", "near"),
+    [
+        ("dense/kernel", ["model/dense/kernel", "other/bias"], ["model/dense/kernel"]),
+        ("model/dense/kernel", ["dense/kernel", "emb/table"], ["dense/kernel"]),
+        ("dense/kernel", ["dense/weights", "dense/bias"], ["dense/weights"]),
+        ("fc/weights", ["net/fc/kernel"], ["net/fc/kernel"]),
+        ("dense/kernel", ["dense_1/kernel", "a/b"], ["dense_1/kernel"]),
+        ("dense/kernel:0", ["dense/kernel"], ["dense/kernel"]),
+        ("dense/kernal", ["dense/kernel", "conv/bias"], ["dense/kernel"]),
+        ("dense/kernel", ["completely", "different"], []),
+        ("dense/kernel", [], []),
+        ("dense/kernel", ["dense/kernel"], []),
+        ("", ["a"], []),
+    ],
+)
+def test_near_names(name: str, candidates: list[str], near: list[str]) -> None:
+    assert near_names(name, candidates) == near
+
+
+def test_the_nearest_name_comes_first_among_very_many() -> None:
+    names = [f"model/layer_{n}/dense/kernel" for n in range(5000)]
+    assert near_names("layer_77/dense/kernel", names)[0] == "model/layer_77/dense/kernel"
+
+
+def test_a_question_for_messages() -> None:
+    assert did_you_mean(["a", "b"]) == "; did you mean 'a' or 'b'?"
+    assert did_you_mean([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("nbytes", "text"),
+    [
+        (0, "0 B"),
+        (999, "999 B"),
+        (1000, "1.0 kB"),
+        (1_234_567, "1.2 MB"),
+        (999_999_999, "1.0 GB"),
+        (5 * 10**15, "5000.0 TB"),
+    ],
+)
+def test_sizes(nbytes: int, text: str) -> None:
+    assert size_text(nbytes) == text
+
+
+def test_tensors() -> None:
+    assert tensor_text("float32", (3, 4)) == "float32 [3, 4]"
+    assert tensor_text("int64", ()) == "int64 []"
