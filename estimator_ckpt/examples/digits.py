@@ -18,7 +18,6 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
 from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when TensorFlow is imported
@@ -222,7 +221,6 @@ def predict(model_dir: str) -> tuple[int, float]:
         shapes.update({f"{scope}/norm/{name}": kernel[-1:] for name in norm})
     model = {name: tf.Variable(tf.zeros(shape), name=name) for name, shape in shapes.items()}
     step = tf.Variable(0, dtype=tf.int64)
-
     status = tf.train.Checkpoint(var_list=model, step=step).restore(path)
     # All of ours must be in it. It holds more than a predictor has: what Adam remembers.
     status.expect_partial().assert_existing_objects_matched()
@@ -239,7 +237,7 @@ def predict(model_dir: str) -> tuple[int, float]:
     return int(step), float(np.mean(predicted.numpy() == labels, dtype=np.float32))
 
 
-def disagreements(acts: Sequence[Act]) -> list[str]:
+def disagreements(acts: list[Act]) -> list[str]:
     """Returns what is wrong with the three acts, a sentence each; nothing if they agree."""
     found = []
     for number, (act, expected) in enumerate(zip(acts, ("saver", "checkpoint", "checkpoint")), 1):
@@ -255,7 +253,7 @@ def disagreements(acts: Sequence[Act]) -> list[str]:
     return found
 
 
-def table(acts: Sequence[Act]) -> str:
+def table(acts: list[Act]) -> str:
     """Returns a line per act; "100 -> 300": from, to."""
     row = "{:<5}{:<19}{:<12}{:<12}{}"
     lines = [row.format("act", "program", "step", "format", "accuracy")]
@@ -269,7 +267,7 @@ def table(acts: Sequence[Act]) -> str:
     return "\n".join(lines)
 
 
-def main(argv: Sequence[str]) -> int:
+def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
     tf.get_logger().setLevel("INFO" if _VERBOSE.value else "ERROR")
@@ -277,7 +275,7 @@ def main(argv: Sequence[str]) -> int:
         if _MODEL_DIR.value is None:
             raise app.UsageError("--act=predict needs --model_dir.")
         print(json.dumps(predict(_MODEL_DIR.value)))
-        return 0
+        return
     try:
         tf.estimator.Estimator  # noqa: B018
     except (AttributeError, ImportError) as error:
@@ -289,10 +287,12 @@ def main(argv: Sequence[str]) -> int:
             acts.append(perform(_MODEL_DIR.value or temporary))
             done = f"Act {len(acts)} of 3, {acts[-1].program}: step {acts[-1].step}"
             print(f"{done}, accuracy {acts[-1].accuracy:.4f}", flush=True)
+            found = disagreements(acts)
+            if found:
+                break
     print(f"\n{table(acts)}")
-    found = disagreements(acts)
-    print("\n".join(found), end="\n" if found else "", file=sys.stderr)
-    return 1 if found else 0
+    if found:
+        raise SystemExit("\n".join(found))
 
 
 if __name__ == "__main__":
