@@ -1,0 +1,58 @@
+"""Writes the golden checkpoints: small ones of every kind, by the TensorFlow that runs this.
+
+    python tests/goldens/make.py OUT_DIR
+
+makes OUT_DIR/tf<major>.<minor>/<kind>/ for every kind that this TensorFlow can write, each with an
+`expected.json` of what the checkpoint holds. The expected values are those that the program put
+in, or saw in its own session; none is read back from the files. Within one checkpoint all values
+are distinct, so that a swap of two variables shows.
+
+It needs nothing but TensorFlow, because it runs under versions that the tests do not run under.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+
+import by_name
+import by_object
+import by_op
+import tensorflow as tf
+
+VERSION = tuple(int(part) for part in tf.__version__.split(".")[:2])
+
+
+def kinds() -> dict:
+    """The kinds that this TensorFlow can write."""
+    functions = {**by_name.KINDS, **by_object.KINDS, **by_op.KINDS}
+    if VERSION >= (2, 16):  # No Estimator, and Keras 3.
+        del functions["keras_weights"], functions["slots_keras_legacy"]
+    else:
+        import by_estimator
+
+        functions.update(by_estimator.KINDS)
+    if VERSION < (2, 21):
+        del functions["dtypes_new"]
+    return functions
+
+
+def main(out_dir: str) -> None:
+    for kind, write in kinds().items():
+        version = "tf{}.{}".format(*VERSION)
+        directory = os.path.join(os.path.abspath(out_dir), version, kind)
+        shutil.rmtree(directory, ignore_errors=True)
+        os.makedirs(directory)
+        if kind in by_object.KINDS or kind in by_op.KINDS:
+            write(directory)
+        else:
+            with tf.Graph().as_default():
+                write(directory)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
