@@ -1,0 +1,109 @@
+"""The protobuf messages of a checkpoint, without TensorFlow.
+
+They are made at run time in a descriptor pool of their own, so that they never meet TensorFlow's
+messages of the same name in the default pool. Only the wire format counts: enums are int32 here,
+and `BoolValue` is a message like any other.
+
+Sources: tensor_bundle.proto and trackable_object_graph.proto in tensorflow/core/protobuf;
+tensor_shape.proto, tensor_slice.proto and versions.proto in tensorflow/core/framework;
+tensorflow/python/training/checkpoint_state.proto. TensorFlow 2.12, 2.15 and 2.21 have the same.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
+
+# Message -> its fields: number, type, name; "*" repeats, "?" knows whether it is set.
+_SCHEMA = {
+    "VersionDef": ["1 int32 producer", "2 int32 min_consumer", "3 *int32 bad_consumers"],
+    "BundleHeader": ["1 int32 num_shards", "2 int32 endianness", "3 VersionDef version"],
+    "Dim": ["1 int64 size", "2 string name"],
+    "TensorShape": ["2 *Dim dim", "3 bool unknown_rank"],
+    "Extent": ["1 int64 start", "2 ?int64 length"],
+    "TensorSlice": ["1 *Extent extent"],
+    "BundleEntry": [
+        "1 int32 dtype",
+        "2 TensorShape shape",
+        "3 int32 shard_id",
+        "4 int64 offset",
+        "5 int64 size",
+        "6 fixed32 crc32c",
+        "7 *TensorSlice slices",
+    ],
+    "ObjectReference": ["1 int32 node_id", "2 string local_name"],
+    "SerializedTensor": ["1 string name", "2 string full_name", "3 string checkpoint_key"],
+    "SlotVariableReference": [
+        "1 int32 original_variable_node_id",
+        "2 string slot_name",
+        "3 int32 slot_variable_node_id",
+    ],
+    "RegisteredSaver": ["1 string name", "2 string object_name"],
+    "BoolValue": ["1 bool value"],
+    "TrackableObject": [
+        "1 *ObjectReference children",
+        "2 *SerializedTensor attributes",
+        "3 *SlotVariableReference slot_variables",
+        "4 RegisteredSaver registered_saver",
+        "5 BoolValue has_checkpoint_values",
+    ],
+    "TrackableObjectGraph": ["1 *TrackableObject nodes"],
+    "CheckpointState": [
+        "1 string model_checkpoint_path",
+        "2 *string all_model_checkpoint_paths",
+        "3 *double all_model_checkpoint_timestamps",
+        "4 double last_preserved_timestamp",
+    ],
+}
+
+_PACKAGE = "estimator_ckpt"
+_Field = descriptor_pb2.FieldDescriptorProto
+_SCALARS = {
+    "bool": _Field.TYPE_BOOL,
+    "double": _Field.TYPE_DOUBLE,
+    "fixed32": _Field.TYPE_FIXED32,
+    "int32": _Field.TYPE_INT32,
+    "int64": _Field.TYPE_INT64,
+    "string": _Field.TYPE_STRING,
+}
+
+
+def _file() -> descriptor_pb2.FileDescriptorProto:
+    file = descriptor_pb2.FileDescriptorProto(
+        name="estimator_ckpt/bundle.proto", package=_PACKAGE, syntax="proto3"
+    )
+    for message_name, fields in _SCHEMA.items():
+        message = file.message_type.add(name=message_name)
+        for text in fields:
+            number, kind, name = text.split()
+            field = message.field.add(name=name, number=int(number))
+            field.label = _Field.LABEL_REPEATED if kind[0] == "*" else _Field.LABEL_OPTIONAL
+            if kind[0] == "?":
+                field.oneof_index = len(message.oneof_decl)
+                message.oneof_decl.add(name=f"has_{name}")
+            kind = kind.lstrip("*?")
+            if kind in _SCALARS:
+                field.type = _SCALARS[kind]
+            else:
+                field.type = _Field.TYPE_MESSAGE
+                field.type_name = f".{_PACKAGE}.{kind}"
+    return file
+
+
+_pool = descriptor_pool.DescriptorPool()
+_pool.AddSerializedFile(_file().SerializeToString())
+
+
+def _message(name: str) -> Any:
+    descriptor = _pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")
+    if hasattr(message_factory, "GetMessageClass"):
+        return message_factory.GetMessageClass(descriptor)
+    return message_factory.MessageFactory(_pool).GetPrototype(descriptor)  # protobuf < 4.22
+
+
+BundleHeader = _message("BundleHeader")
+BundleEntry = _message("BundleEntry")
+TensorShape = _message("TensorShape")
+TrackableObjectGraph = _message("TrackableObjectGraph")
+CheckpointState = _message("CheckpointState")

@@ -1,0 +1,285 @@
+"""The values of a checkpoint, memory-mapped: to read one variable touches its bytes alone.
+
+Source: tensorflow/core/util/tensor_bundle/tensor_bundle.cc.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any
+
+import google_crc32c
+import numpy as np
+
+from estimator_ckpt import files
+from estimator_ckpt.bundle.coding import decode_varint, encode_varint, mask
+from estimator_ckpt.bundle.dtypes import STRING, VARIANT, dtype_name, dtype_size
+from estimator_ckpt.bundle.index import Entry, Index, shard_path
+from estimator_ckpt.bundle.slices import key_text, slice_key, slice_shape
+from estimator_ckpt.bundle.table import masked_crc32c
+from estimator_ckpt.errors import (
+    CorruptCheckpointError,
+    MissingTensorError,
+    NotACheckpointError,
+    UnsupportedCheckpointError,
+)
+
+__all__ = [
+    "TensorReader",
+    "dtype_name",
+    "dtype_size",
+    "encode_strings",
+    "masked_crc32c",
+    "numpy_dtype",
+]
+
+_UINT32_MAX = (1 << 32) - 1
+
+
+def numpy_dtype(dtype: int) -> np.dtype[Any]:
+    """NumPy's dtype for the values of a TensorFlow dtype, given by its number.
+
+    Strings are objects (of bytes); quantized integers are the integers; bfloat16, float8 and int4
+    are those of `ml_dtypes`.
+
+    Raises:
+      UnsupportedCheckpointError: NumPy has no such values: resource, variant, unknown dtypes.
+    """
+    name = dtype_name(dtype)
+    if dtype == STRING:
+        return np.dtype(object)
+    if dtype_size(dtype) is not None:
+        if name.startswith(("qint", "quint")):
+            name = name[1:]
+        try:
+            return np.dtype(name)
+        except TypeError:
+            import ml_dtypes
+
+            if hasattr(ml_dtypes, name):
+                return np.dtype(getattr(ml_dtypes, name))
+    raise UnsupportedCheckpointError(f"values of dtype {name} cannot be shown as a NumPy array")
+
+
+class TensorReader:
+    """Reads the tensors of one checkpoint.
+
+    Args:
+      prefix: of the checkpoint.
+      index: what `read_index` returned for it.
+    """
+
+    def __init__(self, prefix: str, index: Index) -> None:
+        self._prefix = prefix
+        self._index = index
+        self._shards: dict[int, memoryview] = {}
+
+    def __enter__(self) -> TensorReader:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the data files. Arrays that were read stay valid."""
+        self._shards.clear()
+
+    def read(self, key: bytes, *, check: bool = True) -> np.ndarray[Any, Any]:
+        """The value under ``key``; of a partitioned variable all of it, put together.
+
+        Arrays of a fixed-size dtype that is not partitioned are read-only views of the file.
+
+        Args:
+          key: in the index.
+          check: whether to verify the checksum, as TensorFlow always does.
+
+        Raises:
+          MissingTensorError: there is no such key.
+          CorruptCheckpointError: a data file is missing or too short, or its bytes are wrong.
+          UnsupportedCheckpointError: NumPy cannot hold the values.
+        """
+        entry = self._index.entries.get(key)
+        if entry is None:
+            raise MissingTensorError(
+                "the checkpoint has no such key", path=self._prefix, key=key_text(key)
+            )
+        try:
+            if entry.slices:
+                return self._read_sliced(key, entry, check)
+            return self._read_entry(entry, check)
+        except UnsupportedCheckpointError as error:
+            raise type(error)(error.message, path=self._prefix, key=key_text(key)) from None
+        except CorruptCheckpointError as error:
+            raise type(error)(error.message, path=error.path, key=key_text(key)) from None
+        except (MemoryError, ValueError) as error:
+            raise UnsupportedCheckpointError(
+                f"{dtype_name(entry.dtype)}{list(entry.shape)} cannot be a NumPy array: {error}",
+                path=self._prefix,
+                key=key_text(key),
+            ) from error
+
+    def raw(self, entry: Entry) -> memoryview:
+        """The bytes of an entry as they are stored, unchecked; read-only.
+
+        Raises:
+          CorruptCheckpointError: the data file is missing, or ends before the entry's bytes do.
+        """
+        if not entry.size:
+            return memoryview(b"")
+        path = shard_path(self._prefix, entry.shard, self._index.num_shards)
+        try:
+            if files.is_remote(path):
+                data = memoryview(files.read_range(path, entry.offset, entry.size))
+            else:
+                if entry.shard not in self._shards:
+                    self._shards[entry.shard] = files.map_bytes(path)
+                data = self._shards[entry.shard][entry.offset : entry.offset + entry.size]
+        except NotACheckpointError as error:
+            raise CorruptCheckpointError(f"a data file: {error.message}", path=path) from error
+        if len(data) != entry.size:
+            raise CorruptCheckpointError(
+                f"byte {entry.offset}: expected {entry.size} bytes of a tensor, found {len(data)} "
+                "before the file's end",
+                path=path,
+            )
+        return data
+
+    def check(self, entry: Entry) -> None:
+        """Verifies the checksum of an entry's bytes.
+
+        The entry of a partitioned variable has no bytes; those of its slices have.
+
+        Raises:
+          CorruptCheckpointError: they are wrong, or missing.
+        """
+        if entry.slices:
+            return
+        if entry.dtype == STRING:
+            self._strings(entry, check=True)
+        elif entry.dtype == VARIANT:
+            self._check_crc(entry, self._variants_crc(entry))
+        else:
+            # The extension takes no memoryview, but an array that shares its bytes.
+            self._check_crc(
+                entry, google_crc32c.value(np.ndarray(entry.size, np.uint8, self.raw(entry)))
+            )
+
+    def _read_entry(self, entry: Entry, check: bool) -> np.ndarray[Any, Any]:
+        dtype = numpy_dtype(entry.dtype)
+        if entry.dtype == STRING:
+            values = self._strings(entry, check)
+            array = np.empty(len(values), dtype)
+            array[:] = values
+            return array.reshape(entry.shape)
+        if check:
+            self.check(entry)
+        return np.ndarray(entry.shape, dtype, self.raw(entry))
+
+    def _read_sliced(self, key: bytes, entry: Entry, check: bool) -> np.ndarray[Any, Any]:
+        name = key_text(key)
+        parts = []
+        count = 0
+        for extents in entry.slices:  # all of them before memory is asked for
+            part = self._read_entry(self._index.entries[slice_key(name, extents)], check)
+            count += part.size
+            starts = (start for start, _ in extents)
+            lengths = slice_shape(entry.shape, extents)
+            parts.append((tuple(slice(s, s + n) for s, n in zip(starts, lengths)), part))
+        if count != math.prod(entry.shape):  # they do not overlap: read_index saw to that
+            raise CorruptCheckpointError(
+                f"its slices have {count} of the {math.prod(entry.shape)} values", path=self._prefix
+            )
+        whole = np.empty(entry.shape, numpy_dtype(entry.dtype))
+        for place, part in parts:
+            whole[place] = part
+        return whole
+
+    def _check_crc(self, entry: Entry, crc: int) -> None:
+        if mask(crc) != entry.crc32c:
+            raise self._corrupt(
+                entry, f"checksum: stored {entry.crc32c:08x}, computed {mask(crc):08x}"
+            )
+
+    def _corrupt(self, entry: Entry, message: str) -> CorruptCheckpointError:
+        return CorruptCheckpointError(
+            f"the {entry.size} bytes at byte {entry.offset}: {message}",
+            path=shard_path(self._prefix, entry.shard, self._index.num_shards),
+        )
+
+    def _strings(self, entry: Entry, check: bool) -> list[bytes]:
+        data = bytes(self.raw(entry))
+        count = math.prod(entry.shape)
+        if not data and not count:
+            return []
+        path = shard_path(self._prefix, entry.shard, self._index.num_shards)
+        lengths = []
+        position = 0
+        for _ in range(count):  # the index check made sure that the size is count + 4 or more
+            length, position = decode_varint(data, position, path=path, base=entry.offset)
+            lengths.append(length)
+        if position + 4 + sum(lengths) != len(data):
+            raise self._corrupt(entry, f"{count} strings with {sum(lengths)} bytes in all")
+        crc = _lengths_crc(lengths)
+        stored = data[position : position + 4]
+        if check:
+            if mask(crc) != int.from_bytes(stored, "little"):
+                raise self._corrupt(entry, "the checksum of the string lengths is wrong")
+            self._check_crc(entry, google_crc32c.extend(crc, data[position:]))
+        position += 4
+        values = []
+        for length in lengths:
+            values.append(data[position : position + length])
+            position += length
+        return values
+
+    def _variants_crc(self, entry: Entry) -> int:
+        # Per element a varint length, the serialized VariantTensorDataProto, and the masked
+        # checksum so far. The lengths are checksummed as uint64.
+        data = bytes(self.raw(entry))
+        path = shard_path(self._prefix, entry.shard, self._index.num_shards)
+        crc = position = 0
+        for _ in range(math.prod(entry.shape)):
+            length, position = decode_varint(data, position, path=path, base=entry.offset)
+            crc = google_crc32c.extend(crc, struct.pack("<Q", length))
+            end = position + length
+            if end + 4 > len(data):
+                raise self._corrupt(entry, f"a variant of {length} bytes")
+            crc = google_crc32c.extend(crc, data[position:end])
+            if mask(crc) != int.from_bytes(data[end : end + 4], "little"):
+                raise self._corrupt(entry, "the checksum of a variant is wrong")
+            crc = google_crc32c.extend(crc, data[end : end + 4])
+            position = end + 4
+        if position != len(data):
+            raise self._corrupt(entry, f"its variants take {position} bytes")
+        return crc
+
+
+# A string tensor: the lengths (varint64 each), their masked checksum (fixed32), the strings.
+#
+# The checksum of the lengths is that of their uint32 values (uint64 where one does not fit), not of
+# the varints. The entry's checksum goes on from it over the masked checksum and the strings. (The
+# comment in tensor_bundle.cc says uint64 for all of them; its code does as it is done here.)
+
+
+def encode_strings(values: Sequence[bytes]) -> tuple[bytes, int]:
+    """A string tensor as it is stored, and the masked checksum for its entry."""
+    lengths = [len(value) for value in values]
+    crc = _lengths_crc(lengths)
+    tail = struct.pack("<I", mask(crc)) + b"".join(values)
+    return b"".join(map(encode_varint, lengths)) + tail, mask(google_crc32c.extend(crc, tail))
+
+
+def _lengths_crc(lengths: Sequence[int]) -> int:
+    if max(lengths, default=0) <= _UINT32_MAX:
+        data = struct.pack(f"<{len(lengths)}I", *lengths)
+    else:
+        data = b"".join(struct.pack("<I" if n <= _UINT32_MAX else "<Q", n) for n in lengths)
+    return google_crc32c.value(data)  # type: ignore[no-any-return]

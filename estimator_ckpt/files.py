@@ -1,0 +1,296 @@
+"""Files: local ones by the operating system, ``scheme://`` ones by `tf.io.gfile`.
+
+Whatever goes wrong comes out as a `CheckpointError` with the path and the system's words for it:
+`NotACheckpointError` where a file was to be read, `WriteError` where it was to be written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import mmap
+import os
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from typing import IO, Any, Optional
+
+from estimator_ckpt.errors import CheckpointError, NotACheckpointError, WriteError
+
+# Called with the bytes done so far and the bytes in all.
+Progress = Optional[Callable[[int, int], None]]
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
+_FICLONE = 0x40049409  # linux/fs.h: let a file share the blocks of another
+_CHUNK = 16 << 20
+_NO_LINK = {errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
+
+
+def is_remote(path: str) -> bool:
+    """Whether `tf.io.gfile` is asked for ``path``, such as ``gs://bucket/model.ckpt-7``."""
+    return _SCHEME.match(path) is not None
+
+
+def _gfile() -> Any:
+    import tensorflow as tf  # imported for remote paths alone: it takes seconds
+
+    return tf.io.gfile
+
+
+@contextlib.contextmanager
+def _raising(kind: type[CheckpointError], action: str, path: str) -> Iterator[None]:
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except OSError as error:
+        raise kind(f"cannot {action}: {error.strerror or error}", path=path) from error
+    except Exception as error:
+        if not is_remote(path):
+            raise
+        # TensorFlow's file systems raise tf.errors.OpError, which is no OSError.
+        raise kind(f"cannot {action}: {getattr(error, 'message', error)}", path=path) from error
+
+
+# --- looking ---
+
+
+def exists(path: str) -> bool:
+    """Whether there is a file or directory."""
+    with _raising(NotACheckpointError, "look for it", path):
+        return bool(_gfile().exists(path)) if is_remote(path) else os.path.exists(path)
+
+
+def is_dir(path: str) -> bool:
+    """Whether there is a directory."""
+    with _raising(NotACheckpointError, "look for it", path):
+        return bool(_gfile().isdir(path)) if is_remote(path) else os.path.isdir(path)
+
+
+def list_dir(path: str) -> list[str]:
+    """The names in a directory, sorted, without ``path``.
+
+    Raises:
+      NotACheckpointError: it is no directory, or cannot be read.
+    """
+    with _raising(NotACheckpointError, "list the directory", path):
+        if is_remote(path):
+            return sorted(name.rstrip("/") for name in _gfile().listdir(path))
+        return sorted(os.listdir(path))
+
+
+def size(path: str) -> int:
+    """The file's size in bytes.
+
+    Raises:
+      NotACheckpointError: there is no such file.
+    """
+    with _raising(NotACheckpointError, "read its size", path):
+        return int(_gfile().stat(path).length) if is_remote(path) else os.stat(path).st_size
+
+
+# --- reading ---
+
+
+def open_read(path: str) -> IO[bytes]:
+    """Opens a file to read its bytes.
+
+    Raises:
+      NotACheckpointError: there is no such file, or it cannot be read.
+    """
+    with _raising(NotACheckpointError, "read the file", path):
+        if is_remote(path):
+            return _gfile().GFile(path, "rb")  # type: ignore[no-any-return]
+        return open(path, "rb")
+
+
+def read_bytes(path: str) -> bytes:
+    """The whole file.
+
+    Raises:
+      NotACheckpointError: there is no such file, or it cannot be read.
+    """
+    with _raising(NotACheckpointError, "read the file", path), open_read(path) as file:
+        return file.read()
+
+
+def read_range(path: str, offset: int, size: int) -> bytes:
+    """``size`` bytes from ``offset`` on; fewer where the file ends before.
+
+    Raises:
+      NotACheckpointError: there is no such file, or it cannot be read.
+    """
+    with _raising(NotACheckpointError, "read the file", path), open_read(path) as file:
+        # To read a claimed size allocates it first; the file's own size bounds the claim.
+        length = _gfile().stat(path).length if is_remote(path) else os.fstat(file.fileno()).st_size
+        if offset >= length:
+            return b""
+        file.seek(offset)
+        return file.read(min(size, length - offset))
+
+
+def map_bytes(path: str) -> memoryview:
+    """The file's bytes, read only where they are looked at; a remote file is read whole.
+
+    Raises:
+      NotACheckpointError: there is no such file, or it cannot be read.
+    """
+    if is_remote(path):
+        return memoryview(read_bytes(path))
+    with _raising(NotACheckpointError, "map the file", path), open(path, "rb") as file:
+        if not os.fstat(file.fileno()).st_size:
+            return memoryview(b"")  # which mmap refuses
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+# --- writing ---
+
+
+def write_atomic(path: str, data: bytes) -> None:
+    """Writes a file in one step: a reader finds what was there before, or all of ``data``.
+
+    Raises:
+      WriteError: the file cannot be written; what was there before is still there.
+    """
+    temporary = f"{path}.tempstate{secrets.randbits(64)}"  # as TensorFlow names them
+    with _raising(WriteError, "write the file", path):
+        try:
+            if is_remote(path):
+                with _gfile().GFile(temporary, "wb") as file:
+                    file.write(data)
+                _gfile().rename(temporary, path, overwrite=True)
+            else:
+                with open(temporary, "xb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(file.fileno())
+                os.replace(temporary, path)
+                _sync_directory(path)
+        except BaseException:
+            with contextlib.suppress(Exception):
+                remove(temporary)
+            raise
+
+
+def _sync_directory(path: str) -> None:
+    """Makes a new name of a file last; best effort, as some file systems cannot."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def rename(source: str, destination: str) -> None:
+    """Renames a file, over another one if there is one.
+
+    Raises:
+      WriteError: it cannot be renamed.
+    """
+    with _raising(WriteError, f"rename {source} to this", destination):
+        if is_remote(source) or is_remote(destination):
+            _gfile().rename(source, destination, overwrite=True)
+        else:
+            os.replace(source, destination)
+
+
+def remove(path: str) -> None:
+    """Removes a file, if there is one.
+
+    Raises:
+      WriteError: it cannot be removed.
+    """
+    with _raising(WriteError, "remove the file", path):
+        if is_remote(path):
+            if exists(path):
+                _gfile().remove(path)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.remove(path)
+
+
+def link_or_copy(
+    source: str, destination: str, *, copy: bool = False, progress: Progress = None
+) -> str:
+    """Gives a file a second name: by a hard link, by shared blocks, or by a copy.
+
+    Args:
+      source: the file.
+      destination: the new name; never a name that exists.
+      copy: never by a hard link, so that the two can be changed apart.
+      progress: called with the bytes done and the bytes in all while a copy is made.
+
+    Returns:
+      "link", "reflink" or "copy", the first that the file system can do.
+
+    Raises:
+      WriteError: the destination exists or cannot be written; no part of it is left behind.
+      NotACheckpointError: the source cannot be read.
+    """
+    with _raising(WriteError, f"link or copy {source} to this", destination):
+        if is_remote(source) or is_remote(destination):
+            total = size(source)
+            _gfile().copy(source, destination, overwrite=False)
+            if progress:
+                progress(total, total)
+            return "copy"
+        if not copy:
+            try:
+                os.link(os.path.realpath(source), destination)  # the file, not a symbolic link
+                return "link"
+            except FileNotFoundError:
+                size(source)  # says so if it is the source that is missing
+                raise
+            except OSError as error:
+                if error.errno not in _NO_LINK:
+                    raise
+        with open_read(source) as reading, open(destination, "xb") as writing:
+            try:
+                return _copy(reading.fileno(), writing.fileno(), progress)
+            except BaseException:
+                os.remove(destination)
+                raise
+
+
+def _copy(reading: int, writing: int, progress: Progress) -> str:
+    """Copies between file descriptors, in the fastest way that works."""
+    try:
+        import fcntl
+
+        fcntl.ioctl(writing, _FICLONE, reading)
+        os.fsync(writing)
+        return "reflink"
+    except (ImportError, OSError):
+        pass  # another system, another file system, or one that cannot share blocks
+    total = os.fstat(reading).st_size
+    done = 0
+    in_kernel = hasattr(os, "copy_file_range")
+    while True:
+        if in_kernel:
+            try:
+                count = os.copy_file_range(reading, writing, _CHUNK)
+            except OSError as error:
+                if done or error.errno not in _NO_LINK | {errno.EINVAL}:
+                    raise
+                in_kernel = False
+                continue
+            # Some file systems answer 0 though there is more; reading then goes on by hand.
+            in_kernel = bool(count) or done >= total
+        if not in_kernel:
+            count = _copy_chunk(reading, writing)
+        if not count:
+            break
+        done += count
+        if progress:
+            progress(done, total)
+    os.fsync(writing)
+    return "copy"
+
+
+def _copy_chunk(reading: int, writing: int) -> int:
+    data = memoryview(os.read(reading, _CHUNK))
+    count = len(data)
+    while data:
+        data = data[os.write(writing, data) :]
+    return count

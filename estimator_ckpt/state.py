@@ -1,0 +1,100 @@
+"""The ``checkpoint`` file of a model directory: which checkpoints there are, and the newest.
+
+Source: tensorflow/python/checkpoint/checkpoint_management.py.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import NamedTuple
+
+from google.protobuf import text_format
+
+from estimator_ckpt import files
+from estimator_ckpt.bundle import protos
+from estimator_ckpt.errors import CorruptCheckpointError
+
+
+class CheckpointState(NamedTuple):
+    """What a state file says; the paths are prefixes.
+
+    Attributes:
+      model_checkpoint_path: the newest checkpoint.
+      all_model_checkpoint_paths: all that are kept, from the oldest to the newest.
+      all_model_checkpoint_timestamps: when each was written, in seconds since 1970; may be empty.
+      last_preserved_timestamp: when the last one was written that is kept for ever, in seconds
+        since 1970; None if the file does not say.
+    """
+
+    model_checkpoint_path: str
+    all_model_checkpoint_paths: tuple[str, ...] = ()
+    all_model_checkpoint_timestamps: tuple[float, ...] = ()
+    last_preserved_timestamp: float | None = None
+
+
+def read_state(model_dir: str, name: str = "checkpoint") -> CheckpointState | None:
+    """The state file of a directory, its relative paths joined to ``model_dir``.
+
+    Paths are taken as they stand, as `tf.train.get_checkpoint_state` does: nothing is looked up.
+
+    Returns:
+      None if there is no such file.
+
+    Raises:
+      CorruptCheckpointError: the file is no CheckpointState message, or names no checkpoint.
+      NotACheckpointError: the file cannot be read.
+    """
+    path = os.path.join(model_dir, name)
+    if not files.exists(path):
+        return None
+    message = protos.CheckpointState()
+    try:
+        text_format.Parse(files.read_bytes(path).decode("utf-8"), message, allow_unknown_field=True)
+    except (text_format.ParseError, UnicodeDecodeError) as error:
+        raise CorruptCheckpointError(f"no CheckpointState text: {error}", path=path) from error
+    if not message.model_checkpoint_path:
+        raise CorruptCheckpointError("expected a model_checkpoint_path, found none", path=path)
+
+    def absolute(prefix: str) -> str:
+        return prefix if _is_absolute(prefix) else os.path.join(model_dir, prefix)
+
+    return CheckpointState(
+        absolute(message.model_checkpoint_path),
+        tuple(map(absolute, message.all_model_checkpoint_paths)),
+        tuple(message.all_model_checkpoint_timestamps),
+        # The field has no presence: 0 is what a file without it says.
+        message.last_preserved_timestamp or None,
+    )
+
+
+def write_state(model_dir: str, state: CheckpointState, name: str = "checkpoint") -> None:
+    """Writes the state file in one step.
+
+    Checkpoints under ``model_dir`` are named relative to it, so that the directory can be moved;
+    others by their absolute paths.
+
+    Raises:
+      WriteError: the file cannot be written.
+    """
+
+    def stored(prefix: str) -> str:
+        if files.is_remote(prefix):
+            start = model_dir.rstrip("/") + "/"
+            return prefix[len(start) :] if prefix.startswith(start) else prefix
+        if files.is_remote(model_dir):
+            return os.path.abspath(prefix)
+        relative = os.path.relpath(prefix, model_dir)
+        return os.path.abspath(prefix) if relative.startswith(os.pardir) else relative
+
+    message = protos.CheckpointState(
+        model_checkpoint_path=stored(state.model_checkpoint_path),
+        all_model_checkpoint_paths=map(stored, state.all_model_checkpoint_paths),
+        all_model_checkpoint_timestamps=state.all_model_checkpoint_timestamps,
+        last_preserved_timestamp=state.last_preserved_timestamp or 0.0,
+    )
+    text = text_format.MessageToString(message, as_utf8=True)
+    files.write_atomic(os.path.join(model_dir, name), text.encode("utf-8"))
+
+
+def _is_absolute(prefix: str) -> bool:
+    return os.path.isabs(prefix) or files.is_remote(prefix)
