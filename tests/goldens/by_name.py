@@ -36,7 +36,8 @@ def assignments(values: dict[str, np.ndarray]) -> tuple[list[Any], dict[str, int
         part = tuple(slice(o, o + n) for o, n in zip(info.var_offset, info.var_shape))
         ops.append(v1.assign(variable, values[info.full_name][part]))
         slices[info.full_name] = slices.get(info.full_name, 0) + 1
-    return ops, slices
+    # A single slice that covers its variable is written like a whole variable.
+    return ops, {name: count for name, count in slices.items() if count > 1}
 
 
 def save_graph(
