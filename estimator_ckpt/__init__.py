@@ -7,14 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from estimator_ckpt.model_fn import wrap_estimator, wrap_model_fn
-    from estimator_ckpt.saver import SaverOptions
-    from estimator_ckpt.scaffold import checkpoint_scaffold, make_scaffold, saver_scaffold
+    from estimator_ckpt.options import SaverOptions
+    from estimator_ckpt.scaffold import (
+        checkpoint_scaffold,
+        dual_scaffold,
+        make_scaffold,
+        saver_scaffold,
+    )
 
 # Where each public name lives. They load on first use: most need TensorFlow, which takes seconds
 # to import, and the commands that look at files do without it.
 _HOMES = {
-    "SaverOptions": "saver",
+    "SaverOptions": "options",
     "checkpoint_scaffold": "scaffold",
+    "dual_scaffold": "scaffold",
     "make_scaffold": "scaffold",
     "saver_scaffold": "scaffold",
     "wrap_estimator": "model_fn",
@@ -24,6 +30,7 @@ _HOMES = {
 __all__ = [
     "SaverOptions",
     "checkpoint_scaffold",
+    "dual_scaffold",
     "make_scaffold",
     "saver_scaffold",
     "wrap_estimator",

@@ -1,0 +1,167 @@
+"""The ops of a graph that write a checkpoint and read one.
+
+They are TensorFlow's own, SaveV2 and RestoreV2, sharded by device as a stock Saver has them, with
+two differences. What is written stands under the keys of the chosen format, with the object graph
+beside it. And what is read is decided when a checkpoint is at hand: the names are an input of
+RestoreV2, which can be fed in a graph that is already finalized.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from estimator_ckpt import tf_internals
+from estimator_ckpt.bundle.index import Entry
+from estimator_ckpt.contents import SAVE_COUNTER_KEY, Contents
+from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
+from estimator_ckpt.tf_internals import BulkSaverBuilder, Saveable
+
+
+@dataclass(frozen=True)
+class _BulkRestore:
+    """One RestoreV2: the tensors of one dtype on one device."""
+
+    names: tf.Tensor
+    slices: tf.Tensor
+    tensors: Sequence[str]
+    slice_specs: Sequence[str]
+
+
+@dataclass(frozen=True)
+class _Assign:
+    """The op that assigns to one saveable what RestoreV2 has read for it."""
+
+    tensors: Sequence[str]
+    op: tf.Operation
+
+
+class SaverOps(BulkSaverBuilder):  # type: ignore[misc]
+    """Builds the ops for tf.compat.v1.train.Saver, and knows how to run them in part."""
+
+    def __init__(self, contents: Contents, *, object_keys: bool) -> None:
+        """`object_keys`: write an object-based checkpoint, else a name-based one."""
+        super().__init__()
+        self._contents = contents
+        self._object_keys = object_keys
+        self._keys = {
+            saved.wanted.tensor: saved.key if object_keys else saved.wanted.tensor
+            for saved in contents.all_tensors()
+        }
+        self._wrote_object_graph = False
+        self._restores: list[_BulkRestore] = []
+        self._assigns: list[_Assign] = []
+
+    def save_op(self, filename_tensor: tf.Tensor, saveables: Sequence[Saveable]) -> Any:
+        names, slices, tensors = [], [], []
+        for saveable in saveables:
+            for spec, saved in zip(saveable.specs, self._contents.tensors[id(saveable)]):
+                names.append(self._keys[saved.wanted.tensor])
+                slices.append(spec.slice_spec)
+                tensors.append(spec.tensor)
+        if self._object_keys and not self._wrote_object_graph:
+            # In the first shard, whichever that is: a device of their own would be one more shard.
+            self._wrote_object_graph = True
+            names += [OBJECT_GRAPH_KEY, SAVE_COUNTER_KEY]
+            slices += ["", ""]
+            tensors += [
+                tf.constant(self._contents.object_graph.serialize(), name="object_graph"),
+                tf.constant(0, tf.int64, name="save_counter"),
+            ]
+        return tf.raw_ops.SaveV2(
+            prefix=filename_tensor, tensor_names=names, shape_and_slices=slices, tensors=tensors
+        )
+
+    def bulk_restore(
+        self,
+        filename_tensor: tf.Tensor,
+        saveables: Sequence[Saveable],
+        preferred_shard: int,
+        restore_sequentially: bool,
+    ) -> list[tf.Tensor]:
+        # One op for each dtype, not one for all: see feeds().
+        places: dict[tf.DType, list[tuple[int, str, str]]] = {}
+        position = 0
+        for saveable in saveables:
+            for spec, saved in zip(saveable.specs, self._contents.tensors[id(saveable)]):
+                places.setdefault(spec.dtype.base_dtype, []).append(
+                    (position, saved.wanted.tensor, spec.slice_spec)
+                )
+                position += 1
+        restored: list[tf.Tensor] = [None] * position
+        with tf.device("cpu:0"):
+            for dtype, group in places.items():
+                positions, tensors, slice_specs = zip(*group)
+                names = tf.constant([self._keys[t] for t in tensors], name="tensor_names")
+                slices = tf.constant(slice_specs, name="shape_and_slices")
+                outputs = tf.raw_ops.RestoreV2(
+                    prefix=filename_tensor,
+                    tensor_names=names,
+                    shape_and_slices=slices,
+                    dtypes=[dtype] * len(group),
+                )
+                self._restores.append(_BulkRestore(names, slices, tensors, slice_specs))
+                for place, output in zip(positions, outputs):
+                    restored[place] = output
+        return restored
+
+    def _AddRestoreOps(  # noqa: N802 (overrides BaseSaverBuilder's)
+        self,
+        filename_tensor: tf.Tensor,
+        saveables: Sequence[Saveable],
+        restore_sequentially: bool,
+        reshape: bool,
+        preferred_shard: int = -1,
+        name: str = "restore_all",
+    ) -> tf.Operation:
+        saveables = [s for s in saveables if not tf_internals.never_restored(s)]
+        tensors = self.bulk_restore(
+            filename_tensor, saveables, preferred_shard, restore_sequentially
+        )
+        ops = []
+        for saveable in saveables:
+            count = len(saveable.specs)
+            shapes = [spec.tensor.shape for spec in saveable.specs] if reshape else None
+            op = saveable.restore(tensors[:count], shapes)
+            tensors = tensors[count:]
+            saved = self._contents.tensors[id(saveable)]
+            self._assigns.append(_Assign([s.wanted.tensor for s in saved], op))
+            ops.append(op)
+        return tf.group(*ops, name=name)
+
+    def fetches(self, keys: Mapping[str, str]) -> list[tf.Operation] | None:
+        """The ops that assign the tensors in `keys` and no others; None if these are all."""
+        chosen = [a.op for a in self._assigns if all(t in keys for t in a.tensors)]
+        return None if len(chosen) == len(self._assigns) else chosen
+
+    def feeds(
+        self, keys: Mapping[str, str], entries: Mapping[bytes, Entry]
+    ) -> dict[tf.Tensor, list[str]]:
+        """What to feed so that each tensor is read under its key of the checkpoint at hand.
+
+        A RestoreV2 reads all its names, also those whose tensors nobody fetches. So a tensor that
+        is not in `keys` borrows the smallest of the others in its op, which all are of its dtype:
+        it is read and thrown away.
+
+        Args:
+          keys: the key in the checkpoint for each tensor to read.
+          entries: the checkpoint's index.
+        """
+        fed: dict[tf.Tensor, list[str]] = {}
+        for restore in self._restores:
+            found = [keys[tensor] for tensor in restore.tensors if tensor in keys]
+            if not found:
+                continue
+            if len(found) == len(restore.tensors):
+                fed[restore.names] = found
+                continue
+            stand_in = min(found, key=lambda key: entries[key.encode()].size)
+            fed[restore.names] = [keys.get(tensor, stand_in) for tensor in restore.tensors]
+            fed[restore.slices] = [
+                spec if tensor in keys else ""
+                for tensor, spec in zip(restore.tensors, restore.slice_specs)
+            ]
+        return fed

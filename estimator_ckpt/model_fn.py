@@ -1,0 +1,178 @@
+"""Wrappers: a model_fn or an Estimator that saves in a chosen format, itself unchanged."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import tensorflow as tf
+
+from estimator_ckpt import tf_internals
+from estimator_ckpt.contents import Objects
+from estimator_ckpt.errors import SettingsError
+from estimator_ckpt.matching import weaken
+from estimator_ckpt.options import SaverOptions, check_format, saver_options
+from estimator_ckpt.saver import Saver
+from estimator_ckpt.scaffold import make_saver
+
+# The values of tf.estimator.ModeKeys, which the newest TensorFlow does not have.
+_TRAIN, _EVAL = "train", "eval"
+
+ModelFn = Callable[..., Any]
+
+
+def wrap_model_fn(
+    model_fn: ModelFn,
+    checkpoint_format: str = "checkpoint",
+    *,
+    checkpoint: Objects | None = None,
+    **options: Any,
+) -> ModelFn:
+    """A model_fn that does what `model_fn` does and saves in another checkpoint format.
+
+    Training writes `checkpoint_format`. Training, evaluation, prediction and export start from
+    checkpoints of every format. What is exported stays name-based.
+
+    Args:
+      model_fn: a model_fn of tf.estimator, with any of the signatures that it allows: a function, a
+        bound method, an object with __call__, a functools.partial. It is not changed.
+      checkpoint_format: "saver", "checkpoint" or "both".
+      checkpoint: the objects whose structure the checkpoints get; see checkpoint_scaffold(). A
+        tf.train.Checkpoint that the model_fn itself puts into its Scaffold needs no mention here.
+      **options: the fields of SaverOptions. Retention that is not given is RunConfig's, unless the
+        model_fn's own Saver decides it.
+
+    Returns:
+      A function with the arguments of `model_fn`, and `mode` and `config` if it lacks them, that
+      returns an EstimatorSpec or TPUEstimatorSpec.
+
+    Raises:
+      SettingsError: `model_fn` cannot be called, no such format, an unknown option, or a value out
+        of its range.
+    """
+    if not callable(model_fn):
+        raise SettingsError(f"expected a callable, found {model_fn!r}", key="model_fn")
+    check_format(checkpoint_format)
+    settings = saver_options(options)
+    theirs = _argument_names(model_fn)
+    # Estimator passes what the signature names. RunConfig has the retention settings.
+    ours = [*theirs, *(name for name in ("mode", "config") if name not in theirs)]
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    signature = inspect.Signature([inspect.Parameter(name, kind) for name in ours])
+
+    @functools.wraps(model_fn)
+    def wrapped(*args: Any, **kwargs: Any) -> Any:
+        arguments = signature.bind_partial(*args, **kwargs).arguments
+        spec = model_fn(**{name: value for name, value in arguments.items() if name in theirs})
+        mode = arguments.get("mode") or getattr(spec, "mode", _TRAIN)
+
+        def with_saver(base: tf.compat.v1.train.Scaffold | None) -> tf.compat.v1.train.Scaffold:
+            return _with_saver(
+                base or tf.compat.v1.train.Scaffold(),
+                str(mode),
+                checkpoint_format,
+                checkpoint,
+                settings,
+                arguments.get("config"),
+            )
+
+        if hasattr(spec, "scaffold_fn"):  # a TPUEstimatorSpec, which makes its Scaffold later
+            make = spec.scaffold_fn
+            return spec._replace(scaffold_fn=lambda: with_saver(make() if make else None))
+        if hasattr(spec, "scaffold"):
+            return spec._replace(scaffold=with_saver(spec.scaffold))
+        return spec  # what is no EstimatorSpec, Estimator refuses in its own words
+
+    wrapped.__signature__ = signature  # type: ignore[attr-defined]
+    return wrapped
+
+
+def wrap_estimator(
+    estimator: Any,
+    checkpoint_format: str = "checkpoint",
+    *,
+    checkpoint: Objects | None = None,
+    **options: Any,
+) -> Any:
+    """An Estimator that does what `estimator` does and saves in another checkpoint format.
+
+    For Estimators whose model_fn one does not have in hand: canned ones, model_to_estimator.
+
+    Args:
+      estimator: a tf.estimator.Estimator, whose model_dir, config, params and warm-start settings
+        the result shares. It is not changed.
+      checkpoint_format: "saver", "checkpoint" or "both".
+      checkpoint: as for wrap_model_fn().
+      **options: as for wrap_model_fn().
+
+    Returns:
+      A tf.estimator.Estimator (or a tf.compat.v1.estimator.Estimator, where `estimator` is one).
+
+    Raises:
+      SettingsError: not an Estimator, or one that is made of more than a model_fn, such as a
+        TPUEstimator (wrap its model_fn); else as wrap_model_fn().
+    """
+    v1, v2 = tf.compat.v1.estimator, tf.estimator
+    if not isinstance(estimator, v1.Estimator) or isinstance(estimator, v1.tpu.TPUEstimator):
+        raise SettingsError(
+            f"expected a tf.estimator.Estimator, found {type(estimator).__name__}; "
+            "use wrap_model_fn() on its model_fn",
+            key="estimator",
+        )
+    kind = v2.Estimator if isinstance(estimator, v2.Estimator) else v1.Estimator
+    return kind(
+        wrap_model_fn(estimator.model_fn, checkpoint_format, checkpoint=checkpoint, **options),
+        config=estimator.config,
+        warm_start_from=tf_internals.warm_start_settings(estimator),
+    )
+
+
+def _argument_names(fn: ModelFn) -> list[str]:
+    """The arguments that Estimator would pass (tensorflow/python/util/function_utils.py)."""
+    if isinstance(fn, functools.partial):
+        names = _argument_names(fn.func)[len(fn.args) :]
+        return [name for name in names if name not in fn.keywords]
+    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    parameters = inspect.signature(fn).parameters.values()
+    return [p.name for p in parameters if p.kind in positional]
+
+
+def _with_saver(
+    base: tf.compat.v1.train.Scaffold,
+    mode: str,
+    checkpoint_format: str,
+    checkpoint: Objects | None,
+    options: SaverOptions,
+    run_config: Any,
+) -> tf.compat.v1.train.Scaffold:
+    """The Scaffold of a spec, with our saver where each mode needs it."""
+    if mode == _TRAIN:
+        options = replace(options, ema=None)
+    else:
+        # Nothing is written but exports. And initial values must not pass for trained ones.
+        checkpoint_format = getattr(base.saver, "checkpoint_format", "saver")
+        options = replace(options, on_missing=weaken(options.on_missing))
+
+    # The collection, too: other Scaffolds and hooks of this graph look for the saver there. It may
+    # be ours already: a strategy calls the model_fn once for each replica.
+    collection = tf.compat.v1.get_collection_ref(tf.compat.v1.GraphKeys.SAVERS)
+    saver = next((s for s in collection if isinstance(s, Saver)), None)
+    if saver is None:
+        collected = collection[0] if base.saver is None and len(collection) == 1 else None
+        source = base
+        if collected is not None:
+            source = tf.compat.v1.train.Scaffold(saver=collected, copy_from_scaffold=base)
+        saver = make_saver(checkpoint_format, options, run_config, source, objects=checkpoint)
+        if saver is source.saver:
+            return base
+        if collected is not None:
+            collection[0] = saver
+        elif mode in (_TRAIN, _EVAL) and not collection:
+            collection.append(saver)
+    if mode == _EVAL and base.saver is None:
+        # InMemoryEvaluatorHook refuses a Scaffold with a saver.
+        return base
+    return tf.compat.v1.train.Scaffold(saver=saver, copy_from_scaffold=base)

@@ -1,0 +1,109 @@
+"""SaverOptions: what every factory and wrapper takes as **saver_options."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from estimator_ckpt.errors import SettingsError
+from estimator_ckpt.matching import MATCH_BY, check_policy
+from estimator_ckpt.report import near_names
+
+# `--checkpoint_format` and its Python namesakes.
+CHECKPOINT_FORMATS = ("saver", "checkpoint", "both")
+
+
+@dataclass(frozen=True)
+class SaverOptions:
+    """How a saver keeps and restores checkpoints.
+
+    Attributes:
+      keep_checkpoint_max: how many checkpoints stay; 0 keeps all. None: as RunConfig says, or 5.
+      keep_checkpoint_every_n_hours: one more stays for every so many hours of training. None: as
+        RunConfig says, or 10,000 hours.
+      deletion_grace_secs: seconds between a checkpoint's replacement and its deletion, for an
+        evaluator that may still be reading it.
+      on_missing: what to do with a variable that the checkpoint lacks: "error"; "warn" or "init",
+        which initialize it, the one with a warning; or a mapping from regular expressions, which
+        match a whole variable name, to one of these, the first match deciding, else "error".
+      match_by: "path" or "name" decides where a variable's object path and its name lead to
+        different tensors of the checkpoint; None makes that an error.
+      ema: the name given to tf.train.ExponentialMovingAverage, or that object itself: evaluation
+        and prediction read the averages, where the checkpoint has them.
+
+    Raises:
+      SettingsError: a value out of its range.
+    """
+
+    keep_checkpoint_max: int | None = None
+    keep_checkpoint_every_n_hours: float | None = None
+    deletion_grace_secs: float = 0.0
+    on_missing: str | Mapping[str, str] = "error"
+    match_by: str | None = None
+    ema: Any = None
+
+    def __post_init__(self) -> None:
+        if self.keep_checkpoint_max is not None and not (
+            isinstance(self.keep_checkpoint_max, numbers.Integral) and self.keep_checkpoint_max >= 0
+        ):
+            raise _unexpected("keep_checkpoint_max", "a whole number, 0 for all", self)
+        every = self.keep_checkpoint_every_n_hours
+        if every is not None and not (isinstance(every, numbers.Real) and every > 0):
+            raise _unexpected("keep_checkpoint_every_n_hours", "a positive number of hours", self)
+        grace = self.deletion_grace_secs
+        if not (isinstance(grace, numbers.Real) and grace >= 0):
+            raise _unexpected("deletion_grace_secs", "a number of seconds", self)
+        check_policy("on_missing", self.on_missing)
+        if self.match_by not in (None, *MATCH_BY):
+            raise _unexpected("match_by", "'path', 'name' or None", self)
+        if self.average is None and self.ema is not None:
+            raise _unexpected("ema", "a tf.train.ExponentialMovingAverage or its name", self)
+
+    @property
+    def average(self) -> str | None:
+        """The last part of an average's variable name, where averages are to be read."""
+        name = self.ema if isinstance(self.ema, str) else getattr(self.ema, "name", None)
+        return name if isinstance(name, str) and name else None
+
+    def under(self, run_config: Any) -> SaverOptions:
+        """These options, with the retention settings of a RunConfig where they have none."""
+        if run_config is None:
+            return self
+        return self.else_keep(
+            run_config.keep_checkpoint_max, run_config.keep_checkpoint_every_n_hours
+        )
+
+    def else_keep(self, max_to_keep: int | None, every_n_hours: float) -> SaverOptions:
+        """These options, with this retention where they have none; 0 and None keep all."""
+        keep, every = self.keep_checkpoint_max, self.keep_checkpoint_every_n_hours
+        return replace(
+            self,
+            keep_checkpoint_max=(max_to_keep or 0) if keep is None else keep,
+            keep_checkpoint_every_n_hours=every_n_hours if every is None else every,
+        )
+
+
+def saver_options(loose: Mapping[str, Any]) -> SaverOptions:
+    """SaverOptions from keywords; SettingsError names an unknown one and what may be meant."""
+    known = [field.name for field in fields(SaverOptions)]
+    for name in loose:
+        if name not in known:
+            near = near_names(name, known)
+            hint = f"did you mean {near[0]!r}?" if near else f"the options are {', '.join(known)}"
+            raise SettingsError(f"no such option; {hint}", key=name)
+    return SaverOptions(**loose)
+
+
+def check_format(checkpoint_format: object) -> None:
+    """Raises SettingsError unless it is one of CHECKPOINT_FORMATS."""
+    if checkpoint_format not in CHECKPOINT_FORMATS:
+        choices = ", ".join(repr(f) for f in CHECKPOINT_FORMATS)
+        raise SettingsError(
+            f"expected one of {choices}, found {checkpoint_format!r}", key="checkpoint_format"
+        )
+
+
+def _unexpected(name: str, expected: str, options: SaverOptions) -> SettingsError:
+    return SettingsError(f"expected {expected}, found {getattr(options, name)!r}", key=name)

@@ -1,0 +1,290 @@
+"""The saver: writes checkpoints of one format and restores those of every format."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+from absl import logging
+
+from estimator_ckpt import state
+from estimator_ckpt.bundle.aliases import add_keys
+from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
+from estimator_ckpt.contents import Contents, Objects, VarList, graph_contents
+from estimator_ckpt.errors import UnsupportedCheckpointError
+from estimator_ckpt.graph_ops import SaverOps
+from estimator_ckpt.matching import mismatch, missing_rows, policy_for, resolve
+from estimator_ckpt.options import SaverOptions, check_format
+from estimator_ckpt.retention import Retention
+
+
+class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
+    """A tf.compat.v1.train.Saver for a Scaffold, the SAVERS collection or by itself.
+
+    Builds its ops when the graph is finalized, so that it saves what hooks, optimizers and
+    strategies have added to it until then. Saves relative paths, sharded by device.
+
+    Attributes:
+      checkpoint_format: "saver", "checkpoint" or "both": what save() writes.
+    """
+
+    def __init__(
+        self,
+        checkpoint_format: str,
+        var_list: VarList = None,
+        objects: Objects | None = None,
+        options: SaverOptions | None = None,
+        *,
+        reshape: bool = False,
+        pad_step_number: bool = False,
+    ) -> None:
+        """Creates a saver of the default graph; nothing is built yet.
+
+        Args:
+          checkpoint_format: "saver", "checkpoint" or "both".
+          var_list: as tf.compat.v1.train.Saver takes it: a list of variables and other saveable
+            objects, or a dict from names to them; None means all that the graph has in the end.
+          objects: the user's own objects: a tf.train.Checkpoint, a dict of trackables, or a
+            callable that returns one, called when the graph is finalized.
+          options: how to keep and restore checkpoints.
+          reshape: as tf.compat.v1.train.Saver has it.
+          pad_step_number: as tf.compat.v1.train.Saver has it.
+
+        Raises:
+          SettingsError: no such format.
+        """
+        check_format(checkpoint_format)
+        options = options or SaverOptions()
+        max_to_keep = 5 if options.keep_checkpoint_max is None else options.keep_checkpoint_max
+        every_n_hours = options.keep_checkpoint_every_n_hours or 10_000.0
+        super().__init__(
+            sharded=True,
+            allow_empty=True,
+            defer_build=True,
+            save_relative_paths=True,
+            max_to_keep=max_to_keep,
+            keep_checkpoint_every_n_hours=every_n_hours,
+            reshape=reshape,
+            pad_step_number=pad_step_number,
+        )
+        self.checkpoint_format = checkpoint_format
+        self._source_list = var_list
+        self._objects = objects
+        self._options = options
+        self._retention = Retention(max_to_keep, every_n_hours, options.deletion_grace_secs)
+        self._reshaping = reshape
+        self._contents: Contents | None = None
+        self._ops: SaverOps | None = None
+        self._export: tf.compat.v1.train.Saver | None = None
+
+    def build(self) -> None:
+        """Adds the ops to the default graph, once; a Scaffold calls it when it finalizes.
+
+        Raises:
+          ConflictError: one name or key would mean two tensors.
+          SettingsError: the user's objects cannot be saved; see Contents.
+        """
+        if self._ops is not None:
+            return
+        self._contents = graph_contents(
+            self._source_list, self._objects, average=self._options.average
+        )
+        self._ops = SaverOps(self._contents, object_keys=self.checkpoint_format != "saver")
+        self._var_list = dict(self._contents.saveables)
+        self._builder = self._ops
+        super().build()
+
+    def save(
+        self,
+        sess: tf.compat.v1.Session,
+        save_path: str,
+        global_step: Any = None,
+        latest_filename: str | None = None,
+        meta_graph_suffix: str = "meta",
+        write_meta_graph: bool = True,
+        write_state: bool = True,
+        strip_default_attrs: bool = False,
+        save_debug_info: bool = False,
+    ) -> str | None:
+        """Writes a checkpoint; the arguments and the result are those of the stock Saver.
+
+        The state file names the checkpoint when it is complete, and only then are older ones
+        deleted.
+        """
+        if (
+            not write_state
+            and os.path.basename(save_path) == tf.saved_model.VARIABLES_FILENAME
+            and not sess.graph.finalized
+        ):
+            # So a SavedModel's variables are written (tensorflow/python/saved_model/
+            # builder_impl.py). They stay name-based, as their readers expect them.
+            exported: str | None = self._for_export(sess.graph).save(
+                sess, save_path, write_meta_graph=False, write_state=False
+            )
+            return exported
+        prefix: str | None = super().save(
+            sess,
+            save_path,
+            global_step=global_step,
+            latest_filename=latest_filename,
+            meta_graph_suffix=meta_graph_suffix,
+            write_meta_graph=write_meta_graph,
+            write_state=False,
+            strip_default_attrs=strip_default_attrs,
+            save_debug_info=save_debug_info,
+        )
+        if prefix is None:
+            return None
+        if self.checkpoint_format == "both":
+            assert self._contents is not None
+            add_keys(prefix, {t.key: t.wanted.tensor for t in self._contents.all_tensors()})
+        if write_state:
+            expired = self._retention.add(prefix)
+            state.write_state(
+                os.path.dirname(save_path), self._retention.state(), latest_filename or "checkpoint"
+            )
+            for old in expired:
+                _delete(old, meta_graph_suffix)
+        return prefix
+
+    def export_meta_graph(self, filename: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        """As the stock Saver's. What a SavedModel gets (it names no file) restores by names."""
+        graph = tf.compat.v1.get_default_graph()
+        if filename is None and not graph.finalized:
+            return self._for_export(graph).export_meta_graph(None, *args, **kwargs)
+        return super().export_meta_graph(filename, *args, **kwargs)
+
+    def _for_export(self, graph: tf.Graph) -> tf.compat.v1.train.Saver:
+        if self._export is None:
+            with graph.as_default():
+                self.build()
+                assert self._contents is not None
+                saveables = dict(self._contents.saveables)
+                self._export = tf.compat.v1.train.Saver(saveables, sharded=True, allow_empty=True)
+        return self._export
+
+    def restore(self, sess: tf.compat.v1.Session, save_path: str) -> None:
+        """Restores from a checkpoint of any format, with ops that the graph has already.
+
+        Args:
+          sess: a session of the graph, which may be finalized.
+          save_path: a checkpoint's prefix, or what else open_checkpoint() takes.
+
+        Raises:
+          NotACheckpointError (a ValueError): there is none.
+          MismatchError: the checkpoint lacks variables, or has them in another shape or dtype, or
+            it is not clear which of its tensors is meant. It lists all of them, and nothing has
+            been restored.
+          CorruptCheckpointError: the checkpoint is damaged.
+        """
+        if save_path is None:
+            raise ValueError("Can't load save_path when it is None.")
+        with sess.graph.as_default():
+            self.build()
+            if self._is_empty:
+                return
+            save_path = os.fspath(save_path)
+            logging.info("Restoring parameters from %s", save_path)
+            assert self._contents is not None
+            assert self._ops is not None
+            try:
+                checkpoint = open_checkpoint(save_path)
+            except UnsupportedCheckpointError:
+                # RestoreV2 reads TensorFlow's first file format too, by names.
+                names = {want.tensor: want.tensor for want in self._contents.wanted()}
+                self._run_restore(sess, save_path, self._ops.feeds(names, {}), None, [])
+                return
+            with checkpoint:
+                keys, initializers = self._resolve(checkpoint)
+                feeds = self._ops.feeds(keys, checkpoint.index.entries)
+                prefix = checkpoint.prefix
+            self._run_restore(sess, prefix, feeds, self._ops.fetches(keys), initializers)
+
+    def _run_restore(
+        self,
+        sess: tf.compat.v1.Session,
+        prefix: str,
+        feeds: dict[tf.Tensor, list[str]],
+        fetches: list[tf.Operation] | None,
+        initializers: list[tf.Operation],
+    ) -> None:
+        sess.run(
+            self.saver_def.restore_op_name if fetches is None else fetches,
+            {self.saver_def.filename_tensor_name: prefix, **feeds},
+        )
+        if initializers:
+            # After the restore: an initial value may be computed from another variable's value.
+            sess.run(initializers)
+
+    def _resolve(self, checkpoint: Checkpoint) -> tuple[dict[str, str], list[tf.Operation]]:
+        """The keys to read, and the initializers of what is to be initialized instead."""
+        assert self._contents is not None
+        resolution = resolve(
+            checkpoint,
+            self._contents.wanted(),
+            self._contents.object_graph,
+            match_by=self._options.match_by,
+            reshape=self._reshaping,
+        )
+        policy = self._options.on_missing
+        required = [w for w in resolution.missing if policy_for(w.name, policy) == "error"]
+        if required or resolution.problems:
+            raise mismatch(checkpoint, [*resolution.problems, *missing_rows(checkpoint, required)])
+        warned = [w for w in resolution.missing if policy_for(w.name, policy) == "warn"]
+        if warned:
+            logging.warning(
+                "%s", mismatch(checkpoint, missing_rows(checkpoint, warned, "initialized"))
+            )
+        absent = {want.tensor for want in resolution.missing}
+        sources = {t.source: t.wanted.tensor for t in self._contents.all_tensors()}
+        initializers = []
+        for variable in tf.compat.v1.global_variables():
+            tensor = sources.get(variable.op.name)
+            # What the saver does not cover is not initialized by a restore either.
+            outside = tensor is None and policy_for(variable.op.name, policy) != "error"
+            if tensor in absent or outside:
+                initializers.append(variable.initializer)
+        return dict(resolution.keys), initializers
+
+    @property
+    def last_checkpoints(self) -> list[str]:
+        """The prefixes of the checkpoints that count, oldest first."""
+        return self._retention.prefixes
+
+    def set_last_checkpoints(self, last_checkpoints: Sequence[str]) -> None:
+        """As the stock Saver's: prefixes, oldest first."""
+        self._retention.adopt([(prefix, self._retention.now()) for prefix in last_checkpoints])
+
+    def set_last_checkpoints_with_time(
+        self, last_checkpoints_with_time: Sequence[tuple[str, float]]
+    ) -> None:
+        """As the stock Saver's: (prefix, seconds since the epoch), oldest first."""
+        self._retention.adopt(last_checkpoints_with_time)
+
+    def recover_last_checkpoints(self, checkpoint_paths: Sequence[str]) -> None:
+        """Adopts the checkpoints of an earlier run, in whatever format they are."""
+        found = []
+        last_preserved = None
+        known: dict[str, float] = {}
+        if checkpoint_paths:
+            written = state.read_state(os.path.dirname(checkpoint_paths[-1]))
+            if written is not None:
+                known = dict(
+                    zip(written.all_model_checkpoint_paths, written.all_model_checkpoint_timestamps)
+                )
+                last_preserved = written.last_preserved_timestamp
+        for prefix in checkpoint_paths:
+            modified = tf.compat.v1.train.get_checkpoint_mtimes([prefix])
+            if modified:
+                found.append((prefix, known.get(prefix) or modified[0]))
+        self._retention.adopt(found, last_preserved)
+
+
+def _delete(prefix: str, meta_graph_suffix: str) -> None:
+    try:
+        tf.compat.v1.train.remove_checkpoint(prefix, meta_graph_suffix=meta_graph_suffix)
+    except tf.errors.OpError as error:
+        # A checkpoint too many is no reason to stop a training.
+        logging.warning("Could not delete %s: %s", prefix, error)

@@ -1,0 +1,181 @@
+"""The factories: tf.compat.v1.train.Scaffold objects that save in a chosen format."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+from absl import logging
+
+from estimator_ckpt import tf_internals
+from estimator_ckpt.contents import Objects, VarList
+from estimator_ckpt.errors import SettingsError
+from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
+from estimator_ckpt.options import SaverOptions, check_format, saver_options
+from estimator_ckpt.saver import Saver
+
+
+def saver_scaffold(
+    var_list: VarList = None,
+    *,
+    run_config: Any = None,
+    base: tf.compat.v1.train.Scaffold | None = None,
+    **options: Any,
+) -> tf.compat.v1.train.Scaffold:
+    """A Scaffold that writes name-based (TF1) checkpoints and restores those of every format.
+
+    Args:
+      var_list: what to save, as tf.compat.v1.train.Saver takes it: a list of variables and other
+        saveable objects, or a dict from names to them. None: everything that the graph has when it
+        is finalized.
+      run_config: a tf.estimator.RunConfig, for its keep_checkpoint_max and
+        keep_checkpoint_every_n_hours.
+      base: a Scaffold whose other pieces (init_op, ready_op, local_init_op, summary_op, init_fn,
+        feeds) are kept. A saver in it hands over what it saves and its retention, as far as these
+        are not given here.
+      **options: the fields of SaverOptions.
+
+    Returns:
+      A tf.compat.v1.train.Scaffold whose saver is built when the Scaffold is finalized.
+
+    Raises:
+      SettingsError: an unknown option, or a value out of its range.
+    """
+    saver = make_saver("saver", saver_options(options), run_config, base, var_list=var_list)
+    return tf.compat.v1.train.Scaffold(saver=saver, copy_from_scaffold=base)
+
+
+def checkpoint_scaffold(
+    checkpoint: Objects | None = None,
+    *,
+    run_config: Any = None,
+    base: tf.compat.v1.train.Scaffold | None = None,
+    **options: Any,
+) -> tf.compat.v1.train.Scaffold:
+    """A Scaffold that writes object-based (TF2) checkpoints and restores those of every format.
+
+    What it writes, tf.train.Checkpoint(var_list={name: variable, ...}, step=...).restore() takes in
+    TensorFlow 2: the root has a `var_list` with one child for each variable, named as the variable
+    is, and `step`, the global step.
+
+    Args:
+      checkpoint: the objects whose structure the checkpoints get, beside the complete `var_list`: a
+        tf.train.Checkpoint, a dict of trackables, or a callable that returns one of these; a
+        callable runs while the graph is finalized and must not create variables.
+      run_config: as for saver_scaffold().
+      base: as for saver_scaffold(); a tf.train.Checkpoint in its place for the saver is used as
+        `checkpoint`.
+      **options: the fields of SaverOptions.
+
+    Returns:
+      A tf.compat.v1.train.Scaffold whose saver is built when the Scaffold is finalized.
+
+    Raises:
+      SettingsError: an unknown option, or a value out of its range.
+    """
+    return make_scaffold("checkpoint", checkpoint, run_config=run_config, base=base, **options)
+
+
+def dual_scaffold(
+    checkpoint: Objects | None = None,
+    *,
+    run_config: Any = None,
+    base: tf.compat.v1.train.Scaffold | None = None,
+    **options: Any,
+) -> tf.compat.v1.train.Scaffold:
+    """A Scaffold that writes checkpoints which are both, in one set of files.
+
+    Each tensor is stored once and has two keys, so that tf.compat.v1.train.Saver and
+    tf.train.Checkpoint both read it. Arguments, result and errors are those of
+    checkpoint_scaffold().
+    """
+    return make_scaffold("both", checkpoint, run_config=run_config, base=base, **options)
+
+
+def make_scaffold(
+    checkpoint_format: str,
+    checkpoint: Objects | None = None,
+    *,
+    run_config: Any = None,
+    base: tf.compat.v1.train.Scaffold | None = None,
+    **options: Any,
+) -> tf.compat.v1.train.Scaffold:
+    """saver_scaffold(), checkpoint_scaffold() or dual_scaffold(), chosen by a word, for flags.
+
+    Args:
+      checkpoint_format: "saver", "checkpoint" or "both".
+      checkpoint: as for checkpoint_scaffold(); with "saver" it only helps to restore object-based
+        checkpoints by their structure.
+      run_config: as for saver_scaffold().
+      base: as for saver_scaffold().
+      **options: the fields of SaverOptions.
+
+    Returns:
+      A tf.compat.v1.train.Scaffold whose saver is built when the Scaffold is finalized.
+
+    Raises:
+      SettingsError: no such format, an unknown option, or a value out of its range.
+    """
+    saver = make_saver(
+        checkpoint_format, saver_options(options), run_config, base, objects=checkpoint
+    )
+    return tf.compat.v1.train.Scaffold(saver=saver, copy_from_scaffold=base)
+
+
+def make_saver(
+    checkpoint_format: str,
+    options: SaverOptions,
+    run_config: Any = None,
+    base: tf.compat.v1.train.Scaffold | None = None,
+    *,
+    var_list: VarList = None,
+    objects: Objects | None = None,
+) -> Any:
+    """The saver for a Scaffold; what `base` has for one hands over what it saves.
+
+    Returns:
+      A Saver; or the one in `base`, with a warning, where it cannot be understood.
+    """
+    check_format(checkpoint_format)
+    theirs = base.saver if base is not None else None
+    if isinstance(theirs, Saver):
+        if theirs.checkpoint_format != checkpoint_format:
+            raise SettingsError(
+                f"the Scaffold saves in the format {theirs.checkpoint_format!r} already, "
+                f"{checkpoint_format!r} was asked for; decide it in one place",
+                key="checkpoint_format",
+            )
+        return theirs
+    if theirs is None:
+        return Saver(checkpoint_format, var_list, objects, options.under(run_config))
+    if isinstance(theirs, tf.train.Checkpoint):
+        logging.info("The tf.train.Checkpoint in the Scaffold gives the checkpoints' structure.")
+        return Saver(checkpoint_format, var_list, objects or theirs, options.under(run_config))
+    settings = tf_internals.saver_settings(theirs)
+    if not settings.plain:
+        logging.warning(
+            "The Scaffold has a saver of a kind that cannot be taken over (%s). It is left as it "
+            "is, so checkpoints are written and restored as it does it.",
+            type(theirs).__name__,
+        )
+        return theirs
+    mapping = settings.var_list
+    if isinstance(mapping, (list, tuple)) and any(
+        getattr(saveable, "name", None) == OBJECT_GRAPH_KEY for saveable in mapping
+    ):
+        # tf.keras.estimator.model_to_estimator freezes its model into a Saver, with keys for names
+        # (tensorflow_estimator/python/estimator/keras_lib.py).
+        logging.info("The Keras model in the Scaffold's saver gives the checkpoints' structure.")
+        return Saver(checkpoint_format, var_list, objects or mapping, options.under(run_config))
+    logging.info(
+        "The saver in the Scaffold is replaced by one that saves the same: %s.",
+        "all variables" if mapping is None else f"{len(mapping)} variables, under its names",
+    )
+    return Saver(
+        checkpoint_format,
+        mapping if var_list is None else var_list,
+        objects,
+        options.else_keep(settings.max_to_keep, settings.keep_checkpoint_every_n_hours),
+        reshape=settings.reshape,
+        pad_step_number=settings.pad_step_number,
+    )

@@ -1,0 +1,99 @@
+"""Every use of TensorFlow's private API, one small function each, with the reason for it.
+
+tests/test_tf_internals.py checks each of them against the public API and so fails on the version
+of TensorFlow that breaks one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+from tensorflow.python.trackable.base import NoRestoreSaveable
+from tensorflow.python.training.saver import BulkSaverBuilder as BulkSaverBuilder
+from tensorflow.python.training.saving import saveable_object_util
+
+from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
+
+# A tf.compat.v1.train.SaverBuilder's SaveableObject; it has no public type annotation.
+Saveable = Any
+
+
+def saveables_by_name(var_list: Sequence[Any] | Mapping[str, Any]) -> dict[str, list[Saveable]]:
+    """What a stock Saver makes of its `var_list`: the name, and the saveables under that name.
+
+    Private because only a Saver's own constructor calls it: the grouping of slices, the names of
+    lookup tables and the refusal of two variables of one name should stay TensorFlow's own
+    (tensorflow/python/training/saving/saveable_object_util.py).
+
+    Raises:
+      ValueError, TypeError: as tf.compat.v1.train.Saver raises them.
+    """
+    if not isinstance(var_list, Mapping):
+        var_list = saveable_object_util.op_list_to_dict(list(var_list))
+    grouped: dict[str, list[Saveable]] = {}
+    for saveable in saveable_object_util.validate_and_slice_inputs(dict(var_list)):
+        grouped.setdefault(saveable.name, []).append(saveable)
+    return grouped
+
+
+def frozen_saveables(root: tf.train.Checkpoint) -> list[Saveable]:
+    """The saveables below a root object, named by their keys, the object graph's among them.
+
+    Private because the public way, Scaffold(saver=tf.train.Checkpoint(...)), does the same and
+    then hides it in a Saver (tensorflow/python/training/monitored_session.py).
+    """
+    return list(tf.__internal__.tracking.ObjectGraphView(root).frozen_saveable_objects())
+
+
+def object_graph_bytes(saveable: Saveable) -> bytes | None:
+    """The serialized object graph, where `saveable` is the constant that holds it, else None."""
+    if saveable.name != OBJECT_GRAPH_KEY:
+        return None
+    value = tf.make_ndarray(saveable.specs[0].tensor.op.get_attr("value"))
+    data: bytes = value.item()
+    return data
+
+
+class SaverSettings(NamedTuple):
+    """What a stock Saver was constructed with.
+
+    Attributes:
+      plain: whether it saves in the ordinary way: neither a subclass, nor with a builder of its
+        own, nor made from a SaverDef alone.
+      var_list: None means all variables.
+    """
+
+    plain: bool
+    var_list: Any
+    reshape: bool
+    max_to_keep: int | None
+    keep_checkpoint_every_n_hours: float
+    pad_step_number: bool
+
+
+def saver_settings(saver: Any) -> SaverSettings:
+    """Private because a Saver has no public way to ask (tensorflow/python/training/saver.py)."""
+    if type(saver) is not tf.compat.v1.train.Saver:
+        return SaverSettings(False, None, False, None, 0.0, False)
+    return SaverSettings(
+        plain=type(saver._builder) in (type(None), BulkSaverBuilder)
+        and (saver._var_list is not None or saver.saver_def is None),
+        var_list=saver._var_list,
+        reshape=saver._reshape,
+        max_to_keep=saver._max_to_keep,
+        keep_checkpoint_every_n_hours=saver._keep_checkpoint_every_n_hours,
+        pad_step_number=saver._pad_step_number,
+    )
+
+
+def warm_start_settings(estimator: tf.estimator.Estimator) -> Any:
+    """The WarmStartSettings that an Estimator was constructed with, or None; it keeps them private
+    (tensorflow_estimator/python/estimator/estimator.py)."""
+    return estimator._warm_start_settings
+
+
+def never_restored(saveable: Saveable) -> bool:
+    """Whether `saveable` only writes: TensorFlow freezes Python state so, and the object graph."""
+    return isinstance(saveable, NoRestoreSaveable)
