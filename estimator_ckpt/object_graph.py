@@ -12,7 +12,11 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from estimator_ckpt.errors import ConflictError, CorruptCheckpointError
+from estimator_ckpt.errors import (
+    ConflictError,
+    CorruptCheckpointError,
+    UnsupportedCheckpointError,
+)
 
 OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 VARIABLE_VALUE = "VARIABLE_VALUE"
@@ -22,6 +26,9 @@ STEP = "step"
 
 _ATTRIBUTES = ".ATTRIBUTES"
 _OPTIMIZER_SLOT = ".OPTIMIZER_SLOT"
+
+_MOST_PATH_BYTES = 500_000_000
+_SIZE_OF_PART = 8
 
 ObjectPath = tuple[str, ...]
 
@@ -127,8 +134,8 @@ class ObjectGraph:
         """Reads a serialized TrackableObjectGraph.
 
         Raises:
-          CorruptCheckpointError: not such a message, or one that names nodes it does not have,
-            has two children of one name, or one object in two slots.
+          CorruptCheckpointError: not such a message, or one that names nodes it does not have or
+            has two children of one name.
         """
         from google.protobuf.message import DecodeError
 
@@ -233,23 +240,37 @@ class ObjectGraph:
             raise ConflictError(f"two objects would stand at {place!r}", key=place)
 
     def paths(self) -> dict[int, ObjectPath]:
-        """The shortest path to every object that edges reach, as TensorFlow names keys by it."""
+        """The shortest path to every object that edges reach, as TensorFlow names keys by it.
+
+        Raises:
+          UnsupportedCheckpointError: objects so deep below each other that their paths together
+            would fill the memory; a file of one megabyte can ask for hundreds of gigabytes.
+        """
         found: dict[int, ObjectPath] = {0: ()}
+        sizes = {0: 0}
+        total = 0
         waiting = deque([0])
         while waiting:
             number = waiting.popleft()
             for local_name, child in self.nodes[number].children.items():
                 if child not in found:
                     found[child] = (*found[number], local_name)
+                    sizes[child] = sizes[number] + len(local_name) + _SIZE_OF_PART
+                    total += sizes[child]
                     waiting.append(child)
+            _check_path_bytes(total)
         return found
 
     def places(self) -> dict[int, str]:
         """paths() as strings, with slot variables named below the variable they belong to."""
         found = {number: path_string(path) for number, path in self.paths().items()}
+        total = 0
         for optimizer, slot in self.slot_references():
             if slot.slot not in found and slot.original in found and optimizer in found:
-                found[slot.slot] = slot_path(found[slot.original], found[optimizer], slot.slot_name)
+                place = slot_path(found[slot.original], found[optimizer], slot.slot_name)
+                found[slot.slot] = place
+                total += len(place)
+                _check_path_bytes(total)
         return found
 
     def slot_references(self) -> Iterator[tuple[int, SlotReference]]:
@@ -284,6 +305,14 @@ class ObjectGraph:
                 if self.nodes[number].attributes:
                     by_full_name[name] = [(number, a) for a in self.nodes[number].attributes]
         return by_full_name
+
+
+def _check_path_bytes(total: int) -> None:
+    if total > _MOST_PATH_BYTES:
+        raise UnsupportedCheckpointError(
+            f"an object graph so deep that its paths take more than {_MOST_PATH_BYTES} bytes",
+            key=OBJECT_GRAPH_KEY,
+        )
 
 
 def flat_graph(
