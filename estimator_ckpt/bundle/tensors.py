@@ -9,10 +9,9 @@ import math
 import struct
 from collections.abc import Sequence
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import google_crc32c
-import numpy as np
 
 from estimator_ckpt import files
 from estimator_ckpt.bundle.coding import decode_varint, encode_varint, mask
@@ -26,6 +25,10 @@ from estimator_ckpt.errors import (
     NotACheckpointError,
     UnsupportedCheckpointError,
 )
+
+if TYPE_CHECKING:
+    # NumPy takes longer to import than a listing takes in all, and strings do without it.
+    import numpy as np
 
 __all__ = [
     "TensorReader",
@@ -48,6 +51,8 @@ def numpy_dtype(dtype: int) -> np.dtype[Any]:
     Raises:
       UnsupportedCheckpointError: NumPy has no such values: resource, variant, unknown dtypes.
     """
+    import numpy as np
+
     name = dtype_name(dtype)
     if dtype == STRING:
         return np.dtype(object)
@@ -163,19 +168,23 @@ class TensorReader:
         if entry.slices:
             return
         if entry.dtype == STRING:
-            self._strings(entry, check=True)
+            self.strings(entry)
         elif entry.dtype == VARIANT:
             self._check_crc(entry, self._variants_crc(entry))
         else:
+            import numpy as np
+
             # The extension takes no memoryview, but an array that shares its bytes.
             self._check_crc(
                 entry, google_crc32c.value(np.ndarray(entry.size, np.uint8, self.raw(entry)))
             )
 
     def _read_entry(self, entry: Entry, check: bool) -> np.ndarray[Any, Any]:
+        import numpy as np
+
         dtype = numpy_dtype(entry.dtype)
         if entry.dtype == STRING:
-            values = self._strings(entry, check)
+            values = self.strings(entry, check=check)
             array = np.empty(len(values), dtype)
             array[:] = values
             return array.reshape(entry.shape)
@@ -184,6 +193,8 @@ class TensorReader:
         return np.ndarray(entry.shape, dtype, self.raw(entry))
 
     def _read_sliced(self, key: bytes, entry: Entry, check: bool) -> np.ndarray[Any, Any]:
+        import numpy as np
+
         name = key_text(key)
         parts = []
         count = 0
@@ -214,7 +225,12 @@ class TensorReader:
             path=shard_path(self._prefix, entry.shard, self._index.num_shards),
         )
 
-    def _strings(self, entry: Entry, check: bool) -> list[bytes]:
+    def strings(self, entry: Entry, *, check: bool = True) -> list[bytes]:
+        """The values of a string entry, row by row.
+
+        Raises:
+          CorruptCheckpointError: the data file is missing or too short, or its bytes are wrong.
+        """
         data = bytes(self.raw(entry))
         count = math.prod(entry.shape)
         if not data and not count:
