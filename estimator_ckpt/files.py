@@ -12,6 +12,7 @@ import mmap
 import os
 import re
 import secrets
+import stat
 from collections.abc import Callable, Iterator
 from typing import IO, Any, Optional
 
@@ -43,8 +44,9 @@ def _raising(kind: type[CheckpointError], action: str, path: str) -> Iterator[No
         yield
     except CheckpointError:
         raise
-    except OSError as error:
-        raise kind(f"cannot {action}: {error.strerror or error}", path=path) from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
+        reason = getattr(error, "strerror", None) or error
+        raise kind(f"cannot {action}: {reason}", path=path) from error
     except Exception as error:
         if not is_remote(path):
             raise
@@ -101,6 +103,8 @@ def open_read(path: str) -> IO[bytes]:
     with _raising(NotACheckpointError, "read the file", path):
         if is_remote(path):
             return _gfile().GFile(path, "rb")  # type: ignore[no-any-return]
+        if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe would wait for its writer
+            raise NotACheckpointError("expected a file, found something else", path=path)
         return open(path, "rb")
 
 
@@ -137,7 +141,7 @@ def map_bytes(path: str) -> memoryview:
     """
     if is_remote(path):
         return memoryview(read_bytes(path))
-    with _raising(NotACheckpointError, "map the file", path), open(path, "rb") as file:
+    with _raising(NotACheckpointError, "read the file", path), open_read(path) as file:
         if not os.fstat(file.fileno()).st_size:
             return memoryview(b"")  # which mmap refuses
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))

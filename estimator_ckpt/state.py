@@ -84,7 +84,8 @@ def write_state(model_dir: str, state: CheckpointState, name: str = "checkpoint"
         if files.is_remote(model_dir):
             return os.path.abspath(prefix)
         relative = os.path.relpath(prefix, model_dir)
-        return os.path.abspath(prefix) if relative.startswith(os.pardir) else relative
+        outside = relative.split(os.sep)[0] == os.pardir
+        return os.path.abspath(prefix) if outside else relative
 
     message = protos.CheckpointState(
         model_checkpoint_path=stored(state.model_checkpoint_path),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gc
 import math
+import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -50,6 +51,7 @@ _MAX_SHARDS = 99_999  # as many as five digits of a file name can count
 _MAX_RANK = 254  # TensorShape::MaxDimensions
 _INT64_MAX = (1 << 63) - 1
 _SLICES_TAG = 0x3A
+_V1_PATTERN = re.compile(r"\?{5}(?=-of-\d{5}$)")
 
 
 class Entry(NamedTuple):
@@ -133,14 +135,15 @@ def read_index(prefix: str) -> Index:
 
 
 def _no_index(prefix: str, path: str) -> CheckpointError:
-    if files.exists(prefix) and not files.is_dir(prefix):
-        size = files.size(prefix)
-        start = max(size - table.FOOTER_SIZE, 0)
-        if table.is_table(memoryview(files.read_range(prefix, start, size - start))):
+    # A sharded V1 checkpoint is named by a pattern for all its files.
+    first = _V1_PATTERN.sub("00000", prefix)
+    if files.exists(first) and not files.is_dir(first):
+        end = max(files.size(first) - table.FOOTER_SIZE, 0)
+        if table.is_table(memoryview(files.read_range(first, end, table.FOOTER_SIZE))):
             return UnsupportedCheckpointError(
-                "a checkpoint in TensorFlow's old V1 format (a single file without .index). Load it"
-                " with tf.compat.v1.train.Saver and save it again, which writes the V2 format.",
-                path=prefix,
+                "a checkpoint in TensorFlow's old V1 format (one file, without .index). Restore it "
+                "with tf.compat.v1.train.Saver and save it again, which writes the V2 format.",
+                path=first,
             )
     return NotACheckpointError("there is no such file; expected a checkpoint's index", path=path)
 

@@ -34,7 +34,7 @@ _TRAILER_SIZE = 5
 _BLOCK_SIZE = 262144
 _RESTART_INTERVAL = 16
 _COMPRESSIONS = {1: "Snappy", 2: "Zstandard"}
-_CHUNK = 1 << 20
+_CHUNK = 1 << 18
 # Shared key bytes per byte of a block: below 16, with a restart every 16 entries. Without a bound
 # a small block could claim many gigabytes of keys.
 _MAX_EXPANSION = 64
@@ -123,6 +123,10 @@ def _successor(key: bytes) -> bytes:
     return key
 
 
+def _encode_handle(offset: int, size: int) -> bytes:
+    return encode_varint(offset) + encode_varint(size)
+
+
 def encode_table(items: Iterable[tuple[bytes, bytes]]) -> bytes:
     """The table file of ``items``, whose keys must be strictly increasing.
 
@@ -138,7 +142,7 @@ def encode_table(items: Iterable[tuple[bytes, bytes]]) -> bytes:
     def flush(builder: _BlockBuilder) -> bytes:
         offset = len(file)
         file.extend(builder.finish())
-        return encode_varint(offset) + encode_varint(len(file) - offset - _TRAILER_SIZE)
+        return _encode_handle(offset, len(file) - offset - _TRAILER_SIZE)
 
     for key, value in items:
         if last_key is not None and key <= last_key:
@@ -191,8 +195,9 @@ def read_table(data: memoryview, path: str) -> Iterator[tuple[list[bytes], list[
     footer = bytes(data[footer_at : footer_at + _HANDLES_SIZE])
     metaindex_at, metaindex_size, at = _decode_handle(footer, 0, footer_at, path)
     index_at, index_size, at = _decode_handle(footer, at, footer_at, path)
-    if any(footer[at:]):
-        corrupt("the footer's padding is not zero", footer_at + at, path)
+    expected = _encode_handle(metaindex_at, metaindex_size) + _encode_handle(index_at, index_size)
+    if footer != expected.ljust(_HANDLES_SIZE, b"\x00"):  # the footer has no checksum
+        corrupt("the footer is not as it is written", footer_at, path)
     # The rest of the file bounds every block from here on, whatever the handles claim.
     if index_at + index_size + _TRAILER_SIZE != footer_at:
         corrupt("the index block does not reach to the footer", footer_at, path)

@@ -66,6 +66,9 @@ def numpy_dtype(dtype: int) -> np.dtype[Any]:
 
             if hasattr(ml_dtypes, name):
                 return np.dtype(getattr(ml_dtypes, name))
+            raise UnsupportedCheckpointError(
+                f"values of dtype {name} need a version of ml_dtypes that has it"
+            ) from None
     raise UnsupportedCheckpointError(f"values of dtype {name} cannot be shown as a NumPy array")
 
 
