@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from estimator_ckpt.checkpoint import open_checkpoint
     from estimator_ckpt.model_fn import wrap_estimator, wrap_model_fn
     from estimator_ckpt.options import SaverOptions
     from estimator_ckpt.scaffold import (
@@ -22,6 +23,7 @@ _HOMES = {
     "checkpoint_scaffold": "scaffold",
     "dual_scaffold": "scaffold",
     "make_scaffold": "scaffold",
+    "open_checkpoint": "checkpoint",
     "saver_scaffold": "scaffold",
     "wrap_estimator": "model_fn",
     "wrap_model_fn": "model_fn",
@@ -32,6 +34,7 @@ __all__ = [
     "checkpoint_scaffold",
     "dual_scaffold",
     "make_scaffold",
+    "open_checkpoint",
     "saver_scaffold",
     "wrap_estimator",
     "wrap_model_fn",

@@ -291,8 +291,8 @@ def size_text(nbytes: int) -> str:
 
 
 def tensor_text(dtype: str, shape: Iterable[int]) -> str:
-    """`float32 [3, 4]`."""
-    return f"{dtype} [{', '.join(map(str, shape))}]"
+    """`float32[3,4]`."""
+    return f"{dtype}[{','.join(map(str, shape))}]"
 
 
 class NameIndex:

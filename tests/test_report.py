@@ -233,5 +233,5 @@ def test_sizes(nbytes: int, text: str) -> None:
 
 
 def test_tensors() -> None:
-    assert tensor_text("float32", (3, 4)) == "float32 [3, 4]"
-    assert tensor_text("int64", ()) == "int64 []"
+    assert tensor_text("float32", (3, 4)) == "float32[3,4]"
+    assert tensor_text("int64", ()) == "int64[]"

@@ -1,0 +1,219 @@
+"""One checkpoint as a reader sees it: its variables, its objects, its values."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import cached_property
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from estimator_ckpt import files
+from estimator_ckpt.bundle.dtypes import STRING
+from estimator_ckpt.bundle.index import Index, read_index, shard_path
+from estimator_ckpt.bundle.slices import key_bytes, key_text
+from estimator_ckpt.bundle.tensors import TensorReader
+from estimator_ckpt.errors import CorruptCheckpointError, MissingTensorError
+from estimator_ckpt.locate import find_prefix
+from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, STEP, ObjectGraph
+from estimator_ckpt.report import did_you_mean, near_names
+from estimator_ckpt.variables import Variable, read_variables
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["Checkpoint", "Variable", "open_checkpoint", "read_object_graph"]
+
+_GLOBAL_STEP = "global_step"
+_MANY_SHARDS = 8
+
+
+class Checkpoint:
+    """A checkpoint open for reading; what open_checkpoint() returns.
+
+    Attributes:
+      path: as it was given.
+      prefix: the path without `.index` and `.data-...`.
+      index: every key with its entry.
+      object_graph: the objects of an object-based checkpoint, else None.
+    """
+
+    def __init__(
+        self, path: str, prefix: str, index: Index, object_graph: ObjectGraph | None
+    ) -> None:
+        self.path = path
+        self.prefix = prefix
+        self.index = index
+        self.object_graph = object_graph
+        self._reader = TensorReader(prefix, index)
+
+    def __enter__(self) -> Checkpoint:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{self.format} checkpoint {self.prefix}: {len(self.variables)} variables>"
+
+    def close(self) -> None:
+        """Lets go of the data files. Arrays that were read stay valid."""
+        self._reader.close()
+
+    @cached_property
+    def _variables_and_format(self) -> tuple[dict[str, Variable], str]:
+        return read_variables(self.index, self.object_graph)
+
+    @property
+    def variables(self) -> dict[str, Variable]:
+        """The variables by name, sorted by it."""
+        return self._variables_and_format[0]
+
+    @property
+    def format(self) -> str:
+        """ "saver" (name-based), "checkpoint" (object-based) or "both"; see read_variables()."""
+        return self._variables_and_format[1]
+
+    @cached_property
+    def _by_other_names(self) -> Mapping[str, Variable]:
+        """The variables by their keys, object paths and all names that the graph has for them."""
+        found: dict[str, Variable] = {}
+        for variable in self.variables.values():
+            for name in (*variable.keys, variable.object_path):
+                if name is not None:
+                    found.setdefault(name, variable)
+        if self.object_graph is not None:
+            for name, values in self.object_graph.names().items():
+                keys = {attribute.checkpoint_key for _, attribute in values}
+                if len(keys) == 1 and keys <= found.keys():
+                    found.setdefault(name, found[keys.pop()])
+        return found
+
+    def variable(self, name: str) -> Variable:
+        """The variable of that name, key, object path, or other name in the object graph.
+
+        Raises:
+          MissingTensorError: there is none; names the nearest.
+        """
+        found = self.variables.get(name) or self._by_other_names.get(name)
+        if found is None:
+            raise MissingTensorError(
+                "the checkpoint has no variable or key of that name"
+                + did_you_mean(near_names(name, [*self.variables, *self._by_other_names])),
+                path=self.prefix,
+                key=name,
+            )
+        return found
+
+    def get_tensor(self, name: str) -> np.ndarray[Any, Any]:
+        """The value of a variable, its checksum verified.
+
+        Args:
+          name: a key of the index, or what variable() takes.
+
+        Returns:
+          An array of the variable's shape: read-only where it is a view of the file, strings as
+          objects of type bytes, bfloat16 and the like in the dtypes of `ml_dtypes`.
+
+        Raises:
+          MissingTensorError: there is no such tensor; names the nearest.
+          CorruptCheckpointError: its bytes are wrong.
+          UnsupportedCheckpointError: NumPy cannot hold its dtype (resource, variant).
+        """
+        key = key_bytes(name)
+        if key not in self.index.entries:
+            key = key_bytes(self.variable(name).key)
+        return self._reader.read(key)
+
+    @cached_property
+    def global_step(self) -> int | None:
+        """The value of `global_step`, or else of the root object's `step`; None without either.
+
+        Only an integer scalar counts. An optimizer's own count of iterations does not: there may be
+        several, and they need not agree.
+        """
+        candidates = [self.variables.get(_GLOBAL_STEP)]
+        if self.object_graph is not None:
+            node = self.object_graph.child_at((STEP,))
+            for attribute in self.object_graph.nodes[node].attributes if node else ():
+                candidates.append(self._by_other_names.get(attribute.checkpoint_key))
+        for variable in candidates:
+            if variable and variable.dtype in ("int32", "int64") and variable.shape == ():
+                return int(self.get_tensor(variable.key))
+        return None
+
+
+def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+    """Opens a checkpoint of any format: reads its index and object graph, and no values.
+
+    Args:
+      path: a prefix, its `.index`, a model_dir (its newest checkpoint), a SavedModel's directory,
+        a Keras `save_weights` prefix. Remote ones (`gs://`) are read by TensorFlow.
+
+    Raises:
+      NotACheckpointError: nothing of the kind there; says what was looked for and what is near.
+      CorruptCheckpointError: the index or the object graph is broken, a data file is missing or
+        too short.
+      UnsupportedCheckpointError: the old V1 format, big-endian, compressed.
+    """
+    path = os.fspath(path)
+    prefix = find_prefix(path)
+    index = read_index(prefix)
+    _check_shards(prefix, index)
+    return Checkpoint(path, prefix, index, read_object_graph(prefix, index))
+
+
+def read_object_graph(prefix: str, index: Index) -> ObjectGraph | None:
+    """The object graph of a checkpoint; None if it is name-based.
+
+    Raises:
+      CorruptCheckpointError: it is broken, or not a string scalar.
+    """
+    entry = index.entries.get(OBJECT_GRAPH_KEY.encode())
+    if entry is None:
+        return None
+    if entry.dtype != STRING or entry.shape != ():
+        raise CorruptCheckpointError(
+            "expected the object graph, a string scalar, found another tensor",
+            path=f"{prefix}.index",
+            key=OBJECT_GRAPH_KEY,
+        )
+    with TensorReader(prefix, index) as reader:
+        (data,) = reader.strings(entry)
+    return ObjectGraph.parse(data, path=prefix)
+
+
+def _check_shards(prefix: str, index: Index) -> None:
+    """Raises CorruptCheckpointError for missing data files, and for those that end too early."""
+    paths = [shard_path(prefix, shard, index.num_shards) for shard in range(index.num_shards)]
+    if len(paths) > _MANY_SHARDS:
+        there = set(files.list_dir(os.path.dirname(prefix) or "."))
+        missing = [path for path in paths if os.path.basename(path) not in there]
+    else:
+        missing = [path for path in paths if not files.exists(path)]
+    if missing:
+        names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
+        raise CorruptCheckpointError(
+            f"{len(missing)} of {len(paths)} data files are missing: {names}",
+            path=prefix,
+        )
+    ends = [0] * len(paths)
+    last = [b""] * len(paths)
+    for key, entry in index.entries.items():
+        end = entry.offset + entry.size
+        if end > ends[entry.shard]:
+            ends[entry.shard] = end
+            last[entry.shard] = key
+    for shard, path in enumerate(paths):
+        size = files.size(path)
+        if ends[shard] > size:
+            raise CorruptCheckpointError(
+                f"expected {ends[shard]} bytes or more in the data file, found {size}: cut off",
+                path=path,
+                key=key_text(last[shard]),
+            )

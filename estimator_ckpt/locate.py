@@ -1,0 +1,182 @@
+"""From what a user types to a checkpoint's prefix."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+
+from estimator_ckpt import files
+from estimator_ckpt.bundle.index import read_index
+from estimator_ckpt.errors import CorruptCheckpointError, NotACheckpointError
+from estimator_ckpt.report import did_you_mean, near_names
+from estimator_ckpt.state import read_state
+
+_DATA = re.compile(r"\.data-(\d{5})-of-(\d{5})$")
+_SUFFIX = re.compile(r"\.index$|\.meta$|\.data-\d{5}-of-\d{5}$")
+_STEP = re.compile(r"-(\d+)$")
+_V1_SHARD = re.compile(r"-\d{5}-of-\d{5}$")
+_STATE_FILE = "checkpoint"
+_SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")
+_SAVED_MODEL_PREFIX = os.path.join("variables", "variables")
+
+# What else people have lying beside their checkpoints, by its first bytes.
+_OTHER_FILES = {
+    b"\x89HDF": "an HDF5 file, as Keras writes for .h5; load it with Keras and save it with "
+    "tf.train.Checkpoint",
+    b"PK\x03\x04": "a zip archive, as Keras (.keras), NumPy (.npz) and PyTorch write",
+    b"\x93NUM": "a NumPy array",
+}
+
+
+def find_prefix(path: str) -> str:
+    """The prefix of the checkpoint that `path` stands for.
+
+    Args:
+      path: a prefix; its `.index`, `.meta` or one of its data files; a directory with checkpoints,
+        of which the newest counts; that directory's `checkpoint` file; a SavedModel's directory.
+
+    Raises:
+      NotACheckpointError: there is nothing of the kind. Says what was looked for and what is near.
+      UnsupportedCheckpointError: a checkpoint in the old V1 format.
+    """
+    if not path:
+        raise NotACheckpointError("expected the path of a checkpoint, found an empty one")
+    if files.exists(f"{path}.index"):
+        return path
+    prefix = _SUFFIX.sub("", path)
+    if prefix != path and files.exists(path):
+        if files.exists(f"{prefix}.index"):
+            return prefix
+        raise NotACheckpointError(f"the checkpoint has no {prefix}.index beside it", path=path)
+    directory, name = os.path.split(path)
+    if name == _STATE_FILE and files.exists(path) and not files.is_dir(path):
+        return _newest(directory or ".")
+    if files.is_dir(path):
+        return _in_directory(path)
+    if files.exists(path):
+        raise _no_checkpoint_file(path)
+    raise _nothing(path)
+
+
+def complete_prefixes(directory: str) -> list[str]:
+    """The prefixes in a directory that have their index and all their data files, oldest first.
+
+    By the step in their names (`-1000`), as the times of files change when they are copied; by the
+    time of the index where they have none. Checkpoints that are still being written are left out.
+    """
+    names = files.list_dir(directory)
+    shards: dict[tuple[str, int], set[int]] = {}
+    for name in names:
+        found = _DATA.search(name)
+        if found:
+            shard, count = map(int, found.groups())
+            shards.setdefault((name[: found.start()], count), set()).add(shard)
+    whole = {prefix for (prefix, count), have in shards.items() if have >= set(range(count))}
+    prefixes = [
+        os.path.join(directory, name[: -len(".index")])
+        for name in names
+        if name.endswith(".index") and name[: -len(".index")] in whole
+    ]
+    return sorted(prefixes, key=_age)
+
+
+def _age(prefix: str) -> tuple[int, float]:
+    step = _STEP.search(prefix)
+    modified = 0.0
+    with contextlib.suppress(OSError):  # a remote path, or a job has just removed it
+        modified = os.path.getmtime(f"{prefix}.index")
+    return (int(step.group(1)) if step else -1, modified)
+
+
+def _in_directory(directory: str) -> str:
+    has_state = files.exists(os.path.join(directory, _STATE_FILE))
+    if not has_state and any(files.exists(os.path.join(directory, n)) for n in _SAVED_MODEL):
+        prefix = os.path.join(directory, _SAVED_MODEL_PREFIX)
+        if not files.exists(f"{prefix}.index"):
+            raise NotACheckpointError("a SavedModel without variables", path=directory)
+        return prefix
+    return _newest(directory)
+
+
+def _newest(directory: str) -> str:
+    """The checkpoint that the state file names, or else the newest complete one, said aloud."""
+    complete = complete_prefixes(directory)
+    try:
+        state = read_state(directory)
+        reason = "there is no `checkpoint` file"
+    except CorruptCheckpointError as error:
+        state = None
+        reason = f"its `checkpoint` file is broken: {error.message}"
+    if state is not None:
+        prefix = state.model_checkpoint_path
+        if _is_complete(prefix):
+            return prefix
+        reason = f"its `checkpoint` file names {prefix}, which is not there or not complete"
+        moved = os.path.join(directory, os.path.basename(prefix))
+        if moved in complete:
+            complete.append(moved)
+    if not complete:
+        raise NotACheckpointError(
+            f"{reason}, and no complete checkpoint (PREFIX.index with all PREFIX.data-*) is in the "
+            f"directory{_deeper(directory)}",
+            path=directory,
+        )
+    from absl import logging
+
+    logging.warning("%s: %s; reading %s", directory, reason, complete[-1])
+    return complete[-1]
+
+
+def _is_complete(prefix: str) -> bool:
+    directory, name = os.path.split(prefix)
+    directory = directory or "."
+    return files.is_dir(directory) and name in map(os.path.basename, complete_prefixes(directory))
+
+
+def _deeper(directory: str) -> str:
+    """A hint at checkpoints one level below."""
+    below = []
+    for name in files.list_dir(directory)[:100]:
+        path = os.path.join(directory, name)
+        if files.is_dir(path) and (
+            any(files.exists(os.path.join(path, n)) for n in (_STATE_FILE, *_SAVED_MODEL))
+            or files.exists(os.path.join(path, f"{name}.index"))
+        ):
+            below.append(path)
+    return did_you_mean(below[-3:])
+
+
+def _no_checkpoint_file(path: str) -> Exception:
+    start = files.read_range(path, 0, 4)
+    if start in _OTHER_FILES:
+        return NotACheckpointError(f"this is {_OTHER_FILES[start]}", path=path)
+    try:
+        read_index(path)  # knows the V1 format, and refuses it by name
+    except NotACheckpointError:
+        return NotACheckpointError(
+            f"expected a checkpoint; this is another kind of file, without {path}.index beside it",
+            path=path,
+        )
+    except Exception as error:
+        return error
+    return NotACheckpointError("expected a checkpoint", path=path)
+
+
+def _nothing(path: str) -> Exception:
+    directory, name = os.path.split(path.rstrip("/"))
+    directory = directory or "."
+    if not files.is_dir(directory):
+        return NotACheckpointError(f"there is no directory {directory}", path=path)
+    names = files.list_dir(directory)
+    v1 = next((n for n in names if _V1_SHARD.sub("", n) == name and n != name), None)
+    if v1:
+        return _no_checkpoint_file(os.path.join(directory, v1))
+    prefixes = sorted(n[: -len(".index")] for n in names if n.endswith(".index"))
+    near = near_names(name, prefixes) or prefixes[-3:]
+    has = f"the directory has {len(prefixes)} checkpoints" if prefixes else "no checkpoint is there"
+    return NotACheckpointError(
+        f"looked for {path}.index, and for a directory of that name; {has}"
+        + did_you_mean([os.path.join(directory, n) for n in near]),
+        path=path,
+    )
