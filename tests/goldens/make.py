@@ -3,9 +3,12 @@
     python tests/goldens/make.py OUT_DIR
 
 makes OUT_DIR/tf<major>.<minor>/<kind>/ for every kind that this TensorFlow can write, each with an
-`expected.json` of what the checkpoint holds. The expected values are those that the program put
-in, or saw in its own session; none is read back from the files. Within one checkpoint all values
-are distinct, so that a swap of two variables shows.
+`expected.json` of what the checkpoint holds. Those here were made with tests/goldens as OUT_DIR,
+under TensorFlow 2.12, 2.15 and 2.21; to make them again changes nothing but a random number in
+fingerprint.pb.
+
+The expected values are those that the program put in, or saw in its own session; none is read back
+from the files. Within one checkpoint all are distinct, so that a swap of two variables shows.
 
 It needs nothing but TensorFlow, because it runs under versions that the tests do not run under.
 """
