@@ -276,15 +276,25 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
                 )
                 last_preserved = written.last_preserved_timestamp
         for prefix in checkpoint_paths:
-            modified = tf.compat.v1.train.get_checkpoint_mtimes([prefix])
-            if modified:
-                found.append((prefix, known.get(prefix) or modified[0]))
+            written_at = _written_at(prefix)
+            if written_at is not None:
+                found.append((prefix, known.get(prefix, written_at)))
         self._retention.adopt(found, last_preserved)
+
+
+def _written_at(prefix: str) -> float | None:
+    try:
+        return float(tf.io.gfile.stat(f"{prefix}.index").mtime_nsec) / 1e9
+    except tf.errors.NotFoundError:
+        return None
 
 
 def _delete(prefix: str, meta_graph_suffix: str) -> None:
     try:
-        tf.compat.v1.train.remove_checkpoint(prefix, meta_graph_suffix=meta_graph_suffix)
+        # The index first: what has none is no checkpoint, wherever this stops.
+        for pattern in (".index", ".data-?????-of-?????", f".{meta_graph_suffix}"):
+            for path in tf.io.gfile.glob(prefix + pattern):
+                tf.io.gfile.remove(path)
     except tf.errors.OpError as error:
         # A checkpoint too many is no reason to stop a training.
         logging.warning("Could not delete %s: %s", prefix, error)
