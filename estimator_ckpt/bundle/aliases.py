@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from estimator_ckpt.bundle.index import Entry, Index, read_index, slice_key, write_index
+from estimator_ckpt.bundle.index import Entry, read_index, slice_key, write_index
 from estimator_ckpt.errors import ConflictError, MissingTensorError
 
 
