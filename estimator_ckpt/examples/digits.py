@@ -24,7 +24,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # read when TensorFlow is im
 
 import numpy as np
 import tensorflow as tf
-from absl import app, flags
+from absl import app, flags, logging
 
 from estimator_ckpt import wrap_model_fn
 
@@ -270,6 +270,7 @@ def table(acts: list[Act]) -> str:
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
+    logging.set_verbosity("info" if _VERBOSE.value else "warning")
     tf.get_logger().setLevel("INFO" if _VERBOSE.value else "ERROR")
     if _ACT.value == "predict":
         if _MODEL_DIR.value is None:
@@ -287,8 +288,7 @@ def main(argv: list[str]) -> None:
             acts.append(perform(_MODEL_DIR.value or temporary))
             done = f"Act {len(acts)} of 3, {acts[-1].program}: step {acts[-1].step}"
             print(f"{done}, accuracy {acts[-1].accuracy:.4f}", flush=True)
-            found = disagreements(acts)
-            if found:
+            if found := disagreements(acts):
                 break
     print(f"\n{table(acts)}")
     if found:
