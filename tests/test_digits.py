@@ -201,8 +201,14 @@ def test_predict_refuses_a_checkpoint_without_one_of_its_variables(digits, tmp_p
         digits.predict(str(tmp_path))
 
 
-def test_predict_without_a_checkpoint_says_what_to_do(digits, tmp_path):
-    with pytest.raises(SystemExit, match=f"No checkpoint in {tmp_path}: run all three acts"):
+@pytest.mark.parametrize("has_tf1_checkpoint", [False, True])
+def test_predict_without_a_tf2_checkpoint_says_what_to_do(digits, tmp_path, has_tf1_checkpoint):
+    if has_tf1_checkpoint:
+        with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+            step = tf.compat.v1.train.get_or_create_global_step()
+            session.run(step.initializer)
+            tf.compat.v1.train.Saver().save(session, str(tmp_path / "model.ckpt"), step)
+    with pytest.raises(SystemExit, match=f"No TF2 checkpoint in {tmp_path}: run all three acts"):
         digits.predict(str(tmp_path))
 
 

@@ -212,8 +212,8 @@ def act_3(model_dir: str) -> Act:
 def predict(model_dir: str) -> tuple[int, float]:
     """Returns the newest checkpoint's step and its accuracy, in TF2 alone."""
     path = tf.train.latest_checkpoint(model_dir)
-    if path is None:
-        raise SystemExit(f"No checkpoint in {model_dir}: run all three acts on it first.")
+    if path is None or newest_format(model_dir) == "saver":
+        raise SystemExit(f"No TF2 checkpoint in {model_dir}: run all three acts on it first.")
     norm = ("moving_mean", "moving_variance", "beta", "gamma")
     shapes: dict[str, list[int]] = {"logits/kernel": [32, 10], "logits/bias": [10]}
     for scope, kernel in ("conv", [3, 3, 1, 16]), ("dense", [1024, 32]):
@@ -271,6 +271,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unexpected arguments: {' '.join(argv[1:])}")
     logging.set_verbosity("info" if _VERBOSE.value else "warning")
+    tf.get_logger().handlers.clear()  # absl's root handler shows these lines, once is enough
     tf.get_logger().setLevel("INFO" if _VERBOSE.value else "ERROR")
     if _ACT.value == "predict":
         if _MODEL_DIR.value is None:
@@ -286,8 +287,7 @@ def main(argv: list[str]) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         for perform in act_1, act_2, act_3:
             acts.append(perform(_MODEL_DIR.value or temporary))
-            done = f"Act {len(acts)} of 3, {acts[-1].program}: step {acts[-1].step}"
-            print(f"{done}, accuracy {acts[-1].accuracy:.4f}", flush=True)
+            print(f"Act {len(acts)} of 3, accuracy {acts[-1].accuracy:.4f}", flush=True)
             if found := disagreements(acts):
                 break
     print(f"\n{table(acts)}")
