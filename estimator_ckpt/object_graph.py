@@ -11,7 +11,9 @@ import functools
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
+from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.errors import (
     ConflictError,
     CorruptCheckpointError,
@@ -28,7 +30,6 @@ _ATTRIBUTES = ".ATTRIBUTES"
 _OPTIMIZER_SLOT = ".OPTIMIZER_SLOT"
 
 _MOST_PATH_BYTES = 500_000_000
-_SIZE_OF_PART = 8
 
 ObjectPath = tuple[str, ...]
 
@@ -85,8 +86,7 @@ def is_object_key(key: str) -> bool:
     return f"/{_ATTRIBUTES}/" in key or key.startswith(f"{_ATTRIBUTES}/")
 
 
-@dataclass(frozen=True)
-class Attribute:
+class Attribute(NamedTuple):
     """One saved value of an object.
 
     Attributes:
@@ -101,8 +101,7 @@ class Attribute:
     checkpoint_key: str
 
 
-@dataclass(frozen=True)
-class SlotReference:
+class SlotReference(NamedTuple):
     """An optimizer's slot: the slot variable `slot` that belongs to the variable `original`."""
 
     slot_name: str
@@ -118,9 +117,6 @@ class Node:
     attributes: list[Attribute] = field(default_factory=list)
     slots: list[SlotReference] = field(default_factory=list)
     registered_saver: tuple[str, str] | None = None
-
-    def attribute(self, name: str) -> Attribute | None:
-        return next((a for a in self.attributes if a.name == name), None)
 
 
 class ObjectGraph:
@@ -153,31 +149,36 @@ class ObjectGraph:
         if not count:
             raise corrupt("an object graph without a root")
         nodes = []
-        for number, proto in enumerate(message.nodes):
-            node = Node()
-            for child in proto.children:
-                if not 0 <= child.node_id < count:
-                    raise corrupt(
-                        f"node {number} has a child {child.local_name!r} that is node "
-                        f"{child.node_id}, of {count}"
-                    )
-                if node.children.setdefault(child.local_name, child.node_id) != child.node_id:
-                    raise corrupt(f"node {number} has two children named {child.local_name!r}")
-            for slot in proto.slot_variables:
-                ids = (slot.original_variable_node_id, slot.slot_variable_node_id)
-                if not all(0 <= one < count for one in ids):
-                    raise corrupt(
-                        f"node {number} has a slot {slot.slot_name!r} of node {ids[0]} in node "
-                        f"{ids[1]}, of {count}"
-                    )
-                node.slots.append(SlotReference(slot.slot_name, *ids))
-            node.attributes = [
-                Attribute(a.name, a.full_name, a.checkpoint_key) for a in proto.attributes
-            ]
-            if proto.HasField("registered_saver"):
-                saver = proto.registered_saver
-                node.registered_saver = (saver.name, saver.object_name)
-            nodes.append(node)
+        with collector_paused():
+            for number, proto in enumerate(message.nodes):
+                # Slices: protobuf's own iterator takes several times as long to end.
+                children: dict[str, int] = {}
+                for child in proto.children[:]:
+                    name, node_id = child.local_name, child.node_id
+                    if not 0 <= node_id < count:
+                        raise corrupt(
+                            f"node {number} has a child {name!r} that is node {node_id}, of {count}"
+                        )
+                    if children.setdefault(name, node_id) != node_id:
+                        raise corrupt(f"node {number} has two children named {name!r}")
+                references = proto.slot_variables
+                slots = [
+                    SlotReference(s.slot_name, s.original_variable_node_id, s.slot_variable_node_id)
+                    for s in (references[:] if references else ())
+                ]
+                for s in slots:
+                    if not (0 <= s.original < count and 0 <= s.slot < count):
+                        raise corrupt(
+                            f"node {number} has a slot {s.slot_name!r} of node {s.original} in "
+                            f"node {s.slot}, of {count}"
+                        )
+                attributes = [
+                    Attribute(a.name, a.full_name, a.checkpoint_key) for a in proto.attributes[:]
+                ]
+                saver = None
+                if proto.HasField("registered_saver"):
+                    saver = (proto.registered_saver.name, proto.registered_saver.object_name)
+                nodes.append(Node(children, attributes, slots, saver))
         return cls(nodes)
 
     def serialize(self) -> bytes:
@@ -201,9 +202,8 @@ class ObjectGraph:
                     slot_variable_node_id=s.slot,
                 )
             if node.registered_saver is not None:
-                proto.registered_saver.name, proto.registered_saver.object_name = (
-                    node.registered_saver
-                )
+                saver = proto.registered_saver
+                saver.name, saver.object_name = node.registered_saver
             proto.has_checkpoint_values.value = number in with_values
         data: bytes = message.SerializeToString(deterministic=True)
         return data
@@ -247,24 +247,26 @@ class ObjectGraph:
             would fill the memory; a file of one megabyte can ask for hundreds of gigabytes.
         """
         found: dict[int, ObjectPath] = {0: ()}
-        sizes = {0: 0}
         total = 0
-        waiting = deque([0])
-        while waiting:
-            number = waiting.popleft()
-            for local_name, child in self.nodes[number].children.items():
-                if child not in found:
-                    found[child] = (*found[number], local_name)
-                    sizes[child] = sizes[number] + len(local_name) + _SIZE_OF_PART
-                    total += sizes[child]
-                    waiting.append(child)
+        for parent, local_name, child in self._edges_from_root():
+            found[child] = (*found[parent], local_name)
+            total += 8 * len(found[child])
             _check_path_bytes(total)
         return found
 
     def places(self) -> dict[int, str]:
-        """paths() as strings, with slot variables named below the variable they belong to."""
-        found = {number: path_string(path) for number, path in self.paths().items()}
+        """paths() as strings, with slot variables named below the variable they belong to.
+
+        Raises:
+          UnsupportedCheckpointError: as paths() does.
+        """
+        found = {0: ""}
         total = 0
+        for parent, local_name, child in self._edges_from_root():
+            part = escape(local_name)
+            found[child] = f"{found[parent]}/{part}" if parent else part
+            total += len(found[child])
+            _check_path_bytes(total)
         for optimizer, slot in self.slot_references():
             if slot.slot not in found and slot.original in found and optimizer in found:
                 place = slot_path(found[slot.original], found[optimizer], slot.slot_name)
@@ -272,6 +274,18 @@ class ObjectGraph:
                 total += len(place)
                 _check_path_bytes(total)
         return found
+
+    def _edges_from_root(self) -> Iterator[tuple[int, str, int]]:
+        """(parent, local name, child) by the first edge to each object, near the root first."""
+        found = {0}
+        waiting = deque([0])
+        while waiting:
+            parent = waiting.popleft()
+            for local_name, child in self.nodes[parent].children.items():
+                if child not in found:
+                    found.add(child)
+                    waiting.append(child)
+                    yield parent, local_name, child
 
     def slot_references(self) -> Iterator[tuple[int, SlotReference]]:
         """Every slot with the node id of the optimizer that it belongs to."""
@@ -309,10 +323,8 @@ class ObjectGraph:
 
 def _check_path_bytes(total: int) -> None:
     if total > _MOST_PATH_BYTES:
-        raise UnsupportedCheckpointError(
-            f"an object graph so deep that its paths take more than {_MOST_PATH_BYTES} bytes",
-            key=OBJECT_GRAPH_KEY,
-        )
+        message = f"an object graph so deep that its paths take over {_MOST_PATH_BYTES} bytes"
+        raise UnsupportedCheckpointError(message, key=OBJECT_GRAPH_KEY)
 
 
 def flat_graph(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Mapping
+from collections.abc import Callable
 
 # tf.compat.v1 optimizers name a slot `X/OPTIMIZER`, `X/OPTIMIZER_1`, ... in the order in which
 # they create it (tensorflow/python/training/slot_creator.py and each optimizer's _create_slots).
@@ -36,29 +37,42 @@ _KERAS_SCOPE = re.compile(
 _COUNTED = re.compile(r"(\w+?)(?:_([1-9]\d*))?")
 
 
-def slot_by_name(name: str, shapes: Mapping[str, tuple[int, ...]]) -> tuple[str, str] | None:
+def slot_by_name(
+    name: str, shape_of: Callable[[str], tuple[int, ...] | None]
+) -> tuple[str, str] | None:
     """The variable whose slot `name` is and the slot's name; None where it is none for sure.
 
     Args:
       name: a variable name.
-      shapes: all variables of the checkpoint. A slot's variable is one of them and has its shape.
+      shape_of: the shape of a variable, None if the checkpoint has none of that name. A slot's
+        variable is there and has the slot's shape.
     """
     variable, _, last = name.rpartition("/")
-    if not variable:
+    candidates = _slot_names(last)
+    if not candidates or not variable:
         return None
-    shape = shapes[name]
-    if shapes.get(variable) == shape:
-        if last in _BERT:
-            return variable, _BERT[last]
-        counted = _COUNTED.fullmatch(last)
-        slots = _TF1.get(counted.group(1)) if counted else None
-        if counted and slots:
-            if counted.group(1) == "RMSProp" and f"{variable}/RMSProp_2" in shapes:
-                slots = _CENTERED_RMSPROP
-            return variable, slots[int(counted.group(2) or 0) % len(slots)]
-    if last in _KERAS:
-        scope = _KERAS_SCOPE.match(variable)
-        model_variable = variable[scope.end() :] if scope else variable
-        if shapes.get(model_variable) == shape:
-            return model_variable, last
+    shape = shape_of(name)
+    if shape_of(variable) == shape:
+        if len(candidates) > 1 and shape_of(f"{variable}/RMSProp_2") is not None:
+            return variable, candidates[1]
+        return variable, candidates[0]
+    scope = _KERAS_SCOPE.match(variable) if last in _KERAS else None
+    if scope and shape_of(variable[scope.end() :]) == shape:
+        return variable[scope.end() :], last
     return None
+
+
+@functools.lru_cache(maxsize=1 << 12)
+def _slot_names(last: str) -> tuple[str, ...]:
+    """The slot that a name ending so may be; for RMSProp also the one that it is if centered."""
+    if last in _KERAS:
+        return (last,)
+    if last in _BERT:
+        return (_BERT[last],)
+    counted = _COUNTED.fullmatch(last)
+    if counted is None or counted.group(1) not in _TF1:
+        return ()
+    orders = [_TF1[counted.group(1)]]
+    if counted.group(1) == "RMSProp":
+        orders.append(_CENTERED_RMSPROP)
+    return tuple(order[int(counted.group(2) or 0) % len(order)] for order in orders)

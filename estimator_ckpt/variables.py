@@ -5,12 +5,12 @@ from __future__ import annotations
 import bisect
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import NamedTuple
 
 from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.bundle.index import Entry, Index, slice_key
 from estimator_ckpt.bundle.slices import key_bytes, key_text
+from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.object_graph import (
     OBJECT_GRAPH_KEY,
     SAVE_COUNTER,
@@ -22,8 +22,7 @@ from estimator_ckpt.object_graph import (
 from estimator_ckpt.slots import slot_by_name
 
 
-@dataclass(frozen=True)
-class Variable:
+class Variable(NamedTuple):
     """One tensor of a checkpoint, with all its names.
 
     Attributes:
@@ -81,22 +80,20 @@ def graph_tensors(graph: ObjectGraph, keys: Mapping[str, object]) -> Iterator[Gr
     ordered: list[str] = []
     seen: set[str] = set()
     for number, node in enumerate(graph.nodes):
-        for attribute in node.attributes:
-            key = attribute.checkpoint_key
-            if key in keys:
-                suffixes = [""]
-            else:
-                ordered = ordered or sorted(keys)
-                suffixes = _suffixes(key, ordered)
-            own = (
-                ""
-                if len(node.attributes) == 1 or attribute.name == VARIABLE_VALUE
-                else (f"/{escape(attribute.name)}")
-            )
-            for suffix in suffixes:
-                if key + suffix not in seen:
-                    seen.add(key + suffix)
-                    yield GraphTensor(key + suffix, number, own + suffix, attribute.full_name)
+        for attribute, full_name, start in node.attributes:
+            own = ""
+            if len(node.attributes) > 1 and attribute != VARIABLE_VALUE:
+                own = f"/{escape(attribute)}"
+            if start in keys:
+                if start not in seen:
+                    seen.add(start)
+                    yield GraphTensor(start, number, own, full_name)
+                continue
+            ordered = ordered or sorted(keys)
+            for suffix in _suffixes(start, ordered):
+                if start + suffix not in seen:
+                    seen.add(start + suffix)
+                    yield GraphTensor(start + suffix, number, own + suffix, full_name)
 
 
 def _suffixes(start: str, ordered: list[str]) -> list[str]:
@@ -119,93 +116,112 @@ def read_variables(index: Index, graph: ObjectGraph | None) -> tuple[dict[str, V
     Else it is "checkpoint": what the graph does not name is listed under its key all the same, and
     a name in `var_list` that is also the key of other bytes is left to the key.
     """
-    entries = {key_text(key): entry for key, entry in index.entries.items() if key[:1] != b"\0"}
-    entries.pop(OBJECT_GRAPH_KEY, None)
-    if graph is None:
-        named = {name: _Named(name, (name,), None) for name in entries}
-        checkpoint_format = "saver"
-        slots: dict[str, tuple[str, str]] = {}
-    else:
-        named, slots, is_both = _named_by_graph(index, graph, entries)
-        checkpoint_format = "both" if is_both else "checkpoint"
-    shapes = {name: entries[one.key].shape for name, one in named.items()}
-    dtypes: dict[int, str] = {}
-    variables = {}
-    for name in sorted(named):
-        key, keys, object_path = named[name]
-        entry = entries[key]
-        dtype = dtypes.get(entry.dtype) or dtypes.setdefault(entry.dtype, dtype_name(entry.dtype))
-        slot_of, slot_name = slots.get(name) or slot_by_name(name, shapes) or (None, None)
-        nbytes = entry.size if not entry.slices else _slices_size(index, key, entry)
-        variables[name] = Variable(
+    with collector_paused():
+        entries = {key_text(key): entry for key, entry in index.entries.items() if key[:1] != b"\0"}
+        entries.pop(OBJECT_GRAPH_KEY, None)
+        if graph is None:
+            by_name = {name: (name,) for name in entries}
+            return dict(_variables(index, entries, by_name, {}, {})), "saver"
+        keys, places, slots, is_both = _named_by_graph(index, graph, entries)
+        variables = dict(_variables(index, entries, keys, places, slots))
+        return variables, "both" if is_both else "checkpoint"
+
+
+def _variables(
+    index: Index,
+    entries: Mapping[str, Entry],
+    keys: Mapping[str, tuple[str, ...]],
+    places: Mapping[str, str],
+    slots: Mapping[str, tuple[str, str]],
+) -> Iterator[tuple[str, Variable]]:
+    """The variables by name, of which `keys` has all keys, the one that counts first."""
+
+    def shape_of(name: str) -> tuple[int, ...] | None:
+        found = keys.get(name)
+        return entries[found[0]].shape if found else None
+
+    dtypes = {number: dtype_name(number) for number in {entry.dtype for entry in entries.values()}}
+    for name in sorted(keys):
+        entry = entries[keys[name][0]]
+        slot_of, slot_name = slots.get(name) or slot_by_name(name, shape_of) or (None, None)
+        nbytes = entry.size
+        if entry.slices:
+            parts = (slice_key(keys[name][0], extents) for extents in entry.slices)
+            nbytes = sum(index.entries[part].size for part in parts)
+        yield (
             name,
-            key,
-            keys,
-            object_path,
-            entry.shape,
-            dtype,
-            nbytes,
-            len(entry.slices),
-            slot_of,
-            slot_name,
-            entry,
+            Variable(
+                name,
+                keys[name][0],
+                keys[name],
+                places.get(name),
+                entry.shape,
+                dtypes[entry.dtype],
+                nbytes,
+                len(entry.slices),
+                slot_of,
+                slot_name,
+                entry,
+            ),
         )
-    return variables, checkpoint_format
-
-
-class _Named(NamedTuple):
-    key: str
-    keys: tuple[str, ...]
-    object_path: str | None
-
-
-def _slices_size(index: Index, key: str, entry: Entry) -> int:
-    return sum(index.entries[slice_key(key, extents)].size for extents in entry.slices)
 
 
 def _named_by_graph(
     index: Index, graph: ObjectGraph, entries: Mapping[str, Entry]
-) -> tuple[dict[str, _Named], dict[str, tuple[str, str]], bool]:
-    """The tensors by name, the slots that the graph refers to, and whether all have two keys."""
+) -> tuple[dict[str, tuple[str, ...]], dict[str, str], dict[str, tuple[str, str]], bool]:
+    """By name: the keys, the object paths, the slots that the graph refers to.
+
+    And whether all tensors of the graph have a variable name for a key as well.
+    """
     tensors = list(graph_tensors(graph, entries))
+    graph_keys = {tensor.key for tensor in tensors}
+    plain_keys = entries.keys() - graph_keys
     places = graph.places()
     in_var_list = _names_in_var_list(graph)
+    in_list = {
+        name + tensor.suffix for tensor in tensors for name in in_var_list.get(tensor.node, ())
+    }
+    full_names = Counter(
+        tensor.full_name + tensor.suffix for tensor in tensors if tensor.node not in in_var_list
+    )
     save_counter = graph.nodes[0].children.get(SAVE_COUNTER)
-    graph_keys = {tensor.key for tensor in tensors}
-    full_names = Counter(tensor.full_name + tensor.suffix for tensor in tensors)
-    for tensor in tensors:  # no other variable may take a name that var_list gives
-        full_names.update(name + tensor.suffix for name in in_var_list.get(tensor.node, ()))
-
-    named: dict[str, _Named] = {}
+    keys: dict[str, tuple[str, ...]] = {}
+    object_paths: dict[str, str] = {}
     name_of_node: dict[int, str] = {}
     single = 0
+
+    def choose(names: list[str], key: str) -> tuple[str, bool]:
+        """The name that is a key of the same bytes, else the first that means nothing else."""
+        free = [name for name in names if name not in keys and name not in graph_keys]
+        for name in free:
+            if name in plain_keys and same_tensor(index, name, key):
+                return name, True
+        return next((name for name in free if name not in plain_keys), key), False
+
     for key, node, suffix, full_name in tensors:
-        names = [name + suffix for name in in_var_list.get(node, ())]
-        if full_name and full_names[full_name + suffix] == 1:
-            names.append(full_name + suffix)
         place = places.get(node)
+        names = [name + suffix for name in in_var_list.get(node, ())]
+        if not names and full_name and full_names[full_name + suffix] == 1:
+            names = [name for name in (full_name + suffix,) if name not in in_list]
         if place is not None:
             names.append(place + suffix)
-        names = [name for name in names if name not in named and name not in graph_keys]
-        plain = [name for name in names if name in entries and same_tensor(index, name, key)]
-        if plain:
-            name = plain[0]
-            named[name] = _Named(name, (name, key), place)
-        else:
-            name = next((name for name in names if name not in entries), key)
-            named[name] = _Named(key, (key,), place)
-            single += node != save_counter
+        name, has_plain = names[0] if names else key, False
+        if plain_keys or name in keys or name in graph_keys:
+            name, has_plain = choose(names, key)
+        keys[name] = (name, key) if has_plain else (key,)
+        single += not has_plain and node != save_counter
+        if place is not None:
+            object_paths[name] = place
         name_of_node.setdefault(node, name)
-    for name in entries:
-        if name not in named and name not in graph_keys:
-            named[name] = _Named(name, (name,), None)
+    for name in plain_keys:
+        keys.setdefault(name, (name,))
     slots = {}
     for _, slot in graph.slot_references():
         slot_variable, original = name_of_node.get(slot.slot), name_of_node.get(slot.original)
         if slot_variable is not None and original is not None:
             slots[slot_variable] = (original, slot.slot_name)
     is_both = not single and any(tensor.node != save_counter for tensor in tensors)
-    return named, slots, is_both
+    return keys, object_paths, slots, is_both
 
 
 def _names_in_var_list(graph: ObjectGraph) -> dict[int, list[str]]:

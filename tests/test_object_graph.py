@@ -229,6 +229,14 @@ def test_places_are_the_starts_of_tensorflows_keys(tmp_path: Path) -> None:
     assert found == {key: key for key in found}
 
 
+@given(graphs())
+def test_places_are_the_strings_of_paths(graph: ObjectGraph) -> None:
+    places = graph.places()
+    assert {number: path_string(path) for number, path in graph.paths().items()}.items() <= (
+        places.items()
+    )
+
+
 def test_a_cycle_has_finite_paths() -> None:
     graph = ObjectGraph([Node(children={"a": 1}), Node(children={"b": 0, "c": 1, "d": 2}), Node()])
     assert graph.paths() == {0: (), 1: ("a",), 2: ("a", "d")}
