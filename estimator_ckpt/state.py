@@ -50,7 +50,7 @@ def read_state(model_dir: str, name: str = "checkpoint") -> CheckpointState | No
     message = protos.CheckpointState()
     try:
         text_format.Parse(files.read_bytes(path).decode("utf-8"), message, allow_unknown_field=True)
-    except (text_format.ParseError, UnicodeDecodeError) as error:
+    except (text_format.ParseError, UnicodeDecodeError, RecursionError) as error:
         raise CorruptCheckpointError(f"no CheckpointState text: {error}", path=path) from error
     if not message.model_checkpoint_path:
         raise CorruptCheckpointError("expected a model_checkpoint_path, found none", path=path)

@@ -292,7 +292,7 @@ def _check_slices(entries: dict[bytes, Entry], path: str) -> None:
                         f"its slice {extents} is {_describe(part)}, the whole {_describe(entry)}"
                     )
             if overlap(entry.shape, entry.slices):
-                raise CorruptCheckpointError("its slices overlap")
+                raise CorruptCheckpointError("its slices overlap, or no straight cuts divide them")
     except CorruptCheckpointError as error:
         raise _at_key(error, path, key) from None
 
