@@ -14,6 +14,8 @@ from estimator_ckpt import files
 from estimator_ckpt.bundle import protos
 from estimator_ckpt.errors import CorruptCheckpointError
 
+_MAX_SIZE = 64 << 20  # hundreds of thousands of checkpoints
+
 
 class CheckpointState(NamedTuple):
     """What a state file says; the paths are prefixes.
@@ -45,8 +47,13 @@ def read_state(model_dir: str, name: str = "checkpoint") -> CheckpointState | No
       NotACheckpointError: the file cannot be read.
     """
     path = os.path.join(model_dir, name)
-    if not files.exists(path):
+    if not files.exists(path) or files.is_dir(path):
         return None
+    if files.size(path) > _MAX_SIZE:
+        raise CorruptCheckpointError(
+            f"a CheckpointState text of {files.size(path)} bytes; expected {_MAX_SIZE} at most",
+            path=path,
+        )
     message = protos.CheckpointState()
     try:
         text_format.Parse(files.read_bytes(path).decode("utf-8"), message, allow_unknown_field=True)

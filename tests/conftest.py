@@ -9,6 +9,11 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import pytest
+from hypothesis import settings
+
+# A busy machine is no failure: tests are bounded in examples, not in seconds each.
+settings.register_profile("bounded_by_examples", deadline=None)
+settings.load_profile("bounded_by_examples")
 
 
 def has_estimator() -> bool:

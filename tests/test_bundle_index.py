@@ -366,7 +366,6 @@ def test_the_header_must_be_there(tmp_path):
     ("content", "text"),
     [
         (None, "there is no such file; expected a checkpoint's index"),
-        (b"", "found an empty file"),
         (b"PK\x03\x04", "found 504b0304"),
         (b"x" * 1000, "found 7878787878787878"),
         ("directory", "expected a file, found something else"),
@@ -382,6 +381,15 @@ def test_other_files_are_no_checkpoint(tmp_path, content, text):
     with pytest.raises(NotACheckpointError, match=text) as caught:
         index.read_index(str(tmp_path / "m"))
     assert caught.value.path == str(path)
+
+
+@pytest.mark.parametrize("size", [0, 4, 20, -1])
+def test_an_index_that_is_cut_off_is_a_corrupt_one(tmp_path, size):
+    read(tmp_path, {b"v": entry(size=4)})
+    path = tmp_path / "m.index"
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(CorruptCheckpointError, match="the index is cut off: expected a table's"):
+        index.read_index(str(tmp_path / "m"))
 
 
 @pytest.mark.parametrize("sharded", [False, True])

@@ -147,6 +147,19 @@ def test_a_tensor_at_the_end_of_a_hundred_gigabytes(tmp_path):
     assert TensorReader(str(tmp_path / "m"), Index(1, {b"v": entry})).read(b"v").tolist() == [1, 2]
 
 
+def test_many_data_files_are_not_all_open_at_once(tmp_path):
+    entries = {}
+    for shard in range(200):
+        data = np.float32([shard]).tobytes()
+        (tmp_path / f"m.data-{shard:05d}-of-00200").write_bytes(data)
+        entries[b"v%d" % shard] = Entry(FLOAT, (1,), shard, 0, 4, crc(data))
+    values = TensorReader(str(tmp_path / "m"), Index(200, entries))
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(2):
+        assert [values.read(key).tolist() for key in entries] == [[i] for i in range(200)]
+    assert len(os.listdir("/proc/self/fd")) - before < 100
+
+
 @pytest.mark.parametrize(
     ("parts", "specs"),
     [

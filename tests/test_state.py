@@ -90,6 +90,8 @@ def test_another_name_of_the_file(tmp_path):
 def test_no_file(tmp_path):
     assert read_state(str(tmp_path)) is None
     assert read_state(str(tmp_path / "missing")) is None
+    (tmp_path / "checkpoint").mkdir()
+    assert read_state(str(tmp_path)) is None
 
 
 STATES = [
@@ -176,6 +178,13 @@ def test_bad_files_are_refused(tmp_path, content, text):
     with pytest.raises(CorruptCheckpointError, match=text) as caught:
         read_state(str(tmp_path))
     assert caught.value.path == str(tmp_path / "checkpoint")
+
+
+def test_an_enormous_file_is_not_read(tmp_path):
+    (tmp_path / "checkpoint").touch()
+    os.truncate(tmp_path / "checkpoint", 100 << 30)
+    with pytest.raises(CorruptCheckpointError, match="expected 67108864 at most"):
+        read_state(str(tmp_path))
 
 
 @given(

@@ -150,12 +150,11 @@ def _no_index(prefix: str, path: str) -> CheckpointError:
 
 def _decode_index(data: memoryview, path: str) -> Index:
     if not table.is_table(data):
-        raise NotACheckpointError(
-            f"expected a checkpoint's index, a table with the magic number {table.MAGIC.hex()} at "
-            f"its end, found {bytes(data[-len(table.MAGIC) :]).hex() or 'an empty file'}: cut off, "
-            "or another kind of file",
-            path=path,
-        )
+        end = bytes(data[-len(table.MAGIC) :]).hex() or "nothing"
+        expected = f"expected a table's magic number {table.MAGIC.hex()} at its end, found {end}"
+        if _begins_as_an_index(bytes(data[:4])):
+            raise CorruptCheckpointError(f"the index is cut off: {expected}", path=path)
+        raise NotACheckpointError(f"no checkpoint's index: {expected}", path=path)
     blocks = table.read_table(data, path)
     keys, values = next(blocks, ([], []))
     if not keys or keys[0] != _HEADER_KEY:
@@ -168,6 +167,12 @@ def _decode_index(data: memoryview, path: str) -> Index:
         _decode_entries(keys, values, num_shards, shapes, entries, path)
     _check_slices(entries, path)
     return Index(num_shards, entries, version)
+
+
+def _begins_as_an_index(start: bytes) -> bool:
+    # The first entry has the empty key (shared 0, non-shared 0), and the header's first field is
+    # num_shards; of an index that was never filled nothing is left at all.
+    return not start or (start[:2] == b"\0\0" and start[3:] == b"\x08")
 
 
 def _decode_header(value: bytes, path: str) -> tuple[int, Version]:

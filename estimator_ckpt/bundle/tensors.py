@@ -40,6 +40,7 @@ __all__ = [
 ]
 
 _UINT32_MAX = (1 << 32) - 1
+_MAX_MAPPED = 64  # data files at a time, as each of them holds a file descriptor
 
 
 def numpy_dtype(dtype: int) -> np.dtype[Any]:
@@ -148,6 +149,8 @@ class TensorReader:
                 data = memoryview(files.read_range(path, entry.offset, entry.size))
             else:
                 if entry.shard not in self._shards:
+                    while len(self._shards) >= _MAX_MAPPED:
+                        del self._shards[next(iter(self._shards))]
                     self._shards[entry.shard] = files.map_bytes(path)
                 data = self._shards[entry.shard][entry.offset : entry.offset + entry.size]
         except NotACheckpointError as error:
