@@ -1,0 +1,208 @@
+"""Rules on variable names: what each name of a checkpoint becomes, and the reason for it.
+
+Three kinds of rules, applied in this order:
+
+1. `exclude`: regular expressions; a name in which one is found is left out.
+2. `assignment_map`: pairs as `tf.compat.v1.train.init_from_checkpoint` takes them
+   (tensorflow/python/training/checkpoint_utils.py), from the checkpoint's name to the new one:
+   `("old/", "new/")` for a scope, `("/", "new/")` and `("old/", "/")` from and to the root,
+   `("old/kernel", "new/kernel")` for one variable. A name that several pairs match goes to several
+   places; a name that none matches keeps its name.
+3. `rename`: pairs of a regular expression and a replacement (`\\1` for a group), each applied to
+   what the one before has made of the name.
+
+Regular expressions are searched for anywhere in a name, as `re.search` and `re.sub` do.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Union
+
+from estimator_ckpt.errors import ConflictError, SettingsError
+from estimator_ckpt.report import NameIndex, did_you_mean
+
+Pairs = Union[Mapping[str, str], Sequence[tuple[str, str]]]
+
+_ROOT = "/"
+_MOST_SHOWN = 10
+
+
+class Line(NamedTuple):
+    """What becomes of one name.
+
+    Attributes:
+      source: the name in the checkpoint.
+      target: the new name; None if it is left out.
+      reason: the rules that made it so, empty where none applied.
+    """
+
+    source: str
+    target: str | None
+    reason: str
+
+
+@dataclass(frozen=True)
+class Rules:
+    """Rules on variable names.
+
+    Attributes:
+      assignment_map: pairs, or a mapping, of names or scopes.
+      rename: pairs, or a mapping, of a regular expression and its replacement.
+      exclude: regular expressions.
+
+    Raises:
+      SettingsError: a rule that is no rule; the key tells which, `rename[2]`.
+    """
+
+    assignment_map: Pairs = ()
+    rename: Pairs = ()
+    exclude: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "assignment_map", _pairs("assignment_map", self.assignment_map))
+        object.__setattr__(self, "rename", _pairs("rename", self.rename))
+        exclude = (self.exclude,) if isinstance(self.exclude, str) else tuple(self.exclude)
+        object.__setattr__(self, "exclude", exclude)
+        for number, (source, target) in enumerate(self.assignment_map):
+            if source.endswith("/") != target.endswith("/"):
+                raise SettingsError(
+                    f"{source!r} and {target!r} must both be scopes, which end in '/' (the root is "
+                    "'/'), or both be variables",
+                    key=f"assignment_map[{number}]",
+                )
+        for number, (pattern, replacement) in enumerate(self.rename):
+            compiled = _compile(pattern, f"rename[{number}]")
+            try:
+                compiled.sub(replacement, "")
+            except (re.error, IndexError) as error:
+                raise SettingsError(
+                    f"{replacement!r} is no replacement for {pattern!r}: {error}",
+                    key=f"rename[{number}]",
+                ) from None
+        for number, pattern in enumerate(self.exclude):
+            _compile(pattern, f"exclude[{number}]")
+
+    def __bool__(self) -> bool:
+        return bool(self.assignment_map or self.rename or self.exclude)
+
+    def resolve(
+        self,
+        names: Iterable[str],
+        *,
+        also: Mapping[str, str] | None = None,
+        require_all_rules_match: bool = True,
+    ) -> list[Line]:
+        """What becomes of every name, in their order; a name that goes to two places has two lines.
+
+        Args:
+          names: the variable names of the checkpoint.
+          also: name -> another that `assignment_map` and `exclude` may call it by, its object path.
+          require_all_rules_match: whether a rule that no name matches is an error.
+
+        Raises:
+          SettingsError: a rule matches no name, or makes an empty one.
+          ConflictError: two names would become one.
+        """
+        names = list(names)
+        used: set[str] = set()
+        lines = [line for name in names for line in self._lines(name, (also or {}).get(name), used)]
+        if require_all_rules_match:
+            self._check_used(used, names)
+        check_targets(lines)
+        return lines
+
+    def _lines(self, name: str, other: str | None, used: set[str]) -> list[Line]:
+        for number, pattern in enumerate(self.exclude):
+            if re.search(pattern, name) or (other and re.search(pattern, other)):
+                used.add(f"exclude[{number}]")
+                return [Line(name, None, f"exclude {pattern}")]
+        places: dict[str, str] = {}
+        for number, (source, target) in enumerate(self.assignment_map):
+            found = _assigned(name, source, target)
+            if found is None and other:
+                found = _assigned(other, source, target)
+            if found is not None:
+                used.add(f"assignment_map[{number}]")
+                places.setdefault(found, f"assignment_map {source} -> {target}")
+        return [self._rename(name, *place, used) for place in (places or {name: ""}).items()]
+
+    def _rename(self, name: str, target: str, reason: str, used: set[str]) -> Line:
+        reasons = [reason] if reason else []
+        for number, (pattern, replacement) in enumerate(self.rename):
+            renamed, count = re.subn(pattern, replacement, target)
+            if count:
+                used.add(f"rename[{number}]")
+            if renamed != target:
+                reasons.append(f"rename {pattern} -> {replacement}")
+                target = renamed
+            if not target:
+                raise SettingsError(
+                    f"the rule leaves nothing of the name {name!r}", key=f"rename[{number}]"
+                )
+        return Line(name, target, ", ".join(reasons))
+
+    def _check_used(self, used: set[str], names: list[str]) -> None:
+        for setting in ("exclude", "assignment_map", "rename"):
+            for number, rule in enumerate(getattr(self, setting)):
+                if f"{setting}[{number}]" in used:
+                    continue
+                pattern = rule if isinstance(rule, str) else rule[0]
+                hint = did_you_mean(NameIndex(names).near(pattern.strip("^$/")))
+                text = repr(pattern) if isinstance(rule, str) else f"{pattern!r} -> {rule[1]!r}"
+                raise SettingsError(
+                    f"{text} matches none of {len(names)} names{hint}", key=f"{setting}[{number}]"
+                )
+
+
+def check_targets(lines: Iterable[Line]) -> None:
+    """Raises ConflictError where two sources have one target."""
+    first: dict[str, Line] = {}
+    clashes = []
+    for line in lines:
+        if line.target is None:
+            continue
+        other = first.setdefault(line.target, line)
+        if other.source != line.source:
+            clashes.append(f"{_told(other)} and {_told(line)} would both be {line.target!r}")
+    if clashes:
+        more = f"; and {len(clashes) - _MOST_SHOWN} more" if len(clashes) > _MOST_SHOWN else ""
+        raise ConflictError("; ".join(clashes[:_MOST_SHOWN]) + more)
+
+
+def _told(line: Line) -> str:
+    return f"{line.source!r} ({line.reason or 'its own name'})"
+
+
+def _pairs(setting: str, pairs: Pairs) -> tuple[tuple[str, str], ...]:
+    items = list(pairs.items() if isinstance(pairs, Mapping) else pairs)
+    for number, pair in enumerate(items):
+        if (
+            isinstance(pair, str)
+            or not isinstance(pair, Sequence)
+            or len(pair) != 2
+            or not all(isinstance(text, str) for text in pair)
+            or not pair[0]
+        ):
+            raise SettingsError(
+                f"expected a pair of texts, found {pair!r}", key=f"{setting}[{number}]"
+            )
+    return tuple((source, target) for source, target in items)
+
+
+def _compile(pattern: str, key: str) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise SettingsError(f"{pattern!r} is no regular expression: {error}", key=key) from None
+
+
+def _assigned(name: str, source: str, target: str) -> str | None:
+    if not source.endswith("/"):
+        return target if name == source else None
+    if source != _ROOT and not name.startswith(source):
+        return None
+    rest = name if source == _ROOT else name[len(source) :]
+    return (rest if target == _ROOT else target + rest) or None
