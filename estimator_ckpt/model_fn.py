@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,7 +16,7 @@ from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.matching import weaken
 from estimator_ckpt.options import SaverOptions, check_format, saver_options
 from estimator_ckpt.saver import Saver
-from estimator_ckpt.scaffold import make_saver
+from estimator_ckpt.scaffold import check_agreement, make_saver
 
 # The values of tf.estimator.ModeKeys, which the newest TensorFlow does not have.
 _TRAIN, _EVAL = "train", "eval"
@@ -57,33 +57,36 @@ def wrap_model_fn(
         raise SettingsError(f"expected a callable, found {model_fn!r}", key="model_fn")
     check_format(checkpoint_format)
     settings = saver_options(options)
-    theirs = _argument_names(model_fn)
+    theirs = tf_internals.argument_names(model_fn)
     # Estimator passes what the signature names. RunConfig has the retention settings.
     ours = [*theirs, *(name for name in ("mode", "config") if name not in theirs)]
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     signature = inspect.Signature([inspect.Parameter(name, kind) for name in ours])
 
-    @functools.wraps(model_fn)
+    # Not its __dict__: what decorators of TensorFlow leave there leads back to their signature.
+    @functools.wraps(model_fn, updated=())
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         arguments = signature.bind_partial(*args, **kwargs).arguments
         spec = model_fn(**{name: value for name, value in arguments.items() if name in theirs})
         mode = arguments.get("mode") or getattr(spec, "mode", _TRAIN)
 
-        def with_saver(base: tf.compat.v1.train.Scaffold | None) -> tf.compat.v1.train.Scaffold:
-            return _with_saver(
-                base or tf.compat.v1.train.Scaffold(),
+        def with_saver(scaffold: tf.compat.v1.train.Scaffold) -> tf.compat.v1.train.Scaffold:
+            _put_saver(
+                scaffold,
+                [*getattr(spec, "training_chief_hooks", ()), *spec.training_hooks],
                 str(mode),
                 checkpoint_format,
                 checkpoint,
                 settings,
                 arguments.get("config"),
             )
+            return scaffold
 
         if hasattr(spec, "scaffold_fn"):  # a TPUEstimatorSpec, which makes its Scaffold later
-            make = spec.scaffold_fn
-            return spec._replace(scaffold_fn=lambda: with_saver(make() if make else None))
+            make = spec.scaffold_fn or tf.compat.v1.train.Scaffold
+            return spec._replace(scaffold_fn=lambda: with_saver(make()))
         if hasattr(spec, "scaffold"):
-            return spec._replace(scaffold=with_saver(spec.scaffold))
+            with_saver(spec.scaffold)
         return spec  # what is no EstimatorSpec, Estimator refuses in its own words
 
     wrapped.__signature__ = signature  # type: ignore[attr-defined]
@@ -109,70 +112,79 @@ def wrap_estimator(
       **options: as for wrap_model_fn().
 
     Returns:
-      A tf.estimator.Estimator (or a tf.compat.v1.estimator.Estimator, where `estimator` is one).
+      An Estimator of the same class.
 
     Raises:
       SettingsError: not an Estimator, or one that is made of more than a model_fn, such as a
         TPUEstimator (wrap its model_fn); else as wrap_model_fn().
     """
-    v1, v2 = tf.compat.v1.estimator, tf.estimator
+    v1 = tf.compat.v1.estimator
     if not isinstance(estimator, v1.Estimator) or isinstance(estimator, v1.tpu.TPUEstimator):
         raise SettingsError(
             f"expected a tf.estimator.Estimator, found {type(estimator).__name__}; "
             "use wrap_model_fn() on its model_fn",
             key="estimator",
         )
-    kind = v2.Estimator if isinstance(estimator, v2.Estimator) else v1.Estimator
-    return kind(
+    return tf_internals.on_model_fn(
+        estimator,
         wrap_model_fn(estimator.model_fn, checkpoint_format, checkpoint=checkpoint, **options),
-        config=estimator.config,
-        warm_start_from=tf_internals.warm_start_settings(estimator),
     )
 
 
-def _argument_names(fn: ModelFn) -> list[str]:
-    """The arguments that Estimator would pass (tensorflow/python/util/function_utils.py)."""
-    if isinstance(fn, functools.partial):
-        names = _argument_names(fn.func)[len(fn.args) :]
-        return [name for name in names if name not in fn.keywords]
-    positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    parameters = inspect.signature(fn).parameters.values()
-    return [p.name for p in parameters if p.kind in positional]
+class _EvaluationScaffold(tf.compat.v1.train.Scaffold):  # type: ignore[misc]
+    """A Scaffold that tells its saver only while a session runs on the graph.
+
+    InMemoryEvaluatorHook asks before there is a session, and refuses a Scaffold with a saver. An
+    export asks in a session, and would else take a stock Saver, which does not restore every format
+    (tensorflow_estimator/python/estimator/hooks/hooks.py, .../estimator.py).
+    """
+
+    @property
+    def saver(self) -> Any:
+        session = tf.compat.v1.get_default_session()
+        if self._saver is None and session is not None:
+            collection = session.graph.get_collection(tf.compat.v1.GraphKeys.SAVERS)
+            return next((saver for saver in collection if isinstance(saver, Saver)), None)
+        return self._saver
 
 
-def _with_saver(
-    base: tf.compat.v1.train.Scaffold,
+def _put_saver(
+    scaffold: tf.compat.v1.train.Scaffold,
+    hooks: Sequence[Any],
     mode: str,
     checkpoint_format: str,
     checkpoint: Objects | None,
     options: SaverOptions,
     run_config: Any,
-) -> tf.compat.v1.train.Scaffold:
-    """The Scaffold of a spec, with our saver where each mode needs it."""
+) -> None:
+    """Gives the Scaffold of a spec our saver, in the way that each mode needs it."""
     if mode == _TRAIN:
         options = replace(options, ema=None)
     else:
         # Nothing is written but exports. And initial values must not pass for trained ones.
-        checkpoint_format = getattr(base.saver, "checkpoint_format", "saver")
+        checkpoint_format = "saver"
         options = replace(options, on_missing=weaken(options.on_missing))
 
     # The collection, too: other Scaffolds and hooks of this graph look for the saver there. It may
     # be ours already: a strategy calls the model_fn once for each replica.
     collection = tf.compat.v1.get_collection_ref(tf.compat.v1.GraphKeys.SAVERS)
-    saver = next((s for s in collection if isinstance(s, Saver)), None)
-    if saver is None:
-        collected = collection[0] if base.saver is None and len(collection) == 1 else None
-        source = base
-        if collected is not None:
-            source = tf.compat.v1.train.Scaffold(saver=collected, copy_from_scaffold=base)
-        saver = make_saver(checkpoint_format, options, run_config, source, objects=checkpoint)
-        if saver is source.saver:
-            return base
-        if collected is not None:
+    saver = next((s for s in [scaffold.saver, *collection] if isinstance(s, Saver)), None)
+    if saver is not None:
+        if mode == _TRAIN:
+            check_agreement(saver, checkpoint_format, options)
+    else:
+        is_collected = scaffold.saver is None and len(collection) == 1
+        theirs = collection[0] if is_collected else scaffold.saver
+        saver = make_saver(checkpoint_format, options, run_config, theirs, objects=checkpoint)
+        if saver is theirs:
+            return
+        if is_collected:
             collection[0] = saver
         elif mode in (_TRAIN, _EVAL) and not collection:
             collection.append(saver)
-    if mode == _EVAL and base.saver is None:
-        # InMemoryEvaluatorHook refuses a Scaffold with a saver.
-        return base
-    return tf.compat.v1.train.Scaffold(saver=saver, copy_from_scaffold=base)
+        for hook in hooks:
+            tf_internals.put_saver_of_hook(hook, theirs, saver)
+    if mode != _EVAL or scaffold.saver is not None:
+        tf_internals.put_saver(scaffold, saver)
+    elif type(scaffold) is tf.compat.v1.train.Scaffold:
+        scaffold.__class__ = _EvaluationScaffold

@@ -67,6 +67,11 @@ class SaverOptions:
         name = self.ema if isinstance(self.ema, str) else getattr(self.ema, "name", None)
         return name if isinstance(name, str) and name else None
 
+    def given(self) -> dict[str, Any]:
+        """The options that are not left at their defaults."""
+        default = SaverOptions()
+        return {name: v for name, v in vars(self).items() if v != getattr(default, name)}
+
     def under(self, run_config: Any) -> SaverOptions:
         """These options, with the retention settings of a RunConfig where they have none."""
         if run_config is None:

@@ -19,7 +19,6 @@ from estimator_ckpt.matching import mismatch, missing_rows, policy_for, resolve
 from estimator_ckpt.options import SaverOptions, check_format
 from estimator_ckpt.retention import Retention
 
-
 class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
     """A tf.compat.v1.train.Saver for a Scaffold, the SAVERS collection or by itself.
 
@@ -28,6 +27,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
 
     Attributes:
       checkpoint_format: "saver", "checkpoint" or "both": what save() writes.
+      options: how it keeps and restores checkpoints.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         self.checkpoint_format = checkpoint_format
         self._source_list = var_list
         self._objects = objects
-        self._options = options
+        self.options = options
         self._retention = Retention(max_to_keep, every_n_hours, options.deletion_grace_secs)
         self._reshaping = reshape
         self._contents: Contents | None = None
@@ -89,7 +89,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         if self._ops is not None:
             return
         self._contents = graph_contents(
-            self._source_list, self._objects, average=self._options.average
+            self._source_list, self._objects, average=self.options.average
         )
         self._ops = SaverOps(self._contents, object_keys=self.checkpoint_format != "saver")
         self._var_list = dict(self._contents.saveables)
@@ -225,10 +225,10 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             checkpoint,
             self._contents.wanted(),
             self._contents.object_graph,
-            match_by=self._options.match_by,
+            match_by=self.options.match_by,
             reshape=self._reshaping,
         )
-        policy = self._options.on_missing
+        policy = self.options.on_missing
         required = [w for w in resolution.missing if policy_for(w.name, policy) == "error"]
         if required or resolution.problems:
             raise mismatch(checkpoint, [*resolution.problems, *missing_rows(checkpoint, required)])

@@ -41,7 +41,8 @@ def saver_scaffold(
     Raises:
       SettingsError: an unknown option, or a value out of its range.
     """
-    saver = make_saver("saver", saver_options(options), run_config, base, var_list=var_list)
+    theirs = base.saver if base is not None else None
+    saver = make_saver("saver", saver_options(options), run_config, theirs, var_list=var_list)
     return tf.compat.v1.train.Scaffold(saver=saver, copy_from_scaffold=base)
 
 
@@ -116,8 +117,9 @@ def make_scaffold(
     Raises:
       SettingsError: no such format, an unknown option, or a value out of its range.
     """
+    theirs = base.saver if base is not None else None
     saver = make_saver(
-        checkpoint_format, saver_options(options), run_config, base, objects=checkpoint
+        checkpoint_format, saver_options(options), run_config, theirs, objects=checkpoint
     )
     return tf.compat.v1.train.Scaffold(saver=saver, copy_from_scaffold=base)
 
@@ -126,25 +128,19 @@ def make_saver(
     checkpoint_format: str,
     options: SaverOptions,
     run_config: Any = None,
-    base: tf.compat.v1.train.Scaffold | None = None,
+    theirs: Any = None,
     *,
     var_list: VarList = None,
     objects: Objects | None = None,
 ) -> Any:
-    """The saver for a Scaffold; what `base` has for one hands over what it saves.
+    """The saver for a Scaffold; `theirs`, which it has for one, hands over what it saves.
 
     Returns:
-      A Saver; or the one in `base`, with a warning, where it cannot be understood.
+      A Saver; or `theirs`, with a warning, where it cannot be understood.
     """
     check_format(checkpoint_format)
-    theirs = base.saver if base is not None else None
     if isinstance(theirs, Saver):
-        if theirs.checkpoint_format != checkpoint_format:
-            raise SettingsError(
-                f"the Scaffold saves in the format {theirs.checkpoint_format!r} already, "
-                f"{checkpoint_format!r} was asked for; decide it in one place",
-                key="checkpoint_format",
-            )
+        check_agreement(theirs, checkpoint_format, options)
         return theirs
     if theirs is None:
         return Saver(checkpoint_format, var_list, objects, options.under(run_config))
@@ -179,3 +175,16 @@ def make_saver(
         reshape=settings.reshape,
         pad_step_number=settings.pad_step_number,
     )
+
+
+def check_agreement(saver: Saver, checkpoint_format: str, options: SaverOptions) -> None:
+    """Raises SettingsError where a Saver that is there already was asked for otherwise."""
+    asked = {"checkpoint_format": checkpoint_format, **options.given()}
+    there = {"checkpoint_format": saver.checkpoint_format, **vars(saver.options)}
+    for name, value in asked.items():
+        if there[name] != value:
+            raise SettingsError(
+                f"the Scaffold has a saver of this package already, with {there[name]!r}, but "
+                f"{value!r} was asked for; decide it in one place",
+                key=name,
+            )

@@ -6,13 +6,15 @@ of TensorFlow that breaks one.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import copy
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 from tensorflow.python.trackable.base import NoRestoreSaveable
 from tensorflow.python.training.saver import BulkSaverBuilder as BulkSaverBuilder
 from tensorflow.python.training.saving import saveable_object_util
+from tensorflow.python.util import function_utils
 
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
 
@@ -88,10 +90,40 @@ def saver_settings(saver: Any) -> SaverSettings:
     )
 
 
-def warm_start_settings(estimator: tf.estimator.Estimator) -> Any:
-    """The WarmStartSettings that an Estimator was constructed with, or None; it keeps them private
-    (tensorflow_estimator/python/estimator/estimator.py)."""
-    return estimator._warm_start_settings
+def argument_names(fn: Callable[..., Any]) -> tuple[str, ...]:
+    """The arguments of a model_fn that Estimator passes: a partial's open ones, a method's without
+    self, a decorated function's own. Private because only Estimator needs it, and it must be the
+    same here (tensorflow/python/util/function_utils.py)."""
+    names: tuple[str, ...] = function_utils.fn_args(fn)
+    return names
+
+
+def on_model_fn(estimator: Any, model_fn: Callable[..., Any]) -> Any:
+    """The same Estimator on another model_fn, which is otherwise given to the constructor only.
+
+    A copy, and not a new tf.estimator.Estimator, so that it keeps its class, its params (input_fns
+    ask for them) and its warm-start settings (tensorflow_estimator/python/estimator/estimator.py).
+    """
+    other = copy.copy(estimator)
+    other._model_fn = model_fn
+    return other
+
+
+def put_saver(scaffold: tf.compat.v1.train.Scaffold, saver: Any) -> None:
+    """Gives a Scaffold another saver in place, which is otherwise given to the constructor only.
+
+    A copy would do for the session, but hooks of the model_fn may hold the Scaffold, and it may be
+    of a class of the user's own (tensorflow/python/training/monitored_session.py).
+    """
+    scaffold._saver = saver
+
+
+def put_saver_of_hook(hook: Any, old: Any, new: Any) -> None:
+    """Gives a CheckpointSaverHook that saves with `old` the saver `new` instead; it, too, is
+    otherwise given to the constructor only (tensorflow/python/training/
+    basic_session_run_hooks.py)."""
+    if old is not None and getattr(hook, "_saver", None) is old:
+        hook._saver = new
 
 
 def never_restored(saveable: Saveable) -> bool:
