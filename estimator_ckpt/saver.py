@@ -19,6 +19,11 @@ from estimator_ckpt.matching import mismatch, missing_rows, policy_for, resolve
 from estimator_ckpt.options import SaverOptions, check_format
 from estimator_ckpt.retention import Retention
 
+# Estimator looks for this one by its name, in every checkpoint: else train(max_steps=...) of a job
+# that has finished would go on (tensorflow_estimator/python/estimator/estimator.py).
+_GLOBAL_STEP = tf.compat.v1.GraphKeys.GLOBAL_STEP
+
+
 class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
     """A tf.compat.v1.train.Saver for a Scaffold, the SAVERS collection or by itself.
 
@@ -137,9 +142,13 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         )
         if prefix is None:
             return None
-        if self.checkpoint_format == "both":
+        if self.checkpoint_format != "saver":
             assert self._contents is not None
-            add_keys(prefix, {t.key: t.wanted.tensor for t in self._contents.all_tensors()})
+            names = {t.key: t.wanted.tensor for t in self._contents.all_tensors()}
+            if self.checkpoint_format == "checkpoint":
+                names = {key: name for key, name in names.items() if name == _GLOBAL_STEP}
+            if names:
+                add_keys(prefix, names)
         if write_state:
             expired = self._retention.add(prefix)
             state.write_state(
