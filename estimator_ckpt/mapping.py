@@ -2,16 +2,16 @@
 
 Three kinds of rules, applied in this order:
 
-1. `exclude`: regular expressions; a name in which one is found is left out.
-2. `assignment_map`: pairs as `tf.compat.v1.train.init_from_checkpoint` takes them
-   (tensorflow/python/training/checkpoint_utils.py), from the checkpoint's name to the new one:
+1. `exclude`: regular expressions; a name that one of them matches is left out.
+2. `rename`: pairs of a regular expression and a replacement (`\\1` for a group). The first that
+   matches a name renames it.
+3. `assignment_map`: pairs as `tf.compat.v1.train.init_from_checkpoint` takes them
+   (tensorflow/python/training/checkpoint_utils.py), from the name so far to the new one:
    `("old/", "new/")` for a scope, `("/", "new/")` and `("old/", "/")` from and to the root,
    `("old/kernel", "new/kernel")` for one variable. A name that several pairs match goes to several
    places; a name that none matches keeps its name.
-3. `rename`: pairs of a regular expression and a replacement (`\\1` for a group), each applied to
-   what the one before has made of the name.
 
-Regular expressions are searched for anywhere in a name, as `re.search` and `re.sub` do.
+Regular expressions match a whole name, as `re.fullmatch` does.
 """
 
 from __future__ import annotations
@@ -116,33 +116,33 @@ class Rules:
 
     def _lines(self, name: str, other: str | None, used: set[str]) -> list[Line]:
         for number, pattern in enumerate(self.exclude):
-            if re.search(pattern, name) or (other and re.search(pattern, other)):
+            if re.fullmatch(pattern, name) or (other and re.fullmatch(pattern, other)):
                 used.add(f"exclude[{number}]")
                 return [Line(name, None, f"exclude {pattern}")]
-        places: dict[str, str] = {}
+        renamed, reasons = self._renamed(name, used)
+        lines: dict[str, Line] = {}
         for number, (source, target) in enumerate(self.assignment_map):
-            found = _assigned(name, source, target)
+            found = _assigned(renamed, source, target)
             if found is None and other:
                 found = _assigned(other, source, target)
             if found is not None:
                 used.add(f"assignment_map[{number}]")
-                places.setdefault(found, f"assignment_map {source} -> {target}")
-        return [self._rename(name, *place, used) for place in (places or {name: ""}).items()]
+                reason = ", ".join([*reasons, f"assignment_map {source} -> {target}"])
+                lines.setdefault(found, Line(name, found, reason))
+        return list(lines.values()) or [Line(name, renamed, ", ".join(reasons))]
 
-    def _rename(self, name: str, target: str, reason: str, used: set[str]) -> Line:
-        reasons = [reason] if reason else []
+    def _renamed(self, name: str, used: set[str]) -> tuple[str, list[str]]:
         for number, (pattern, replacement) in enumerate(self.rename):
-            renamed, count = re.subn(pattern, replacement, target)
-            if count:
+            found = re.fullmatch(pattern, name)
+            if found:
                 used.add(f"rename[{number}]")
-            if renamed != target:
-                reasons.append(f"rename {pattern} -> {replacement}")
-                target = renamed
-            if not target:
-                raise SettingsError(
-                    f"the rule leaves nothing of the name {name!r}", key=f"rename[{number}]"
-                )
-        return Line(name, target, ", ".join(reasons))
+                renamed = found.expand(replacement)
+                if not renamed:
+                    raise SettingsError(
+                        f"the rule leaves nothing of the name {name!r}", key=f"rename[{number}]"
+                    )
+                return renamed, [f"rename {pattern} -> {replacement}"]
+        return name, []
 
     def _check_used(self, used: set[str], names: list[str]) -> None:
         for setting in ("exclude", "assignment_map", "rename"):
@@ -150,10 +150,13 @@ class Rules:
                 if f"{setting}[{number}]" in used:
                     continue
                 pattern = rule if isinstance(rule, str) else rule[0]
-                hint = did_you_mean(NameIndex(names).near(pattern.strip("^$/")))
+                hint = did_you_mean(NameIndex(names).near(pattern.strip("^$/.*")))
                 text = repr(pattern) if isinstance(rule, str) else f"{pattern!r} -> {rule[1]!r}"
                 raise SettingsError(
-                    f"{text} matches none of {len(names)} names{hint}", key=f"{setting}[{number}]"
+                    f"{text} matches none of {len(names)} names"
+                    + (" that no earlier rule has taken" if setting == "rename" and number else "")
+                    + hint,
+                    key=f"{setting}[{number}]",
                 )
 
 

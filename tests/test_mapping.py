@@ -57,7 +57,8 @@ def test_without_rules_every_name_stays_and_needs_no_reason():
         ),
         pytest.param(
             Rules(
-                assignment_map=[("model/dense/", "a/"), ("model/dense/", "b/")], exclude=["head"]
+                assignment_map=[("model/dense/", "a/"), ("model/dense/", "b/")],
+                exclude=[".*head.*"],
             ),
             {
                 "global_step": ["global_step"],
@@ -68,24 +69,24 @@ def test_without_rules_every_name_stays_and_needs_no_reason():
             id="one source, two targets",
         ),
         pytest.param(
-            Rules(rename=[("^model/", ""), (r"^(\w+)/kernel$", r"\1/weights")]),
+            Rules(rename=[(r"model/(\w+)/kernel", r"\1/weights"), ("model/(.*)", r"\1")]),
             {
                 "global_step": ["global_step"],
                 "model/dense/bias": ["dense/bias"],
                 "model/dense/kernel": ["dense/weights"],
                 "model/head/kernel": ["head/weights"],
             },
-            id="renames, one after the other",
+            id="renames, the first that matches",
         ),
         pytest.param(
-            Rules(assignment_map={"model/": "net/"}, rename={"net": "n"}),
+            Rules(assignment_map={"net/": "n/"}, rename={"model/(.*)": r"net/\1"}),
             {
                 "global_step": ["global_step"],
                 "model/dense/bias": ["n/dense/bias"],
                 "model/dense/kernel": ["n/dense/kernel"],
                 "model/head/kernel": ["n/head/kernel"],
             },
-            id="the assignment map before the renames",
+            id="the renames before the assignment map",
         ),
     ],
 )
@@ -94,20 +95,20 @@ def test_rules(rules, expected):
 
 
 def test_every_changed_line_has_its_reason():
-    rules = Rules({"model/": "net/"}, {"kernel$": "weights"}, ["bias"])
+    rules = Rules({"model/": "net/"}, {"(.*)kernel": r"\1weights"}, [".*bias"])
     assert rules.resolve(["model/bias", "model/kernel", "step"]) == [
-        Line("model/bias", None, "exclude bias"),
+        Line("model/bias", None, "exclude .*bias"),
         Line(
             "model/kernel",
             "net/weights",
-            "assignment_map model/ -> net/, rename kernel$ -> weights",
+            r"rename (.*)kernel -> \1weights, assignment_map model/ -> net/",
         ),
         Line("step", "step", ""),
     ]
 
 
 def test_an_assignment_map_and_an_exclusion_may_name_the_object_path():
-    rules = Rules({"layers/0/": "first/"}, exclude=["^layers/1/"])
+    rules = Rules({"layers/0/": "first/"}, exclude=["layers/1/.*"])
     also = {"dense/kernel": "layers/0/kernel", "dense_1/kernel": "layers/1/kernel"}
     assert targets(rules.resolve(also, also=also)) == {
         "dense/kernel": ["first/kernel"],
@@ -119,8 +120,14 @@ def test_an_assignment_map_and_an_exclusion_may_name_the_object_path():
     ("rules", "key", "message"),
     [
         (Rules(rename={"moddel/": ""}), "rename[0]", "'moddel/' -> '' matches none of 4 names"),
-        (Rules(rename=[("model/", ""), ("model/", "")]), "rename[1]", "matches none"),
-        (Rules(exclude=["kernel", "Adam"]), "exclude[1]", "'Adam' matches none"),
+        (
+            Rules(
+                rename=[("model/.*/(.*)", r"\1"), ("model/head/(.*)", r"\1")], exclude=["model/d.*"]
+            ),
+            "rename[1]",
+            "matches none of 4 names that no earlier rule has taken",
+        ),
+        (Rules(exclude=[".*kernel", "Adam"]), "exclude[1]", "'Adam' matches none"),
         (Rules(assignment_map={"dense/": "x/"}), "assignment_map[0]", "matches none"),
         (Rules(assignment_map={"model": "x"}), "assignment_map[0]", "matches none"),
     ],
@@ -144,7 +151,7 @@ def test_a_rule_that_matches_nothing_gets_near_names():
 @pytest.mark.parametrize(
     "rules",
     [
-        Rules(rename={"dense|head": "x"}),
+        Rules(rename={"model/(dense|head)/(.*)": r"x/\2"}),
         Rules(assignment_map={"model/head/kernel": "model/dense/kernel"}),
         Rules(assignment_map=[("model/dense/", "model/head/")]),
     ],
