@@ -335,20 +335,21 @@ def _items(index: Index) -> Iterator[tuple[bytes, bytes]]:
     header.version.min_consumer = index.version.min_consumer
     header.version.bad_consumers.extend(index.version.bad_consumers)
     yield _HEADER_KEY, header.SerializeToString()
-    heads: dict[tuple[int, tuple[int, ...]], bytes] = {}
+    # Few tensors differ in dtype, shape and size, so these are encoded once each.
+    known: dict[tuple[int, tuple[int, ...], int], tuple[bytes, bytes]] = {}
     for key in sorted(index.entries):
         dtype, shape, shard, offset, size, crc, slices = index.entries[key]
-        head = heads.get((dtype, shape))
-        if head is None:
-            head = heads[dtype, shape] = _encode_head(dtype, shape)
+        fields = known.get((dtype, shape, size))
+        if fields is None:
+            fields = (_encode_head(dtype, shape), b"\x28" + encode_varint(size) if size else b"")
+            known[dtype, shape, size] = fields
         # Protobuf's fields in their order, zeros left out: shard_id, offset, size, crc32c, slices.
-        value = head
+        value, size_field = fields
         if shard:
             value += b"\x18" + encode_varint(shard)
         if offset:
             value += b"\x20" + encode_varint(offset)
-        if size:
-            value += b"\x28" + encode_varint(size)
+        value += size_field
         if crc:
             value += b"\x35" + crc.to_bytes(4, "little")
         if slices:

@@ -85,13 +85,12 @@ class _BlockBuilder:
             self._count = 0
         self._count += 1
         self._last_key = key
-        lengths = (shared, len(key) - shared, len(value))
-        if max(lengths) < 0x80:
-            self._buffer += bytes(lengths)
+        added = key[shared:]
+        lengths = (shared, len(added), len(value))
+        if shared | len(added) | len(value) < 0x80:
+            self._buffer += bytes(lengths) + added + value
         else:
-            self._buffer += b"".join(map(encode_varint, lengths))
-        self._buffer += key[shared:]
-        self._buffer += value
+            self._buffer += b"".join((*map(encode_varint, lengths), added, value))
 
     def finish(self) -> bytes:
         """The block with its trailer."""
