@@ -17,6 +17,7 @@ from estimator_ckpt.matching import weaken
 from estimator_ckpt.options import SaverOptions, check_format, saver_options
 from estimator_ckpt.saver import Saver
 from estimator_ckpt.scaffold import check_agreement, make_saver
+from estimator_ckpt.starter import apply_warm_start
 
 # The values of tf.estimator.ModeKeys, which the newest TensorFlow does not have.
 _TRAIN, _EVAL = "train", "eval"
@@ -29,6 +30,7 @@ def wrap_model_fn(
     checkpoint_format: str = "checkpoint",
     *,
     checkpoint: Objects | None = None,
+    warm_start: Any = None,
     **options: Any,
 ) -> ModelFn:
     """A model_fn that does what `model_fn` does and saves in another checkpoint format.
@@ -42,6 +44,8 @@ def wrap_model_fn(
       checkpoint_format: "saver", "checkpoint" or "both".
       checkpoint: the objects whose structure the checkpoints get; see checkpoint_scaffold(). A
         tf.train.Checkpoint that the model_fn itself puts into its Scaffold needs no mention here.
+      warm_start: what to start from where the model_dir has no checkpoint: a WarmStart, the path of
+        a checkpoint, or a tf.estimator.WarmStartSettings.
       **options: the fields of SaverOptions. Retention that is not given is RunConfig's, unless the
         model_fn's own Saver decides it.
 
@@ -77,6 +81,7 @@ def wrap_model_fn(
                 str(mode),
                 checkpoint_format,
                 checkpoint,
+                warm_start,
                 settings,
                 arguments.get("config"),
             )
@@ -98,6 +103,7 @@ def wrap_estimator(
     checkpoint_format: str = "checkpoint",
     *,
     checkpoint: Objects | None = None,
+    warm_start: Any = None,
     **options: Any,
 ) -> Any:
     """An Estimator that does what `estimator` does and saves in another checkpoint format.
@@ -109,6 +115,7 @@ def wrap_estimator(
         the result shares. It is not changed.
       checkpoint_format: "saver", "checkpoint" or "both".
       checkpoint: as for wrap_model_fn().
+      warm_start: as for wrap_model_fn(); the Estimator's own settings are kept beside it.
       **options: as for wrap_model_fn().
 
     Returns:
@@ -127,7 +134,13 @@ def wrap_estimator(
         )
     return tf_internals.on_model_fn(
         estimator,
-        wrap_model_fn(estimator.model_fn, checkpoint_format, checkpoint=checkpoint, **options),
+        wrap_model_fn(
+            estimator.model_fn,
+            checkpoint_format,
+            checkpoint=checkpoint,
+            warm_start=warm_start,
+            **options,
+        ),
     )
 
 
@@ -154,6 +167,7 @@ def _put_saver(
     mode: str,
     checkpoint_format: str,
     checkpoint: Objects | None,
+    warm_start: Any,
     options: SaverOptions,
     run_config: Any,
 ) -> None:
@@ -169,6 +183,7 @@ def _put_saver(
     # be ours already: a strategy calls the model_fn once for each replica.
     collection = tf.compat.v1.get_collection_ref(tf.compat.v1.GraphKeys.SAVERS)
     saver = next((s for s in [scaffold.saver, *collection] if isinstance(s, Saver)), None)
+    is_first = saver is None or saver not in collection
     if saver is not None:
         if mode == _TRAIN:
             check_agreement(saver, checkpoint_format, options)
@@ -186,5 +201,7 @@ def _put_saver(
             tf_internals.put_saver_of_hook(hook, theirs, saver)
     if mode != _EVAL or scaffold.saver is not None:
         tf_internals.put_saver(scaffold, saver)
+        if mode == _TRAIN and is_first:
+            apply_warm_start(scaffold, warm_start)
     elif type(scaffold) is tf.compat.v1.train.Scaffold:
         scaffold.__class__ = _EvaluationScaffold

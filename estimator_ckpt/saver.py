@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 from absl import logging
 
-from estimator_ckpt import state
+from estimator_ckpt import files, state
 from estimator_ckpt.bundle.aliases import add_keys
+from estimator_ckpt.bundle.index import Entry, Index
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.contents import Contents, Objects, VarList, graph_contents
-from estimator_ckpt.errors import UnsupportedCheckpointError
+from estimator_ckpt.errors import (
+    CorruptCheckpointError,
+    NotACheckpointError,
+    UnsupportedCheckpointError,
+)
 from estimator_ckpt.graph_ops import SaverOps
 from estimator_ckpt.matching import mismatch, missing_rows, policy_for, resolve
 from estimator_ckpt.options import SaverOptions, check_format
@@ -83,6 +89,8 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         self._contents: Contents | None = None
         self._ops: SaverOps | None = None
         self._export: tf.compat.v1.train.Saver | None = None
+        self._when_built: list[Callable[[], None]] = []
+        self._beside_first: dict[str, Any] = {}
 
     def build(self) -> None:
         """Adds the ops to the default graph, once; a Scaffold calls it when it finalizes.
@@ -100,6 +108,38 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         self._var_list = dict(self._contents.saveables)
         self._builder = self._ops
         super().build()
+        for callback in self._when_built:
+            callback()
+
+    @property
+    def saves_all(self) -> bool:
+        """Whether it saves all that the graph has, under the variables' own names."""
+        return self._source_list is None
+
+    def when_built(self, callback: Callable[[], None]) -> None:
+        """Calls back when the graph is complete, and still open for ops."""
+        self._when_built.append(callback)
+
+    def write_beside_first_checkpoint(self, name: str, content: Any) -> None:
+        """Writes `content` as the JSON file `name` into the directory of the next checkpoint."""
+        self._beside_first[name] = content
+
+    def restore_ops(
+        self, keys: Mapping[str, str], checkpoint: Checkpoint
+    ) -> tuple[list[Any], dict[Any, Any]]:
+        """What to fetch and what to feed, to restore some variables and no others.
+
+        Args:
+          keys: name of a whole variable, as this saver saves it -> its key in the checkpoint.
+          checkpoint: where from.
+        """
+        assert self._ops is not None
+        fetches = self._ops.fetches(keys)
+        feeds = self._ops.feeds(keys, checkpoint.index.entries)
+        if fetches is None:
+            graph = tf.compat.v1.get_default_graph()
+            fetches = [graph.get_operation_by_name(self.saver_def.restore_op_name)]
+        return fetches, {self.saver_def.filename_tensor_name: checkpoint.prefix, **feeds}
 
     def save(
         self,
@@ -156,6 +196,10 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             )
             for old in expired:
                 _delete(old, meta_graph_suffix)
+            for name, content in self._beside_first.items():
+                path = os.path.join(os.path.dirname(save_path), name)
+                files.write_atomic(path, json.dumps(content, indent=1).encode())
+            self._beside_first.clear()
         return prefix
 
     def export_meta_graph(self, filename: str | None = None, *args: Any, **kwargs: Any) -> Any:
@@ -198,14 +242,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             logging.info("Restoring parameters from %s", save_path)
             assert self._contents is not None
             assert self._ops is not None
-            try:
-                checkpoint = open_checkpoint(save_path)
-            except UnsupportedCheckpointError:
-                # RestoreV2 reads TensorFlow's first file format too, by names.
-                names = {want.tensor: want.tensor for want in self._contents.wanted()}
-                self._run_restore(sess, save_path, self._ops.feeds(names, {}), None, [])
-                return
-            with checkpoint:
+            with _open(save_path) as checkpoint:
                 keys, initializers = self._resolve(checkpoint)
                 feeds = self._ops.feeds(keys, checkpoint.index.entries)
                 prefix = checkpoint.prefix
@@ -219,10 +256,15 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         fetches: list[tf.Operation] | None,
         initializers: list[tf.Operation],
     ) -> None:
-        sess.run(
-            self.saver_def.restore_op_name if fetches is None else fetches,
-            {self.saver_def.filename_tensor_name: prefix, **feeds},
-        )
+        try:
+            sess.run(
+                self.saver_def.restore_op_name if fetches is None else fetches,
+                {self.saver_def.filename_tensor_name: prefix, **feeds},
+            )
+        except (tf.errors.DataLossError, tf.errors.OutOfRangeError) as error:
+            raise CorruptCheckpointError(error.message, path=prefix) from error
+        except tf.errors.NotFoundError as error:
+            raise NotACheckpointError(error.message, path=prefix) from error
         if initializers:
             # After the restore: an initial value may be computed from another variable's value.
             sess.run(initializers)
@@ -233,28 +275,24 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         resolution = resolve(
             checkpoint,
             self._contents.wanted(),
-            self._contents.object_graph,
+            self._contents.structure,
             match_by=self.options.match_by,
             reshape=self._reshaping,
         )
         policy = self.options.on_missing
-        required = [w for w in resolution.missing if policy_for(w.name, policy) == "error"]
+        required = [w for w in resolution.missing if policy_for(w.variable, policy) == "error"]
         if required or resolution.problems:
             raise mismatch(checkpoint, [*resolution.problems, *missing_rows(checkpoint, required)])
-        warned = [w for w in resolution.missing if policy_for(w.name, policy) == "warn"]
+        warned = [w for w in resolution.missing if policy_for(w.variable, policy) == "warn"]
         if warned:
             logging.warning(
                 "%s", mismatch(checkpoint, missing_rows(checkpoint, warned, "initialized"))
             )
         absent = {want.tensor for want in resolution.missing}
-        sources = {t.source: t.wanted.tensor for t in self._contents.all_tensors()}
-        initializers = []
-        for variable in tf.compat.v1.global_variables():
-            tensor = sources.get(variable.op.name)
-            # What the saver does not cover is not initialized by a restore either.
-            outside = tensor is None and policy_for(variable.op.name, policy) != "error"
-            if tensor in absent or outside:
-                initializers.append(variable.initializer)
+        # What the saver does not cover is not initialized by a restore either.
+        initializers = self._contents.initializers(
+            absent, outside=lambda name: policy_for(name, policy) != "error"
+        )
         return dict(resolution.keys), initializers
 
     @property
@@ -289,6 +327,24 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             if written_at is not None:
                 found.append((prefix, known.get(prefix, written_at)))
         self._retention.adopt(found, last_preserved)
+
+
+def _open(path: str) -> Checkpoint:
+    try:
+        return open_checkpoint(path)
+    except UnsupportedCheckpointError as unsupported:
+        # RestoreV2 reads TensorFlow's first file format too, by names.
+        try:
+            reader = tf.compat.v1.train.NewCheckpointReader(path)
+        except (tf.errors.OpError, ValueError, RuntimeError):
+            raise unsupported from None
+        shapes = reader.get_variable_to_shape_map()
+        entries = {
+            # Only TensorFlow knows where the bytes are: they are told apart by their numbers.
+            name.encode(): Entry(dtype.as_datatype_enum, tuple(shapes[name]), 0, number, 1, number)
+            for number, (name, dtype) in enumerate(reader.get_variable_to_dtype_map().items())
+        }
+        return Checkpoint(path, path, Index(1, entries), None)
 
 
 def _written_at(prefix: str) -> float | None:

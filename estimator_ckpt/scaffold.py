@@ -13,11 +13,13 @@ from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
 from estimator_ckpt.options import SaverOptions, check_format, saver_options
 from estimator_ckpt.saver import Saver
+from estimator_ckpt.starter import apply_warm_start
 
 
 def saver_scaffold(
     var_list: VarList = None,
     *,
+    warm_start: Any = None,
     run_config: Any = None,
     base: tf.compat.v1.train.Scaffold | None = None,
     **options: Any,
@@ -28,6 +30,8 @@ def saver_scaffold(
       var_list: what to save, as tf.compat.v1.train.Saver takes it: a list of variables and other
         saveable objects, or a dict from names to them. None: everything that the graph has when it
         is finalized.
+      warm_start: what to start from where there is no checkpoint to resume from: a WarmStart, the
+        path of a checkpoint, or a tf.estimator.WarmStartSettings.
       run_config: a tf.estimator.RunConfig, for its keep_checkpoint_max and
         keep_checkpoint_every_n_hours.
       base: a Scaffold whose other pieces (init_op, ready_op, local_init_op, summary_op, init_fn,
@@ -43,12 +47,15 @@ def saver_scaffold(
     """
     theirs = base.saver if base is not None else None
     saver = make_saver("saver", saver_options(options), run_config, theirs, var_list=var_list)
-    return tf.compat.v1.train.Scaffold(saver=saver, copy_from_scaffold=base)
+    scaffold = tf.compat.v1.train.Scaffold(saver=saver, copy_from_scaffold=base)
+    apply_warm_start(scaffold, warm_start)
+    return scaffold
 
 
 def checkpoint_scaffold(
     checkpoint: Objects | None = None,
     *,
+    warm_start: Any = None,
     run_config: Any = None,
     base: tf.compat.v1.train.Scaffold | None = None,
     **options: Any,
@@ -63,6 +70,7 @@ def checkpoint_scaffold(
       checkpoint: the objects whose structure the checkpoints get, beside the complete `var_list`: a
         tf.train.Checkpoint, a dict of trackables, or a callable that returns one of these; a
         callable runs while the graph is finalized and must not create variables.
+      warm_start: as for saver_scaffold().
       run_config: as for saver_scaffold().
       base: as for saver_scaffold(); a tf.train.Checkpoint in its place for the saver is used as
         `checkpoint`.
@@ -74,12 +82,15 @@ def checkpoint_scaffold(
     Raises:
       SettingsError: an unknown option, or a value out of its range.
     """
-    return make_scaffold("checkpoint", checkpoint, run_config=run_config, base=base, **options)
+    return make_scaffold(
+        "checkpoint", checkpoint, warm_start=warm_start, run_config=run_config, base=base, **options
+    )
 
 
 def dual_scaffold(
     checkpoint: Objects | None = None,
     *,
+    warm_start: Any = None,
     run_config: Any = None,
     base: tf.compat.v1.train.Scaffold | None = None,
     **options: Any,
@@ -90,13 +101,16 @@ def dual_scaffold(
     tf.train.Checkpoint both read it. Arguments, result and errors are those of
     checkpoint_scaffold().
     """
-    return make_scaffold("both", checkpoint, run_config=run_config, base=base, **options)
+    return make_scaffold(
+        "both", checkpoint, warm_start=warm_start, run_config=run_config, base=base, **options
+    )
 
 
 def make_scaffold(
     checkpoint_format: str,
     checkpoint: Objects | None = None,
     *,
+    warm_start: Any = None,
     run_config: Any = None,
     base: tf.compat.v1.train.Scaffold | None = None,
     **options: Any,
@@ -107,6 +121,7 @@ def make_scaffold(
       checkpoint_format: "saver", "checkpoint" or "both".
       checkpoint: as for checkpoint_scaffold(); with "saver" it only helps to restore object-based
         checkpoints by their structure.
+      warm_start: as for saver_scaffold().
       run_config: as for saver_scaffold().
       base: as for saver_scaffold().
       **options: the fields of SaverOptions.
@@ -121,7 +136,9 @@ def make_scaffold(
     saver = make_saver(
         checkpoint_format, saver_options(options), run_config, theirs, objects=checkpoint
     )
-    return tf.compat.v1.train.Scaffold(saver=saver, copy_from_scaffold=base)
+    scaffold = tf.compat.v1.train.Scaffold(saver=saver, copy_from_scaffold=base)
+    apply_warm_start(scaffold, warm_start)
+    return scaffold
 
 
 def make_saver(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
+from tensorflow.python.ops import resources
 from tensorflow.python.trackable.base import NoRestoreSaveable
 from tensorflow.python.training.saver import BulkSaverBuilder as BulkSaverBuilder
 from tensorflow.python.training.saving import saveable_object_util
@@ -18,8 +19,10 @@ from tensorflow.python.util import function_utils
 
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
 
-# A tf.compat.v1.train.SaverBuilder's SaveableObject; it has no public type annotation.
+# What a tf.compat.v1.train.Saver's builder saves, and one tensor of it; they have no public type
+# annotation.
 Saveable = Any
+SaveSpec = Any
 
 
 def saveables_by_name(var_list: Sequence[Any] | Mapping[str, Any]) -> dict[str, list[Saveable]]:
@@ -129,3 +132,57 @@ def put_saver_of_hook(hook: Any, old: Any, new: Any) -> None:
 def never_restored(saveable: Saveable) -> bool:
     """Whether `saveable` only writes: TensorFlow freezes Python state so, and the object graph."""
     return isinstance(saveable, NoRestoreSaveable)
+
+
+def is_saveable(value: Any) -> bool:
+    """Whether `value` is a SaveableObject, a class that only subclasses of a builder name."""
+    return isinstance(value, BulkSaverBuilder.SaveableObject)
+
+
+def written_only(spec: Any) -> Saveable:
+    """A saveable that writes the tensor of a SaveSpec and restores nothing."""
+    return NoRestoreSaveable(
+        lambda: spec.tensor, spec.name, dtype=spec.dtype.base_dtype, device=spec.device
+    )
+
+
+def run_before(op: tf.Operation, other: tf.Operation) -> None:
+    """Makes an op that exists wait for another; the public way gives control inputs only to ops
+    that are yet to be made (tensorflow/python/framework/ops.py)."""
+    op._add_control_input(other)
+
+
+def put_start(
+    scaffold: tf.compat.v1.train.Scaffold,
+    init_op: tf.Operation | None,
+    init_feed_dict: dict[Any, Any],
+    init_fn: Callable[[Any, Any], None],
+) -> None:
+    """Gives a Scaffold another start in place; for the reason see put_saver()."""
+    if init_op is not None:
+        scaffold._init_op = init_op
+        scaffold._init_feed_dict = init_feed_dict
+    scaffold._user_init_fn = init_fn
+    scaffold._init_fn = lambda session: init_fn(scaffold, session)
+
+
+def initialize_shared_resources() -> tf.Operation:
+    """What a Scaffold's own init_op runs for resources that are no variables."""
+    op: tf.Operation = resources.initialize_resources(resources.shared_resources())
+    return op
+
+
+def full_name(variable: Any) -> str:
+    """A variable's name, as a Saver keys it; a slice's is that of its partitioned variable
+    (tensorflow/python/training/saving/saveable_object_util.py)."""
+    info = variable._save_slice_info
+    name: str = variable.op.name if info is None else info.full_name
+    return name
+
+
+def full_shape(variable: Any) -> tuple[int, ...] | None:
+    """The shape of the whole variable that a slice belongs to; None where it is not known."""
+    info = variable._save_slice_info
+    if info is not None:
+        return tuple(info.full_shape)
+    return tuple(variable.shape.as_list()) if variable.shape.is_fully_defined() else None

@@ -1,0 +1,181 @@
+"""Warm-starts a graph: once, in the session that finds no checkpoint to resume from.
+
+A Scaffold runs its init_op and then its init_fn only there (tensorflow/python/training/
+session_manager.py). The values are read by the ops that the saver has anyway, whose names are fed:
+no op is added per variable. Where the init_op is ours to make, it assigns what is read instead of
+the initial values; otherwise the init_fn assigns it after them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+from absl import logging
+
+from estimator_ckpt import tf_internals
+from estimator_ckpt.checkpoint import open_checkpoint
+from estimator_ckpt.errors import CheckpointError, SettingsError
+from estimator_ckpt.saver import Saver
+from estimator_ckpt.starting_values import Target, WarmStartReport, starting_values
+from estimator_ckpt.warm_start import WarmStart, warm_start_from
+
+
+class Starter:
+    """Applies a WarmStart to the graph of a Scaffold.
+
+    Attributes:
+      report: what came from where, once a session has been warm-started.
+    """
+
+    def __init__(self, settings: WarmStart, scaffold: tf.compat.v1.train.Scaffold) -> None:
+        """Reads the default graph; the model is there, hooks and strategies may add to it.
+
+        Args:
+          settings: what to start from.
+          scaffold: one with a Saver, which tells when the graph is complete. Its init_op and
+            init_fn are changed in place; an init_op or init_fn of the user's own still runs.
+        """
+        self._settings = settings
+        self._saver: Saver = scaffold.saver
+        self._users_init_fn = scaffold.init_fn
+        self._error: CheckpointError | None = None
+        self._found: WarmStartReport | None = None
+        self._fetches: list[Any] = []
+        self._feeds: dict[Any, Any] = {}
+        self.report: WarmStartReport | None = None
+        # A strategy groups the replicas' init_ops, and cannot do so with what is fed to them.
+        replaces = scaffold.init_op is None and not tf.distribute.has_strategy()
+        self._init_op = tf.no_op(name="warm_start_init") if replaces else None
+        self._init_feed_dict = dict(scaffold.init_feed_dict or {})
+        tf_internals.put_start(scaffold, self._init_op, self._init_feed_dict, self.init_fn)
+        try:
+            self._remap_vocabularies()
+        except CheckpointError as error:
+            self._error = error
+        self._saver.when_built(self._prepare)
+
+    def init_fn(self, scaffold: Any, session: tf.compat.v1.Session) -> None:
+        """What the Scaffold runs after its init_op.
+
+        Raises:
+          CheckpointError: the settings do not fit the checkpoint or the model; see WarmStart.
+        """
+        del scaffold
+        if self._error is not None:
+            raise self._error
+        if self._init_op is None and self._fetches:
+            session.run(self._fetches, self._feeds)
+        self.report = self._found
+        assert self.report is not None
+        self._saver.write_beside_first_checkpoint("warm_start.json", self.report.as_json())
+        logging.info("Warm start:\n%s", self.report)
+        if self._users_init_fn is not None:
+            self._users_init_fn(session)
+
+    def _remap_vocabularies(self) -> None:
+        """Leaves the remapping of vocabularies to TensorFlow, which changes the initializers."""
+        vocabularies = self._settings.var_name_to_vocab_info
+        if not vocabularies:
+            return
+        with open_checkpoint(self._settings.ckpt_to_initialize_from) as checkpoint:
+            found = starting_values(self._settings, checkpoint, _targets(_graph_variables()))
+            prefix = checkpoint.prefix
+        keys = {v.target: v.source for v in found.values if v.has_vocabulary and v.source}
+        variables = {name: parts for name, parts in _graph_variables().items() if name in keys}
+        tf.compat.v1.train.warm_start(
+            prefix,
+            [part for parts in variables.values() for part in parts],
+            {name: _vocab_info(vocabularies[name]) for name in variables},
+            {name: keys[name] for name in variables},
+        )
+
+    def _prepare(self) -> None:
+        """Decides what comes from where, when the graph is complete and about to be finalized.
+
+        A job that resumes comes here too, and the checkpoint that it once started from may be gone:
+        an error waits until the values are really needed.
+        """
+        if self._error is not None:
+            return
+        variables = _graph_variables()
+        try:
+            with open_checkpoint(self._settings.ckpt_to_initialize_from) as checkpoint:
+                self._found = starting_values(self._settings, checkpoint, _targets(variables))
+                reading = {
+                    value.target: value.source
+                    for value in self._found.values
+                    if value.source is not None and not value.has_vocabulary
+                }
+                saver = self._saver
+                if not self._saver.saves_all:
+                    # Under names of the user's own, or not all that is to start.
+                    saver = Saver("saver")
+                    saver.build()
+                self._fetches, self._feeds = saver.restore_ops(reading, checkpoint)
+        except CheckpointError as error:
+            self._error = error
+            return
+        if self._init_op is not None:
+            self._init_feed_dict.update(self._feeds)
+            others = [
+                part.initializer
+                for name, parts in variables.items()
+                if name not in reading
+                for part in parts
+            ]
+            graph = tf.compat.v1.get_default_graph()
+            start = tf.group(
+                *self._fetches,
+                *others,
+                tf_internals.initialize_shared_resources(),
+                *graph.get_collection("saved_model_initializers"),
+            )
+            tf_internals.run_before(self._init_op, start)
+
+
+def apply_warm_start(scaffold: tf.compat.v1.train.Scaffold, given: Any) -> None:
+    """Makes a Scaffold start from a checkpoint where it has none to resume from.
+
+    Args:
+      scaffold: changed in place.
+      given: a WarmStart, the path of a checkpoint, a tf.estimator.WarmStartSettings, or None.
+
+    Raises:
+      SettingsError: `given` is none of these, or the Scaffold has a saver of another kind.
+    """
+    settings = warm_start_from(given)
+    if settings is None:
+        return
+    if not isinstance(scaffold.saver, Saver):
+        raise SettingsError(
+            f"the Scaffold keeps its own {type(scaffold.saver).__name__}, which cannot warm-start",
+            key="warm_start",
+        )
+    Starter(settings, scaffold)
+
+
+def _graph_variables() -> dict[str, list[tf.Variable]]:
+    """The global variables by full name, the parts of partitioned ones together."""
+    found: dict[str, list[tf.Variable]] = {}
+    for variable in tf.compat.v1.global_variables():
+        found.setdefault(tf_internals.full_name(variable), []).append(variable)
+    return found
+
+
+def _targets(variables: dict[str, list[tf.Variable]]) -> list[Target]:
+    trainable = {variable.name for variable in tf.compat.v1.trainable_variables()}
+    return [
+        Target(
+            name,
+            tf_internals.full_shape(parts[0]),
+            parts[0].dtype.base_dtype.name,
+            any(part.name in trainable for part in parts),
+            tuple(part.name for part in parts),
+        )
+        for name, parts in variables.items()
+    ]
+
+
+def _vocab_info(given: Any) -> Any:
+    return tf.compat.v1.train.VocabInfo(**given) if isinstance(given, dict) else given

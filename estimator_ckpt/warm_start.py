@@ -1,0 +1,192 @@
+"""Warm-start settings: which checkpoint a new training starts from, and by which rules."""
+
+from __future__ import annotations
+
+import enum
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import Any, Union
+
+from estimator_ckpt.errors import SettingsError
+from estimator_ckpt.mapping import Rules
+from estimator_ckpt.matching import check_policy
+from estimator_ckpt.report import near_names
+
+Policy = Union[str, Mapping[str, str]]
+
+_ON_UNEXPECTED = ("error", "warn", "ignore")
+
+
+class NotGiven(enum.Enum):
+    """The default of a field whose None has a meaning."""
+
+    NOT_GIVEN = "not given"
+
+
+@dataclass(frozen=True)
+class WarmStart:
+    """What a training without a checkpoint of its own starts from.
+
+    The first four fields have the meanings of tf.estimator.WarmStartSettings
+    (tensorflow/python/training/warm_starting_util.py).
+
+    Attributes:
+      ckpt_to_initialize_from: a checkpoint of any format: a prefix, a model_dir, a SavedModel, ...
+      vars_to_warm_start: a regular expression for names of trainable variables; a list of them for
+        names of all global variables; a list of variables; or None for those with a vocabulary
+        alone. Expressions match as re.match does. Not given: ".*", unless there is an
+        assignment_map, which then chooses alone.
+      var_name_to_vocab_info: variable name -> VocabInfo, for variables with a row for each word.
+      var_name_to_prev_var_name: variable name -> its name in the checkpoint.
+      assignment_map: (checkpoint, model) pairs in the five syntaxes of
+        tf.compat.v1.train.init_from_checkpoint: ("scope/", "other/"), ("name", "other"),
+        ("name", variable), ("name", [parts of a partitioned variable]), ("/", "scope/"). A scope or
+        name of an object-based checkpoint may be a variable name's or an object path's.
+      rename: (pattern, replacement) pairs. The first pattern that matches a whole name of the
+        checkpoint renames that variable, as re.sub does, before anything is looked up.
+      exclude: patterns; a variable whose whole name one of them matches keeps its initial value.
+      on_missing: what to do with a selected variable that the checkpoint lacks: "error"; "warn" or
+        "init", which leave it its initial value; or a mapping from patterns to these.
+      on_shape_mismatch: the same for one of another shape.
+      on_unexpected: what to do about variables of the checkpoint that nothing starts from: "error",
+        "warn" or "ignore".
+      require_all_rules_match: whether a rule that applies to nothing is an error.
+
+    Raises:
+      SettingsError: a field of the wrong kind; the error's key says which, `assignment_map[2]`.
+    """
+
+    ckpt_to_initialize_from: str
+    vars_to_warm_start: Any = NotGiven.NOT_GIVEN
+    var_name_to_vocab_info: Mapping[str, Any] = field(default_factory=dict)
+    var_name_to_prev_var_name: Mapping[str, str] = field(default_factory=dict)
+    assignment_map: Sequence[tuple[str, Any]] = ()
+    rename: Sequence[tuple[str, str]] = ()
+    exclude: Sequence[str] = ()
+    on_missing: Policy = "error"
+    on_shape_mismatch: Policy = "error"
+    on_unexpected: str = "ignore"
+    require_all_rules_match: bool = True
+
+    def __post_init__(self) -> None:
+        def wrong(name: str, expected: str, found: object) -> SettingsError:
+            return SettingsError(f"expected {expected}, found {found!r}", key=name)
+
+        path = self.ckpt_to_initialize_from
+        if not isinstance(path, str) or not path:
+            raise wrong("ckpt_to_initialize_from", "the path of a checkpoint", path)
+        selected = self.vars_to_warm_start
+        if isinstance(selected, str):
+            _compile("vars_to_warm_start", selected)
+        elif isinstance(selected, (list, tuple)):
+            for number, one in enumerate(selected):
+                if isinstance(one, str):
+                    _compile(f"vars_to_warm_start[{number}]", one)
+            if len({isinstance(one, str) for one in selected}) > 1:
+                raise wrong("vars_to_warm_start", "expressions or variables, not both", selected)
+        elif not (selected is None or selected is NotGiven.NOT_GIVEN):
+            raise wrong("vars_to_warm_start", "an expression, a list or None", selected)
+        for name in ("var_name_to_vocab_info", "var_name_to_prev_var_name"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise wrong(name, "a mapping from variable names", getattr(self, name))
+        for variable, previous in self.var_name_to_prev_var_name.items():
+            if not isinstance(previous, str):
+                place = f"var_name_to_prev_var_name[{variable!r}]"
+                raise wrong(place, "a variable name", previous)
+        if isinstance(self.assignment_map, Mapping):
+            object.__setattr__(self, "assignment_map", tuple(self.assignment_map.items()))
+        for number, pair in enumerate(_sequence("assignment_map", self.assignment_map)):
+            place = f"assignment_map[{number}]"
+            if (
+                not isinstance(pair, (list, tuple))
+                or len(pair) != 2
+                or not isinstance(pair[0], str)
+            ):
+                raise wrong(place, "a pair of checkpoint name or scope and model side", pair)
+            source, target = pair
+            if not source or target == "" or target is None:
+                raise wrong(place, "names; the root scope is '/'", pair)
+            if source.endswith("/") and not (isinstance(target, str) and target.endswith("/")):
+                raise wrong(place, "a scope for a scope: 'scope/', with the slash", target)
+            if isinstance(target, str) and target.endswith("/") and not source.endswith("/"):
+                raise wrong(place, "a scope for a scope: 'scope/', with the slash", source)
+        Rules(rename=_sequence("rename", self.rename), exclude=_sequence("exclude", self.exclude))
+        check_policy("on_missing", self.on_missing)
+        check_policy("on_shape_mismatch", self.on_shape_mismatch)
+        if self.on_unexpected not in _ON_UNEXPECTED:
+            raise wrong("on_unexpected", f"one of {', '.join(_ON_UNEXPECTED)}", self.on_unexpected)
+        if not isinstance(self.require_all_rules_match, bool):
+            raise wrong("require_all_rules_match", "true or false", self.require_all_rules_match)
+
+
+def warm_start_from(given: Any) -> WarmStart | None:
+    """A WarmStart from what a factory or wrapper is given: one, a checkpoint's path, or settings of
+    tf.estimator.
+
+    Raises:
+      SettingsError: it is none of these.
+    """
+    if given is None or isinstance(given, WarmStart):
+        return given
+    if isinstance(given, str):
+        return WarmStart(given)
+    if hasattr(given, "ckpt_to_initialize_from"):  # a tf.estimator.WarmStartSettings
+        return WarmStart(
+            given.ckpt_to_initialize_from,
+            given.vars_to_warm_start,
+            given.var_name_to_vocab_info or {},
+            given.var_name_to_prev_var_name or {},
+        )
+    raise SettingsError(
+        f"expected a WarmStart, a checkpoint's path or a WarmStartSettings, found {given!r}",
+        key="warm_start",
+    )
+
+
+def load_warm_start(path: str) -> WarmStart:
+    """Reads a YAML file with the fields of WarmStart, strictly.
+
+    `var_name_to_vocab_info` is a mapping from variable names to the fields of VocabInfo.
+
+    Raises:
+      SettingsError: no such file, no YAML, an unknown field, a wrong type; with the file and the
+        place in it, such as `assignment_map[2]`.
+    """
+    import yaml
+
+    from estimator_ckpt import files
+
+    if not files.exists(path):
+        raise SettingsError("there is no such file", path=path)
+    try:
+        found = yaml.safe_load(files.read_bytes(path))
+    except yaml.YAMLError as error:
+        raise SettingsError(f"no YAML: {' '.join(str(error).split())}", path=path) from None
+    if not isinstance(found, dict):
+        raise SettingsError("expected a mapping with the fields of WarmStart", path=path)
+    known = [one.name for one in fields(WarmStart)]
+    for name in found:
+        if name not in known:
+            near = near_names(str(name), known)
+            hint = f"did you mean {near[0]!r}?" if near else f"the fields are {', '.join(known)}"
+            raise SettingsError(f"no such field; {hint}", path=path, key=str(name))
+    if "ckpt_to_initialize_from" not in found:
+        raise SettingsError("it is required", path=path, key="ckpt_to_initialize_from")
+    try:
+        return WarmStart(**found)
+    except SettingsError as error:
+        raise SettingsError(error.message, path=path, key=error.key) from None
+
+
+def _sequence(name: str, value: Any) -> Sequence[Any]:
+    if isinstance(value, str) or not isinstance(value, Sequence):
+        raise SettingsError(f"expected a list, found {value!r}", key=name)
+    return value
+
+
+def _compile(place: str, pattern: Any) -> re.Pattern[str]:
+    try:
+        return re.compile(pattern)
+    except (re.error, TypeError) as error:
+        raise SettingsError(f"{pattern!r} is no pattern: {error}", key=place) from None

@@ -1,0 +1,275 @@
+"""What a training without a checkpoint of its own starts from."""
+
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from jobs import FORMATS, build_model, global_values, run_job, v1
+
+from estimator_ckpt import make_scaffold
+from estimator_ckpt.errors import MismatchError, SettingsError
+from estimator_ckpt.warm_start import WarmStart
+
+
+def counting(name="x", start=10.0, by=2.0):
+    """The guide's model: a variable that grows by two with each step."""
+
+    def build():
+        variable = v1.get_variable(name, initializer=start)
+        step = v1.train.get_or_create_global_step()
+        return tf.group(v1.assign_add(variable, by), v1.assign_add(step, 1))
+
+    return build
+
+
+def scaffold(checkpoint_format="checkpoint", **options):
+    return lambda: make_scaffold(checkpoint_format, **options)
+
+
+@pytest.mark.parametrize("source_format", [None, *FORMATS])
+def test_the_guides_case_gives_sixteen(tmp_path, source_format):
+    source, target = tmp_path / "source", tmp_path / "target"
+    zero = counting(start=0.0)
+    run_job(source, scaffold(source_format) if source_format else None, build=zero, steps=3)
+    start, end = run_job(target, scaffold(warm_start=str(source)), build=zero, steps=5)
+    assert (start["x"], start["global_step"]) == (6.0, 0)
+    assert (end["x"], end["global_step"]) == (16.0, 5)
+
+
+def test_the_global_step_carries_over_when_asked(tmp_path):
+    run_job(tmp_path / "source", build=counting(), steps=3)
+    settings = WarmStart(str(tmp_path / "source"), vars_to_warm_start=[".*"])
+    start, _ = run_job(tmp_path / "target", scaffold(warm_start=settings), build=counting())
+    assert (start["x"], start["global_step"]) == (16.0, 3)
+
+
+def test_a_job_that_resumes_is_not_warm_started_again(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "target"
+    run_job(source, build=counting(), steps=3)
+    run_job(target, scaffold(warm_start=str(source)), build=counting(), steps=5)
+    for path in source.iterdir():
+        path.unlink()
+    start, _ = run_job(target, scaffold(warm_start=str(source)), build=counting())
+    assert (start["x"], start["global_step"]) == (26.0, 5)
+
+
+@pytest.mark.parametrize("slices", [1, 2, 5])
+@pytest.mark.parametrize("source_format", FORMATS)
+def test_a_partitioned_variable_starts_under_another_partitioning(tmp_path, source_format, slices):
+    def build():
+        parts = v1.get_variable(
+            "scope/parts", [10, 2], partitioner=v1.fixed_size_partitioner(slices)
+        )
+        step = v1.train.get_or_create_global_step()
+        with tf.control_dependencies([tf.identity(tf.convert_to_tensor(parts))]):
+            return v1.assign_add(step, 1)
+
+    _, end = run_job(tmp_path / "source", scaffold(source_format), build=build_model)
+    start, _ = run_job(
+        tmp_path / "target", scaffold(warm_start=str(tmp_path / "source")), build=build
+    )
+    np.testing.assert_array_equal(start["scope/parts"], end["scope/parts"])
+
+
+def two_scopes():
+    a = v1.get_variable("new/a/w", initializer=[0.0, 0.0])
+    b = v1.get_variable("new/b/w", initializer=[0.0, 0.0])
+    step = v1.train.get_or_create_global_step()
+    with tf.control_dependencies([a + b]):
+        return v1.assign_add(step, 1)
+
+
+def old_scopes():
+    a = v1.get_variable("old/a/w", initializer=[1.0, 2.0])
+    b = v1.get_variable("old/b/w", initializer=[3.0, 4.0])
+    step = v1.train.get_or_create_global_step()
+    with tf.control_dependencies([a + b]):
+        return v1.assign_add(step, 1)
+
+
+def variable_of(name):
+    return next(v for v in v1.global_variables() if v.op.name == name)
+
+
+ASSIGNMENTS = {
+    "scope to scope": (lambda: [("old/", "new/")], [1, 2], [3, 4]),
+    "name to name": (lambda: [("old/b/w", "new/a/w")], [3, 4], [0, 0]),
+    "one source for two": (
+        lambda: [("old/b/w", "new/a/w"), ("old/b/w", "new/b/w")],
+        [3, 4],
+        [3, 4],
+    ),
+    "name to variable": (lambda: [("old/b/w", variable_of("new/a/w"))], [3, 4], [0, 0]),
+    "name to parts": (lambda: [("old/a/w", [variable_of("new/b/w")])], [0, 0], [1, 2]),
+    "inner scope": (lambda: [("old/a/", "new/b/")], [0, 0], [1, 2]),
+    "a mapping": (lambda: {"old/": "new/"}, [1, 2], [3, 4]),
+}
+
+
+@pytest.mark.parametrize("source_format", FORMATS)
+@pytest.mark.parametrize("case", ASSIGNMENTS)
+def test_assignment_maps(tmp_path, case, source_format):
+    assignment_map, a, b = ASSIGNMENTS[case]
+    run_job(tmp_path / "source", scaffold(source_format), build=old_scopes)
+
+    def start_scaffold():
+        settings = WarmStart(str(tmp_path / "source"), assignment_map=assignment_map())
+        return make_scaffold("checkpoint", warm_start=settings)
+
+    start, _ = run_job(tmp_path / "target", start_scaffold, build=two_scopes)
+    np.testing.assert_array_equal(start["new/a/w"], a)
+    np.testing.assert_array_equal(start["new/b/w"], b)
+
+
+def test_the_root_goes_to_a_scope(tmp_path):
+    run_job(tmp_path / "source", build=counting(), steps=3)
+    settings = WarmStart(str(tmp_path / "source"), assignment_map=[("/", "model/")])
+    start, _ = run_job(
+        tmp_path / "target", scaffold(warm_start=settings), build=counting("model/x")
+    )
+    assert start["model/x"] == 16.0
+
+
+REFUSED = {
+    "two rules": (
+        {"assignment_map": [("old/", "new/"), ("old/b/w", "new/a/w")]},
+        SettingsError,
+        r"two rules for 'new/a/w'.*assignment_map\[0\].*assignment_map\[1\]",
+    ),
+    "map against previous name": (
+        {
+            "assignment_map": [("old/", "new/")],
+            "var_name_to_prev_var_name": {"new/a/w": "old/b/w"},
+        },
+        SettingsError,
+        "two rules for 'new/a/w'",
+    ),
+    "a rule for nothing": (
+        {"assignment_map": [("old/", "new/"), ("old/", "nowhere/")]},
+        SettingsError,
+        r"assignment_map\[1\].*applies to no variable",
+    ),
+    "no such variable": (
+        {"assignment_map": [("old/a/w", "new/a/ww")]},
+        SettingsError,
+        "did you mean 'new/a/w'",
+    ),
+    "all missing": (
+        {},
+        MismatchError,
+        r"(?s)missing.*new/.*assignment_map: \[\[\"old/\", \"new/\"\]\]",
+    ),
+    "unexpected": (
+        {"assignment_map": [("old/a/", "new/a/")], "on_unexpected": "error"},
+        MismatchError,
+        "(?s)unexpected.*old/b/w",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_refused_says_why_and_leaves_no_checkpoint(tmp_path, case):
+    fields, kind, message = REFUSED[case]
+    run_job(tmp_path / "source", build=old_scopes)
+    settings = WarmStart(str(tmp_path / "source"), **fields)
+    with pytest.raises(kind, match=message):
+        run_job(tmp_path / "target", scaffold(warm_start=settings), build=two_scopes)
+    assert not list((tmp_path / "target").glob("*.index"))
+
+
+def test_missing_variables_keep_their_initial_values_where_that_is_asked(tmp_path):
+    run_job(tmp_path / "source", build=counting(), steps=3)
+
+    def with_head():
+        v1.get_variable("head/w", initializer=[7.0])
+        return counting()()
+
+    settings = WarmStart(str(tmp_path / "source"), on_missing={"head/.*": "init"})
+    start, _ = run_job(tmp_path / "target", scaffold(warm_start=settings), build=with_head)
+    assert (start["x"], start["head/w"]) == (16.0, 7.0)
+    with pytest.raises(MismatchError, match="head/w"):
+        run_job(tmp_path / "other", scaffold(warm_start=str(tmp_path / "source")), build=with_head)
+
+
+def test_another_shape_is_an_error_unless_it_may_be_initialized(tmp_path):
+    run_job(tmp_path / "source", build=old_scopes)
+
+    def build():
+        v1.get_variable("old/a/w", initializer=[5.0, 6.0, 7.0])
+        return v1.assign_add(v1.train.get_or_create_global_step(), 1)
+
+    refused = WarmStart(str(tmp_path / "source"))
+    with pytest.raises(MismatchError, match=r"shape.*old/a/w.*float32\[3\].*float32\[2\]"):
+        run_job(tmp_path / "target", scaffold(warm_start=refused), build=build)
+    allowed = WarmStart(str(tmp_path / "source"), on_shape_mismatch="init")
+    start, _ = run_job(tmp_path / "target", scaffold(warm_start=allowed), build=build)
+    np.testing.assert_array_equal(start["old/a/w"], [5, 6, 7])
+
+
+def test_excluded_and_renamed(tmp_path):
+    run_job(tmp_path / "source", build=old_scopes)
+    settings = WarmStart(
+        str(tmp_path / "source"), rename=[("old/(.*)", r"new/\1")], exclude=["new/b/.*"]
+    )
+    start, _ = run_job(tmp_path / "target", scaffold(warm_start=settings), build=two_scopes)
+    np.testing.assert_array_equal(start["new/a/w"], [1, 2])
+    np.testing.assert_array_equal(start["new/b/w"], [0, 0])
+
+
+def test_what_came_from_where_stands_beside_the_first_checkpoint(tmp_path):
+    run_job(tmp_path / "source", build=counting(), steps=3)
+    run_job(tmp_path / "target", scaffold(warm_start=str(tmp_path / "source")), build=counting())
+    written = json.loads((tmp_path / "target" / "warm_start.json").read_text())
+    assert written["checkpoint"] == tf.train.latest_checkpoint(str(tmp_path / "source"))
+    assert written["variables"] == [
+        {"variable": "x", "source": "x", "rule": "same name", "shape": [], "bytes": 4}
+    ]
+    assert written["unexpected"] == ["global_step"]
+
+
+def test_the_users_own_init_op_and_init_fn_still_run(tmp_path):
+    run_job(tmp_path / "source", build=counting(), steps=3)
+    seen = []
+
+    def with_base():
+        base = v1.train.Scaffold(
+            init_op=v1.global_variables_initializer(),
+            init_fn=lambda scaffold, session: seen.append(global_values(session)["x"]),
+        )
+        return make_scaffold("checkpoint", base=base, warm_start=str(tmp_path / "source"))
+
+    start, _ = run_job(tmp_path / "target", with_base, build=counting())
+    assert seen == [16.0]
+    assert start["x"] == 16.0
+
+
+def test_a_vocabulary_is_remapped(tmp_path):
+    old, new = tmp_path / "old.txt", tmp_path / "new.txt"
+    old.write_text("a\nb\nc\n")
+    new.write_text("c\nd\na\n")
+
+    def embedding(value):
+        def build():
+            v1.get_variable("embedding", initializer=np.float32(value))
+            return v1.assign_add(v1.train.get_or_create_global_step(), 1)
+
+        return build
+
+    for source_format in FORMATS:
+        source = tmp_path / source_format
+        run_job(source, scaffold(source_format), build=embedding([[1, 1], [2, 2], [3, 3]]))
+        info = {
+            "new_vocab": str(new),
+            "new_vocab_size": 3,
+            "num_oov_buckets": 0,
+            "old_vocab": str(old),
+            "backup_initializer": None,
+        }
+        settings = WarmStart(str(source), var_name_to_vocab_info={"embedding": info})
+        start, _ = run_job(
+            tmp_path / f"target-{source_format}",
+            scaffold(warm_start=settings),
+            build=embedding(np.full([3, 2], 9)),
+        )
+        np.testing.assert_array_equal(start["embedding"], [[3, 3], [0, 0], [1, 1]])
