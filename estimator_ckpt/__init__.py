@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from estimator_ckpt.checkpoint import open_checkpoint
+    from estimator_ckpt.compare import compare_checkpoints
     from estimator_ckpt.model_fn import wrap_estimator, wrap_model_fn
     from estimator_ckpt.options import SaverOptions
     from estimator_ckpt.scaffold import (
@@ -15,16 +16,19 @@ if TYPE_CHECKING:
         make_scaffold,
         saver_scaffold,
     )
+    from estimator_ckpt.verify import verify_checkpoint
 
 # Where each public name lives. They load on first use: most need TensorFlow, which takes seconds
 # to import, and the commands that look at files do without it.
 _HOMES = {
     "SaverOptions": "options",
     "checkpoint_scaffold": "scaffold",
+    "compare_checkpoints": "compare",
     "dual_scaffold": "scaffold",
     "make_scaffold": "scaffold",
     "open_checkpoint": "checkpoint",
     "saver_scaffold": "scaffold",
+    "verify_checkpoint": "verify",
     "wrap_estimator": "model_fn",
     "wrap_model_fn": "model_fn",
 }
@@ -32,10 +36,12 @@ _HOMES = {
 __all__ = [
     "SaverOptions",
     "checkpoint_scaffold",
+    "compare_checkpoints",
     "dual_scaffold",
     "make_scaffold",
     "open_checkpoint",
     "saver_scaffold",
+    "verify_checkpoint",
     "wrap_estimator",
     "wrap_model_fn",
 ]

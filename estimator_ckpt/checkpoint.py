@@ -36,6 +36,7 @@ class Checkpoint:
       prefix: the path without `.index` and `.data-...`.
       index: every key with its entry.
       object_graph: the objects of an object-based checkpoint, else None.
+      reader: of its data files, by key or by entry.
     """
 
     def __init__(
@@ -45,7 +46,7 @@ class Checkpoint:
         self.prefix = prefix
         self.index = index
         self.object_graph = object_graph
-        self._reader = TensorReader(prefix, index)
+        self.reader = TensorReader(prefix, index)
 
     def __enter__(self) -> Checkpoint:
         return self
@@ -63,7 +64,7 @@ class Checkpoint:
 
     def close(self) -> None:
         """Lets go of the data files. Arrays that were read stay valid."""
-        self._reader.close()
+        self.reader.close()
 
     @cached_property
     def _variables_and_format(self) -> tuple[dict[str, Variable], str]:
@@ -128,7 +129,7 @@ class Checkpoint:
         key = key_bytes(name)
         if key not in self.index.entries:
             key = key_bytes(self.variable(name).key)
-        return self._reader.read(key)
+        return self.reader.read(key)
 
     @cached_property
     def global_step(self) -> int | None:

@@ -6,6 +6,7 @@ and group of variables, `layer_{0…11}` instead of twelve rows, and a line of t
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 import sys
@@ -55,7 +56,12 @@ def fold(rows: Iterable[Row]) -> list[Row]:
     equal in all else. Names elsewhere in a row that carry the same integers (a source beside its
     target) fold with it. The order is that of the first row of each group.
     """
-    groups: dict[tuple[Any, ...], dict[tuple[int, ...], None]] = {}
+    return [row for row, _ in fold_groups(rows)]
+
+
+def fold_groups(rows: Iterable[Row]) -> list[tuple[Row, list[Row]]]:
+    """What fold() makes of the rows, each with the rows that it stands for."""
+    groups: dict[tuple[Any, ...], dict[tuple[int, ...], Row]] = {}
     for row in rows:
         numbers = _INTEGER.findall(row.name)
         key = (
@@ -65,13 +71,14 @@ def fold(rows: Iterable[Row]) -> list[Row]:
             _linked(row.found, numbers),
             _linked(row.note, numbers),
         )
-        groups.setdefault(key, {})[tuple(map(int, numbers))] = None
+        groups.setdefault(key, {})[tuple(map(int, numbers))] = row
     folded = []
     for (status, name, *others), members in groups.items():
         for sets in _products(list(members)):
             texts = [_set_text(numbers) for numbers in sets]
             filled = (" ".join(_fill(word, texts) for word in words) for words in others)
-            folded.append(Row(status, _fill(name, texts), *filled))
+            row = Row(status, _fill(name, texts), *filled)
+            folded.append((row, [members[one] for one in itertools.product(*map(sorted, sets))]))
     return folded
 
 
@@ -199,7 +206,7 @@ def table_lines(
       total: the last line.
       right: the headers of the columns that are aligned to the right.
     """
-    lines = [[_printable(cell) for cell in row] for row in rows]
+    lines = [[printable(cell) for cell in row] for row in rows]
     widths = [
         min(max(map(len, (header, *cells))), _WIDEST_COLUMN)
         for header, cells in zip(headers, zip(*lines) if lines else [()] * len(headers))
@@ -257,14 +264,14 @@ def _draw(
     for header in headers:
         table.add_column(header, justify="right" if header in right else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(_printable(cell)) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     console = Console(file=file, highlight=False)
     console.print(table)
     if total:
         console.print(Text(total))
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """`text` without what would move the cursor or cannot be encoded: names come from files."""
     if text.isprintable():
         return text

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.bundle.index import Entry, Index, slice_key
@@ -54,6 +54,12 @@ class Variable(NamedTuple):
     slot_name: str | None
     entry: Entry
 
+    def to_json(self) -> dict[str, Any]:
+        """Its fields, the entry left out, as JSON has them."""
+        fields = self._asdict()
+        del fields["entry"]
+        return fields
+
 
 class GraphTensor(NamedTuple):
     """A tensor that the object graph names.
@@ -71,7 +77,7 @@ class GraphTensor(NamedTuple):
     full_name: str
 
 
-def graph_tensors(graph: ObjectGraph, keys: Mapping[str, object]) -> Iterator[GraphTensor]:
+def graph_tensors(graph: ObjectGraph, keys: Collection[str]) -> Iterator[GraphTensor]:
     """The tensors of all objects as far as they are among `keys`, each key once.
 
     An attribute's checkpoint_key is a key, or the start of several: `...table` stands for
@@ -177,7 +183,7 @@ def _named_by_graph(
     graph_keys = {tensor.key for tensor in tensors}
     plain_keys = entries.keys() - graph_keys
     places = graph.places()
-    in_var_list = _names_in_var_list(graph)
+    in_var_list = names_in_var_list(graph)
     in_list = {
         name + tensor.suffix for tensor in tensors for name in in_var_list.get(tensor.node, ())
     }
@@ -224,7 +230,8 @@ def _named_by_graph(
     return keys, object_paths, slots, is_both
 
 
-def _names_in_var_list(graph: ObjectGraph) -> dict[int, list[str]]:
+def names_in_var_list(graph: ObjectGraph) -> dict[int, list[str]]:
+    """The variable names by the object that they stand for."""
     names: dict[int, list[str]] = {}
     var_list = graph.child_at((VAR_LIST,))
     if var_list is not None:

@@ -15,6 +15,7 @@ from estimator_ckpt.report import (
     Row,
     did_you_mean,
     fold,
+    fold_groups,
     near_names,
     print_table,
     report,
@@ -93,6 +94,12 @@ def test_rows_that_differ_otherwise_stay_apart() -> None:
         Row("missing", "l1", "[4]"),
         Row("shape", "l2", "[3]"),
     ]
+
+
+@given(st.sets(st.builds("a{}/b{}".format, st.integers(0, 4), st.integers(0, 2))))
+def test_a_folded_row_comes_with_the_rows_it_stands_for(names: set[str]) -> None:
+    for row, members in fold_groups(missing(*names)):
+        assert names_of(members) == unfold(row.name)
 
 
 def test_a_name_beside_the_name_folds_with_it() -> None:

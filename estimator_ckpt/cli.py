@@ -1,0 +1,153 @@
+"""The command: estimator-ckpt VERB ..., also python -m estimator_ckpt VERB ...
+
+Each verb is a module of estimator_ckpt.commands, imported when it is asked for, with
+
+  - a docstring: the usage line and what the verb does, as --help prints it;
+  - define(flag_values): its flags, in a FlagValues of its own;
+  - run(arguments, flag_values) -> int: does it; returns the exit code; raises CheckpointError.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+import textwrap
+from collections.abc import Sequence
+from typing import Any
+
+from absl import flags
+
+from estimator_ckpt.errors import CheckpointError
+from estimator_ckpt.report import did_you_mean
+
+VERBS = {
+    "inspect": "list the variables, the objects or the values of a checkpoint",
+    "verify": "read all of a checkpoint and check every checksum and offset",
+    "compare": "compare two checkpoints of any formats, value by value",
+}
+
+EXIT_OK = 0
+EXIT_NO = 1
+EXIT_ERROR = 2
+_EXIT_PIPE = 141  # what a shell reports of a process that SIGPIPE ended
+_EXIT_INTERRUPT = 130
+
+_EXIT_CODES = (
+    "Exit codes: 0 done, and nothing is wrong; 1 the answer is no (faults, differences, a misfit); "
+    "2 an error (a wrong flag, an unreadable path)."
+)
+_WIDTH = 90
+_ADDED_BY_ABSL = re.compile(r"^<[^>]*>: |;\s+repeat this option to specify a list of values$")
+
+
+class UsageError(Exception):
+    """Wrong arguments; the command prints the message and how to get help, and exits with 2."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs the command.
+
+    Args:
+      argv: the arguments after the program's name; None means those of the process.
+
+    Returns:
+      The exit code: 0 done, 1 the answer is no, 2 an error.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names in files can be any bytes
+    try:
+        code = _dispatch(arguments)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:  # `... | head` has read enough
+        # At exit Python flushes what is left, which would fail again, aloud.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return _EXIT_PIPE
+    except KeyboardInterrupt:
+        return _EXIT_INTERRUPT
+    except UsageError as error:
+        verb = arguments[0] + " " if arguments and arguments[0] in VERBS else ""
+        print(f"estimator-ckpt: {error}\nTry: estimator-ckpt {verb}--help", file=sys.stderr)
+        return EXIT_ERROR
+    except CheckpointError as error:
+        print(f"estimator-ckpt: {error}", file=sys.stderr)
+        return EXIT_ERROR
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments:
+        print(_overview(), file=sys.stderr)
+        return EXIT_ERROR
+    verb, *rest = arguments
+    if verb in ("help", "--help", "-h", "-help"):
+        if not rest:
+            print(_overview())
+            return EXIT_OK
+        verb, rest = rest[0], ["--help"]
+    if verb not in VERBS:
+        raise UsageError(f"there is no verb {verb!r}{did_you_mean(_alike(verb, VERBS))}")
+    command: Any = importlib.import_module(f"estimator_ckpt.commands.{verb}")
+    values: Any = flags.FlagValues()  # type: ignore[no-untyped-call]
+    values.set_gnu_getopt(True)  # flags may stand behind paths
+    command.define(values)
+    if any(one in ("--help", "-h", "-help") for one in _before_dashes(rest)):
+        print(_help(command, values))
+        return EXIT_OK
+    try:
+        remaining = values([verb, *rest])[1:]
+    except flags.Error as error:
+        raise UsageError(_flag_message(error, values)) from None
+    code: int = command.run(remaining, values)
+    return code
+
+
+def _before_dashes(arguments: list[str]) -> list[str]:
+    return arguments[: arguments.index("--")] if "--" in arguments else arguments
+
+
+def _flag_message(error: flags.Error, values: Any) -> str:
+    if isinstance(error, flags.UnrecognizedFlagError):
+        near = [f"--{name}" for name in _alike(error.flagname, list(values))]
+        return f"there is no flag --{error.flagname}{did_you_mean(near)}"
+    return str(error)
+
+
+def _alike(word: str, choices: Sequence[str] | dict[str, str]) -> list[str]:
+    import difflib
+
+    return difflib.get_close_matches(word, list(choices), n=2)
+
+
+def _overview() -> str:
+    lines = ["usage: estimator-ckpt VERB ...", "", "Verbs:"]
+    lines += [f"  {verb:<10} {summary}" for verb, summary in VERBS.items()]
+    lines += ["", "estimator-ckpt VERB --help says what a verb does and which flags it has.", ""]
+    return "\n".join([*lines, *textwrap.wrap(_EXIT_CODES, _WIDTH)])
+
+
+def _help(command: Any, values: Any) -> str:
+    lines = [(command.__doc__ or "").strip(), "", "Flags:"]
+    for name in sorted(values):
+        flag = values[name]
+        if flag.name != name:  # the short name of another one
+            continue
+        given = f"--[no]{name}" if flag.boolean else f"--{name}={_metavar(flag)}"
+        text = _ADDED_BY_ABSL.sub("", flag.help or "")
+        if flag.default not in (None, False, []):
+            text += f" (default: {flag.default})"
+        wrapped = textwrap.wrap(text, _WIDTH - 30)
+        lines.append(f"  {given:<27} {wrapped[0]}" if len(given) < 27 else f"  {given}")
+        lines += [" " * 30 + line for line in wrapped[len(given) < 27 :]]
+    return "\n".join([*lines, "", *textwrap.wrap(_EXIT_CODES, _WIDTH)])
+
+
+def _metavar(flag: Any) -> str:
+    choices = getattr(flag.parser, "enum_values", None)
+    return "|".join(choices) if choices else flag.flag_type().split()[-1].upper()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""usage: estimator-ckpt compare [flags] A B
+
+Compares the values of two checkpoints of any formats. Variables are matched by name, and what is
+left by object path. A and B are prefixes, PREFIX.index files, directories with checkpoints (the
+newest counts) or directories of SavedModels. Exits with 1 if they differ, as diff does.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from absl import flags
+
+from estimator_ckpt.cli import EXIT_NO, EXIT_OK, UsageError
+from estimator_ckpt.commands.progress import progress_bar
+from estimator_ckpt.compare import Compared, Comparison, compare_checkpoints
+from estimator_ckpt.report import columns, print_table, total_line
+
+
+def define(flag_values: flags.FlagValues) -> None:
+    """The flags of the verb."""
+    flags.DEFINE_float(
+        "rtol",
+        0.0,
+        "Values x in A and y in B count as close if |x - y| <= atol + rtol * |y|.",
+        lower_bound=0.0,
+        flag_values=flag_values,
+    )
+    flags.DEFINE_float("atol", 0.0, "See --rtol.", lower_bound=0.0, flag_values=flag_values)
+    flags.DEFINE_boolean(
+        "all", False, "List every variable in a row of its own.", flag_values=flag_values
+    )
+    flags.DEFINE_boolean("json", False, "Print JSON.", flag_values=flag_values)
+
+
+def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
+    """Compares two paths; 1 if they differ."""
+    if len(arguments) != 2:
+        raise UsageError(f"compare: expected two paths, found {len(arguments)}")
+    with progress_bar("comparing") as progress:
+        comparison = compare_checkpoints(
+            *arguments, rtol=flag_values.rtol, atol=flag_values.atol, progress=progress
+        )
+    if flag_values.json:
+        print(json.dumps(_json(comparison), indent=2))
+    else:
+        _print(comparison, all_rows=flag_values.all)
+    return EXIT_OK if comparison.equal else EXIT_NO
+
+
+def _print(comparison: Comparison, *, all_rows: bool) -> None:
+    print(f"A: {comparison.a}\nB: {comparison.b}\n")
+    rows = comparison.rows()
+    shown = rows if all_rows else comparison.folded_rows()
+    if shown:
+        print_table(*columns(shown, expected="A", found="B"), total_line(rows))
+    else:
+        print(total_line(rows))
+    for note in comparison.notes:
+        print(f"note: {note}")
+
+
+def _json(comparison: Comparison) -> dict[str, Any]:
+    return {
+        "a": comparison.a,
+        "b": comparison.b,
+        "equal": comparison.equal,
+        "notes": comparison.notes,
+        "variables": [_variable_json(one) for one in comparison.variables],
+    }
+
+
+def _variable_json(one: Compared) -> dict[str, Any]:
+    found: dict[str, Any] = {"status": one.status, "name": one.name}
+    for side, variable in (("a", one.a), ("b", one.b)):
+        found[side] = variable and {
+            "name": variable.name,
+            "key": variable.key,
+            "shape": variable.shape,
+            "dtype": variable.dtype,
+        }
+    found["difference"] = one.difference and asdict(one.difference)
+    return found

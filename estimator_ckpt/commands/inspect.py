@@ -1,0 +1,245 @@
+"""usage: estimator-ckpt inspect [flags] PATH
+
+Lists the variables of a checkpoint, its objects (--tree) or one value (--tensor). PATH is a
+prefix, PREFIX.index, a directory with checkpoints (the newest counts), a SavedModel's directory or
+a Keras save_weights prefix. No value is read but those that are asked for.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import sys
+from collections.abc import Iterable, Iterator
+
+from absl import flags
+
+from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
+from estimator_ckpt.cli import EXIT_OK, UsageError
+from estimator_ckpt.report import print_table, size_text
+from estimator_ckpt.variables import Variable
+
+_MOST_SCOPES = 40
+
+
+def define(flag_values: flags.FlagValues) -> None:
+    """The flags of the verb; the last six are those of TensorFlow's inspect_checkpoint."""
+    flags.DEFINE_string(
+        "filter",
+        None,
+        "Only variables with a match of this regular expression somewhere in their names.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_enum(
+        "sort",
+        "name",
+        ["name", "size"],
+        "By scope and name, or by size with the largest first.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_boolean("tree", False, "Print the object graph.", flag_values=flag_values)
+    flags.DEFINE_string(
+        "tensor",
+        None,
+        "Print the statistics of the variable with this name, key or object path.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_boolean(
+        "values", False, "With --tensor, print the values.", flag_values=flag_values
+    )
+    flags.DEFINE_boolean("json", False, "Print JSON.", flag_values=flag_values)
+    flags.DEFINE_string("file_name", None, "The same as PATH.", flag_values=flag_values)
+    flags.DEFINE_string(
+        "tensor_name", None, "The same as --tensor with --values.", flag_values=flag_values
+    )
+    flags.DEFINE_boolean(
+        "all_tensors", False, "Print the values of all variables.", flag_values=flag_values
+    )
+    flags.DEFINE_boolean(
+        "all_tensor_names", False, "List the variables, as without it.", flag_values=flag_values
+    )
+    flags.DEFINE_string(
+        "count_exclude_pattern",
+        None,
+        "Leave variables that match this regular expression out of the totals.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_multi_string(
+        "printoptions",
+        [],
+        "An option of numpy.set_printoptions() for values, as in threshold=100; may be repeated.",
+        flag_values=flag_values,
+    )
+
+
+def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
+    """Prints what the flags ask for."""
+    paths = [*arguments, *([flag_values.file_name] if flag_values.file_name else [])]
+    if len(paths) != 1:
+        raise UsageError(f"inspect: expected one path, found {len(paths)}")
+    pattern = _pattern("filter", flag_values.filter)
+    excluded = _pattern("count_exclude_pattern", flag_values.count_exclude_pattern)
+    tensor = flag_values.tensor or flag_values.tensor_name
+    if sum(map(bool, (flag_values.tree, tensor, flag_values.all_tensors))) > 1:
+        raise UsageError("inspect: --tree, --tensor and --all_tensors do not go together")
+    with open_checkpoint(paths[0]) as checkpoint:
+        if flag_values.tree:
+            from estimator_ckpt.commands.tree import tree_lines
+
+            _write_lines(tree_lines(checkpoint))
+            return EXIT_OK
+        if tensor or flag_values.all_tensors:
+            from estimator_ckpt.commands.tensor import print_tensors, set_print_options
+
+            set_print_options(flag_values.printoptions)
+            chosen = [checkpoint.variable(tensor)] if tensor else _chosen(checkpoint, pattern)
+            values = bool(flag_values.values or flag_values.tensor_name or not tensor)
+            print_tensors(checkpoint, chosen, values=values, as_json=flag_values.json)
+            return EXIT_OK
+        variables = _chosen(checkpoint, pattern)
+        if flag_values.sort == "size":
+            variables.sort(key=lambda one: -one.nbytes)
+        counted = [one for one in variables if not (excluded and excluded.search(one.name))]
+        if flag_values.json:
+            _print_json(checkpoint, variables, counted)
+        else:
+            _print_listing(checkpoint, variables, counted)
+    return EXIT_OK
+
+
+def _pattern(flag: str, text: str | None) -> re.Pattern[str] | None:
+    try:
+        return None if text is None else re.compile(text)
+    except re.error as error:
+        raise UsageError(f"--{flag}: {text!r} is no regular expression: {error}") from None
+
+
+def _chosen(checkpoint: Checkpoint, pattern: re.Pattern[str] | None) -> list[Variable]:
+    """The variables by scope, each followed by its slots."""
+    found = [
+        one for one in checkpoint.variables.values() if not pattern or pattern.search(one.name)
+    ]
+
+    def place(one: Variable) -> tuple[str, str, str]:
+        owner = one.slot_of or one.name
+        return owner.rpartition("/")[0], owner, one.name
+
+    return sorted(found, key=place)
+
+
+def _totals(counted: list[Variable]) -> dict[str, int]:
+    slots = [one for one in counted if one.slot_of is not None]
+    return {
+        "variables": len(counted),
+        "values": sum(math.prod(one.shape) for one in counted),
+        "bytes": sum(one.nbytes for one in counted),
+        "slot_variables": len(slots),
+        "slot_bytes": sum(one.nbytes for one in slots),
+    }
+
+
+def _total_line(totals: dict[str, int]) -> str:
+    line = (
+        f"{totals['variables']:,} variables, {totals['values']:,} values, "
+        f"{size_text(totals['bytes'])}"
+    )
+    if totals["slot_variables"]:
+        line += (
+            f"; {totals['slot_variables']:,} of them optimizer slots, "
+            f"{size_text(totals['slot_bytes'])} ({_share(totals['slot_bytes'], totals['bytes'])})"
+        )
+    return line
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "0 %"
+
+
+def _print_listing(
+    checkpoint: Checkpoint, variables: list[Variable], counted: list[Variable]
+) -> None:
+    step = checkpoint.global_step
+    shards = checkpoint.index.num_shards
+    details = [checkpoint.format] + ([f"global step {step}"] if step is not None else [])
+    details.append(f"{shards} data file" + ("s" if shards > 1 else ""))
+    print(f"{checkpoint.prefix}: {', '.join(details)}\n")
+    headers = ["name", "shape", "dtype", "bytes", "slices", "slot of", "object path"]
+    optional = [
+        any(one.slices for one in variables),
+        any(one.slot_of is not None for one in variables),
+        any(_path_to_show(one) for one in variables),
+    ]
+    kept = [True] * 4 + optional
+    rows = [_cells(one, optional) for one in variables]
+    print_table(
+        [header for header, keep in zip(headers, kept) if keep],
+        rows,
+        _total_line(_totals(counted)),
+        right=["bytes", "slices"],
+    )
+    _print_scopes(counted)
+
+
+def _cells(one: Variable, optional: list[bool]) -> list[str]:
+    cells = [one.name, f"[{','.join(map(str, one.shape))}]", one.dtype, f"{one.nbytes:,}"]
+    if optional[0]:
+        cells.append(str(one.slices or ""))
+    if optional[1]:
+        cells.append(f"{one.slot_of} ({one.slot_name})" if one.slot_of else "")
+    if optional[2]:
+        cells.append(_path_to_show(one))
+    return cells
+
+
+def _path_to_show(one: Variable) -> str:
+    """The object path, unless it says no more than the name."""
+    path = one.object_path
+    if path is None or one.name.startswith(path):
+        return ""
+    escaped = one.name.replace(".", "..").replace("/", ".S")
+    return "" if path.startswith("var_list/") and escaped.startswith(path[9:]) else path
+
+
+def _print_scopes(counted: list[Variable]) -> None:
+    """How the bytes are divided among the outermost scopes, slots with their variables."""
+    scopes: dict[str, list[int]] = {}
+    for one in counted:
+        scope, slash, _ = (one.slot_of or one.name).partition("/")
+        sizes = scopes.setdefault(scope + slash, [0, 0])
+        sizes[0] += 1
+        sizes[1] += one.nbytes
+    if not 1 < len(scopes) <= _MOST_SCOPES:
+        return
+    total = sum(nbytes for _, nbytes in scopes.values())
+    print()
+    print_table(
+        ["scope", "variables", "bytes", "share"],
+        [
+            [scope, f"{count:,}", f"{nbytes:,}", _share(nbytes, total)]
+            for scope, (count, nbytes) in sorted(scopes.items(), key=lambda item: -item[1][1])
+        ],
+        right=["variables", "bytes", "share"],
+    )
+
+
+def _print_json(checkpoint: Checkpoint, variables: list[Variable], counted: list[Variable]) -> None:
+    """One JSON object, a variable a line."""
+    head = {
+        "path": checkpoint.path,
+        "prefix": checkpoint.prefix,
+        "format": checkpoint.format,
+        "global_step": checkpoint.global_step,
+        "data_files": checkpoint.index.num_shards,
+        "totals": _totals(counted),
+    }
+    print("{" + json.dumps(head)[1:-1] + ', "variables": [')
+    _write_lines(
+        json.dumps(one.to_json()) + ("," if place < len(variables) else "")
+        for place, one in enumerate(variables, 1)
+    )
+    print("]}")
+
+
+def _write_lines(lines: Iterable[str] | Iterator[str]) -> None:
+    sys.stdout.writelines(line + "\n" for line in lines)

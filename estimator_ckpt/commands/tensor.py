@@ -1,0 +1,174 @@
+"""One value of a checkpoint: its statistics, its numbers."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from estimator_ckpt.checkpoint import Checkpoint
+from estimator_ckpt.cli import UsageError
+from estimator_ckpt.errors import UnsupportedCheckpointError
+from estimator_ckpt.report import printable, size_text, tensor_text
+from estimator_ckpt.variables import Variable
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+_CHUNK = 1 << 20  # values
+
+
+def set_print_options(options: Iterable[str]) -> None:
+    """Applies NAME=VALUE pairs to numpy.set_printoptions().
+
+    Raises:
+      UsageError: NumPy has no such option, or not of that kind.
+    """
+    import numpy as np
+
+    for option in options:
+        name, equals, text = option.partition("=")
+        known: Any = np.get_printoptions()
+        if not equals or name not in known:
+            raise UsageError(
+                f"--printoptions: expected NAME=VALUE with a name of {', '.join(sorted(known))}, "
+                f"found {option!r}"
+            )
+        try:
+            changes: Any = {name: _option_value(text, known[name])}
+            np.set_printoptions(**changes)
+        except (TypeError, ValueError) as error:
+            raise UsageError(f"--printoptions: {option!r}: {error}") from None
+
+
+def _option_value(text: str, known: Any) -> Any:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
+    if text.lower() == "none":
+        return None
+    return type(known)(text) if isinstance(known, (int, float)) else text
+
+
+def print_tensors(
+    checkpoint: Checkpoint, variables: Iterable[Variable], *, values: bool, as_json: bool
+) -> None:
+    """Prints each variable: what it is, its statistics, and its values if asked for."""
+    found = []
+    for one in variables:
+        try:
+            array: Array | None = checkpoint.get_tensor(one.key)
+        except UnsupportedCheckpointError:  # a dtype that NumPy lacks
+            array = None
+        facts = {} if array is None else statistics(array)
+        if as_json:
+            fields = {**one.to_json(), "statistics": {k: _json_value(v) for k, v in facts.items()}}
+            if values:
+                fields["values"] = None if array is None else _json_values(array)
+            found.append(fields)
+        else:
+            _print_tensor(one, facts, array, values)
+    if as_json:
+        print(json.dumps(found, indent=2))
+
+
+def _print_tensor(
+    one: Variable, facts: dict[str, float], array: Array | None, values: bool
+) -> None:
+    size = size_text(one.nbytes)
+    print(f"tensor: {printable(one.name)}  {tensor_text(one.dtype, one.shape)}  {size}")
+    lines = [("key", printable(key)) for key in one.keys if key != one.name]
+    if one.slices:
+        lines.append(("slices", str(one.slices)))
+    if one.slot_of is not None:
+        lines.append(("slot", f"{printable(str(one.slot_name))} of {printable(one.slot_of)}"))
+    if array is None:
+        lines.append(("values", f"of dtype {one.dtype} cannot be shown"))
+    lines += [
+        (name, f"{value:,}" if isinstance(value, int) else f"{value:.9g}")
+        for name, value in facts.items()
+    ]
+    for name, text in lines:
+        print(f"  {name + ':':<10} {text}")
+    if values and array is not None:
+        print(array)
+
+
+def statistics(array: Array) -> dict[str, float]:
+    """min, max, mean and std of the finite values, and how many are NaN or infinite.
+
+    Of complex values those of the magnitudes; of strings the shortest and the longest length, in
+    bytes. Takes a million values at a time.
+    """
+    if array.dtype == object:
+        lengths = [len(value) for value in array.reshape(-1)]
+        return {"shortest": min(lengths), "longest": max(lengths)} if lengths else {}
+    import numpy as np
+
+    nan = infinite = count = 0
+    sums: list[float] = []
+    lowest: list[float] = []
+    highest: list[float] = []
+    for chunk in _number_chunks(array):
+        finite = chunk[np.isfinite(chunk)]
+        nan += int(np.isnan(chunk).sum())
+        infinite += int(np.isinf(chunk).sum())
+        if finite.size:
+            count += finite.size
+            sums.append(float(finite.sum(dtype=np.float64)))
+            lowest.append(finite.min().item())
+            highest.append(finite.max().item())
+    facts: dict[str, float] = {}
+    if count:
+        mean = math.fsum(sums) / count
+        squares = (
+            float(((chunk[np.isfinite(chunk)] - mean) ** 2).sum())
+            for chunk in map(_as_float64, _number_chunks(array))
+        )
+        std = math.sqrt(math.fsum(squares) / count)
+        facts = {"min": min(lowest), "max": max(highest), "mean": mean, "std": std}
+    return {**facts, "NaN": nan, "Inf": infinite} if array.dtype.kind not in "biu" else facts
+
+
+def _as_float64(chunk: Array) -> Array:
+    return chunk.astype("f8")
+
+
+def _number_chunks(array: Array) -> Iterator[Array]:
+    """The values, flat, as numbers that NumPy can order and add."""
+    import numpy as np
+
+    flat = array.reshape(-1)
+    for start in range(0, flat.size, _CHUNK):
+        chunk = flat[start : start + _CHUNK]
+        if chunk.dtype.kind == "b":
+            chunk = chunk.astype("u1")
+        elif chunk.dtype.kind == "c":
+            chunk = np.abs(chunk)
+        elif chunk.dtype.kind not in "iu":  # float16 would overflow; bfloat16, int4
+            chunk = chunk.astype("f8")
+        yield chunk
+
+
+def _json_value(value: Any) -> Any:
+    """A number, or the text of what JSON has no number for."""
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "backslashreplace")
+    if isinstance(value, complex):
+        return [_json_value(value.real), _json_value(value.imag)]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return value
+
+
+def _json_values(array: Array) -> Any:
+    """Nested lists of the values; a scalar by itself."""
+    if array.dtype.kind not in "biufcO":
+        array = array.astype("f8")
+
+    def nested(value: Any) -> Any:
+        return [nested(one) for one in value] if isinstance(value, list) else _json_value(value)
+
+    return nested(array.tolist())

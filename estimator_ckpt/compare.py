@@ -1,0 +1,190 @@
+"""Two checkpoints of any format, tensor by tensor."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Optional, Union
+
+from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
+from estimator_ckpt.difference import Difference, difference
+from estimator_ckpt.object_graph import SAVE_COUNTER
+from estimator_ckpt.report import Row, fold_groups, tensor_text
+from estimator_ckpt.variables import Variable
+
+# Called with the bytes compared so far and the bytes in all.
+Progress = Optional[Callable[[int, int], None]]
+
+SAME = ("same", "close")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One variable of either checkpoint, or of both.
+
+    Attributes:
+      status: "same" (bit for bit), "close" (within the tolerances), "changed", "shape", "dtype",
+        "only in A" or "only in B".
+      name: its variable name, in A if A has it.
+      a: the variable in A, None if it is only in B.
+      b: the variable in B, None if it is only in A.
+      difference: how the values differ, if it is "close" or "changed".
+    """
+
+    status: str
+    name: str
+    a: Variable | None
+    b: Variable | None
+    difference: Difference | None = None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What compare_checkpoints() found.
+
+    Attributes:
+      a: the prefix of checkpoint A.
+      b: the prefix of checkpoint B.
+      variables: of A in the order of their names, then those only in B.
+      notes: what was left out.
+    """
+
+    a: str
+    b: str
+    variables: tuple[Compared, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def equal(self) -> bool:
+        """Whether both have the same variables with the same values (within the tolerances)."""
+        return all(one.status in SAME for one in self.variables)
+
+    def rows(self) -> list[Row]:
+        """A row for each variable, not folded."""
+        return [_row(one, _difference_text([one])) for one in self.variables]
+
+    def folded_rows(self) -> list[Row]:
+        """Rows of what differs, folded, each with the largest difference of its variables."""
+        by_name = {(one.status, one.name): one for one in self.variables if one.status != "same"}
+        rows = []
+        for row, members in fold_groups(_row(one, "") for one in by_name.values()):
+            note = _difference_text([by_name[member.status, member.name] for member in members])
+            rows.append(Row(row.status, row.name, row.expected, row.found, note or row.note))
+        return rows
+
+
+def _row(one: Compared, note: str) -> Row:
+    expected, found = (tensor_text(v.dtype, v.shape) if v else "" for v in (one.a, one.b))
+    if one.a and one.b and one.b.name != one.a.name and not note:
+        note = f"in B: {one.b.name}"
+    return Row(one.status, one.name, expected, found, note)
+
+
+def _difference_text(group: list[Compared]) -> str:
+    found = [one.difference for one in group if one.difference]
+    if not found:
+        return ""
+    parts = [f"{sum(d.differing for d in found):,} of {sum(d.count for d in found):,} differ"]
+    if any(d.max_abs is not None for d in found):
+        parts.append(f"max abs {max(d.max_abs or 0 for d in found):.4g}")
+        parts.append(f"max rel {max(d.max_rel or 0 for d in found):.4g}")
+    for label, counts in (
+        ("NaN", [(d.nan_a, d.nan_b) for d in found]),
+        ("Inf", [(d.inf_a, d.inf_b) for d in found]),
+    ):
+        a, b = (sum(side) for side in zip(*counts))
+        if a or b:
+            parts.append(f"{label} {a:,} -> {b:,}")
+    return ", ".join(parts)
+
+
+def compare_checkpoints(
+    a: Union[str, os.PathLike[str], Checkpoint],
+    b: Union[str, os.PathLike[str], Checkpoint],
+    *,
+    rtol: float = 0.0,
+    atol: float = 0.0,
+    progress: Progress = None,
+) -> Comparison:
+    """Compares all values of two checkpoints, each of any format.
+
+    Variables are matched by variable name; what has no partner then, by object path. The values
+    are read in chunks of a million, strings as a whole.
+
+    Args:
+      a: an open checkpoint, or whatever open_checkpoint() takes.
+      b: likewise.
+      rtol: values x in A and y in B are close if |x - y| <= atol + rtol * |y|; NaN is close to NaN.
+      atol: see rtol. With both 0, values are the same if their bits are.
+      progress: called with the bytes compared so far and the bytes in all.
+
+    Raises:
+      NotACheckpointError, CorruptCheckpointError, UnsupportedCheckpointError: as open_checkpoint(),
+        and for values that differ, but whose checksums are wrong.
+    """
+    ours = a if isinstance(a, Checkpoint) else open_checkpoint(a)
+    theirs = b if isinstance(b, Checkpoint) else open_checkpoint(b)
+    try:
+        return _compare(ours, theirs, rtol, atol, progress)
+    finally:
+        for given, checkpoint in ((a, ours), (b, theirs)):
+            if given is not checkpoint:
+                checkpoint.close()
+
+
+def _compare(
+    a: Checkpoint, b: Checkpoint, rtol: float, atol: float, progress: Progress
+) -> Comparison:
+    pairs = list(_pairs(a, b))
+    notes = []
+    if (a.object_graph is None) != (b.object_graph is None):
+        # Only tf.train.Checkpoint has it, and it counts saves; no model has such a variable.
+        kept = [pair for pair in pairs if None not in pair or not _is_save_counter(*pair)]
+        if len(kept) < len(pairs):
+            notes.append("save_counter, which only object-based checkpoints have, is left out")
+        pairs = kept
+    total = sum(x.nbytes for x, y in pairs if x and y)
+    done = 0
+    found = []
+    for x, y in pairs:
+        if x is None or y is None:
+            only = x or y
+            assert only is not None
+            found.append(Compared(f"only in {'A' if x else 'B'}", only.name, x, y))
+            continue
+        if x.dtype != y.dtype:
+            found.append(Compared("dtype", x.name, x, y))
+        elif x.shape != y.shape:
+            found.append(Compared("shape", x.name, x, y))
+        else:
+            different = difference(a, x, b, y, rtol, atol, _shifted(progress, done, total))
+            status = "same"
+            if different:
+                status = "changed" if different.differing else "close"
+            found.append(Compared(status, x.name, x, y, different))
+        done += x.nbytes
+    return Comparison(a.prefix, b.prefix, tuple(found), tuple(notes))
+
+
+def _is_save_counter(*pair: Variable | None) -> bool:
+    return any(one is not None and one.object_path == SAVE_COUNTER for one in pair)
+
+
+def _shifted(progress: Progress, start: int, total: int) -> Callable[[int], None] | None:
+    return None if progress is None else lambda count: progress(start + count, total)
+
+
+def _pairs(a: Checkpoint, b: Checkpoint) -> Iterator[tuple[Variable | None, Variable | None]]:
+    """The variables of A with their partners in B, then those of B that are left."""
+    left = {name: one for name, one in b.variables.items() if name not in a.variables}
+    by_path = {one.object_path: one for one in left.values() if one.object_path is not None}
+    for name, one in a.variables.items():
+        partner = b.variables.get(name)
+        if partner is None and one.object_path is not None:
+            partner = by_path.pop(one.object_path, None)
+            if partner is not None:
+                del left[partner.name]
+        yield one, partner
+    for one in left.values():
+        yield None, one

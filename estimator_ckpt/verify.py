@@ -1,0 +1,269 @@
+"""Whether the files of a checkpoint are whole: every checksum, offset, slice and object key."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, Optional
+
+from estimator_ckpt import files
+from estimator_ckpt.bundle.dtypes import STRING, VARIANT, dtype_name
+from estimator_ckpt.bundle.index import Entry, Index, read_index, shard_path
+from estimator_ckpt.bundle.slices import decode_slice_key, key_text
+from estimator_ckpt.bundle.tensors import TensorReader
+from estimator_ckpt.checkpoint import read_object_graph
+from estimator_ckpt.errors import (
+    CheckpointError,
+    CorruptCheckpointError,
+    UnsupportedCheckpointError,
+)
+from estimator_ckpt.locate import find_prefix
+from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
+from estimator_ckpt.verify_keys import graph_faults, graph_notes, slice_faults
+
+# Called with the bytes checked so far and the bytes in all.
+Progress = Optional[Callable[[int, int], None]]
+
+_CHUNK = 16 << 20
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong.
+
+    Attributes:
+      kind: "index", "data file" (missing), "range", "overlap", "checksum", "slices" or
+        "object graph".
+      file: the file it is in.
+      key: the key it is about, if one; the first of several that share the bytes.
+      offset: the byte in the file where it is or begins, where one is known.
+      message: what was expected and what was found.
+    """
+
+    kind: str
+    file: str
+    message: str
+    key: str | None = None
+    offset: int | None = None
+
+
+@dataclass(frozen=True)
+class VerifyReport:
+    """What verify_checkpoint() found.
+
+    Attributes:
+      path: as it was given.
+      prefix: of the checkpoint.
+      faults: everything that is wrong; empty for a checkpoint that is whole.
+      notes: what is unusual but does no harm.
+      keys: how many keys the index has.
+      checked_bytes: of the data files, the bytes whose checksums were computed.
+      unused_bytes: of the data files, the bytes that no key names.
+    """
+
+    path: str
+    prefix: str
+    faults: tuple[Fault, ...]
+    notes: tuple[str, ...]
+    keys: int
+    checked_bytes: int
+    unused_bytes: int
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.faults
+
+
+def verify_checkpoint(path: str | os.PathLike[str], *, progress: Progress = None) -> VerifyReport:
+    """Reads all of a checkpoint and checks all of it; goes on after a fault.
+
+    Checked are the index, the presence and length of every data file, the checksum of every
+    tensor, that no two tensors overlap (two keys for the same bytes are meant), that the slices of
+    a partitioned variable cover it, and that the object graph and the keys belong together. One
+    chunk of 16 MiB is looked at at a time, strings as a whole.
+
+    Args:
+      path: whatever open_checkpoint() takes.
+      progress: called with the bytes checked so far and the bytes in all.
+
+    Raises:
+      NotACheckpointError: there is no checkpoint.
+      UnsupportedCheckpointError: one that cannot be read: V1, big-endian, compressed.
+    """
+    path = os.fspath(path)
+    prefix = find_prefix(path)
+    try:
+        index = read_index(prefix)
+    except CorruptCheckpointError as error:
+        note = "the data files were not checked: without its index nothing says what is in them"
+        fault = Fault("index", error.path or f"{prefix}.index", error.message, error.key)
+        return VerifyReport(path, prefix, (fault,), (note,), 0, 0, 0)
+    sizes = [_size(shard_path(prefix, n, index.num_shards)) for n in range(index.num_shards)]
+    ranges = _Ranges(prefix, index, sizes)
+    faults = [*_missing_files(prefix, index, sizes), *ranges.faults]
+    data_faults = list(_checksum_faults(prefix, index, ranges.readable, progress))
+    faults += data_faults
+    faults += [Fault("slices", f"{prefix}.index", m, key) for key, m in slice_faults(index)]
+    notes = ranges.notes()
+    if not any(fault.key == OBJECT_GRAPH_KEY for fault in faults):
+        try:
+            graph = read_object_graph(prefix, index)
+            found = graph_faults(graph, index)
+            faults += [Fault("object graph", f"{prefix}.index", m, key) for key, m in found]
+            notes += graph_notes(graph, index)
+        except CheckpointError as error:
+            entry = index.entries[OBJECT_GRAPH_KEY.encode()]
+            file = shard_path(prefix, entry.shard, index.num_shards)
+            fault = Fault("object graph", file, error.message, error.key, entry.offset)
+            faults.append(fault)
+    return VerifyReport(
+        path,
+        prefix,
+        tuple(faults),
+        tuple(notes),
+        len(index.entries),
+        sum(entry.size for _, entry in ranges.readable),
+        sum(ranges.unused),
+    )
+
+
+def _size(path: str) -> int | None:
+    return files.size(path) if files.exists(path) else None
+
+
+def _missing_files(prefix: str, index: Index, sizes: list[int | None]) -> Iterator[Fault]:
+    for shard, size in enumerate(sizes):
+        if size is None:
+            keys = [key for key, e in index.entries.items() if e.shard == shard and not e.slices]
+            first = f", {key_text(min(keys))!r} among them" if keys else ""
+            message = f"missing, with {len(keys)} of the {len(index.entries)} keys{first}"
+            yield Fault("data file", shard_path(prefix, shard, index.num_shards), message)
+
+
+class _Ranges:
+    """Which bytes of the data files belong to which key.
+
+    Attributes:
+      readable: a key and its entry for each different range within a file, in the files' order.
+      unused: by data file, the bytes between and behind the ranges.
+      faults: ranges beyond a file's end, and overlaps.
+    """
+
+    def __init__(self, prefix: str, index: Index, sizes: list[int | None]) -> None:
+        self._prefix = prefix
+        self._index = index
+        self.readable: list[tuple[bytes, Entry]] = []
+        self.unused = [0] * len(sizes)
+        self.faults: list[Fault] = []
+        self._first_unused: dict[int, int] = {}
+        ends = [0] * len(sizes)
+        last: tuple[bytes, Entry] | None = None
+        # By file, place and length; then those that stand for the same bytes are neighbours.
+        for key, entry in sorted(
+            (item for item in index.entries.items() if not item[1].slices),
+            key=lambda item: item[1][2:5],
+        ):
+            size = sizes[entry.shard]
+            if size is None:
+                continue
+            if entry.offset + entry.size > size:
+                self._fault(
+                    "range", key, entry, f"{entry.size} bytes, but the file ends at byte {size}"
+                )
+                continue
+            if last is not None and last[1][2:5] == entry[2:5] and entry.size:
+                if last[1] != entry:
+                    self._same_bytes(last, key, entry)
+                continue
+            if entry.size and entry.offset < ends[entry.shard] and last is not None:
+                message = f"its {entry.size} bytes overlap those of {key_text(last[0])!r}"
+                self._fault("overlap", key, entry, message)
+            self._count_unused(entry.shard, ends[entry.shard], entry.offset)
+            self.readable.append((key, entry))
+            if entry.offset + entry.size > ends[entry.shard] or last is None:
+                ends[entry.shard] = entry.offset + entry.size
+                last = key, entry
+        for shard, size in enumerate(sizes):
+            if size is not None:
+                self._count_unused(shard, ends[shard], size)
+
+    def _fault(self, kind: str, key: bytes, entry: Entry, message: str) -> None:
+        file = shard_path(self._prefix, entry.shard, self._index.num_shards)
+        self.faults.append(Fault(kind, file, message, readable_key(key), entry.offset))
+
+    def _same_bytes(self, last: tuple[bytes, Entry], key: bytes, entry: Entry) -> None:
+        kept, other = (
+            f"{dtype_name(e.dtype)}{list(e.shape)}, checksum {e.crc32c:08x}"
+            for e in (last[1], entry)
+        )
+        message = f"the bytes of {readable_key(last[0])!r} ({kept}), but {other}"
+        self._fault("overlap", key, entry, message)
+
+    def _count_unused(self, shard: int, start: int, end: int) -> None:
+        if end > start:
+            self.unused[shard] += end - start
+            self._first_unused.setdefault(shard, start)
+
+    def notes(self) -> list[str]:
+        """A line for each data file with unused bytes."""
+        return [
+            f"{shard_path(self._prefix, shard, self._index.num_shards)}: {count:,} bytes, the "
+            f"first at byte {self._first_unused[shard]:,}, belong to no key"
+            for shard, count in enumerate(self.unused)
+            if count
+        ]
+
+
+def readable_key(key: bytes) -> str:
+    """A key for people: of a slice the variable's, with the slice behind it."""
+    if key[:1] != b"\0":
+        return key_text(key)
+    name, extents = decode_slice_key(key)
+    parts = ("" if length < 0 else f"{start}:{start + length}" for start, length in extents)
+    return f"{name}[{','.join(parts)}]"
+
+
+def _checksum_faults(
+    prefix: str, index: Index, ranges: Iterable[tuple[bytes, Entry]], progress: Progress
+) -> Iterator[Fault]:
+    ranges = list(ranges)
+    total = sum(entry.size for _, entry in ranges)
+    done = 0
+    with TensorReader(prefix, index) as reader:
+        for key, entry in ranges:
+            try:
+                if entry.size > _CHUNK and entry.dtype not in (STRING, VARIANT):
+                    for part in _check_large(reader, entry):
+                        done += part
+                        if progress:
+                            progress(done, total)
+                else:
+                    reader.check(entry)
+                    done += entry.size
+                    if progress:
+                        progress(done, total)
+            except (CorruptCheckpointError, UnsupportedCheckpointError) as error:
+                file = shard_path(prefix, entry.shard, index.num_shards)
+                message = error.message.partition(f"at byte {entry.offset}: ")[2] or error.message
+                yield Fault("checksum", file, message, readable_key(key), entry.offset)
+
+
+def _check_large(reader: TensorReader, entry: Entry) -> Iterator[int]:
+    """reader.check() in chunks; yields the size of each."""
+    import google_crc32c
+    import numpy as np
+
+    from estimator_ckpt.bundle.coding import mask
+
+    data: Any = np.frombuffer(reader.raw(entry), np.uint8)
+    crc = 0
+    for start in range(0, entry.size, _CHUNK):
+        chunk = data[start : start + _CHUNK]
+        crc = google_crc32c.extend(crc, chunk)
+        yield len(chunk)
+    if mask(crc) != entry.crc32c:
+        raise CorruptCheckpointError(
+            f"checksum: stored {entry.crc32c:08x}, computed {mask(crc):08x}"
+        )

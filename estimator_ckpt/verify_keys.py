@@ -1,0 +1,92 @@
+"""Whether the keys of an index belong together: slices of a variable, values of an object."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+
+from estimator_ckpt.bundle.index import Index, decode_slice_key, slice_key
+from estimator_ckpt.bundle.slices import key_text, slice_shape
+from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, ObjectGraph, is_object_key
+from estimator_ckpt.variables import graph_tensors, names_in_var_list, same_tensor
+
+_FEW = 3
+
+
+def slice_faults(index: Index) -> Iterator[tuple[str, str]]:
+    """(key, message) for variables that their slices do not cover, and slices of no variable.
+
+    That a variable's slices exist, lie within it and do not overlap is seen to by read_index().
+    """
+    named: set[bytes] = set()
+    for key, entry in index.entries.items():
+        if entry.slices:
+            name = key_text(key)
+            named.update(slice_key(name, extents) for extents in entry.slices)
+            have = sum(math.prod(slice_shape(entry.shape, extents)) for extents in entry.slices)
+            want = math.prod(entry.shape)
+            if have != want:
+                yield name, f"its {len(entry.slices)} slices have {have} of its {want} values"
+    for key in index.entries:
+        if key[:1] == b"\0" and key not in named:
+            name, extents = decode_slice_key(key)
+            yield name, f"the slice {extents} belongs to no variable"
+
+
+def graph_faults(graph: ObjectGraph | None, index: Index) -> Iterator[tuple[str | None, str]]:
+    """(key, message) for everything in an object graph that a reader would trip over."""
+    if graph is None:
+        return
+    keys = _plain_keys(index)
+    places = graph.places()
+    tensors = list(graph_tensors(graph, keys))
+    nodes_with_tensors = {tensor.node for tensor in tensors}
+    owner: dict[str, int] = {}
+    for number, node in enumerate(graph.nodes):
+        place = f"object {number} ({places.get(number, 'no path')!r})"
+        if node.attributes and number not in places:
+            key = node.attributes[0].checkpoint_key
+            yield key, f"object {number} has values, but no path and no slot leads to it"
+        for attribute in node.attributes:
+            key = attribute.checkpoint_key
+            if owner.setdefault(key, number) != number:
+                first = places.get(owner[key], str(owner[key]))
+                yield key, f"{place} has the key of {first!r}: only one of them is restored"
+            elif key not in keys and number not in nodes_with_tensors:
+                yield key, f"the value {attribute.name!r} of {place} is not in the index"
+            elif not is_object_key(key):
+                yield key, f"{place} has a key without .ATTRIBUTES/, which no reader restores"
+    plain_keys = keys - {tensor.key for tensor in tensors}
+    in_var_list = names_in_var_list(graph)
+    for tensor in tensors:
+        for name in in_var_list.get(tensor.node, ()):
+            name += tensor.suffix
+            if name in plain_keys and not same_tensor(index, name, tensor.key):
+                yield name, f"a variable name, but {tensor.key!r} has other bytes for that name"
+
+
+def graph_notes(graph: ObjectGraph | None, index: Index) -> list[str]:
+    """What of the objects and keys is unusual, but does no harm."""
+    keys = _plain_keys(index)
+    notes = []
+    if graph is None:
+        stray = sorted(key for key in keys if is_object_key(key))
+        what = "are keys of objects, but there is no object graph"
+    else:
+        known = {tensor.key for tensor in graph_tensors(graph, keys)}
+        stray = sorted(key for key in keys if is_object_key(key) and key not in known)
+        what = "are keys of objects that the object graph does not name"
+        for number, node in enumerate(graph.nodes):
+            if node.registered_saver is not None:
+                name, object_name = node.registered_saver
+                notes.append(f"object {number} ({object_name!r}) has a saver of its own, {name!r}")
+    if stray:
+        more = ", ..." if len(stray) > _FEW else ""
+        notes.append(f"{', '.join(stray[:_FEW])}{more}: {len(stray)} {what}")
+    return notes
+
+
+def _plain_keys(index: Index) -> set[str]:
+    keys = {key_text(key) for key in index.entries if key[:1] != b"\0"}
+    keys.discard(OBJECT_GRAPH_KEY)
+    return keys
