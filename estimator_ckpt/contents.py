@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, Union
 
 import tensorflow as tf
@@ -14,12 +14,16 @@ from estimator_ckpt.matching import Wanted
 from estimator_ckpt.object_graph import (
     OBJECT_GRAPH_KEY,
     SAVE_COUNTER,
+    VAR_LIST,
     VARIABLE_VALUE,
+    Attribute,
     ObjectGraph,
+    escape,
     flat_graph,
     flat_key,
     object_key,
 )
+from estimator_ckpt.saveables import VARIABLE_OPS, shape_of, source, suffixes_of, variables_of
 from estimator_ckpt.tf_internals import Saveable
 
 VarList = Union[Sequence[Any], Mapping[str, Any], None]
@@ -28,8 +32,8 @@ Objects = Union["tf.train.Checkpoint", Mapping[str, Any], Sequence[Saveable], Ca
 SAVE_COUNTER_KEY = object_key(SAVE_COUNTER)
 
 # How the parts of a saveable are told apart in its keys, and what TensorFlow calls the attribute
-# (tensorflow/python/ops/lookup_ops.py).
-_ATTRIBUTES = {("",): VARIABLE_VALUE, ("-keys", "-values"): "table"}
+# (tensorflow/python/ops/lookup_ops.py, tensorflow/python/data/ops/iterator_ops.py).
+_ATTRIBUTES = {("",): VARIABLE_VALUE, ("-keys", "-values"): "table", ("_STATE",): "ITERATOR"}
 
 
 @dataclass(frozen=True)
@@ -39,12 +43,10 @@ class SavedTensor:
     Attributes:
       wanted: how it is found again; `wanted.tensor` is its key in a name-based checkpoint.
       key: its key in an object-based one.
-      source: the name of the op that holds the value.
     """
 
     wanted: Wanted
     key: str
-    source: str
 
 
 @dataclass(frozen=True)
@@ -54,12 +56,16 @@ class Contents:
     Attributes:
       saveables: by name; the slices of a partitioned variable stand under one name.
       tensors: what each saveable consists of, by its id(), in the order of its specs.
+      variables: the names of the variable ops that each saveable reads, by its id().
       object_graph: the user's objects, if any, with the complete `var_list` beside them.
+      structure: the same objects, without those edges of `var_list` that only repeat names.
     """
 
     saveables: Mapping[str, Sequence[Saveable]]
     tensors: Mapping[int, Sequence[SavedTensor]]
+    variables: Mapping[int, Collection[str]]
     object_graph: ObjectGraph
+    structure: ObjectGraph
 
     def all_tensors(self) -> Iterator[SavedTensor]:
         for group in self.saveables.values():
@@ -75,6 +81,32 @@ class Contents:
                     for tensor in self.tensors[id(saveable)]:
                         found.setdefault(tensor.wanted.tensor, tensor.wanted)
         return list(found.values())
+
+    def initializers(
+        self, absent: Collection[str], outside: Callable[[str], bool]
+    ) -> list[tf.Operation]:
+        """The initializers of the variables that a restore leaves without a value.
+
+        Args:
+          absent: the Wanted.tensor of what is not restored.
+          outside: whether a global variable that no saveable covers is to be initialized.
+        """
+        covered: set[str] = set()
+        restored: set[str] = set()
+        for group in self.saveables.values():
+            for saveable in group:
+                covered.update(self.variables[id(saveable)])
+                if all(t.wanted.tensor not in absent for t in self.tensors[id(saveable)]):
+                    restored.update(self.variables[id(saveable)])
+        found = []
+        for variable in tf.compat.v1.global_variables():
+            name = variable.op.name
+            if name not in restored and (name in covered or outside(name)):
+                found.append(variable.initializer)
+        for variable in tf.compat.v1.local_variables():  # which only the user's objects reach
+            if variable.op.name in covered - restored:
+                found.append(variable.initializer)
+        return found
 
 
 def all_saveable_objects() -> list[Any]:
@@ -100,76 +132,97 @@ def graph_contents(
     Raises:
       ConflictError: one name or key would mean two tensors.
       SettingsError: `objects` is none of these, creates variables, or has a saver registered for
-        one of its classes, which cannot run inside a graph.
+        one of its classes, which cannot run inside a graph; `var_list` is not what a Saver takes.
     """
-    users_graph, users_saveables = _users_objects(objects)
-    try:
-        saveables = tf_internals.saveables_by_name(
-            all_saveable_objects() if var_list is None else var_list
-        )
-    except ValueError as error:
-        raise ConflictError(str(error)) from None
+    graph, users_saveables = _users_objects(objects)
+    saveables = _named_saveables(var_list)
 
-    theirs = {_source(saveable): saveable for saveable in users_saveables}
-    owners = {name: theirs.pop(_source(group[0]), None) for name, group in saveables.items()}
-    node_of_key = {key: node for key, (node, _) in _attributes(users_graph).items()}
-    places: dict[str, str | int] = {}
-    for name, owner in owners.items():
-        if owner is None:
-            suffixes = tuple(_suffixes(name, saveables[name][0]))
-            places[name] = _ATTRIBUTES.get(suffixes, "STATE")
-        else:
-            places[name] = node_of_key.get(owner.specs[0].name, node_of_key.get(owner.name, 0))
-    graph = flat_graph(places, step=_global_step_name(saveables), base=users_graph)
-
+    by_source = {source(saveable): saveable for saveable in reversed(users_saveables)}
     attributes = _attributes(graph)
-    tensors: dict[int, tuple[SavedTensor, ...]] = {}
+    keys: dict[str, Mapping[str, str]] = {}
+    places: dict[str, str | int] = {}
+    owners = set()
+    for name, group in saveables.items():
+        suffixes = suffixes_of(name, group[0])
+        owner = by_source.get(source(group[0]))
+        theirs = None if owner is None else _keys_of(owner, group[0], suffixes, attributes)
+        if owner is None or theirs is None:
+            places[name] = attribute = _ATTRIBUTES.get(tuple(suffixes), "STATE")
+            keys[name] = {suffix: flat_key(name, attribute) + suffix for suffix in suffixes}
+        else:
+            owners.add(id(owner))
+            keys[name] = theirs
+            places[name] = node = _attribute_of(owner, owner.specs[0], attributes)[0]
+            _rename(graph, node, name)
+
+    structure = _with_var_list(graph, places, _global_step_name(saveables))
+    attributes = _attributes(graph)
+    tensors: dict[int, Sequence[SavedTensor]] = {}
     for name, group in saveables.items():
         for saveable in group:
-            suffixes = tuple(_suffixes(name, saveable))
-            owner = owners[name]
-            keys = (
-                [spec.name for spec in owner.specs]
-                if owner is not None
-                else [flat_key(name, str(places[name])) + suffix for suffix in suffixes]
-            )
-            tensors[id(saveable)] = tuple(
-                _saved_tensor(name, suffix, key, attributes, saveable, spec, average)
-                for suffix, key, spec in zip(suffixes, keys, saveable.specs)
-            )
-    # What only the user's objects reach: local variables, state of Python objects.
-    for saveable in theirs.values():
-        name, parts = _users_name(saveable, attributes)
-        saveables[name] = [saveable]
-        tensors[id(saveable)] = tuple(
-            _saved_tensor(name, suffix, spec.name, attributes, saveable, spec, None)
-            for suffix, spec in zip(parts, saveable.specs)
-        )
-    contents = Contents(saveables, tensors, graph)
+            tensors[id(saveable)] = [
+                _saved_tensor(name, suffix, keys[name][suffix], attributes, saveable, spec, average)
+                for suffix, spec in zip(suffixes_of(name, saveable), saveable.specs)
+            ]
+
+    # What only the user's objects reach: local variables, tables of their own, Python state.
+    covered = {source(saveable) for group in saveables.values() for saveable in group}
+    for saveable in users_saveables:
+        if id(saveable) in owners:
+            continue
+        for name, part, parts_tensors in _users_parts(saveable, covered, graph, attributes):
+            if name in saveables:
+                raise ConflictError("two objects would be saved under this name", key=name)
+            saveables[name] = [part]
+            tensors[id(part)] = parts_tensors
+    variables = {id(one): variables_of(one) for group in saveables.values() for one in group}
+    contents = Contents(saveables, tensors, variables, graph, structure)
     _check_keys(contents)
     return contents
+
+
+def _named_saveables(var_list: VarList) -> dict[str, list[Saveable]]:
+    given = all_saveable_objects() if var_list is None else var_list
+    try:
+        saveables = tf_internals.saveables_by_name(given)
+    except ValueError as error:
+        raise ConflictError(str(error)) from None
+    except (TypeError, AttributeError) as error:
+        raise SettingsError(
+            f"expected what tf.compat.v1.train.Saver takes: {error}", key="var_list"
+        ) from None
+    for one in given if not isinstance(given, Mapping) else ():
+        # Of two tables with one name TensorFlow saves the last and forgets the other.
+        kept = saveables.get(one.name) if tf_internals.is_saveable(one) else None
+        if kept and kept[0] is not one and source(kept[0]) != source(one):
+            raise ConflictError("two saveable objects have this name; rename one", key=one.name)
+    return saveables
 
 
 def _users_objects(objects: Objects | None) -> tuple[ObjectGraph, list[Saveable]]:
     """The user's object graph and its saveables, each named by its key."""
     if objects is None:
         return ObjectGraph(), []
-    if callable(objects) and not isinstance(objects, tf.train.Checkpoint):
-        before = len(tf.compat.v1.global_variables())
+    if callable(objects) and not isinstance(objects, tf.__internal__.tracking.Trackable):
+        ops = tf.compat.v1.get_default_graph().get_operations
+        before = len(ops())
         objects = objects()
-        created = tf.compat.v1.global_variables()[before:]
+        created = [op.name for op in ops()[before:] if op.type in VARIABLE_OPS]
         if created:
             raise SettingsError(
                 "the callable runs while the graph is finalized, when variables can no longer be "
-                f"initialized, but it created {[v.name for v in created]}; create them in the "
-                "model_fn",
+                f"initialized, but it created {created}; create them in the model_fn",
                 key="checkpoint",
             )
     if isinstance(objects, Mapping):
-        objects = tf.train.Checkpoint(**objects)
+        try:
+            objects = tf.train.Checkpoint(**objects)
+        except (TypeError, ValueError) as error:
+            reason = f"expected a dict of trackables: {error}"
+            raise SettingsError(reason, key="checkpoint") from None
     if isinstance(objects, tf.train.Checkpoint):
         objects = tf_internals.frozen_saveables(objects)
-    if not isinstance(objects, (list, tuple)):
+    if not isinstance(objects, (list, tuple)) or not all(map(tf_internals.is_saveable, objects)):
         raise SettingsError(
             "expected a tf.train.Checkpoint, a dict of trackables or a callable that returns one, "
             f"found {type(objects).__name__}",
@@ -193,69 +246,110 @@ def _users_objects(objects: Objects | None) -> tuple[ObjectGraph, list[Saveable]
     return graph, saveables
 
 
-def _source(saveable: Saveable) -> str:
-    """The op that holds the value, whatever reads it: one variable, one source."""
-    op = getattr(saveable.op, "op", None) or saveable.specs[0].tensor.op
-    while op.inputs:
-        op = op.inputs[0].op
-    name: str = op.name
-    return name
+def _with_var_list(
+    graph: ObjectGraph, places: Mapping[str, str | int], step: str | None
+) -> ObjectGraph:
+    """Adds the default structure to a graph; returns what was there, with the new objects."""
+    number = graph.child_at((VAR_LIST,))
+    theirs = dict(graph.nodes[number].children) if number is not None else {}
+    flat_graph(places, step=step, base=graph)
+    structure = ObjectGraph(graph.nodes)
+    number = graph.nodes[0].children[VAR_LIST]
+    structure.nodes[number] = replace(graph.nodes[number], children=theirs)
+    return structure
 
 
-def _suffixes(name: str, saveable: Saveable) -> Iterator[str]:
-    """What each spec's name has after the saveable's own."""
-    for spec in saveable.specs:
-        # A spec that is named otherwise altogether keeps its name: Wanted.tensor must be it.
-        yield spec.name[len(name) :] if spec.name.startswith(name) else spec.name
-
-
-def _attributes(graph: ObjectGraph) -> dict[str, tuple[int, str]]:
+def _attributes(graph: ObjectGraph) -> dict[str, tuple[int, Attribute]]:
     return {
-        attribute.checkpoint_key: (number, attribute.name)
+        attribute.checkpoint_key: (number, attribute)
         for number, node in enumerate(graph.nodes)
         for attribute in node.attributes
     }
 
 
-def _users_name(
-    saveable: Saveable, attributes: Mapping[str, tuple[int, str]]
-) -> tuple[str, list[str]]:
-    """A name for what has none in the graph: its object path, as its keys begin with."""
-    name = saveable.name.partition("/.ATTRIBUTES/")[0]
-    start = len(saveable.name) if saveable.name in attributes else None
-    return name, [spec.name[start:] if start else "" for spec in saveable.specs]
+def _attribute_of(
+    saveable: Saveable, spec: Any, attributes: Mapping[str, tuple[int, Attribute]]
+) -> tuple[int, Attribute]:
+    """The object and the attribute of it that one tensor of the user's objects belongs to."""
+    return attributes.get(spec.name) or attributes[saveable.name]
+
+
+def _keys_of(
+    owner: Saveable, saveable: Saveable, suffixes: Sequence[str], attributes: Mapping[str, Any]
+) -> Mapping[str, str] | None:
+    """The key of each part, if the user's object saves the same parts as `saveable`, else None."""
+    if bool(owner.specs[0].slice_spec) != bool(saveable.specs[0].slice_spec):
+        # One slice of a partitioned variable, tracked as if it were a variable by itself.
+        return None
+    found = [spec.name for spec in owner.specs]
+    if len(suffixes) == len(set(found)) == 1:
+        return {suffixes[0]: found[0]}
+    keys = {suffix: owner.name + suffix for suffix in suffixes}
+    return keys if owner.name in attributes and sorted(keys.values()) == sorted(found) else None
+
+
+def _rename(graph: ObjectGraph, number: int, name: str) -> None:
+    """Full names are the names of var_list: a stock Saver looks for them in an object graph."""
+    node = graph.nodes[number]
+    node.attributes = [attribute._replace(full_name=name) for attribute in node.attributes]
+
+
+def _users_parts(
+    saveable: Saveable,
+    covered: Collection[str],
+    graph: ObjectGraph,
+    attributes: Mapping[str, tuple[int, Attribute]],
+) -> Iterator[tuple[str, Saveable, Sequence[SavedTensor]]]:
+    """What to save for an object that no variable of the graph stands for: name and saveable."""
+    twice = source(saveable) in covered
+    is_variable = isinstance(saveable.op, tf.Variable) and not twice
+    name = saveable.op.op.name if is_variable else ""
+    tensors = []
+    for spec in saveable.specs:
+        number, attribute = _attribute_of(saveable, spec, attributes)
+        _rename(graph, number, name)
+        key = attribute.checkpoint_key
+        base = name or key.rpartition("/.ATTRIBUTES/")[0] or "root"
+        if len(graph.nodes[number].attributes) > 1 and attribute.name != VARIABLE_VALUE:
+            base += f"/{escape(attribute.name)}"
+        wanted = Wanted(
+            name=base,
+            suffix=spec.name[len(key) :],
+            node=number,
+            attribute=attribute.name,
+            shape=shape_of(saveable, spec),
+            dtype=spec.dtype.base_dtype.name,
+        )
+        tensors.append(SavedTensor(wanted, spec.name))
+    if not twice:
+        yield tensors[0].wanted.name, saveable, tensors
+        return
+    # A slice, say, that is saved with its partitioned variable, too. That one is restored.
+    for spec, tensor in zip(saveable.specs, tensors):
+        yield tensor.wanted.tensor, tf_internals.written_only(spec), [tensor]
 
 
 def _saved_tensor(
     name: str,
     suffix: str,
     key: str,
-    attributes: Mapping[str, tuple[int, str]],
+    attributes: Mapping[str, tuple[int, Attribute]],
     saveable: Saveable,
     spec: Any,
     average: str | None,
 ) -> SavedTensor:
-    node, attribute = attributes.get(key) or attributes[key[: len(key) - len(suffix)]]
+    number, attribute = attributes.get(key) or attributes[key[: len(key) - len(suffix)]]
+    named_otherwise = not spec.name.startswith(name)
     wanted = Wanted(
-        name=name if spec.name.startswith(name) or "/.ATTRIBUTES/" in spec.name else "",
+        name="" if named_otherwise else name,
         suffix=suffix,
-        node=node,
-        attribute=attribute,
-        shape=_shape(saveable, spec),
+        node=number,
+        attribute=attribute.name,
+        shape=shape_of(saveable, spec),
         dtype=spec.dtype.base_dtype.name,
-        aliases=(f"{name}/{average}",) if average and attribute == VARIABLE_VALUE else (),
+        aliases=(f"{name}/{average}",) if average and attribute.name == VARIABLE_VALUE else (),
     )
-    return SavedTensor(wanted, key, _source(saveable))
-
-
-def _shape(saveable: Saveable, spec: Any) -> tuple[int, ...] | None:
-    if spec.slice_spec:
-        # "10 4 0,5:0,4": the whole shape, then start and length of the slice in each dimension.
-        return tuple(int(size) for size in spec.slice_spec.split()[:-1])
-    shape = getattr(saveable.op, "shape", None)
-    if len(saveable.specs) > 1 or not isinstance(shape, tf.TensorShape):
-        return None
-    return tuple(shape.as_list()) if shape.is_fully_defined() else None
+    return SavedTensor(wanted, key)
 
 
 def _global_step_name(saveables: Mapping[str, Sequence[Saveable]]) -> str | None:
@@ -263,23 +357,26 @@ def _global_step_name(saveables: Mapping[str, Sequence[Saveable]]) -> str | None
     if step is None:
         return None
     return next(
-        (name for name, group in saveables.items() if _source(group[0]) == step.op.name), None
+        (name for name, group in saveables.items() if source(group[0]) == step.op.name), None
     )
 
 
 def _check_keys(contents: Contents) -> None:
-    names: dict[str, SavedTensor] = {}
-    keys: dict[str, str] = {OBJECT_GRAPH_KEY: OBJECT_GRAPH_KEY, SAVE_COUNTER_KEY: SAVE_COUNTER_KEY}
+    keys_of: dict[str, str] = {}
+    names_of = {OBJECT_GRAPH_KEY: OBJECT_GRAPH_KEY}
     for tensor in contents.all_tensors():
         name = tensor.wanted.tensor
-        names.setdefault(name, tensor)
-        if keys.setdefault(tensor.key, name) != name:
+        if names_of.setdefault(tensor.key, name) != name:
             raise ConflictError(
-                f"variables {keys[tensor.key]!r} and {name!r} would both be saved under it",
+                f"{names_of[tensor.key]!r} and {name!r} would both be saved under it",
                 key=tensor.key,
             )
-    for name in names.keys() & keys.keys():
+        if keys_of.setdefault(name, tensor.key) != tensor.key:
+            raise ConflictError("two variables would be saved under this name", key=name)
+    names_of.setdefault(SAVE_COUNTER_KEY, SAVE_COUNTER_KEY)
+    for name in keys_of.keys() & names_of.keys():
         raise ConflictError(
-            f"a variable has this name, and {keys[name]!r} is saved under it as a key; rename one",
+            f"a variable has this name, and {names_of[name]!r} is saved under it as a key; "
+            "rename one",
             key=name,
         )

@@ -34,8 +34,8 @@ def _rebuild(
     return kind(message, path=path, key=key)
 
 
-class NotACheckpointError(CheckpointError):
-    """Nothing at the path, or something that is no checkpoint."""
+class NotACheckpointError(CheckpointError, ValueError):
+    """Nothing at the path, or something that is no checkpoint; a stock Saver raises ValueError."""
 
 
 class CorruptCheckpointError(CheckpointError):

@@ -8,6 +8,7 @@ RestoreV2, which can be fed in a graph that is already finalized.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -65,12 +66,13 @@ class SaverOps(BulkSaverBuilder):  # type: ignore[misc]
         if self._object_keys and not self._wrote_object_graph:
             # In the first shard, whichever that is: a device of their own would be one more shard.
             self._wrote_object_graph = True
-            names += [OBJECT_GRAPH_KEY, SAVE_COUNTER_KEY]
-            slices += ["", ""]
-            tensors += [
-                tf.constant(self._contents.object_graph.serialize(), name="object_graph"),
-                tf.constant(0, tf.int64, name="save_counter"),
-            ]
+            object_graph = self._contents.object_graph.serialize()
+            names.append(OBJECT_GRAPH_KEY)
+            tensors.append(tf.constant(object_graph, name="object_graph"))
+            if SAVE_COUNTER_KEY not in self._keys.values():  # the user's own tf.train.Checkpoint
+                names.append(SAVE_COUNTER_KEY)
+                tensors.append(tf.constant(0, tf.int64, name="save_counter"))
+            slices += [""] * (len(names) - len(slices))
         return tf.raw_ops.SaveV2(
             prefix=filename_tensor, tensor_names=names, shape_and_slices=slices, tensors=tensors
         )
@@ -124,8 +126,7 @@ class SaverOps(BulkSaverBuilder):  # type: ignore[misc]
         ops = []
         for saveable in saveables:
             count = len(saveable.specs)
-            shapes = [spec.tensor.shape for spec in saveable.specs] if reshape else None
-            op = saveable.restore(tensors[:count], shapes)
+            op = saveable.restore(tensors[:count], _shapes(saveable) if reshape else None)
             tensors = tensors[count:]
             saved = self._contents.tensors[id(saveable)]
             self._assigns.append(_Assign([s.wanted.tensor for s in saved], op))
@@ -152,16 +153,34 @@ class SaverOps(BulkSaverBuilder):  # type: ignore[misc]
         """
         fed: dict[tf.Tensor, list[str]] = {}
         for restore in self._restores:
-            found = [keys[tensor] for tensor in restore.tensors if tensor in keys]
-            if not found:
-                continue
-            if len(found) == len(restore.tensors):
-                fed[restore.names] = found
-                continue
-            stand_in = min(found, key=lambda key: entries[key.encode()].size)
-            fed[restore.names] = [keys.get(tensor, stand_in) for tensor in restore.tensors]
-            fed[restore.slices] = [
-                spec if tensor in keys else ""
+            wanted = [
+                (keys[tensor], spec) if tensor in keys else None
                 for tensor, spec in zip(restore.tensors, restore.slice_specs)
             ]
+            found = [one for one in wanted if one is not None]
+            if not found:
+                continue
+            stand_in = min(found, key=lambda one: _count(one[0], one[1], entries))
+            read = [one or stand_in for one in wanted]
+            fed[restore.names] = [key for key, _ in read]
+            if len(found) < len(wanted):
+                fed[restore.slices] = [spec for _, spec in read]
         return fed
+
+
+def _count(key: str, slice_spec: str, entries: Mapping[bytes, Entry]) -> int:
+    """How many elements are read; "10 4 0,5:-" ends with the start and length of each dimension."""
+    shape = entries[key.encode()].shape
+    if slice_spec:
+        extents = slice_spec.split()[-1].split(":")
+        shape = tuple(
+            size if extent == "-" else int(extent.partition(",")[2])
+            for size, extent in zip(shape, extents)
+        )
+    return math.prod(shape)
+
+
+def _shapes(saveable: Saveable) -> list[Any]:
+    """The shapes to which a stock Saver reshapes what it has read."""
+    tensors = [spec.tensor for spec in saveable.specs]
+    return [t.shape if t.shape.is_fully_defined() else tf.shape(t) for t in tensors]

@@ -10,8 +10,9 @@ from estimator_ckpt.bundle.index import Entry, slice_key
 from estimator_ckpt.bundle.tensors import dtype_name
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import MismatchError, SettingsError
-from estimator_ckpt.object_graph import Attribute, ObjectGraph, match
+from estimator_ckpt.object_graph import VAR_LIST, ObjectGraph, match
 from estimator_ckpt.report import Row, fold, near_names, text_table
+from estimator_ckpt.variables import same_tensor
 
 MATCH_BY = ("path", "name")
 POLICIES = ("error", "warn", "init")
@@ -45,6 +46,11 @@ class Wanted:
     @property
     def tensor(self) -> str:
         return self.name + self.suffix
+
+    @property
+    def variable(self) -> str:
+        """The name that a pattern matches; a tensor without one stands for itself."""
+        return self.name or self.suffix
 
 
 @dataclass(frozen=True)
@@ -100,7 +106,7 @@ def check_policy(setting: str, policy: object, allowed: Sequence[str] = POLICIES
 def resolve(
     checkpoint: Checkpoint,
     wanted: Sequence[Wanted],
-    template: ObjectGraph,
+    structure: ObjectGraph,
     *,
     match_by: str | None = None,
     reshape: bool = False,
@@ -110,24 +116,30 @@ def resolve(
     Args:
       checkpoint: name-based, object-based or both.
       wanted: what the model needs.
-      template: the model's object graph, whose node ids `wanted` names.
+      structure: the model's object graph, whose node ids `wanted` names, without the edges that
+        only repeat the variables' names.
       match_by: "path" or "name" decides where the two lead to different tensors.
       reshape: whether another shape with as many elements will do.
     """
-    finder = _Finder(checkpoint, template)
+    finder = _Finder(checkpoint, structure)
+    found = {want.tensor: finder.find(want, match_by) for want in wanted}
+    finder.settle(found, match_by)
     keys: dict[str, str] = {}
     missing: list[Wanted] = []
     rows: list[Row] = []
     for want in wanted:
-        key, row = finder.find(want, match_by)
-        if row is None and key is not None:
-            row = _fit(want, checkpoint.index.entries[key.encode()], key, reshape=reshape)
-        if row is not None:
-            rows.append(row)
-        elif key is None:
+        one = found[want.tensor]
+        if one.note:
+            rows.append(_ambiguous(want, one))
+        elif one.key is None:
             missing.append(want)
         else:
-            keys[want.tensor] = key
+            entry = checkpoint.index.entries[one.key.encode()]
+            row = _misfit(want, entry, one.key, reshape=reshape)
+            if row is None:
+                keys[want.tensor] = one.key
+            else:
+                rows.append(row)
     return Resolution(keys, missing, rows)
 
 
@@ -138,6 +150,8 @@ def mismatch(checkpoint: Checkpoint, rows: Iterable[Row]) -> MismatchError:
         ("problem", "variable", "expected", "found", "note"),
         [(r.status, r.name, r.expected, r.found, r.note) for r in fold(rows)],
     )
+    if any(row.status == "missing" for row in rows):
+        table += "\non_missing='warn' or 'init' initializes what is missing instead."
     count = f"{len(rows)} variable{'s do' if len(rows) > 1 else ' does'}"
     return MismatchError(
         f"{count} not fit this {checkpoint.format} checkpoint:\n{table}", path=checkpoint.prefix
@@ -162,7 +176,7 @@ def describe(dtype: str, shape: Sequence[int] | None) -> str:
     return f"{dtype}[{','.join(map(str, shape)) if shape is not None else '?'}]"
 
 
-def _fit(want: Wanted, entry: Entry, key: str, *, reshape: bool) -> Row | None:
+def _misfit(want: Wanted, entry: Entry, key: str, *, reshape: bool) -> Row | None:
     def row(status: str) -> Row:
         found = describe(dtype_name(entry.dtype), entry.shape)
         return Row(status, want.tensor, describe(want.dtype, want.shape), found, f"key {key}")
@@ -183,75 +197,138 @@ def _count(shape: Sequence[int]) -> int:
     return count
 
 
+def _ambiguous(want: Wanted, found: _Found) -> Row:
+    ways = found.ways
+    by_path = ways.get("structure") or ways.get("var_list") or ()
+    by_name = [key for way in ("var_list", "full name", "key") for key in ways.get(way, ())]
+    return Row(
+        "ambiguous",
+        want.tensor,
+        expected=f"by path: {' and '.join(by_path) or '-'}",
+        found=f"by name: {' and '.join(dict.fromkeys(by_name)) or '-'}",
+        note=found.note,
+    )
+
+
+# The ways to a tensor of a checkpoint, by what decides: the objects that the model's own objects
+# match, the object that `var_list` has for the name, the objects that had the name in their graph,
+# and the plain key that is the name.
+_ORDERS = {
+    "path": ("structure", "var_list", "full name", "key"),
+    "name": ("key", "full name", "var_list", "structure"),
+}
+_DECIDES = "match_by='path' or 'name' decides"
+
+
+@dataclass
+class _Found:
+    """Where the ways to one tensor lead.
+
+    Attributes:
+      ways: the keys that each way has found.
+      key: the one that was chosen; None where there is none, or no one choice.
+      note: why there is no one choice.
+      is_alias: whether the chosen one stands in for the variable itself.
+    """
+
+    ways: Mapping[str, Sequence[str]]
+    key: str | None = None
+    note: str = ""
+    is_alias: bool = False
+
+
 class _Finder:
-    """The two ways to a tensor of one checkpoint."""
+    """The ways to the tensors of one checkpoint."""
 
-    def __init__(self, checkpoint: Checkpoint, template: ObjectGraph) -> None:
-        self._entries = checkpoint.index.entries
-        saved = checkpoint.object_graph
-        self._saved = saved
-        self._bindings = match(template, saved) if saved is not None else {}
-        self._names = saved.names() if saved is not None else {}
+    def __init__(self, checkpoint: Checkpoint, structure: ObjectGraph) -> None:
+        self._index = checkpoint.index
+        self._saved = checkpoint.object_graph or ObjectGraph()
+        self._bindings = match(structure, self._saved)
+        self._full_names: dict[str, list[int]] = {}
+        for number, node in enumerate(self._saved.nodes):
+            for name in {attribute.full_name for attribute in node.attributes}:
+                self._full_names.setdefault(name, []).append(number)
 
-    def find(self, want: Wanted, match_by: str | None) -> tuple[str | None, Row | None]:
-        by_path = self._by_path(want)
-        by_name: list[str] = []
-        for name in (*want.aliases, want.name):
-            by_name = self._by_name(name, want)
-            if by_name:
-                break
-        if name != want.name:
-            # An average is asked for by its name; that the variable itself stands at the
-            # variable's own path is no contradiction.
-            by_path = by_name
-        paths, names = self._distinct(by_path), self._distinct(by_name)
-        chosen = {"path": paths or names, "name": names or paths}.get(match_by or "")
-        if chosen is None:
-            # A name that several variables share is told apart by the path, if that is among them.
-            if len(paths) == 1 and self._location(paths[0]) in map(self._location, names):
-                return paths[0], None
-            chosen = self._distinct([*paths, *names])
-        if len(chosen) > 1:
-            return None, Row(
-                "ambiguous",
-                want.tensor,
-                expected=f"by path: {' and '.join(paths) or '-'}",
-                found=f"by name: {' and '.join(names) or '-'}",
-                note="match_by='path' or 'name' decides"
-                if paths and names
-                else "one name for several variables",
-            )
-        return (chosen[0] if chosen else None), None
-
-    def _by_path(self, want: Wanted) -> list[str]:
-        saved = self._saved
-        if saved is None:
-            return []
-        return self._keys(
-            (
-                attribute
-                for node in self._bindings.get(want.node, ())
-                for attribute in saved.nodes[node].attributes
-            ),
-            want,
+    def find(self, want: Wanted, match_by: str | None) -> _Found:
+        for alias in want.aliases:
+            ways = self._ways(want, alias, ())
+            if any(ways.values()):
+                found = self._choose(ways, match_by)
+                found.is_alias = True
+                return found
+        return self._choose(
+            self._ways(want, want.name, self._bindings.get(want.node, ())), match_by
         )
 
-    def _by_name(self, name: str, want: Wanted) -> list[str]:
-        plain = name + want.suffix
-        found = [plain] if plain.encode() in self._entries else []
-        return found + self._keys((a for _, a in self._names.get(name, ())), want)
+    def settle(self, found: Mapping[str, _Found], match_by: str | None) -> None:
+        """Sees to it that no tensor is read by two variables that came to it by different ways.
 
-    def _keys(self, attributes: Iterable[Attribute], want: Wanted) -> list[str]:
-        keys = (a.checkpoint_key + want.suffix for a in attributes if a.name == want.attribute)
-        return [key for key in keys if key.encode() in self._entries]
+        One that has its path now, say, and one that has its name: one of the two must be new. Two
+        that came by the same way were one variable when the checkpoint was written.
+        """
+        claims: dict[object, list[tuple[str, _Found, set[str]]]] = {}
+        for tensor, one in found.items():
+            if one.key is not None and not one.is_alias:
+                place = self._place(one.key)
+                ways = {way for way, keys in one.ways.items() if place in map(self._place, keys)}
+                claims.setdefault(place, []).append((tensor, one, ways))
+        for rivals in claims.values():
+            if len(rivals) < 2 or set.intersection(*(ways for _, _, ways in rivals)):
+                continue
+            order = _ORDERS.get(match_by or "", ())
+            strongest = next((way for way in order if any(way in r[2] for r in rivals)), None)
+            for tensor, one, ways in rivals:
+                if strongest is None:
+                    others = ", ".join(other for other, _, _ in rivals if other != tensor)
+                    one.note = f"this is also the one for {others}; {_DECIDES}"
+                elif strongest not in ways:
+                    one.key = None
+
+    def _ways(self, want: Wanted, name: str, bound: Sequence[int]) -> dict[str, list[str]]:
+        listed = self._saved.child_at((VAR_LIST, name))
+        plain = name + want.suffix
+        return {
+            "structure": self._keys(bound, want),
+            "var_list": self._keys(() if listed is None else (listed,), want),
+            "full name": self._keys(self._full_names.get(name, ()) if name else (), want),
+            "key": [plain] if plain.encode() in self._index.entries else [],
+        }
+
+    def _keys(self, nodes: Iterable[int], want: Wanted) -> list[str]:
+        keys = [
+            attribute.checkpoint_key + want.suffix
+            for node in nodes
+            for attribute in self._saved.nodes[node].attributes
+            if attribute.name == want.attribute
+        ]
+        return [key for key in keys if key.encode() in self._index.entries]
+
+    def _choose(self, ways: Mapping[str, Sequence[str]], match_by: str | None) -> _Found:
+        if match_by is not None:
+            chosen = next((ways[way] for way in _ORDERS[match_by] if ways[way]), ())
+        else:
+            chosen = [key for keys in ways.values() for key in keys]
+        distinct = self._distinct(chosen)
+        shared = self._distinct(ways["full name"])
+        others = self._distinct(k for w, keys in ways.items() if w != "full name" for k in keys)
+        if len(others) == 1 and len(distinct) == len(shared) > 1:
+            # A full name that several variables share is told apart by the other ways.
+            distinct = others
+        if len(distinct) < 2:
+            return _Found(ways, distinct[0] if distinct else None)
+        return _Found(ways, note=_DECIDES if others else "one name for several variables")
 
     def _distinct(self, keys: Iterable[str]) -> list[str]:
-        """One key for each tensor: two keys of one checkpoint may stand for the same bytes."""
-        return list({self._location(key): key for key in reversed(list(keys))}.values())[::-1]
+        """One key for each value: two keys of one checkpoint may stand for the same bytes."""
+        found: list[str] = []
+        for key in keys:
+            if not any(same_tensor(self._index, key, other) for other in found):
+                found.append(key)
+        return found
 
-    def _location(self, key: str) -> tuple[object, ...]:
-        entry = self._entries[key.encode()]
+    def _place(self, key: str) -> object:
+        """Where its bytes are; a tensor without bytes is nowhere but under its key."""
+        entry = self._index.entries[key.encode()]
         if entry.slices:
-            entry = self._entries[slice_key(key, entry.slices[0])]
-        # Tensors without bytes are all alike, wherever they are said to lie.
-        return (entry.shard, entry.offset, entry.size) if entry.size else (entry.dtype, entry.shape)
+            entry = self._index.entries[slice_key(key, entry.slices[0])]
+        return (entry.shard, entry.offset) if entry.size else key
