@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from estimator_ckpt.bundle.index import Entry, read_index, slice_key, write_index
+from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.errors import ConflictError, MissingTensorError
 
 
@@ -20,19 +21,14 @@ def rekey(entries: Mapping[bytes, Entry], keys: Mapping[str, Iterable[str]]) -> 
       ConflictError: two tensors would get one key.
     """
     found: dict[bytes, Entry] = {}
-
-    def put(key: bytes, entry: Entry) -> None:
-        if found.setdefault(key, entry) != entry:
-            raise ConflictError("two tensors would have this key", key=key.decode())
-
     for old, names in keys.items():
-        entry = entries.get(old.encode())
-        if entry is None:
+        if key_bytes(old) not in entries:
             raise MissingTensorError("there is no tensor under this key", key=old)
         for new in names:
-            put(new.encode(), entry)
-            for extents in entry.slices:
-                put(slice_key(new, extents), entries[slice_key(old, extents)])
+            added = _under(entries, old, new)
+            if any(found.get(key, entry) != entry for key, entry in added.items()):
+                raise ConflictError("two tensors would have this key", key=new)
+            found.update(added)
     return found
 
 
@@ -44,13 +40,24 @@ def add_keys(prefix: str, names: Mapping[str, str]) -> None:
       names: existing key -> the key that its tensor gets beside it.
 
     Raises:
-      ConflictError: such a key exists and has other bytes; nothing has been changed.
+      MissingTensorError: there is no such key; here and below, nothing has been changed.
+      ConflictError: such a key exists and has other bytes.
+      WriteError: the index cannot be written.
     """
     index = read_index(prefix)
     added = rekey(index.entries, {old: (new,) for old, new in names.items()})
-    for key, entry in added.items():
-        if index.entries.get(key, entry) != entry:
-            raise ConflictError(
-                "another tensor has this key already", path=prefix, key=key.decode()
-            )
+    for new in names.values():
+        there = index.entries.get(key_bytes(new))
+        if there is not None and _under(index.entries, new, new).items() - added.items():
+            raise ConflictError("another tensor has this key already", path=prefix, key=new)
     write_index(prefix, index._replace(entries={**index.entries, **added}))
+
+
+def _under(entries: Mapping[bytes, Entry], old: str, new: str) -> dict[bytes, Entry]:
+    """One tensor's entry, and those of its slices, under another key."""
+    entry = entries[key_bytes(old)]
+    found = {key_bytes(new): entry}
+    # The entry of a partitioned variable says nothing of where its bytes are: its slices' do.
+    for extents in entry.slices:
+        found[slice_key(new, extents)] = entries[slice_key(old, extents)]
+    return found
