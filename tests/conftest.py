@@ -5,7 +5,7 @@ ESTIMATOR_REQUIRED=1 makes a run fail if it skips anything, as it must not where
 
 import os
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import pytest
