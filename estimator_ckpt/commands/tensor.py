@@ -165,7 +165,7 @@ def _json_value(value: Any) -> Any:
 
 def _json_values(array: Array) -> Any:
     """Nested lists of the values; a scalar by itself."""
-    if array.dtype.kind not in "biufcO":
+    if array.dtype.isbuiltin != 1:  # bfloat16 and the like
         array = array.astype("f8")
 
     def nested(value: Any) -> Any:

@@ -1,0 +1,89 @@
+"""Checkpoints written by TensorFlow's own ops, and ways to damage their files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from estimator_ckpt.bundle.index import Entry, Index, read_index, write_index
+from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, VARIABLE_VALUE, Attribute, ObjectGraph
+
+
+def save(
+    prefix: Path,
+    tensors: Mapping[str, Any],
+    graph: ObjectGraph | None = None,
+    slices: Mapping[str, int] | None = None,
+) -> str:
+    """Saves tensors by key; those in `slices` cut into so many along their first axis."""
+    keys, specs, values = [], [], []
+    for key, tensor in tensors.items():
+        array = tensor if isinstance(tensor, bytes) else np.asarray(tensor)
+        count = (slices or {}).get(key, 0)
+        if not count:
+            keys.append(key)
+            specs.append("")
+            values.append(array)
+            continue
+        shape = array.shape
+        step = shape[0] // count
+        for start in range(0, shape[0], step):
+            rest = "".join(f":0,{size}" for size in shape[1:])
+            keys.append(key)
+            specs.append(f"{' '.join(map(str, shape))} {start},{step}{rest}")
+            values.append(array[start : start + step])
+    if graph is not None:
+        keys.append(OBJECT_GRAPH_KEY)
+        specs.append("")
+        values.append(graph.serialize())
+    tf.raw_ops.SaveV2(
+        prefix=str(prefix),
+        tensor_names=keys,
+        shape_and_slices=specs,
+        tensors=[tf.constant(value) for value in values],
+    )
+    return str(prefix)
+
+
+def save_in_shards(prefix: Path, *shards: Mapping[str, Any]) -> str:
+    """Saves tensors by key, each mapping in a data file of its own."""
+    parts = [save(Path(f"{prefix}_part{n}"), shard) for n, shard in enumerate(shards)]
+    tf.raw_ops.MergeV2Checkpoints(checkpoint_prefixes=parts, destination_prefix=str(prefix))
+    return str(prefix)
+
+
+def value(full_name: str, key: str) -> Attribute:
+    """A variable's value in an object graph."""
+    return Attribute(VARIABLE_VALUE, full_name, key)
+
+
+def edit_index(prefix: str, change: Callable[[dict[bytes, Entry]], None]) -> str:
+    """Writes the index anew with changed entries; its checksums are right again."""
+    index = read_index(prefix)
+    change(index.entries)
+    write_index(prefix, Index(index.num_shards, index.entries))
+    return prefix
+
+
+def flip(path: str, offset: int, bits: int = 0xFF) -> None:
+    """Changes one byte of a file."""
+    with open(path, "r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)[0]
+        file.seek(offset)
+        file.write(bytes((byte ^ bits,)))
+
+
+def data_file(prefix: str, shard: int = 0, shards: int = 1) -> str:
+    return f"{prefix}.data-{shard:05d}-of-{shards:05d}"
+
+
+def rename(old: str, new: str) -> None:
+    """Renames a checkpoint of one data file."""
+    os.rename(f"{old}.index", f"{new}.index")
+    os.rename(data_file(old), data_file(new))

@@ -1,0 +1,625 @@
+"""open_checkpoint: what it accepts, what it says of the variables, how it refuses."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from absl import logging
+from goldens_helper import GoldenCase, golden_case, golden_cases
+from stock_files import data_file, edit_index, flip, rename, save, save_in_shards, value
+
+from estimator_ckpt import open_checkpoint
+from estimator_ckpt.bundle.aliases import add_keys
+from estimator_ckpt.bundle.index import Entry, Index, write_index
+from estimator_ckpt.errors import (
+    CheckpointError,
+    CorruptCheckpointError,
+    MissingTensorError,
+    NotACheckpointError,
+    UnsupportedCheckpointError,
+)
+from estimator_ckpt.object_graph import (
+    OBJECT_GRAPH_KEY,
+    VARIABLE_VALUE,
+    Attribute,
+    ObjectGraph,
+    SlotReference,
+    flat_graph,
+    flat_key,
+    object_key,
+    path_string,
+)
+from estimator_ckpt.slots import slot_by_name
+
+TENSORS = {"dense/bias": np.float32([1, 2]), "dense/kernel": np.float32([[3, 4], [5, 6]])}
+
+
+def flat_tensors(tensors: dict[str, Any]) -> dict[str, Any]:
+    """The tensors of the default object-based structure."""
+    keyed = {flat_key(name): tensor for name, tensor in tensors.items()}
+    return {**keyed, object_key("save_counter"): np.int64(0)}
+
+
+def save_flat(prefix: Path, tensors: dict[str, Any], **names: Any) -> str:
+    return save(
+        prefix,
+        {**flat_tensors(tensors), **names},
+        flat_graph(dict.fromkeys(tensors, VARIABLE_VALUE)),
+    )
+
+
+def error_of(path: str) -> CheckpointError:
+    with pytest.raises(CheckpointError) as caught:
+        open_checkpoint(path)
+    return caught.value
+
+
+@pytest.fixture
+def warnings(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is logged as a warning."""
+    found: list[str] = []
+    monkeypatch.setattr(logging, "warning", lambda text, *args: found.append(text % args))
+    return found
+
+
+# --- goldens ---
+
+
+@pytest.mark.parametrize("case", golden_cases(), ids=str)
+def test_goldens(case: GoldenCase) -> None:
+    with open_checkpoint(case.prefix) as checkpoint:
+        assert checkpoint.format == case.format
+        assert checkpoint.global_step == case.global_step
+        by_key = {variable.key: variable for variable in checkpoint.variables.values()}
+        assert by_key.keys() == {golden.key for golden in case.variables}
+        for golden in case.variables:
+            variable = by_key[golden.key]
+            assert checkpoint.variables[variable.name] is variable
+            assert (variable.shape, variable.dtype) == (golden.shape, golden.dtype)
+            assert variable.slices == golden.slices
+            if golden.object_path is not None:
+                assert variable.object_path == path_string(golden.object_path)
+            if golden.name not in (None, "Variable"):  # which several of them have
+                assert variable.name == golden.name
+            if golden.slot_of is not None:
+                assert variable.slot_of == by_key[golden.slot_of].name
+                assert variable.slot_name == golden.slot_name
+            if golden.value is not None:
+                found, expected = checkpoint.get_tensor(variable.name), golden.value
+                if found.dtype.isbuiltin != 1:  # NumPy cannot compare NaN of these
+                    found, expected = found.astype(np.float64), expected.astype(np.float64)
+                np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("version", ["2.12", "2.15", "2.21"])
+def test_the_old_single_file_format_is_recognised(version: str) -> None:
+    case = golden_case(version, "v1_format")
+    for path in (case.prefix, case.directory):
+        assert isinstance(error_of(path), (UnsupportedCheckpointError, NotACheckpointError))
+    assert isinstance(error_of(case.prefix), UnsupportedCheckpointError)
+    assert "V1 format" in str(error_of(case.prefix))
+
+
+# --- paths ---
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "m/model.ckpt-7",
+        "m/model.ckpt-7.index",
+        "m/model.ckpt-7.meta",
+        "m/model.ckpt-7.data-00000-of-00001",
+        "m",
+        "m/",
+        "m/checkpoint",
+    ],
+)
+def test_every_way_to_name_a_checkpoint(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "m").mkdir()
+    monkeypatch.chdir(tmp_path)
+    save(Path("m/model.ckpt-7"), TENSORS)
+    Path("m/model.ckpt-7.meta").touch()
+    Path("m/checkpoint").write_text('model_checkpoint_path: "model.ckpt-7"')
+    for given in (path, Path(path), tmp_path / path):
+        checkpoint = open_checkpoint(given)
+        assert checkpoint.path == os.fspath(given)
+        assert os.path.samefile(f"{checkpoint.prefix}.index", "m/model.ckpt-7.index")
+        assert list(checkpoint.variables) == ["dense/bias", "dense/kernel"]
+
+
+def test_a_saved_model(tmp_path: Path) -> None:
+    module = tf.Module()
+    module.kernel = tf.Variable([1.0, 2.0], name="kernel")
+    tf.saved_model.save(module, str(tmp_path / "saved"))
+    checkpoint = open_checkpoint(tmp_path / "saved")
+    assert checkpoint.prefix == str(tmp_path / "saved/variables/variables")
+    np.testing.assert_array_equal(checkpoint.get_tensor("kernel"), [1, 2])
+
+
+def test_a_saved_model_without_variables(tmp_path: Path) -> None:
+    tf.saved_model.save(tf.Module(), str(tmp_path / "saved"))
+    shutil.rmtree(tmp_path / "saved/variables")
+    assert "a SavedModel without variables" in str(error_of(tmp_path / "saved"))
+
+
+def test_a_remote_checkpoint_is_read_through_tensorflow() -> None:
+    prefix = tf.train.Checkpoint(w=tf.Variable([1.0, 2.0])).save("ram://somewhere/ckpt")
+    for path in (prefix, "ram://somewhere"):
+        checkpoint = open_checkpoint(path)
+        assert checkpoint.prefix == prefix
+        np.testing.assert_array_equal(checkpoint.get_tensor("w"), [1, 2])
+    assert isinstance(error_of("ram://nowhere/ckpt"), NotACheckpointError)
+
+
+def three_checkpoints(directory: Path) -> None:
+    for step in (1, 20, 3):
+        save(directory / f"model.ckpt-{step}", {"global_step": np.int64(step)})
+
+
+@pytest.mark.parametrize(
+    ("state", "step", "reason"),
+    [
+        ('model_checkpoint_path: "model.ckpt-3"', 3, None),
+        ('model_checkpoint_path: "/elsewhere/model.ckpt-3"', 3, "/elsewhere/model.ckpt-3, which"),
+        ('model_checkpoint_path: "model.ckpt-99"', 20, "model.ckpt-99, which is not there"),
+        ("}", 20, "`checkpoint` file is broken"),
+        (None, 20, "there is no `checkpoint` file"),
+    ],
+)
+def test_the_newest_of_a_directory(
+    state: str | None, step: int, reason: str | None, tmp_path: Path, warnings: list[str]
+) -> None:
+    three_checkpoints(tmp_path)
+    if state is not None:
+        (tmp_path / "checkpoint").write_text(state)
+    assert open_checkpoint(tmp_path).global_step == step
+    assert len(warnings) == (reason is not None)
+    for warning in warnings:
+        assert str(reason) in warning
+        assert warning.endswith(f"reading {tmp_path}/model.ckpt-{step}")
+
+
+def test_an_incomplete_checkpoint_is_not_the_newest(tmp_path: Path, warnings: list[str]) -> None:
+    three_checkpoints(tmp_path)
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-20"')
+    os.remove(data_file(str(tmp_path / "model.ckpt-20")))
+    assert open_checkpoint(tmp_path).global_step == 3
+    assert "not complete" in warnings[0]
+
+
+def test_without_steps_in_the_names_the_time_decides(tmp_path: Path) -> None:
+    for number, name in enumerate(("b", "a", "c")):
+        prefix = save(tmp_path / name, {"global_step": np.int64(number)})
+        os.utime(f"{prefix}.index", (0, (number + 1) % 3))
+    assert open_checkpoint(tmp_path).global_step == 1
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("", ["found an empty one"]),
+        ("m/model.ckpt-8", ["m/model.ckpt-8.index", "did you mean 'm/model.ckpt-7'"]),
+        ("m/modle.ckpt-7", ["did you mean 'm/model.ckpt-7'"]),
+        ("nowhere/model.ckpt-7", ["there is no directory nowhere"]),
+        ("empty", ["there is no `checkpoint` file", "no complete checkpoint"]),
+        ("empty/x", ["no checkpoint is there"]),
+        (".", ["did you mean './m'"]),
+        ("text", ["another kind of file"]),
+        ("model.h5", ["an HDF5 file", "tf.train.Checkpoint"]),
+        ("lonely.meta", ["no lonely.index beside it"]),
+        ("lonely", ["looked for lonely.index"]),
+        ("broken.index", ["no checkpoint's index", "magic number"]),
+        ("nul\0", ["nul"]),
+    ],
+)
+def test_a_wrong_path_says_what_was_looked_for(
+    path: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for directory in ("m", "empty"):
+        Path(directory).mkdir()
+    save(Path("m/model.ckpt-7"), TENSORS)
+    Path("m/checkpoint").write_text('model_checkpoint_path: "model.ckpt-7"')
+    Path("text").write_text("hello")
+    Path("model.h5").write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(100))
+    Path("lonely.meta").touch()
+    Path("broken.index").write_bytes(bytes(100))
+    error = error_of(path)
+    assert isinstance(error, NotACheckpointError)
+    for word in words:
+        assert word in str(error)
+
+
+# --- formats ---
+
+
+def test_a_name_based_checkpoint_is_of_format_saver(tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(save(tmp_path / "m", TENSORS))
+    assert checkpoint.format == "saver"
+    assert checkpoint.object_graph is None
+
+
+def test_an_object_based_checkpoint_is_of_format_checkpoint(tmp_path: Path) -> None:
+    assert open_checkpoint(save_flat(tmp_path / "m", TENSORS)).format == "checkpoint"
+
+
+@pytest.mark.parametrize("sliced", [False, True])
+def test_names_for_all_variables_make_it_both(sliced: bool, tmp_path: Path) -> None:
+    slices = {flat_key("dense/kernel"): 2} if sliced else {}
+    graph = flat_graph(dict.fromkeys(TENSORS, VARIABLE_VALUE))
+    prefix = save(tmp_path / "m", flat_tensors(TENSORS), graph, slices)
+    add_keys(prefix, {flat_key("dense/kernel"): "dense/kernel"})
+    assert open_checkpoint(prefix).format == "checkpoint"  # one name is still missing
+    add_keys(prefix, {flat_key("dense/bias"): "dense/bias"})
+    checkpoint = open_checkpoint(prefix)
+    assert checkpoint.format == "both"
+    assert list(checkpoint.variables) == ["dense/bias", "dense/kernel", "save_counter"]
+    kernel = checkpoint.variables["dense/kernel"]
+    assert (kernel.key, kernel.keys) == ("dense/kernel", ("dense/kernel", flat_key("dense/kernel")))
+    assert kernel.object_path == "var_list/dense.Skernel"
+    assert kernel.nbytes == 16
+    np.testing.assert_array_equal(checkpoint.get_tensor("dense/kernel"), TENSORS["dense/kernel"])
+
+
+def test_a_foreign_key_beside_the_objects_is_a_variable_too(tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(save_flat(tmp_path / "m", TENSORS, extra=np.float32(7)))
+    assert checkpoint.format == "checkpoint"
+    assert checkpoint.variables["extra"].object_path is None
+    assert checkpoint.get_tensor("extra") == 7
+
+
+def test_a_name_with_other_bytes_stays_with_its_key(tmp_path: Path) -> None:
+    other = {"dense/bias": np.float32([8, 9])}
+    checkpoint = open_checkpoint(save_flat(tmp_path / "m", TENSORS, **other))
+    assert checkpoint.format == "checkpoint"
+    np.testing.assert_array_equal(checkpoint.get_tensor("dense/bias"), [8, 9])
+    np.testing.assert_array_equal(checkpoint.get_tensor("var_list/dense.Sbias"), [1, 2])
+    assert checkpoint.variables["dense/bias"].object_path is None
+
+
+# --- names ---
+
+
+def named(tmp_path: Path, build: Any) -> dict[str, str]:
+    """Name -> key of the variables of a graph that `build` makes."""
+    graph = ObjectGraph()
+    build(graph)
+    keys = [a.checkpoint_key for node in graph.nodes for a in node.attributes]
+    prefix = save(tmp_path / "m", {key: np.float32(n) for n, key in enumerate(keys)}, graph)
+    return {one.name: one.key for one in open_checkpoint(prefix).variables.values()}
+
+
+def test_var_list_names_before_full_names(tmp_path: Path) -> None:
+    def build(graph: ObjectGraph) -> None:
+        var_list = graph.add(0, "var_list")
+        graph.add(
+            var_list, "dense/kernel", value("old/name", "var_list/dense.Skernel/.ATTRIBUTES/V")
+        )
+        graph.add(0, "other", value("dense/kernel", "other/.ATTRIBUTES/V"))
+
+    assert named(tmp_path, build) == {
+        "dense/kernel": "var_list/dense.Skernel/.ATTRIBUTES/V",
+        "other": "other/.ATTRIBUTES/V",
+    }
+
+
+def test_full_names_that_two_share_give_way_to_paths(tmp_path: Path) -> None:
+    def build(graph: ObjectGraph) -> None:
+        graph.add(0, "a", value("Variable", "a/.ATTRIBUTES/V"))
+        graph.add(0, "b", value("Variable", "b/.ATTRIBUTES/V"))
+        graph.add(0, "c", value("w", "c/.ATTRIBUTES/V"))
+        graph.add(0, "d", value("", "d/.ATTRIBUTES/V"))
+
+    assert named(tmp_path, build) == {
+        "a": "a/.ATTRIBUTES/V",
+        "b": "b/.ATTRIBUTES/V",
+        "w": "c/.ATTRIBUTES/V",
+        "d": "d/.ATTRIBUTES/V",
+    }
+
+
+def test_several_values_of_one_object_are_told_apart(tmp_path: Path) -> None:
+    def build(graph: ObjectGraph) -> None:
+        graph.add(
+            0,
+            "two",
+            Attribute("left", "", "two/.ATTRIBUTES/left"),
+            Attribute("right", "", "two/.ATTRIBUTES/right"),
+        )
+
+    assert named(tmp_path, build) == {
+        "two/left": "two/.ATTRIBUTES/left",
+        "two/right": "two/.ATTRIBUTES/right",
+    }
+
+
+def test_an_attribute_may_stand_for_several_keys(tmp_path: Path) -> None:
+    graph = ObjectGraph()
+    graph.add(0, "t", Attribute("table", "", "t/.ATTRIBUTES/table"))
+    graph.add(0, "t2", Attribute("table2", "", "t/.ATTRIBUTES/table2"))
+    keys = ["table-keys", "table-values", "table2"]
+    prefix = save(tmp_path / "m", {f"t/.ATTRIBUTES/{key}": np.float32([1]) for key in keys}, graph)
+    assert list(open_checkpoint(prefix).variables) == ["t-keys", "t-values", "t2"]
+
+
+def test_two_names_of_one_variable_both_lead_to_it(tmp_path: Path) -> None:
+    graph = ObjectGraph()
+    shared = graph.add(0, "model", value("full", "model/.ATTRIBUTES/V"))
+    var_list = graph.add(0, "var_list")
+    for name in ("embedding", "softmax"):
+        graph.link(var_list, name, shared)
+    checkpoint = open_checkpoint(
+        save(tmp_path / "m", {"model/.ATTRIBUTES/V": np.float32(5)}, graph)
+    )
+    assert list(checkpoint.variables) == ["embedding"]
+    for name in ("embedding", "softmax", "model", "full", "model/.ATTRIBUTES/V"):
+        assert checkpoint.variable(name).name == "embedding"
+        assert checkpoint.get_tensor(name) == 5
+
+
+# --- slots ---
+
+SLOTS_OF_K = (
+    "Adadelta Adadelta_1 Adagrad Adam Adam_1 Adam_2 Adam_3 Adam_x Ftrl Ftrl_1 Momentum RMSProp "
+    "RMSProp_1 adam_m adam_v m other"
+)
+OTHERS = "k c c/RMSProp c/RMSProp_1 c/RMSProp_2 training/Adam/k/m Adam/k/v training/My/k/m m"
+SHAPES = dict.fromkeys([f"k/{slot}" for slot in SLOTS_OF_K.split(" ")], (2, 3))
+SHAPES.update(dict.fromkeys([*OTHERS.split(" "), "lonely/Adam"], (2, 3)))
+SHAPES["k/AdamW"] = (3,)
+
+
+@pytest.mark.parametrize(
+    ("name", "slot"),
+    [
+        ("k/Adam", ("k", "m")),
+        ("k/Adam_1", ("k", "v")),
+        ("k/Adam_2", ("k", "m")),
+        ("k/Adam_3", ("k", "v")),
+        ("k/Momentum", ("k", "momentum")),
+        ("k/RMSProp", ("k", "rms")),
+        ("k/RMSProp_1", ("k", "momentum")),
+        ("c/RMSProp", ("c", "rms")),
+        ("c/RMSProp_1", ("c", "mg")),
+        ("c/RMSProp_2", ("c", "momentum")),
+        ("k/Adagrad", ("k", "accumulator")),
+        ("k/Adadelta", ("k", "accum")),
+        ("k/Adadelta_1", ("k", "accum_update")),
+        ("k/Ftrl", ("k", "accum")),
+        ("k/Ftrl_1", ("k", "linear")),
+        ("k/adam_m", ("k", "m")),
+        ("k/adam_v", ("k", "v")),
+        ("k/m", ("k", "m")),
+        ("training/Adam/k/m", ("k", "m")),
+        ("Adam/k/v", ("k", "v")),
+        ("k", None),
+        ("m", None),
+        ("k/other", None),
+        ("k/Adam_x", None),
+        ("k/AdamW", None),  # another shape
+        ("lonely/Adam", None),  # there is no variable `lonely`
+        ("training/My/k/m", None),
+    ],
+)
+def test_slots_by_name(name: str, slot: tuple[str, str] | None) -> None:
+    assert slot_by_name(name, SHAPES.get) == slot
+
+
+OPTIMIZERS = {
+    "Adadelta": ["accum", "accum_update"],
+    "Adagrad": ["accumulator"],
+    "Adam": ["m", "v"],
+    "Ftrl": ["accum", "linear"],
+    "Momentum": ["momentum"],
+    "RMSProp": ["momentum", "rms"],
+}
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_slots_of_tensorflows_optimizers(optimizer: str, tmp_path: Path) -> None:
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        kernel = tf.compat.v1.get_variable("dense/kernel", [2, 3])
+        arguments = {"momentum": 0.9} if optimizer in ("Momentum", "RMSProp") else {}
+        found = getattr(tf.compat.v1.train, f"{optimizer}Optimizer")(0.1, **arguments)
+        found.minimize(tf.reduce_sum(kernel))
+        session.run(tf.compat.v1.global_variables_initializer())
+        by_slot = {name: found.get_slot(kernel, name).op.name for name in found.get_slot_names()}
+        prefix = tf.compat.v1.train.Saver().save(session, str(tmp_path / "m"))
+    slots = [one for one in open_checkpoint(prefix).variables.values() if one.slot_of]
+    assert {one.slot_name: one.name for one in slots} == by_slot
+    assert sorted(by_slot) == OPTIMIZERS[optimizer]
+    assert {one.slot_of for one in slots} == {"dense/kernel"}
+
+
+def test_slots_by_the_references_of_an_optimizer(tmp_path: Path) -> None:
+    graph = ObjectGraph()
+    kernel = graph.add(0, "w", value("kernel", "w/.ATTRIBUTES/V"))
+    optimizer = graph.add(0, "opt")
+    graph.nodes.append(ObjectGraph().nodes[0])
+    slot = len(graph.nodes) - 1
+    key = "w/.OPTIMIZER_SLOT/opt/m/.ATTRIBUTES/V"
+    graph.nodes[slot].attributes.append(value("strange/name", key))
+    graph.nodes[optimizer].slots.append(SlotReference("m", kernel, slot))
+    prefix = save(tmp_path / "m", {"w/.ATTRIBUTES/V": np.float32(1), key: np.float32(2)}, graph)
+    found = open_checkpoint(prefix).variables["strange/name"]
+    assert (found.slot_of, found.slot_name) == ("kernel", "m")
+    assert found.object_path == "w/.OPTIMIZER_SLOT/opt/m"
+
+
+# --- values ---
+
+
+def test_values_by_name_key_and_path(tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(save_flat(tmp_path / "m", TENSORS))
+    for name in ("dense/kernel", flat_key("dense/kernel"), "var_list/dense.Skernel"):
+        np.testing.assert_array_equal(checkpoint.get_tensor(name), TENSORS["dense/kernel"])
+    assert ObjectGraph.parse(checkpoint.get_tensor(OBJECT_GRAPH_KEY).item()).nodes
+
+
+def test_a_missing_name_is_answered_with_near_ones(tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(save(tmp_path / "m", TENSORS))
+    with pytest.raises(MissingTensorError, match="did you mean 'dense/kernel'") as caught:
+        checkpoint.get_tensor("model/dense/weights")
+    assert caught.value.key == "model/dense/weights"
+
+
+def test_values_outlive_the_checkpoint(tmp_path: Path) -> None:
+    with open_checkpoint(save(tmp_path / "m", TENSORS)) as checkpoint:
+        bias = checkpoint.get_tensor("dense/bias")
+    np.testing.assert_array_equal(bias, [1, 2])
+
+
+def test_one_value_of_a_hundred_gigabytes(tmp_path: Path) -> None:
+    size = 100 << 30
+    large = Entry(1, (size // 4,), 0, 0, size, 0)
+    small = Entry(3, (2,), 0, size, 8, 0x8A9136AA ^ 0)
+    write_index(str(tmp_path / "m"), Index(1, {b"large": large, b"small": small}))
+    with open(data_file(str(tmp_path / "m")), "wb") as file:
+        file.truncate(size)
+        file.seek(size)
+        file.write(np.int32([5, 6]).tobytes())
+    checkpoint = open_checkpoint(tmp_path / "m")
+    assert checkpoint.variables["large"].nbytes == size
+    np.testing.assert_array_equal(checkpoint.reader.read(b"small", check=False), [5, 6])
+
+
+# --- the global step ---
+
+
+@pytest.mark.parametrize(
+    ("tensors", "step"),
+    [
+        ({"global_step": np.int64(7)}, 7),
+        ({"global_step": np.int32(7)}, 7),
+        ({"global_step": np.float32(7)}, None),
+        ({"global_step": np.int64([7])}, None),
+        ({"step": np.int64(7)}, None),
+        (TENSORS, None),
+    ],
+)
+def test_the_global_step_by_name(tensors: Any, step: int | None, tmp_path: Path) -> None:
+    assert open_checkpoint(save(tmp_path / "m", tensors)).global_step == step
+
+
+def test_the_global_step_by_object(tmp_path: Path) -> None:
+    step = tf.Variable(7, dtype=tf.int64, name="counter")
+    prefix = tf.train.Checkpoint(step=step, w=tf.Variable(1.0)).save(str(tmp_path / "m"))
+    assert open_checkpoint(prefix).global_step == 7
+
+
+def test_a_step_that_is_no_value_does_not_count(tmp_path: Path) -> None:
+    step = tf.train.Checkpoint(w=tf.Variable(1, dtype=tf.int64))
+    assert (
+        open_checkpoint(tf.train.Checkpoint(step=step).save(str(tmp_path / "m"))).global_step
+        is None
+    )
+
+
+# --- damage ---
+
+
+def test_missing_data_files_are_found_when_opening(tmp_path: Path) -> None:
+    prefix = save_in_shards(tmp_path / "m", {"a": np.float32(1)}, {"b": np.float32(2)}, {"c": [3]})
+    os.remove(data_file(prefix, 1, 3))
+    error = error_of(prefix)
+    assert isinstance(error, CorruptCheckpointError)
+    assert f"1 of 3 data files are missing: {data_file(prefix, 1, 3)}" in str(error)
+
+
+def test_many_missing_data_files_are_counted(tmp_path: Path) -> None:
+    entries = {b"a": Entry(1, (), 11, 0, 4, 0)}
+    write_index(str(tmp_path / "m"), Index(12, entries))
+    Path(data_file(str(tmp_path / "m"), 11, 12)).write_bytes(bytes(4))
+    assert "11 of 12 data files are missing: " in str(error_of(str(tmp_path / "m")))
+
+
+def test_a_data_file_that_is_cut_off_is_found_when_opening(tmp_path: Path) -> None:
+    prefix = save(tmp_path / "m", TENSORS)
+    os.truncate(data_file(prefix), 23)
+    error = error_of(prefix)
+    assert isinstance(error, CorruptCheckpointError)
+    assert "expected 24 bytes or more in the data file, found 23" in str(error)
+    assert error.key == "dense/kernel"
+
+
+def test_a_wrong_byte_of_a_value_is_found_when_reading(tmp_path: Path) -> None:
+    prefix = save(tmp_path / "m", TENSORS)
+    flip(data_file(prefix), 9)
+    checkpoint = open_checkpoint(prefix)
+    np.testing.assert_array_equal(checkpoint.get_tensor("dense/bias"), [1, 2])
+    with pytest.raises(CorruptCheckpointError, match="checksum"):
+        checkpoint.get_tensor("dense/kernel")
+
+
+def test_any_wrong_byte_of_an_index_is_found_when_opening(tmp_path: Path) -> None:
+    prefix = save_flat(tmp_path / "m", TENSORS)
+    for offset in range(os.path.getsize(f"{prefix}.index")):
+        flip(f"{prefix}.index", offset)
+        assert isinstance(error_of(prefix), CheckpointError)
+        flip(f"{prefix}.index", offset)
+    assert open_checkpoint(prefix).format == "checkpoint"
+
+
+def test_an_index_of_any_other_length_is_refused(tmp_path: Path) -> None:
+    prefix = save(tmp_path / "m", TENSORS)
+    data = Path(f"{prefix}.index").read_bytes()
+    for size in range(len(data)):
+        Path(f"{prefix}.index").write_bytes(data[:size])
+        assert isinstance(error_of(prefix), CheckpointError)
+
+
+def test_a_wrong_byte_of_the_object_graph_is_found_when_opening(tmp_path: Path) -> None:
+    prefix = save_flat(tmp_path / "m", TENSORS)
+    flip(data_file(prefix), os.path.getsize(data_file(prefix)) - 1)
+    error = error_of(prefix)
+    assert isinstance(error, CorruptCheckpointError)
+    assert "checksum" in str(error)
+
+
+def test_an_object_graph_that_is_no_string_is_refused(tmp_path: Path) -> None:
+    prefix = save(tmp_path / "m", {OBJECT_GRAPH_KEY: np.float32([1])})
+    assert "a string scalar, found another tensor" in str(error_of(prefix))
+
+
+def test_a_cyclic_object_graph_is_read(tmp_path: Path) -> None:
+    graph = ObjectGraph()
+    child = graph.add(0, "child", value("w", "child/.ATTRIBUTES/V"))
+    graph.link(child, "parent", 0)
+    graph.link(child, "self", child)
+    checkpoint = open_checkpoint(save(tmp_path / "m", {"child/.ATTRIBUTES/V": [1.0]}, graph))
+    assert checkpoint.variables["w"].object_path == "child"
+
+
+def test_a_value_that_only_the_object_graph_has_is_no_variable(tmp_path: Path) -> None:
+    graph = flat_graph(dict.fromkeys(["there", "gone"], VARIABLE_VALUE))
+    tensors = flat_tensors({"there": np.float32(1)})
+    checkpoint = open_checkpoint(save(tmp_path / "m", tensors, graph))
+    assert list(checkpoint.variables) == ["save_counter", "there"]
+
+
+def test_keys_that_are_no_text_are_kept(tmp_path: Path) -> None:
+    prefix = save(tmp_path / "m", {"a": np.float32(1)})
+    edit_index(prefix, lambda entries: entries.update({b"\xff": entries[b"a"]}))
+    checkpoint = open_checkpoint(prefix)
+    assert list(checkpoint.variables) == ["a", "\udcff"]
+    assert checkpoint.get_tensor("\udcff") == 1
+
+
+def test_a_checkpoint_describes_itself(tmp_path: Path) -> None:
+    prefix = save(tmp_path / "m", TENSORS)
+    assert repr(open_checkpoint(prefix)) == f"<saver checkpoint {prefix}: 2 variables>"
+
+
+def test_renamed_files_are_the_same_checkpoint(tmp_path: Path) -> None:
+    prefix = save(tmp_path / "m", TENSORS)
+    rename(prefix, str(tmp_path / "n"))
+    assert list(open_checkpoint(tmp_path / "n").variables) == list(TENSORS)
