@@ -221,7 +221,7 @@ def readable_key(key: bytes) -> str:
     if key[:1] != b"\0":
         return key_text(key)
     name, extents = decode_slice_key(key)
-    parts = ("" if length < 0 else f"{start}:{start + length}" for start, length in extents)
+    parts = (":" if length < 0 else f"{start}:{start + length}" for start, length in extents)
     return f"{name}[{','.join(parts)}]"
 
 
