@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,7 +15,8 @@ class Retention:
     """Keeps the newest checkpoints, and one for every so many hours, as tf.compat.v1.train.Saver.
 
     Unlike it, adopts what an earlier run has left, shrinks to the limit at once when the limit was
-    lowered, remembers when it last preserved a checkpoint, and can wait before it deletes.
+    lowered, goes on counting the hours where that run left off, does not count a pause as hours of
+    training, and can wait before it deletes.
 
     Attributes:
       max_to_keep: how many stay; 0 or None: all, and the state file names the newest alone.
@@ -57,8 +59,11 @@ class Retention:
             return []
         while len(self._kept) > self.max_to_keep:
             oldest, written = self._kept.pop(0)
-            if written - self._last_preserved >= self.every_n_hours * 3600:
-                self._last_preserved = written
+            periods = (written - self._last_preserved) / (self.every_n_hours * 3600)
+            if periods > 1:
+                # To the end of the last whole period, as the stock Saver counts: from one
+                # preserved checkpoint to the next it would be fewer than one for each period.
+                self._last_preserved += (math.ceil(periods) - 1) * self.every_n_hours * 3600
             else:
                 self._expired.append((oldest, written, now))
         due = [gone for gone, _, since in self._expired if now - since >= self.grace_secs]

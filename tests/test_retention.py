@@ -1,0 +1,157 @@
+"""Which checkpoints stay: ours beside tf.compat.v1.train.Saver's, by one clock."""
+
+import pytest
+import tensorflow as tf
+
+from estimator_ckpt.retention import Retention
+from estimator_ckpt.state import CheckpointState
+
+v1 = tf.compat.v1
+
+HOUR = 3600.0
+
+
+class Clock:
+    """Hours since the first checkpoint could have been written; time.time() and Retention.now."""
+
+    def __init__(self):
+        self.hours = 0.0
+
+    def __call__(self):
+        return 1e9 + self.hours * HOUR
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+def written_at(clock, retention, hours):
+    """Writes a checkpoint, named by its hour, at each of `hours`; returns those that are left."""
+    left = []
+    for clock.hours in hours:
+        deleted = retention.add(f"{clock.hours:g}")
+        left = [name for name in [*left, f"{clock.hours:g}"] if name not in deleted]
+    return left
+
+
+def left_by_stock(clock, monkeypatch, directory, hours, **options):
+    """The same by a stock Saver, whose files are looked at."""
+    monkeypatch.setattr("time.time", clock)
+    with tf.Graph().as_default(), v1.Session() as session:
+        session.run(v1.get_variable("w", [], initializer=v1.zeros_initializer()).initializer)
+        saver = v1.train.Saver(**options)
+        for clock.hours in hours:
+            saver.save(session, str(directory / f"{clock.hours:g}"), write_meta_graph=False)
+    return [f"{hour:g}" for hour in hours if (directory / f"{hour:g}.index").exists()]
+
+
+def every(hours, until):
+    return [number * hours for number in range(1, round(until / hours) + 1)]
+
+
+@pytest.mark.parametrize(
+    ("max_to_keep", "every_n_hours", "hours"),
+    [
+        (5, 10_000, every(1, 8)),
+        (1, 10_000, every(1, 3)),
+        (0, 10_000, every(1, 8)),
+        (None, 10_000, every(1, 8)),
+        (2, 1, every(0.25, 5)),
+        (2, 1, every(0.375, 6)),
+        (2, 1, every(0.75, 9)),
+        (2, 1, every(3, 15)),
+        (1, 2, every(0.75, 9)),
+        (3, 0.5, [0.25, 0.375, 0.75, 1.1, 1.2, 1.3, 1.7, 1.9, 2.4, 2.6, 2.8]),
+    ],
+)
+def test_the_same_stay_as_with_the_stock_saver(
+    tmp_path, monkeypatch, clock, max_to_keep, every_n_hours, hours
+):
+    ours = written_at(clock, Retention(max_to_keep, every_n_hours, now=clock), hours)
+    clock.hours = 0.0
+    stock = left_by_stock(
+        clock,
+        monkeypatch,
+        tmp_path,
+        hours,
+        max_to_keep=max_to_keep,
+        keep_checkpoint_every_n_hours=every_n_hours,
+    )
+    assert ours == stock
+
+
+def test_after_a_pause_one_is_preserved_not_one_for_each_hour_missed(clock):
+    retention = Retention(1, 1.0, now=clock)
+    left = written_at(clock, retention, [0.5, 48.5, 48.75, 49.0, 49.25, 49.5])
+    assert left == ["48.5", "49.25", "49.5"]
+
+
+def test_a_checkpoint_written_again_counts_once(clock):
+    retention = Retention(2, now=clock)
+    for name in ("a", "b", "a"):
+        assert retention.add(name) == []
+    assert retention.prefixes == ["b", "a"]
+    assert retention.add("c") == ["b"]
+
+
+def test_the_state_lists_what_stays(clock):
+    retention = Retention(2, now=clock)
+    for clock.hours in (1, 2, 3):
+        retention.add(f"{clock.hours}")
+    assert retention.state() == CheckpointState(
+        "3", ("2", "3"), (1e9 + 2 * HOUR, 1e9 + 3 * HOUR), last_preserved_timestamp=1e9
+    )
+
+
+@pytest.mark.parametrize("max_to_keep", [0, None])
+def test_the_state_lists_the_newest_alone_where_all_stay(clock, max_to_keep):
+    retention = Retention(max_to_keep, now=clock)
+    assert written_at(clock, retention, [1, 2, 3]) == ["1", "2", "3"]
+    assert retention.state().all_model_checkpoint_paths == ("3",)
+
+
+def test_an_earlier_runs_checkpoints_are_adopted_and_pruned_at_once(clock):
+    retention = Retention(2, now=clock)
+    retention.adopt([(name, 1e9) for name in "abcd"])
+    assert retention.prefixes == ["a", "b", "c", "d"]
+    assert retention.add("e") == ["a", "b", "c"]
+    assert retention.prefixes == ["d", "e"]
+
+
+def test_what_an_earlier_run_preserved_last_is_remembered(clock):
+    """A stock Saver starts counting anew with each process."""
+    retention = Retention(1, 2.0, now=clock)
+    retention.adopt([("old", 1e9 + HOUR)], last_preserved=1e9 - 1.5 * HOUR)
+    clock.hours = 1
+    assert retention.add("new") == []  # "old" is 2.5 hours younger than the last preserved
+    clock.hours = 1.25
+    assert retention.add("newer") == ["new"]
+
+
+def test_a_checkpoint_stays_for_the_grace_period_and_the_state_lists_it(clock):
+    retention = Retention(1, grace_secs=0.5 * HOUR, now=clock)
+    deleted = {}
+    listed = {}
+    for clock.hours in (1.0, 1.25, 1.5, 1.75, 2.0, 3.0):
+        deleted[clock.hours] = retention.add(f"{clock.hours:g}")
+        listed[clock.hours] = " ".join(retention.state().all_model_checkpoint_paths)
+    assert deleted == {1.0: [], 1.25: [], 1.5: [], 1.75: ["1"], 2.0: ["1.25"], 3.0: ["1.5", "1.75"]}
+    assert listed == {
+        1.0: "1",
+        1.25: "1 1.25",
+        1.5: "1 1.25 1.5",
+        1.75: "1.25 1.5 1.75",
+        2.0: "1.5 1.75 2",
+        3.0: "2 3",
+    }
+    assert retention.prefixes == ["3"]
+
+
+def test_a_checkpoint_written_again_within_the_grace_period_stays(clock):
+    retention = Retention(1, grace_secs=HOUR, now=clock)
+    retention.add("a")
+    retention.add("b")
+    retention.add("a")
+    clock.hours = 2
+    assert retention.add("c") == ["b"]
