@@ -47,10 +47,11 @@ def suffixes_of(name: str, saveable: Saveable) -> list[str]:
 
 
 def shape_of(saveable: Saveable, spec: SaveSpec) -> tuple[int, ...] | None:
+    """The shape of a whole variable, also of one that `spec` is a slice of; None if not known."""
     if spec.slice_spec:
         # "10 4 0,5:0,4": the whole shape, then start and length of the slice in each dimension.
         return tuple(int(size) for size in spec.slice_spec.split()[:-1])
-    shape = getattr(saveable.op, "shape", None)
-    if len(saveable.specs) > 1 or not isinstance(shape, tf.TensorShape):
-        return None
-    return tuple(shape.as_list()) if shape.is_fully_defined() else None
+    op = saveable.op
+    if not isinstance(op, (tf.Variable, tf.Tensor)) or op.dtype.base_dtype != spec.dtype.base_dtype:
+        return None  # a table, or the handle of an iterator
+    return tuple(op.shape.as_list()) if op.shape.is_fully_defined() else None

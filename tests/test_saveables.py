@@ -1,0 +1,572 @@
+"""Everything that a stock Saver saves, in each format: written, read by stock TensorFlow, restored."""
+
+import ml_dtypes
+import numpy as np
+import pytest
+import tensorflow as tf
+from jobs import FORMATS
+from sessions import eager_values, make_saver, partitioned, restore, save, variable, whole
+
+from estimator_ckpt.checkpoint import open_checkpoint
+from estimator_ckpt.errors import ConflictError, MismatchError, SettingsError
+from estimator_ckpt.tf_internals import BulkSaverBuilder
+
+v1 = tf.compat.v1
+
+COUNT = np.arange(24, dtype=np.float32).reshape(12, 2)
+TWO_DEVICES = {"config": v1.ConfigProto(device_count={"CPU": 2})}
+
+
+def stock_save(directory):
+    """What a stock Saver writes of the default graph."""
+    with v1.Session() as session:
+        session.run(v1.global_variables_initializer())
+        return v1.train.Saver().save(session, str(directory / "stock"), write_meta_graph=False)
+
+
+def stock_restore(prefix, fetch):
+    saver = v1.train.Saver()
+    with v1.Session() as session:
+        saver.restore(session, prefix)
+        return session.run(fetch)
+
+
+# --- partitioned variables ---
+
+LAYOUTS = [(3, 0), (2, 0), (2, 1), (None, 0)]  # slices, axis
+
+
+@pytest.mark.parametrize("checkpoint_format", FORMATS)
+@pytest.mark.parametrize(("slices", "axis"), LAYOUTS)
+def test_a_partitioned_variable_restores_under_any_other_partitioning(
+    tmp_path, checkpoint_format, slices, axis
+):
+    with tf.Graph().as_default():
+        partitioned("scope/w", slices, axis=axis)
+        prefix = save(make_saver(checkpoint_format), tmp_path)
+    for other_slices, other_axis in LAYOUTS:
+        with tf.Graph().as_default():
+            w = partitioned("scope/w", other_slices, axis=other_axis)
+            found = restore(make_saver("saver"), prefix, whole(w))
+        np.testing.assert_array_equal(found, COUNT)
+
+
+@pytest.mark.parametrize(("slices", "axis"), LAYOUTS)
+def test_a_partitioned_variable_restores_from_a_stock_saver(tmp_path, slices, axis):
+    with tf.Graph().as_default():
+        partitioned("scope/w", 3)
+        prefix = stock_save(tmp_path)
+    with tf.Graph().as_default():
+        w = partitioned("scope/w", slices, axis=axis)
+        np.testing.assert_array_equal(restore(make_saver(), prefix, whole(w)), COUNT)
+
+
+@pytest.mark.parametrize(("slices", "axis"), LAYOUTS)
+def test_a_whole_variable_of_an_eager_checkpoint_restores_into_slices(tmp_path, slices, axis):
+    prefix = tf.train.Checkpoint(var_list={"scope/w": tf.Variable(COUNT)}).save(tmp_path / "eager")
+    with tf.Graph().as_default():
+        w = partitioned("scope/w", slices, axis=axis)
+        np.testing.assert_array_equal(restore(make_saver(), prefix, whole(w)), COUNT)
+
+
+@pytest.mark.parametrize("checkpoint_format", ["checkpoint", "both"])
+def test_an_eager_checkpoint_reads_a_partitioned_variable_as_one(tmp_path, checkpoint_format):
+    with tf.Graph().as_default():
+        partitioned("scope/w", 3)
+        prefix = save(make_saver(checkpoint_format), tmp_path)
+    w = tf.Variable(tf.zeros([12, 2]))
+    tf.train.Checkpoint(var_list={"scope/w": w}).restore(prefix).assert_consumed()
+    np.testing.assert_array_equal(w, COUNT)
+
+
+@pytest.mark.parametrize("checkpoint_format", ["saver", "both"])
+def test_a_stock_saver_reads_a_partitioned_variable_under_another_partitioning(
+    tmp_path, checkpoint_format
+):
+    with tf.Graph().as_default():
+        partitioned("scope/w", 3)
+        prefix = save(make_saver(checkpoint_format), tmp_path)
+    with tf.Graph().as_default():
+        w = partitioned("scope/w", 2, axis=1)
+        np.testing.assert_array_equal(stock_restore(prefix, whole(w)), COUNT)
+
+
+def test_a_partitioned_variable_of_another_shape_is_refused(tmp_path):
+    with tf.Graph().as_default():
+        partitioned("scope/w", 3)
+        prefix = save(make_saver(), tmp_path)
+    with tf.Graph().as_default():
+        w = partitioned("scope/w", 3, shape=(6, 2))
+        with pytest.raises(MismatchError, match=r"scope/w .*float32\[6,2\] .*float32\[12,2\]"):
+            restore(make_saver(), prefix, whole(w))
+
+
+def test_the_slots_of_a_partitioned_variable_are_partitioned_with_it(tmp_path):
+    def build(slices):
+        w = partitioned("w", slices)
+        loss = tf.reduce_sum(whole(w) ** 2)
+        optimizer = v1.train.AdamOptimizer(0.1)
+        train = optimizer.minimize(loss, var_list=list(w) if slices else [w])
+        parts = list(w) if slices else [w]
+        return train, tf.concat([optimizer.get_slot(part, "m") for part in parts], 0)
+
+    with tf.Graph().as_default():
+        train, _ = build(3)
+        prefix = save(make_saver(), tmp_path, train)
+    with tf.Graph().as_default():
+        _, slot = build(2)
+        np.testing.assert_allclose(restore(make_saver(), prefix, slot), 0.1 * 2 * COUNT, rtol=1e-6)
+    m = tf.Variable(tf.zeros([12, 2]))
+    reader = tf.train.Checkpoint(var_list={"w/Adam": m})
+    reader.restore(prefix).assert_existing_objects_matched()
+    np.testing.assert_allclose(m, 0.1 * 2 * COUNT, rtol=1e-6)
+
+
+# --- devices ---
+
+
+def build_on_two_devices():
+    with tf.device("/cpu:0"):
+        a = variable("a", [1.0, 2.0])
+    with tf.device("/cpu:1"):
+        b = variable("b", [3.0])
+    w = partitioned_on_two_devices()
+    return a, b, w
+
+
+def partitioned_on_two_devices():
+    chosen = iter(["/cpu:0", "/cpu:1"])
+    with v1.device(lambda op: next(chosen) if op.type == "VarHandleOp" else ""):
+        return partitioned("w", 2)
+
+
+@pytest.mark.parametrize("checkpoint_format", FORMATS)
+def test_each_device_writes_a_shard_of_its_own(tmp_path, checkpoint_format):
+    with tf.Graph().as_default():
+        build_on_two_devices()
+        saver = make_saver(checkpoint_format)
+        prefix = save(saver, tmp_path, session_options=TWO_DEVICES)
+    with open_checkpoint(prefix) as checkpoint:
+        assert checkpoint.index.num_shards == 2
+        shards = {n: v.entry.shard for n, v in checkpoint.variables.items() if n in "ab"}
+        assert shards["a"] != shards["b"]
+    with tf.Graph().as_default():
+        a, b, w = build_on_two_devices()
+        saver = make_saver("saver")
+        found = restore(saver, prefix, a, b, whole(w), session_options=TWO_DEVICES)
+    for value, expected in zip(found, ([1.0, 2.0], [3.0], COUNT)):
+        np.testing.assert_array_equal(value, expected)
+
+
+@pytest.mark.parametrize("checkpoint_format", ["checkpoint", "both"])
+def test_the_object_graph_is_written_once_for_all_devices(tmp_path, checkpoint_format):
+    with tf.Graph().as_default() as graph:
+        build_on_two_devices()
+        saver = make_saver(checkpoint_format)
+        writers = [op for op in graph.get_operations() if op.type == "SaveV2"]
+        names = [list(tf.make_ndarray(w.inputs[1].op.get_attr("value"))) for w in writers]
+        assert [n.count(b"_CHECKPOINTABLE_OBJECT_GRAPH") for n in names] == [1, 0]
+        prefix = save(saver, tmp_path, session_options=TWO_DEVICES)
+    a, b, w = (tf.Variable(tf.zeros(shape)) for shape in ([2], [1], [12, 2]))
+    reader = tf.train.Checkpoint(var_list={"a": a, "b": b, "w": w})
+    reader.restore(prefix).assert_consumed()
+    np.testing.assert_array_equal(b, [3.0])
+    np.testing.assert_array_equal(w, COUNT)
+
+
+# --- lookup tables ---
+
+
+def build_table(name="words"):
+    """A table, and the op that fills it."""
+    table = tf.lookup.experimental.MutableHashTable(tf.string, tf.int64, -1, name=name)
+    fill = table.insert(tf.constant(["a", "b"]), tf.constant([7, 8], tf.int64))
+    return table, fill
+
+
+@pytest.mark.parametrize("checkpoint_format", FORMATS)
+def test_a_lookup_table_restores_from_each_format(tmp_path, checkpoint_format):
+    with tf.Graph().as_default():
+        _, fill = build_table()
+        prefix = save(make_saver(checkpoint_format), tmp_path, fill)
+    with tf.Graph().as_default():
+        table, _ = build_table()
+        found = table.lookup(tf.constant(["a", "b", "c"]))
+        assert restore(make_saver("saver"), prefix, found).tolist() == [7, 8, -1]
+
+
+@pytest.mark.parametrize("checkpoint_format", ["saver", "both"])
+def test_a_stock_saver_reads_a_lookup_table(tmp_path, checkpoint_format):
+    with tf.Graph().as_default():
+        _, fill = build_table()
+        prefix = save(make_saver(checkpoint_format), tmp_path, fill)
+    with tf.Graph().as_default():
+        table, _ = build_table()
+        found = stock_restore(prefix, table.lookup(tf.constant(["a", "c"])))
+        assert found.tolist() == [7, -1]
+
+
+@pytest.mark.parametrize("checkpoint_format", ["checkpoint", "both"])
+@pytest.mark.parametrize("tracked", [False, True], ids=["var_list", "own object"])
+def test_an_eager_checkpoint_reads_a_lookup_table(tmp_path, checkpoint_format, tracked):
+    with tf.Graph().as_default():
+        table, fill = build_table()
+        saver = make_saver(checkpoint_format, {"vocabulary": table} if tracked else None)
+        prefix = save(saver, tmp_path, fill)
+    structures = [{"var_list": {"words": None}}]
+    if tracked:
+        structures.append({"vocabulary": None})
+    for structure in structures:
+        table = tf.lookup.experimental.MutableHashTable(tf.string, tf.int64, -1)
+        children = {
+            key: table if value is None else dict.fromkeys(value, table)
+            for key, value in structure.items()
+        }
+        tf.train.Checkpoint(**children).restore(prefix).assert_consumed()
+        assert table.lookup(tf.constant(["a", "b"])).numpy().tolist() == [7, 8]
+
+
+def test_a_lookup_table_of_an_eager_checkpoint_restores_into_a_graph(tmp_path):
+    table = tf.lookup.experimental.MutableHashTable(tf.string, tf.int64, -1)
+    table.insert(tf.constant(["x"]), tf.constant([5], tf.int64))
+    prefix = tf.train.Checkpoint(vocabulary=table).save(tmp_path / "eager")
+    with tf.Graph().as_default():
+        table, _ = build_table()
+        saver = make_saver("both", {"vocabulary": table})
+        assert restore(saver, prefix, table.lookup(tf.constant(["x"]))).tolist() == [5]
+
+
+def test_a_table_that_only_the_objects_reach_is_saved_under_its_path(tmp_path):
+    def build():
+        table = tf.lookup.experimental.DenseHashTable(
+            tf.int64, tf.float32, 0.0, empty_key=-1, deleted_key=-2, name="dense"
+        )
+        v1.get_default_graph().clear_collection(v1.GraphKeys.SAVEABLE_OBJECTS)
+        fill = table.insert(tf.constant([1, 2], tf.int64), tf.constant([0.5, 1.5]))
+        return table, fill, make_saver("both", {"prices": table})
+
+    with tf.Graph().as_default():
+        _, fill, saver = build()
+        prefix = save(saver, tmp_path, fill)
+    assert {"prices-keys", "prices-values"} <= eager_values(prefix).keys()
+    with tf.Graph().as_default():
+        table, _, saver = build()
+        found = restore(saver, prefix, table.lookup(tf.constant([1, 2], tf.int64)))
+        assert found.tolist() == [0.5, 1.5]
+
+
+def test_two_tables_of_one_name_are_refused(graph):
+    # A stock Saver saves the one and forgets the other.
+    build_table()
+    build_table()
+    with pytest.raises(ConflictError, match="words"):
+        make_saver()
+
+
+def test_a_variable_named_as_a_part_of_a_table_is_refused(graph):
+    build_table("words")
+    variable("words-keys", [1.0])
+    with pytest.raises(ConflictError, match="words-keys"):
+        make_saver()
+
+
+# --- iterators ---
+
+
+def build_iterator():
+    dataset = tf.data.Dataset.range(10)
+    iterator = v1.data.make_initializable_iterator(dataset, shared_name="numbers")
+    saveable = v1.data.experimental.make_saveable_from_iterator(iterator)
+    v1.add_to_collection(v1.GraphKeys.SAVEABLE_OBJECTS, saveable)
+    return iterator
+
+
+@pytest.mark.parametrize("checkpoint_format", FORMATS)
+def test_an_iterator_goes_on_where_it_was(tmp_path, checkpoint_format):
+    with tf.Graph().as_default():
+        iterator = build_iterator()
+        following = iterator.get_next()
+        saver = make_saver(checkpoint_format)
+        with v1.Session() as session:
+            session.run(iterator.initializer)
+            assert [session.run(following) for _ in range(3)] == [0, 1, 2]
+            prefix = saver.save(session, str(tmp_path / "model"), write_meta_graph=False)
+    with tf.Graph().as_default() as graph:
+        iterator = build_iterator()
+        following = iterator.get_next()
+        saver = make_saver("saver")
+        graph.finalize()
+        with v1.Session() as session:
+            session.run(iterator.initializer)
+            saver.restore(session, prefix)
+            assert session.run(following) == 3
+
+
+def test_an_eager_iterator_goes_on_where_the_one_of_the_graph_was(tmp_path):
+    with tf.Graph().as_default():
+        iterator = build_iterator()
+        following = iterator.get_next()
+        saver = make_saver("both")
+        with v1.Session() as session:
+            session.run(iterator.initializer)
+            session.run(following)
+            prefix = saver.save(session, str(tmp_path / "model"), write_meta_graph=False)
+    iterator = iter(tf.data.Dataset.range(10))
+    name = next(name for name in open_checkpoint(prefix).object_graph.names())
+    reader = tf.train.Checkpoint(var_list={name: iterator})
+    reader.restore(prefix).assert_consumed()
+    assert next(iterator) == 1
+
+
+# --- kinds of variables ---
+
+
+@pytest.mark.parametrize("checkpoint_format", FORMATS)
+def test_reference_variables(tmp_path, checkpoint_format):
+    with tf.Graph().as_default():
+        variable("a", [1.0, 2.0], use_resource=False)
+        with v1.variable_scope("", use_resource=False):
+            partitioned("w", 3)
+        prefix = save(make_saver(checkpoint_format), tmp_path)
+    with tf.Graph().as_default():
+        a = variable("a", [0.0, 0.0], use_resource=False)
+        with v1.variable_scope("", use_resource=False):
+            w = partitioned("w", 2)
+        found = restore(make_saver(), prefix, a, whole(w))
+    np.testing.assert_array_equal(found[0], [1.0, 2.0])
+    np.testing.assert_array_equal(found[1], COUNT)
+
+
+DTYPES = [
+    (tf.bfloat16, np.array([1.5, -2], ml_dtypes.bfloat16)),
+    (tf.half, np.array([1.5, -2], np.float16)),
+    (tf.float64, np.array(1 / 3)),
+    (tf.string, np.array([b"a", b"", b"\xff"], object)),
+    (tf.bool, np.array([True, False])),
+    (tf.int64, np.array(2**60)),
+    (tf.uint8, np.array([255], np.uint8)),
+    (tf.complex64, np.array([1 + 2j], np.complex64)),
+    (tf.float32, np.zeros([0, 3], np.float32)),
+    (tf.float32, np.array(7, np.float32)),
+]
+
+
+def another(value):
+    """Another value of the same dtype and shape."""
+    return np.full_like(value, b"") if value.dtype == object else np.zeros_like(value)
+
+
+@pytest.mark.parametrize("checkpoint_format", FORMATS)
+def test_every_dtype_and_shape(tmp_path, checkpoint_format):
+    def build(of):
+        return [
+            v1.get_variable(f"v{number}", initializer=tf.constant(of(value), dtype))
+            for number, (dtype, value) in enumerate(DTYPES)
+        ]
+
+    with tf.Graph().as_default():
+        build(lambda value: value)
+        prefix = save(make_saver(checkpoint_format), tmp_path)
+    with tf.Graph().as_default():
+        variables = build(another)
+        found = restore(make_saver("both"), prefix, variables)
+    for (_, expected), value in zip(DTYPES, found):
+        assert np.asarray(value).dtype == expected.dtype
+        np.testing.assert_array_equal(value, expected)
+
+
+NAMES = ["a.b", "a.Sb", "a..b", "deep/er/name", ".S", "x/.ATTRIBUTES/y", "A-b_c>d"]
+
+
+@pytest.mark.parametrize("checkpoint_format", FORMATS)
+def test_names_of_every_kind(tmp_path, checkpoint_format):
+    with tf.Graph().as_default():
+        for number, name in enumerate(NAMES):
+            variable(name, number)
+        prefix = save(make_saver(checkpoint_format), tmp_path)
+    with tf.Graph().as_default():
+        variables = [variable(name, -1) for name in NAMES]
+        assert restore(make_saver("both"), prefix, variables) == list(range(len(NAMES)))
+    if checkpoint_format != "saver":
+        readers = {name: tf.Variable(0.0) for name in NAMES}
+        tf.train.Checkpoint(var_list=readers).restore(prefix).assert_consumed()
+        assert [reader.numpy() for reader in readers.values()] == list(range(len(NAMES)))
+
+
+def test_a_saveable_object_of_the_users_own_that_packs_two_variables(tmp_path):
+    class Packed(BulkSaverBuilder.SaveableObject):
+        """Two variables as one tensor, as cuDNN's weights were."""
+
+        def __init__(self, first, second):
+            self._variables = (first, second)
+            tensor = tf.stack([first, second])
+            super().__init__(tensor, [BulkSaverBuilder.SaveSpec(tensor, "", "packed")], "packed")
+
+        def restore(self, restored_tensors, restored_shapes):
+            values = tf.unstack(restored_tensors[0], num=2)
+            return tf.group(*[v.assign(x) for v, x in zip(self._variables, values)])
+
+    def build(first, second):
+        variables = variable("a", first), variable("b", second)
+        return variables, [Packed(*variables)]
+
+    with tf.Graph().as_default():
+        _, saveables = build(1.0, 2.0)
+        prefix = save(make_saver("both", var_list=saveables), tmp_path)
+    assert eager_values(prefix)["packed"].tolist() == [1.0, 2.0]
+    for options in ({}, {"on_missing": "init"}):
+        with tf.Graph().as_default():
+            variables, saveables = build(-1.0, -1.0)
+            saver = make_saver("both", var_list=saveables, **options)
+            assert restore(saver, prefix, list(variables)) == [1.0, 2.0]
+
+
+# --- averages ---
+
+
+def build_with_averages(shadows):
+    """A variable that is averaged and one that is not; with their averages if `shadows`."""
+    a, b = variable("a", [1.0]), variable("b", [2.0])
+    average = tf.train.ExponentialMovingAverage(0.5)
+    if not shadows:
+        return a, b, average
+    apply = average.apply([a])
+    with tf.control_dependencies([a.assign([5.0])]):
+        changed = tf.identity(a)
+    return changed, apply, average
+
+
+@pytest.mark.parametrize("by", ["name", "object"])
+@pytest.mark.parametrize("checkpoint_format", FORMATS)
+def test_averages_are_read_where_the_checkpoint_has_them(tmp_path, checkpoint_format, by):
+    with tf.Graph().as_default():
+        change, apply, _ = build_with_averages(shadows=True)
+        prefix = save(make_saver(checkpoint_format), tmp_path, change, apply)
+    with tf.Graph().as_default():
+        a, b, average = build_with_averages(shadows=False)
+        ema = average if by == "object" else "ExponentialMovingAverage"
+        assert [v.tolist() for v in restore(make_saver(ema=ema), prefix, a, b)] == [[3.0], [2.0]]
+    with tf.Graph().as_default():
+        a, _, _ = build_with_averages(shadows=False)
+        assert restore(make_saver(), prefix, a).tolist() == [5.0]
+
+
+def test_averages_of_partitioned_variables(tmp_path):
+    with tf.Graph().as_default():
+        w = partitioned("w", 3)
+        average = tf.train.ExponentialMovingAverage(0.5)
+        apply = average.apply(list(w))
+        doubled = tf.group(*[part.assign(part * 3) for part in w])
+        prefix = save(make_saver(), tmp_path, doubled, apply)
+    with tf.Graph().as_default():
+        w = partitioned("w", 2)
+        found = restore(make_saver(ema="ExponentialMovingAverage"), prefix, whole(w))
+        np.testing.assert_array_equal(found, 2 * COUNT)
+
+
+def test_a_checkpoint_without_averages_serves_the_variables_themselves(tmp_path):
+    with tf.Graph().as_default():
+        variable("a", [1.0])
+        prefix = save(make_saver("checkpoint"), tmp_path)
+    with tf.Graph().as_default():
+        a = variable("a", [0.0])
+        found = restore(make_saver(ema="ExponentialMovingAverage"), prefix, a)
+        assert found.tolist() == [1.0]
+
+
+# --- a custom mapping of names ---
+
+
+@pytest.mark.parametrize("checkpoint_format", FORMATS)
+def test_a_mapping_renames_variables_in_every_format(tmp_path, checkpoint_format):
+    with tf.Graph().as_default():
+        a, b = variable("a", 1.0), variable("b", 2.0)
+        saver = make_saver(checkpoint_format, var_list={"b": a, "other": b})
+        prefix = save(saver, tmp_path)
+    with tf.Graph().as_default():
+        b, other = variable("b", 0.0), variable("other", 0.0)
+        assert restore(make_saver(), prefix, b, other) == [1.0, 2.0]
+    if checkpoint_format != "saver":
+        values = {"b": tf.Variable(0.0), "other": tf.Variable(0.0)}
+        tf.train.Checkpoint(var_list=values).restore(prefix).assert_consumed()
+        assert [v.numpy() for v in values.values()] == [1.0, 2.0]
+
+
+def test_a_mapping_that_swaps_names_agrees_with_itself_and_with_stock_readers(tmp_path):
+    # The names in a checkpoint are the mapping's, also where the objects' own say otherwise.
+    with tf.Graph().as_default():
+        a, b = variable("a", 1.0), variable("b", 2.0)
+        objects = {"first": a, "second": b}
+        prefix = save(make_saver("both", objects, var_list={"b": a, "a": b}), tmp_path)
+    with tf.Graph().as_default():
+        a, b = variable("a", 0.0), variable("b", 0.0)
+        saver = make_saver("both", {"first": a, "second": b}, var_list={"b": a, "a": b})
+        assert restore(saver, prefix, a, b) == [1.0, 2.0]
+    with tf.Graph().as_default():
+        a, b = variable("a", 0.0), variable("b", 0.0)
+        assert restore(make_saver(), prefix, a, b) == [2.0, 1.0]
+    with tf.Graph().as_default():
+        a, b = variable("a", 0.0), variable("b", 0.0)
+        assert stock_restore(prefix, [a, b]) == [2.0, 1.0]
+
+
+def test_a_part_of_the_variables_alone(tmp_path):
+    with tf.Graph().as_default():
+        a, _ = variable("a", 1.0), variable("b", 2.0)
+        prefix = save(make_saver("both", var_list=[a]), tmp_path)
+    assert "b" not in eager_values(prefix)
+    with tf.Graph().as_default():
+        a, b = variable("a", 0.0), variable("b", 5.0)
+        saver = make_saver("saver", var_list=[a])
+        assert restore(saver, prefix, a, b, initialize=True) == [1.0, 5.0]
+
+
+# --- conflicts ---
+
+
+def test_two_variables_of_one_name_are_refused(graph):
+    w = partitioned("w", 2)
+    other = v1.get_variable("w_1", [12, 2])
+    parts = [*w]
+    for part in parts:
+        part._save_slice_info.full_name = "w_1"
+    with pytest.raises(ConflictError, match="w_1"):
+        make_saver(var_list=[other, *parts])
+
+
+def test_one_variable_under_two_names_is_refused(graph):
+    a = variable("a", 1.0)
+    with pytest.raises(ConflictError, match="two names"):
+        make_saver(var_list={"a": a, "b": a})
+
+
+def test_a_name_that_equals_anothers_object_key_is_refused(graph):
+    variable("a", 1.0)
+    variable("var_list/a/.ATTRIBUTES/VARIABLE_VALUE", 2.0)
+    with pytest.raises(ConflictError, match="'a' is saved under it as a key"):
+        make_saver()
+
+
+@pytest.mark.parametrize(
+    "name", ["_CHECKPOINTABLE_OBJECT_GRAPH", "save_counter/.ATTRIBUTES/VARIABLE_VALUE"]
+)
+def test_names_that_the_format_needs_are_refused(graph, name):
+    with pytest.raises(ConflictError, match=name):
+        make_saver(var_list={name: variable("a", 1.0)})
+
+
+@pytest.mark.parametrize("wrong", [5, ["a"], {"a": 5}], ids=str)
+def test_what_is_no_variable_is_refused(graph, wrong):
+    with pytest.raises(SettingsError, match="var_list"):
+        make_saver(var_list=wrong)
+
+
+# --- size ---
+
+
+def test_a_graph_of_2000_variables(tmp_path):
+    with tf.Graph().as_default():
+        variables = [variable(f"layer_{number}/w", number) for number in range(2000)]
+        saver = make_saver("both")
+        prefix = save(saver, tmp_path)
+        np.testing.assert_array_equal(restore(saver, prefix, variables), range(2000))
