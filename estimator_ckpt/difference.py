@@ -170,6 +170,8 @@ def _chunks(
 
 def _pieces(one: Array, other: Array) -> Iterator[tuple[Array, Array]]:
     """Two arrays of one shape in flat chunks; not copied where they are contiguous."""
+    import numpy as np
+
     if one.flags.c_contiguous and other.flags.c_contiguous:
         one, other = one.reshape(-1), other.reshape(-1)
     if one.ndim > 1 and one[0].size > _CHUNK:
@@ -178,7 +180,8 @@ def _pieces(one: Array, other: Array) -> Iterator[tuple[Array, Array]]:
         return
     step = max(1, _CHUNK // one[0].size)
     for start in range(0, len(one), step):
-        yield one[start : start + step].reshape(-1), other[start : start + step].reshape(-1)
+        part, other_part = one[start : start + step], other[start : start + step]
+        yield np.ascontiguousarray(part).reshape(-1), np.ascontiguousarray(other_part).reshape(-1)
 
 
 def _same_bits(one: Array, other: Array) -> bool:
@@ -205,8 +208,8 @@ def _statistics(one: Array, other: Array, rtol: float, atol: float) -> Differenc
             distance = np.abs(x - y)
         relative = distance / np.maximum(np.abs(x), np.abs(y))
         if rtol or atol:
-            both_nan = np.isnan(x) & np.isnan(y)
-            differs &= ~((distance <= atol + rtol * np.abs(y)) | both_nan | (x == y))
+            near = np.isfinite(distance) & (distance <= atol + rtol * np.abs(y))
+            differs &= ~(near | (x == y) | (np.isnan(x) & np.isnan(y)))
     return Difference(
         len(one),
         int(differs.sum()),
