@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from estimator_ckpt.checkpoint import open_checkpoint
     from estimator_ckpt.compare import compare_checkpoints
+    from estimator_ckpt.convert import convert_checkpoint
     from estimator_ckpt.model_fn import wrap_estimator, wrap_model_fn
     from estimator_ckpt.options import SaverOptions
     from estimator_ckpt.scaffold import (
@@ -17,14 +18,19 @@ if TYPE_CHECKING:
         saver_scaffold,
     )
     from estimator_ckpt.verify import verify_checkpoint
+    from estimator_ckpt.warm_start import WarmStart
+    from estimator_ckpt.warm_start_file import load_warm_start
 
 # Where each public name lives. They load on first use: most need TensorFlow, which takes seconds
 # to import, and the commands that look at files do without it.
 _HOMES = {
     "SaverOptions": "options",
+    "WarmStart": "warm_start",
     "checkpoint_scaffold": "scaffold",
     "compare_checkpoints": "compare",
+    "convert_checkpoint": "convert",
     "dual_scaffold": "scaffold",
+    "load_warm_start": "warm_start_file",
     "make_scaffold": "scaffold",
     "open_checkpoint": "checkpoint",
     "saver_scaffold": "scaffold",
@@ -35,9 +41,12 @@ _HOMES = {
 
 __all__ = [
     "SaverOptions",
+    "WarmStart",
     "checkpoint_scaffold",
     "compare_checkpoints",
+    "convert_checkpoint",
     "dual_scaffold",
+    "load_warm_start",
     "make_scaffold",
     "open_checkpoint",
     "saver_scaffold",

@@ -176,6 +176,48 @@ def write_atomic(path: str, data: bytes) -> None:
             raise
 
 
+@contextlib.contextmanager
+def open_write(path: str, *, append: bool = False) -> Iterator[IO[bytes]]:
+    """Opens a new file, or the end of one that is there, to write bytes; they last on return.
+
+    Raises:
+      WriteError: the file cannot be written, or is not new. A new one is removed again then, and
+        what was appended is cut off.
+    """
+    with _raising(WriteError, "write the file", path):
+        if is_remote(path):
+            if not append and exists(path):
+                raise WriteError("the file exists", path=path)
+            with _gfile().GFile(path, "ab" if append else "wb") as file:
+                yield file
+            return
+        with open(path, "r+b" if append else "xb") as file:
+            start = file.seek(0, os.SEEK_END)
+            try:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            except BaseException:
+                with contextlib.suppress(OSError):
+                    file.truncate(start)
+                    if not append:
+                        os.remove(path)
+                raise
+
+
+def make_dirs(path: str) -> None:
+    """Makes a directory and those above it, if they are not there.
+
+    Raises:
+      WriteError: it cannot be made.
+    """
+    with _raising(WriteError, "make the directory", path):
+        if is_remote(path):
+            _gfile().makedirs(path)
+        else:
+            os.makedirs(path or ".", exist_ok=True)
+
+
 def _sync_directory(path: str) -> None:
     """Makes a new name of a file last; best effort, as some file systems cannot."""
     with contextlib.suppress(OSError):

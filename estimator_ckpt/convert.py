@@ -1,0 +1,235 @@
+"""Checkpoints from one format to another: parse, check, act. The data stays where it is.
+
+A new index gives the same bytes other keys; the data files get a second name, and the object graph
+a small one of its own. So the time does not depend on the size.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from estimator_ckpt import files
+from estimator_ckpt.casting import Casts
+from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
+from estimator_ckpt.destination import check_destination
+from estimator_ckpt.errors import (
+    CheckpointError,
+    CorruptCheckpointError,
+    SettingsError,
+    WriteError,
+)
+from estimator_ckpt.files import Progress
+from estimator_ckpt.mapping import Pairs
+from estimator_ckpt.plan import (
+    Content,
+    Conversion,
+)
+from estimator_ckpt.planning import ConvertOptions, make_plan
+from estimator_ckpt.state import CheckpointState, read_state, write_state
+from estimator_ckpt.transfer import Transfer
+
+
+def convert_checkpoint(
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str] | None,
+    checkpoint_format: str,
+    *,
+    layout: str | None = None,
+    like: Any = None,
+    rename: Pairs = (),
+    assignment_map: Pairs = (),
+    exclude: Sequence[str] = (),
+    drop_slots: bool = False,
+    optimizer: str | None = None,
+    hyperparameters: Mapping[str, float] | None = None,
+    dtype: Casts = None,
+    copy: bool = False,
+    compact: bool = False,
+    in_place: bool = False,
+    verify: bool | None = None,
+    dry_run: bool = False,
+    progress: Progress = None,
+) -> Conversion:
+    """Converts one checkpoint, without moving its data unless that is asked for.
+
+    Args:
+      source: whatever open_checkpoint() takes; a model_dir stands for its newest checkpoint.
+      destination: the prefix of the result, or a directory, in which it keeps its name; None for a
+        conversion in place. A directory without a `checkpoint` file gets one.
+      checkpoint_format: "saver" for names (TF1), "checkpoint" for objects (TF2), or "both".
+      layout: the objects for the names: "var_list", one child of `var_list` for each; "scopes", an
+        object for each scope, so that a tf.Module tree with the same attribute names restores it.
+        None: "var_list" for a name-based source; the objects that are there for another.
+      like: an object-based checkpoint, or a tf.train.Checkpoint, whose objects are to be those of
+        the result, matched by variable name.
+      rename: pairs of a regular expression and a replacement; see mapping.py for all three.
+      assignment_map: pairs of names or scopes.
+      exclude: regular expressions of names to leave out.
+      drop_slots: leave out the optimizers' variables.
+      optimizer: "keras" makes the slots those of an object `optimizer` that the legacy Keras
+        optimizers restore, "tf1" those of a tf.compat.v1 optimizer; see optimizers.py for what can
+        be converted. None: they are variables like any other.
+      hyperparameters: numbers of the optimizer, to be written (`beta_1`, `decay`, ...), or to
+        convert with (`learning_rate`, `momentum`, `iter`).
+      dtype: what floating-point variables are cast to, or a mapping from dtype to dtype. Writes
+        new data files, as compact does.
+      copy: make independent data files instead of links.
+      compact: write new data files without what was left out.
+      in_place: rewrite the index where it is; an object graph is appended to the last data file.
+      verify: read source and result again and compare them, tensor by tensor. None: if bytes were
+        copied or cast. True: also checks all of the source before anything is written.
+      dry_run: only say what would be done.
+      progress: called with the bytes done and those in all while data is copied or written.
+
+    Returns:
+      What was done, or would be: a row for each tensor.
+
+    Raises:
+      SettingsError: an argument is wrong, or a rule matches nothing.
+      ConflictError: two tensors would have one key.
+      MismatchError: the variables do not fit `like`.
+      NotACheckpointError, CorruptCheckpointError, UnsupportedCheckpointError: the source is none,
+        or is broken; nothing has been written.
+      WriteError: the result cannot be written; nothing of it is left behind.
+    """
+    options = ConvertOptions(
+        checkpoint_format,
+        layout,
+        like,
+        rename,
+        assignment_map,
+        exclude,
+        drop_slots,
+        optimizer,
+        dict(hyperparameters or {}),
+        dtype,
+        copy,
+        compact,
+        in_place,
+        verify,
+    )
+    with open_checkpoint(source) as checkpoint:
+        target = _destination(checkpoint, destination, options)
+        conversion, tensors = make_plan(checkpoint, target, options)
+        if dry_run:
+            return conversion
+        done = carry_out(checkpoint, conversion, tensors, options, progress)
+    if not options.in_place:
+        _write_state(done.source, done.destination)
+    return done
+
+
+def _destination(
+    checkpoint: Checkpoint, destination: str | os.PathLike[str] | None, options: ConvertOptions
+) -> str:
+    if options.in_place:
+        if destination is not None and os.fspath(destination) not in (
+            checkpoint.path,
+            checkpoint.prefix,
+        ):
+            raise SettingsError("in place there is no other destination", key="destination")
+        if files.is_remote(checkpoint.prefix):
+            raise SettingsError(
+                "a remote checkpoint cannot be converted in place, as nothing can be appended to a "
+                "data file there; convert it to a new place",
+                path=checkpoint.prefix,
+                key="in_place",
+            )
+        return checkpoint.prefix
+    if destination is None or not os.fspath(destination):
+        raise SettingsError("expected a prefix or a directory, found none", key="destination")
+    target = os.fspath(destination)
+    if target.endswith("/") or files.is_dir(target):
+        target = os.path.join(target, os.path.basename(checkpoint.prefix))
+    if files.is_dir(checkpoint.path) and is_inside(target, checkpoint.path):
+        raise WriteError(
+            f"the destination is inside the source, {checkpoint.path}; name another place",
+            path=target,
+        )
+    check_destination(target)
+    return target
+
+
+def is_inside(path: str, directory: str) -> bool:
+    """Whether a path is in a directory, or is it."""
+    if files.is_remote(path) or files.is_remote(directory):
+        return f"{path.rstrip('/')}/".startswith(f"{directory.rstrip('/')}/")
+    path, directory = os.path.realpath(path), os.path.realpath(directory)
+    return os.path.commonpath([path, directory]) == directory
+
+
+# --- the act ---
+
+
+def carry_out(
+    checkpoint: Checkpoint,
+    conversion: Conversion,
+    tensors: Mapping[str, Content],
+    options: ConvertOptions,
+    progress: Progress = None,
+) -> Conversion:
+    """Writes the result of a plan.
+
+    Raises:
+      CorruptCheckpointError, WriteError: as convert_checkpoint() does.
+    """
+    if options.verify:
+        _check_data(conversion.source)
+    compact = options.compact or options.dtype is not None
+    transfer = Transfer(conversion.source, checkpoint.index, tensors, progress)
+    prove = options.verify
+    if prove is None:
+        computed = any(content.computed for content in tensors.values())
+        prove = options.copy or compact or computed
+    if options.in_place:
+        written = transfer.write_in_place(prove=prove)
+    else:
+        written = transfer.write_new(
+            conversion.destination, copy=options.copy, compact=compact, prove=prove
+        )
+    return Conversion(
+        conversion.source,
+        conversion.destination,
+        conversion.source_format,
+        conversion.checkpoint_format,
+        conversion.rows,
+        True,
+        tuple(written.data_files),
+        written.compared,
+    )
+
+
+def _check_data(prefix: str) -> None:
+    from estimator_ckpt.verify import verify_checkpoint
+
+    for fault in verify_checkpoint(prefix).faults:
+        raise CorruptCheckpointError(fault.message, path=fault.file, key=fault.key)
+
+
+def _write_state(source: str, destination: str) -> None:
+    """A `checkpoint` file for a directory that has none, with the source's time for it."""
+    directory = os.path.dirname(destination) or "."
+    if files.exists(os.path.join(directory, "checkpoint")):
+        return
+    times: tuple[float, ...] = ()
+    state = _state_of(os.path.dirname(source) or ".")
+    if state is not None and len(state.all_model_checkpoint_timestamps) == len(
+        state.all_model_checkpoint_paths
+    ):
+        times = tuple(
+            time
+            for path, time in zip(
+                state.all_model_checkpoint_paths, state.all_model_checkpoint_timestamps
+            )
+            if os.path.basename(path) == os.path.basename(source)
+        )[:1]
+    write_state(directory, CheckpointState(destination, (destination,), times))
+
+
+def _state_of(directory: str) -> CheckpointState | None:
+    try:
+        return read_state(directory)
+    except CheckpointError:
+        return None  # a broken one says nothing of times

@@ -1,0 +1,201 @@
+"""Names to objects: the object graph for the tensors of a checkpoint, and their keys in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from estimator_ckpt.errors import ConflictError, UnsupportedCheckpointError
+from estimator_ckpt.naming import lookup_tables
+from estimator_ckpt.object_graph import (
+    SAVE_COUNTER,
+    STEP,
+    VAR_LIST,
+    Attribute,
+    Node,
+    ObjectGraph,
+    ObjectPath,
+    SlotReference,
+    object_key,
+    path_string,
+    slot_path,
+)
+from estimator_ckpt.plan import INT64, Item, number_content
+
+LAYOUTS = ("var_list", "scopes")
+_TABLE = "table"
+
+
+class Structure(NamedTuple):
+    """Items with their objects.
+
+    Attributes:
+      items: those that were given, and what the structure itself needs.
+      keys: the object key of each; None for those without an object.
+      graph: the object graph; None for the source's, unchanged.
+    """
+
+    items: list[Item]
+    keys: list[str | None]
+    graph: ObjectGraph | None
+
+
+def save_counter_item() -> Item:
+    """What `tf.train.Checkpoint.restore` wants to find, and no name-based checkpoint has."""
+    why = "wanted by tf.train.Checkpoint"
+    content = number_content(0, INT64)
+    return Item(content, SAVE_COUNTER, why, place=(SAVE_COUNTER,), in_names=False)
+
+
+def new_structure(items: list[Item], layout: str, step: int | None) -> Structure:
+    """The objects of a layout: "var_list", one child for each name; or "scopes", a tree of them.
+
+    The root has a second edge `step` to the global step, and a `save_counter`.
+
+    Args:
+      items: named; those with a place or a slot go there.
+      layout: one of LAYOUTS.
+      step: which item is the global step.
+
+    Raises:
+      ConflictError: two values would be the same value of one object.
+      UnsupportedCheckpointError: a name that is no UTF-8, which an object graph cannot hold.
+    """
+    path_of: Callable[[str], ObjectPath]
+    if layout == "var_list":
+        path_of = _in_var_list
+    else:
+        path_of = _in_scopes
+    if not any(item.place == (SAVE_COUNTER,) for item in items):
+        items = [*items, save_counter_item()]
+    tables = lookup_tables([item for item in items if item.node < 0])
+    builder = _Builder()
+    builder.node((VAR_LIST,) if layout == "var_list" else ())
+    keys: list[str | None] = [None] * len(items)
+    paths: dict[str, ObjectPath] = {}
+    for number, item in enumerate(items):
+        if not item.in_objects or item.slot is not None:
+            continue
+        if item.name in tables:
+            owner, suffix = tables[item.name]
+            attribute = _TABLE
+        else:
+            owner, suffix, attribute = item.owner, item.suffix, item.attribute
+        _check_text(owner)
+        path = item.place or path_of(owner)
+        paths[item.name] = path
+        keys[number] = builder.put(path, attribute, owner) + suffix
+    for number, item in enumerate(items):
+        if item.in_objects and item.slot is not None:
+            keys[number] = builder.put_slot(item, paths[item.slot.of])
+    root = builder.graph.nodes[0]
+    if step is not None and STEP not in root.children and keys[step] is not None:
+        builder.graph.link(0, STEP, builder.node(paths[items[step].name]))
+    return Structure(items, keys, builder.graph)
+
+
+def _in_var_list(name: str) -> ObjectPath:
+    return (VAR_LIST, name)
+
+
+def _in_scopes(name: str) -> ObjectPath:
+    return tuple(name.split("/"))
+
+
+def _check_text(name: str) -> None:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise UnsupportedCheckpointError(
+            "a name that is no UTF-8 cannot stand in an object graph; rename it or leave it out",
+            key=name,
+        ) from None
+
+
+class _Builder:
+    """An object graph that grows by object paths."""
+
+    def __init__(self) -> None:
+        self.graph = ObjectGraph()
+        self._nodes: dict[ObjectPath, int] = {(): 0}
+
+    def node(self, path: ObjectPath) -> int:
+        """The object at a path, made if it is not there."""
+        found = self._nodes.get(path)
+        if found is None:
+            found = self._nodes[path] = self.graph.add(self.node(path[:-1]), path[-1])
+        return found
+
+    def put(self, path: ObjectPath, attribute: str, full_name: str) -> str:
+        """Gives an object a value; returns its key, or the start of its keys."""
+        node = self.graph.nodes[self.node(path)]
+        there = next((a for a in node.attributes if a.name == attribute), None)
+        if there is not None:
+            if attribute == _TABLE and there.full_name == full_name:
+                return there.checkpoint_key
+            raise ConflictError(
+                f"{there.full_name!r} and {full_name!r} would both be the value of one object",
+                key=path_string(path),
+            )
+        key = object_key(_prefix(path), attribute)
+        node.attributes.append(Attribute(attribute, full_name, key))
+        return key
+
+    def put_slot(self, item: Item, variable: ObjectPath) -> str:
+        """Adds an optimizer's slot; no edge leads to it, as none does in TensorFlow's own."""
+        slot = item.slot
+        assert slot is not None
+        optimizer = self.graph.nodes[self.node(slot.optimizer)]
+        place = slot_path(_prefix(variable), path_string(slot.optimizer), slot.name)
+        key = object_key(place)
+        self.graph.nodes.append(Node(attributes=[Attribute(item.attribute, item.name, key)]))
+        optimizer.slots.append(
+            SlotReference(slot.name, self.node(variable), len(self.graph.nodes) - 1)
+        )
+        return key
+
+
+def _prefix(path: ObjectPath) -> str:
+    """What an object's keys begin with: its path, or any other text that is the object's alone.
+
+    TensorFlow cuts a key at its first `.ATTRIBUTES/`, so that may not be in there before. `.T` is
+    no escape, so no other path has it.
+    """
+    text = path_string(path)
+    return text.replace("..ATTRIBUTES", "...TATTRIBUTES") if "..ATTRIBUTES/" in f"{text}/" else text
+
+
+def kept_structure(items: list[Item], graph: ObjectGraph) -> Structure:
+    """The source's own objects, without what was left out, with the names that rules changed.
+
+    Raises:
+      ConflictError: one tensor under two names: it has but one object.
+    """
+    keys: list[str | None] = []
+    names: dict[tuple[int, str], str] = {}
+    seen: dict[str, str] = {}
+    for item in items:
+        key = item.content.source if item.in_objects else None
+        if key is not None:
+            if seen.setdefault(key, item.name) != item.name:
+                raise ConflictError(
+                    f"it would be both {seen[key]!r} and {item.name!r}, but has one object; ask "
+                    "for another layout",
+                    key=key,
+                )
+            if item.node >= 0:
+                names[item.node, item.attribute] = item.owner if item.renamed else ""
+        keys.append(key)
+    kept = ObjectGraph(_kept_node(number, node, names) for number, node in enumerate(graph.nodes))
+    for node in kept.nodes:
+        node.slots = [slot for slot in node.slots if kept.nodes[slot.slot].attributes]
+    return Structure(items, keys, None if kept.nodes == graph.nodes else kept)
+
+
+def _kept_node(number: int, node: Node, names: dict[tuple[int, str], str]) -> Node:
+    attributes = [
+        Attribute(a.name, names[number, a.name] or a.full_name, a.checkpoint_key)
+        for a in node.attributes
+        if (number, a.name) in names
+    ]
+    return Node(node.children, attributes, node.slots, node.registered_saver)

@@ -1,0 +1,157 @@
+"""Objects to names: every tensor of a checkpoint with a variable name, and why it is that."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from estimator_ckpt.bundle.dtypes import STRING
+from estimator_ckpt.bundle.slices import key_text
+from estimator_ckpt.checkpoint import Checkpoint
+from estimator_ckpt.object_graph import (
+    OBJECT_GRAPH_KEY,
+    SAVE_COUNTER,
+    STEP,
+    ObjectGraph,
+)
+from estimator_ckpt.plan import (
+    INT64,
+    Content,
+    Item,
+    is_counter,
+    read_number,
+    source_content,
+)
+from estimator_ckpt.variables import GraphTensor, Variable, graph_tensors, names_in_var_list
+
+GLOBAL_STEP = "global_step"
+
+
+def read_items(checkpoint: Checkpoint) -> list[Item]:
+    """The tensors of a checkpoint, each with its variable name, without the object graph.
+
+    A slot variable whose name does not tell its variable, as those of eager variables without
+    names do not, is named below it: `dense/kernel/m`. A `save_counter` of 0 has no name: it says
+    nothing that its absence does not say, too.
+    """
+    if checkpoint.object_graph is None:
+        return [
+            _with_place(Item(source_content(checkpoint.index, name, entry), name, ""))
+            for name, entry in (
+                (key_text(key), entry)
+                for key, entry in checkpoint.index.entries.items()
+                if key[:1] != b"\0"
+            )
+        ]
+    graph = checkpoint.object_graph
+    keys = {key_text(key) for key in checkpoint.index.entries if key[:1] != b"\0"}
+    keys.discard(OBJECT_GRAPH_KEY)
+    tensors = {tensor.key: tensor for tensor in graph_tensors(graph, keys)}
+    in_var_list = names_in_var_list(graph)
+    full_names = Counter(tensor.full_name for tensor in tensors.values())
+    save_counter = graph.nodes[0].children.get(SAVE_COUNTER)
+    items = []
+    for variable in checkpoint.variables.values():
+        tensor = next((tensors[key] for key in variable.keys if key in tensors), None)
+        if tensor is None:
+            content = source_content(checkpoint.index, variable.key, variable.entry)
+            items.append(Item(content, variable.name, "no object has it"))
+            continue
+        name, why = variable.name, _reason(variable, tensor, in_var_list, full_names)
+        if variable.slot_of is not None and f"/{variable.slot_of}/" not in f"/{name}/":
+            name = f"{variable.slot_of}/{variable.slot_name}"
+            why = f"the slot {variable.slot_name} of {variable.slot_of}"
+        item = _item(checkpoint, graph, variable, tensor)._replace(name=name, why=why)
+        if tensor.node == save_counter:
+            item = item._replace(
+                place=(SAVE_COUNTER,), in_names=not _is_zero(checkpoint, item.content)
+            )
+        items.append(item)
+    return items
+
+
+def _with_place(item: Item) -> Item:
+    """A name-based save_counter, which an object-based checkpoint was converted from."""
+    content = item.content
+    if item.name == SAVE_COUNTER and content.dtype == INT64 and content.shape == ():
+        return item._replace(place=(SAVE_COUNTER,))
+    return item
+
+
+def _item(
+    checkpoint: Checkpoint, graph: ObjectGraph, variable: Variable, tensor: GraphTensor
+) -> Item:
+    attributes = graph.nodes[tensor.node].attributes
+    attribute = attributes[0]
+    if len(attributes) > 1:
+        starts = [a for a in attributes if tensor.key.startswith(a.checkpoint_key)]
+        attribute = max(starts, key=lambda a: len(a.checkpoint_key))
+    return Item(
+        source_content(checkpoint.index, tensor.key, variable.entry),
+        "",
+        "",
+        tensor.node,
+        attribute.name,
+        tensor.key[len(attribute.checkpoint_key) :],
+        tensor.suffix,
+    )
+
+
+def _reason(
+    variable: Variable,
+    tensor: GraphTensor,
+    in_var_list: dict[int, list[str]],
+    full_names: Counter[str],
+) -> str:
+    full_name = tensor.full_name
+    if variable.name == variable.key != tensor.key:
+        return "its variable name"
+    if variable.name[: len(variable.name) - len(tensor.suffix)] in in_var_list.get(tensor.node, ()):
+        return "its name in var_list"
+    if full_name and variable.name == full_name + tensor.suffix:
+        return "its full name"
+    if not full_name:
+        return "its object path, as it has no full name"
+    if full_names[full_name] > 1:
+        return f"its object path, as {full_names[full_name]} have the full name {full_name!r}"
+    return f"its object path, as its full name {full_name!r} means another tensor"
+
+
+def _is_zero(checkpoint: Checkpoint, content: Content) -> bool:
+    return is_counter(content) and not read_number(checkpoint.prefix, checkpoint.index, content)
+
+
+def global_step(items: list[Item], graph: ObjectGraph | None) -> int | None:
+    """Which item is the global step: that of this name, or else the root object's `step`."""
+    step = None if graph is None else graph.nodes[0].children.get(STEP)
+    found = None
+    for number, item in enumerate(items):
+        if item.name == GLOBAL_STEP and is_counter(item.content):
+            return number
+        if step is not None and item.node == step and is_counter(item.content):
+            found = number
+    return found
+
+
+def lookup_tables(items: list[Item]) -> dict[str, tuple[str, str]]:
+    """Names that are the two tensors of a lookup table: name -> the table's name, the suffix.
+
+    TF1's `MutableHashTable` saves `words-keys` and `words-values`
+    (tensorflow/python/ops/lookup_ops.py): a row of keys, strings or integers, and as many values.
+    """
+    by_name = {
+        item.name: item.content for item in items if item.name.endswith(("-keys", "-values"))
+    }
+    found = {}
+    for name, keys in by_name.items():
+        table, end = name[: -len("-keys")], name[-len("-keys") :]
+        values = by_name.get(f"{table}-values")
+        if (
+            end == "-keys"
+            and values is not None
+            and keys.dtype in (STRING, 3, INT64)
+            and len(keys.shape) == 1
+            and keys.shape == values.shape[:1]
+        ):
+            found[name] = table, "-keys"
+            found[f"{table}-values"] = table, "-values"
+    return found

@@ -1,0 +1,228 @@
+"""The optimizers of a checkpoint: which tensors are their slots, and which their own variables.
+
+Three dialects are known. `tf1`: tf.compat.v1 optimizers, by the names of their slots
+(`dense/kernel/Adam`, `dense/kernel/Adam_1`; tensorflow/python/training/slot_creator.py) or as
+objects. `keras`: Keras' optimizers up to 2.10, now `legacy`, as objects with slot references or by
+names (`Adam/dense/kernel/m`). `keras_new`: those after, which keep one list of variables.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from estimator_ckpt.object_graph import ObjectGraph
+from estimator_ckpt.plan import Item
+
+# TF1's optimizers number their slots in the order in which they create them: X/Adam, X/Adam_1.
+TF1_SLOTS = {
+    "Adadelta": ("accum", "accum_update"),
+    "Adagrad": ("accumulator",),
+    "AdagradDA": ("gradient_accumulator", "gradient_squared_accumulator"),
+    "Adam": ("m", "v"),
+    "AdaMax": ("m", "v"),
+    "AdamW": ("m", "v"),
+    "Ftrl": ("accum", "linear"),
+    "LazyAdam": ("m", "v"),
+    "Momentum": ("momentum",),
+    "ProximalAdagrad": ("accumulator",),
+    "RMSProp": ("rms", "momentum"),
+    "CenteredRMSProp": ("rms", "mg", "momentum"),
+}
+_BETA_POWERS = ("Adam", "AdaMax", "AdamW", "LazyAdam")
+_WITH_OWN_NAMES = {"adam_m": "m", "adam_v": "v"}  # the optimizer that came with BERT
+
+_KERAS_SLOTS = frozenset(
+    ["m", "v", "vhat", "momentum", "rms", "mg", "accumulator", "accum_grad", "accum_var", "linear"]
+)
+_KERAS_OWN = frozenset(
+    ["iter", "learning_rate", "decay", "beta_1", "beta_2", "rho", "momentum", "momentum_cache"]
+    + ["learning_rate_power", "l1_regularization_strength", "l2_regularization_strength", "beta"]
+)
+_KERAS_SCOPE = re.compile(
+    r"((?:training(?:_\d+)?/)?(Adadelta|Adagrad|Adam|Adamax|Ftrl|Nadam|RMSprop|SGD)(?:_\d+)?/)(.+)"
+)
+_COUNTED = re.compile(r"(\w+?)(?:_([1-9]\d*))?")
+_BETA_POWER = re.compile(r"(?:.*/)?(beta[12]_power)(?:_\d+)?")
+
+
+class SlotOf(NamedTuple):
+    """A slot variable: its item, the item of its variable, the slot's name in its dialect."""
+
+    item: int
+    variable: int
+    name: str
+
+
+@dataclass
+class Optimizer:
+    """One optimizer of a checkpoint; items are given by their place in the list.
+
+    Attributes:
+      label: what it calls itself: `Adam`, the name of the class unless it was given another.
+      dialect: "tf1", "keras" or "keras_new".
+      slots: its slot variables.
+      own: its other variables, by their names in the dialect: `beta1_power`, `iter`, `beta_1`.
+      others: variables that are certainly its own, but of no known meaning.
+    """
+
+    label: str
+    dialect: str
+    slots: list[SlotOf] = field(default_factory=list)
+    own: dict[str, int] = field(default_factory=dict)
+    others: list[int] = field(default_factory=list)
+
+    def items(self) -> Iterator[int]:
+        for slot in self.slots:
+            yield slot.item
+        yield from self.own.values()
+        yield from self.others
+
+    def slot_names(self) -> set[str]:
+        return {slot.name for slot in self.slots}
+
+
+def find_optimizers(items: list[Item], graph: ObjectGraph | None) -> list[Optimizer]:
+    """The optimizers, in objects and by names.
+
+    Args:
+      items: of a checkpoint, named as they are to be known.
+      graph: its objects, if any.
+    """
+    found = _in_objects(items, graph) if graph is not None else []
+    known = {number for optimizer in found for number in optimizer.items()}
+    return found + _by_names(items, known)
+
+
+# --- objects ---
+
+
+def _in_objects(items: list[Item], graph: ObjectGraph) -> list[Optimizer]:
+    item_of: dict[int, int] = {}
+    for number, item in enumerate(items):
+        if item.node >= 0:
+            item_of.setdefault(item.node, number)
+    found = []
+    for node in graph.nodes:
+        own = {name: item_of[child] for name, child in node.children.items() if child in item_of}
+        if {"_variables", "_iterations"} <= node.children.keys():
+            found.append(
+                Optimizer("Keras optimizer", "keras_new", others=_below(graph, node, item_of))
+            )
+        elif node.slots or {"iter", "decay"} <= own.keys():
+            dialect = "keras" if "iter" in own else "tf1"
+            slots = [
+                SlotOf(item_of[slot.slot], item_of[slot.original], slot.slot_name)
+                for slot in node.slots
+                if slot.slot in item_of and slot.original in item_of
+            ]
+            optimizer = Optimizer("", dialect, slots, own)
+            optimizer.label = _label(items, optimizer)
+            found.append(optimizer)
+    return found
+
+
+def _below(graph: ObjectGraph, start: object, item_of: dict[int, int]) -> list[int]:
+    waiting = [number for number, node in enumerate(graph.nodes) if node is start]
+    seen = set(waiting)
+    while waiting:
+        for child in graph.nodes[waiting.pop()].children.values():
+            if child not in seen:
+                seen.add(child)
+                waiting.append(child)
+    return [item_of[number] for number in sorted(seen) if number in item_of]
+
+
+def _label(items: list[Item], optimizer: Optimizer) -> str:
+    """What the names of its variables call it: `Adam` of `Adam/iter` and of `dense/kernel/Adam`."""
+    if optimizer.dialect == "keras":
+        scope = items[optimizer.own["iter"]].name.rpartition("/")[0].rpartition("/")[2]
+        counted = _COUNTED.fullmatch(scope)
+        return counted.group(1) if counted else scope
+    labels = set()
+    for slot in optimizer.slots:
+        counted = _COUNTED.fullmatch(items[slot.item].name.rpartition("/")[2])
+        labels.add(counted.group(1) if counted else "")
+    label = labels.pop() if len(labels) == 1 else ""
+    names = optimizer.slot_names()
+    if label == "RMSProp" and "mg" in names:
+        return "CenteredRMSProp"
+    if label in TF1_SLOTS and names <= set(TF1_SLOTS[label]):
+        return label
+    # Eager variables without names of their own: the slots alone tell, where they do.
+    if names <= {"m", "v"} and "beta1_power" in optimizer.own:
+        return "Adam"
+    fitting = [known for known, slots in TF1_SLOTS.items() if names == set(slots)]
+    return fitting[0] if len(fitting) == 1 else label
+
+
+# --- names ---
+
+
+def _by_names(items: list[Item], known: set[int]) -> list[Optimizer]:
+    by_name = {item.name: number for number, item in enumerate(items) if number not in known}
+    found: dict[tuple[str, str], Optimizer] = {}
+    for name, number in by_name.items():
+        slot = _tf1_slot(name, items, by_name) or _keras_slot(name, items, by_name)
+        if slot is not None:
+            scope, label, dialect, slot_name, variable = slot
+            optimizer = found.setdefault((scope, label), Optimizer(label, dialect))
+            optimizer.slots.append(SlotOf(number, variable, slot_name))
+    for (scope, _), optimizer in found.items():
+        if optimizer.dialect == "keras":
+            for name in _KERAS_OWN & {n[len(scope) :] for n in by_name if n.startswith(scope)}:
+                optimizer.own[name] = by_name[scope + name]
+    with_powers = [o for o in found.values() if o.label in _BETA_POWERS]
+    if with_powers:
+        for name, number in by_name.items():
+            power = _BETA_POWER.fullmatch(name)
+            if power and items[number].content.shape == ():
+                with_powers[0].own.setdefault(power.group(1), number)
+                if with_powers[0].own[power.group(1)] != number:
+                    with_powers[0].others.append(number)
+    return list(found.values())
+
+
+_Named = tuple[str, str, str, str, int]  # scope, label, dialect, slot name, item of the variable
+
+
+def _tf1_slot(name: str, items: list[Item], by_name: dict[str, int]) -> _Named | None:
+    start, _, last = name.rpartition("/")
+    counted = _COUNTED.fullmatch(last)
+    if not start or not counted or not (counted.group(1) in TF1_SLOTS or last in _WITH_OWN_NAMES):
+        return None
+    variable = _variable(start, items[by_name[name]], items, by_name)
+    if variable is None:
+        return None
+    if last in _WITH_OWN_NAMES:
+        return "", "AdamWeightDecayOptimizer", "tf1", _WITH_OWN_NAMES[last], variable
+    label, count = counted.group(1), int(counted.group(2) or 0)
+    if label == "RMSProp" and f"{start}/RMSProp_2" in by_name:
+        label = "CenteredRMSProp"
+    slots = TF1_SLOTS[label]
+    # Beyond its slots: those of a second optimizer of the class, on the same variable.
+    again = "" if count < len(slots) else f" {count // len(slots) + 1}"
+    return "", label + again, "tf1", slots[count % len(slots)], variable
+
+
+def _keras_slot(name: str, items: list[Item], by_name: dict[str, int]) -> _Named | None:
+    start, _, last = name.rpartition("/")
+    if last not in _KERAS_SLOTS:
+        return None
+    scope = _KERAS_SCOPE.fullmatch(start)
+    if scope is None:
+        return None
+    variable = _variable(scope.group(3), items[by_name[name]], items, by_name)
+    return None if variable is None else (scope.group(1), scope.group(2), "keras", last, variable)
+
+
+def _variable(start: str, slot: Item, items: list[Item], by_name: dict[str, int]) -> int | None:
+    """The variable of that name and shape, without the scopes that the optimizer was made in."""
+    while start:
+        number = by_name.get(start)
+        if number is not None and items[number].content.shape == slot.content.shape:
+            return number
+        start = start.partition("/")[2]
+    return None

@@ -1,0 +1,347 @@
+"""An optimizer's state from TF1 to Keras and back, where the two mean the same or can be made to.
+
+Which is so, by the kernels that both call (tensorflow/core/kernels/training_ops.cc) and by what
+keras/src/optimizers/legacy does around them:
+
+- Adam: ResourceApplyAdam in both, epsilon in the same place ("epsilon hat"), so an equal epsilon is
+  the same number; only the defaults differ, 1e-8 and 1e-7. TF1 keeps beta1^(t+1) and beta2^(t+1)
+  as variables, Keras computes them from `iter`, which is t.
+- Adadelta: ResourceApplyAdadelta in both, the same epsilon; defaults 1e-8 and 1e-7.
+- Ftrl: ResourceApplyFtrl in both; it has no epsilon.
+- Adagrad: TF1 divides by sqrt(accumulator), Keras by sqrt(accumulator) + epsilon. The equal epsilon
+  is 0, which Keras takes for its default of 1e-7; 1e-30 has no effect on float32.
+- Momentum and Keras' SGD: TF1 keeps the sum of gradients, Keras' the sum times -learning_rate.
+- RMSProp with momentum > 0: ResourceApplyRMSProp (or ...CenteredRMSProp) in both, the same epsilon;
+  defaults 1e-10 and 1e-7. Without momentum Keras adds epsilon outside of the root, where TF1 adds
+  it inside, and keeps no momentum slot: no state makes the two equal.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+from estimator_ckpt.errors import ConflictError, SettingsError, UnsupportedCheckpointError
+from estimator_ckpt.naming import GLOBAL_STEP
+from estimator_ckpt.object_graph import ObjectPath
+from estimator_ckpt.optimizer_state import TF1_SLOTS, Optimizer
+from estimator_ckpt.plan import (
+    FLOAT32,
+    INT64,
+    Content,
+    Item,
+    Slot,
+    is_number,
+    number_content,
+)
+
+TARGETS = ("keras", "tf1")
+OPTIMIZER = "optimizer"
+
+ReadNumber = Callable[[Content], float]
+
+
+class _Kind(NamedTuple):
+    keras: str
+    slots: Mapping[str, str]  # TF1's name -> Keras' name
+    numbers: tuple[str, ...]  # Keras' hyperparameters, which are variables there
+
+
+_KINDS = {
+    "Adam": _Kind("Adam", {"m": "m", "v": "v"}, ("beta_1", "beta_2")),
+    "Adagrad": _Kind("Adagrad", {"accumulator": "accumulator"}, ()),
+    "Adadelta": _Kind("Adadelta", {"accum": "accum_grad", "accum_update": "accum_var"}, ("rho",)),
+    "Ftrl": _Kind(
+        "Ftrl",
+        {"accum": "accumulator", "linear": "linear"},
+        ("learning_rate_power", "l1_regularization_strength", "l2_regularization_strength", "beta"),
+    ),
+    "Momentum": _Kind("SGD", {"momentum": "momentum"}, ("momentum",)),
+    "RMSProp": _Kind("RMSprop", {"rms": "rms", "momentum": "momentum"}, ("rho", "momentum")),
+    "CenteredRMSProp": _Kind(
+        "RMSprop", {"rms": "rms", "mg": "mg", "momentum": "momentum"}, ("rho", "momentum")
+    ),
+}
+_ALL_NUMBERS = ("learning_rate", "decay")
+_KERAS_DEFAULT_BETAS = {"beta_1": 0.9, "beta_2": 0.999}
+
+
+class Relinker:
+    """Gives the items of a checkpoint's optimizers their places in another kind of optimizer.
+
+    Args:
+      items: of the checkpoint, named; replaced and added to in place.
+      step: which of them is the global step.
+      target: "keras" for the legacy Keras optimizers, "tf1" for those of tf.compat.v1.
+      numbers: hyperparameters given by the user, and `iter`.
+      read: the value of a scalar.
+    """
+
+    def __init__(
+        self,
+        items: list[Item],
+        step: int | None,
+        target: str,
+        numbers: Mapping[str, float],
+        read: ReadNumber,
+    ) -> None:
+        self.items = items
+        self.step = step
+        self._target = target
+        self._numbers = numbers
+        self._read = read
+        self._used: set[str] = set()
+
+    def relink(self, optimizers: list[Optimizer]) -> None:
+        """Relinks all of them.
+
+        Raises:
+          UnsupportedCheckpointError: an optimizer whose state means something else in the other
+            kind, or is not known; says which and why.
+          SettingsError: a number is missing, or given for nothing.
+          ConflictError: the numbers given, or the global step, contradict the state.
+        """
+        if not optimizers:
+            raise UnsupportedCheckpointError(
+                "found no optimizer's slots; leave out `optimizer`, or rename the variables so "
+                "that they read X/Adam, X/Adam_1 or Adam/X/m, Adam/X/v"
+            )
+        for optimizer in optimizers:
+            path = (OPTIMIZER,) if len(optimizers) == 1 else (f"{OPTIMIZER}_{optimizer.label}",)
+            if self._target == "keras":
+                self._to_keras(optimizer, path)
+            elif optimizer.dialect == "tf1":
+                self._place(optimizer, path, {})
+            else:
+                self._to_tf1(optimizer, path)
+        unused = sorted(self._numbers.keys() - self._used)
+        if unused:
+            raise SettingsError(
+                f"{', '.join(unused)}: no such variable in {optimizers[0].label}, which is to be "
+                f"{self._target}'s",
+                key="hyperparameters",
+            )
+
+    def _number(self, name: str) -> float | None:
+        self._used.add(name)
+        return self._numbers.get(name)
+
+    def _change(self, number: int, **changes: Any) -> None:
+        self.items[number] = self.items[number]._replace(**changes)
+
+    def _place(self, optimizer: Optimizer, path: ObjectPath, names: Mapping[str, str]) -> None:
+        """Gives every slot and every variable of its own its place below `path`."""
+        if optimizer.others:
+            raise UnsupportedCheckpointError(_several(optimizer))
+        for slot in optimizer.slots:
+            place = Slot(self.items[slot.variable].name, path, names.get(slot.name, slot.name))
+            self._change(slot.item, slot=place)
+        for name, number in optimizer.own.items():
+            self._change(number, place=(*path, name))
+
+    # --- to Keras ---
+
+    def _to_keras(self, optimizer: Optimizer, path: ObjectPath) -> None:
+        if optimizer.dialect == "keras":
+            self._place(optimizer, path, {})
+            for name in optimizer.own:
+                given = self._number(name)
+                if given is not None:
+                    content = self.items[optimizer.own[name]].content
+                    self._change(
+                        optimizer.own[name],
+                        content=number_content(given, content.dtype),
+                        why="given",
+                    )
+            return
+        kind = self._kind(optimizer)
+        scale = self._scale(optimizer.label, "keras")
+        for slot in optimizer.slots:
+            item, variable = self.items[slot.item], self.items[slot.variable]
+            place = Slot(variable.name, path, kind.slots[slot.name])
+            if scale == 1.0:
+                self._change(slot.item, slot=place)
+                continue
+            # Under TF1's name stays what TF1 means by it; Keras' has another value and name.
+            name = f"{kind.keras}/{variable.name}/{place.name}"
+            why = f"-learning_rate times {item.name}"
+            self._change(slot.item, in_objects=False, why=f"{name} is computed from it")
+            content = item.content._replace(scale=scale)
+            self.items.append(Item(content, name, why, slot=place))
+        for name, number in optimizer.own.items():
+            self._change(number, in_objects=False, why=f"Keras computes it from iter: {name}")
+        scope = kind.keras
+        self._add_iter(optimizer, scope, path)
+        for name in (*_ALL_NUMBERS, *kind.numbers):
+            value = self._number(name)
+            if value is not None:
+                content = number_content(value, FLOAT32)
+                self.items.append(Item(content, f"{scope}/{name}", "given", place=(*path, name)))
+
+    def _kind(self, optimizer: Optimizer) -> _Kind:
+        """What is known of a TF1 optimizer's namesake in Keras."""
+        kind = _KINDS.get(optimizer.label)
+        if kind is None or optimizer.others or not optimizer.slot_names() <= kind.slots.keys():
+            if optimizer.others or optimizer.label[-1:].isdigit():
+                raise UnsupportedCheckpointError(_several(optimizer))
+            raise UnsupportedCheckpointError(
+                f"the state of {optimizer.label or 'an unnamed optimizer'} cannot be turned into "
+                f"that of a Keras optimizer; known are {', '.join(_KINDS)}. Leave "
+                "it out (drop_slots), or convert without `optimizer`"
+            )
+        return kind
+
+    def _scale(self, label: str, target: str) -> float:
+        """What a slot's values are multiplied by."""
+        if label == "Momentum":
+            rate = self._number("learning_rate")
+            if not rate or rate < 0:
+                raise SettingsError(
+                    "Keras' SGD keeps -learning_rate times what TF1's Momentum keeps; give the "
+                    "learning_rate with which the training goes on, or leave the slots out "
+                    "(drop_slots)",
+                    key="hyperparameters",
+                )
+            return -rate if target == "keras" else -1 / rate
+        if label in ("RMSProp", "CenteredRMSProp") and target == "keras":
+            momentum = self._number("momentum")
+            if not momentum:
+                raise SettingsError(
+                    f"{label} can be converted only with a momentum above 0, which must be given: "
+                    "without momentum Keras adds epsilon outside of the root, TF1 inside, and no "
+                    "state makes them equal. Or leave the slots out (drop_slots)",
+                    key="hyperparameters",
+                )
+        return 1.0
+
+    def _add_iter(self, optimizer: Optimizer, scope: str, path: ObjectPath) -> None:
+        given = self._number("iter")
+        if given is not None:
+            content, why = number_content(int(given), INT64), "given"
+            steps = int(given)
+        elif self.step is None:
+            raise SettingsError(
+                "Keras' optimizers count their steps in `iter`, and the checkpoint has no "
+                "global_step to take it from; give it",
+                key="hyperparameters",
+            )
+        else:
+            content, why = self.items[self.step].content, "the global step"
+            steps = int(self._read(content))
+            if content.dtype != INT64:
+                content = number_content(steps, INT64)
+        self._check_steps(optimizer, steps)
+        self.items.append(Item(content, f"{scope}/iter", why, place=(*path, "iter")))
+
+    def _check_steps(self, optimizer: Optimizer, steps: int) -> None:
+        """Raises ConflictError where TF1's powers of beta say that Adam has made other steps."""
+        told = {}
+        for name, power in (("beta_1", "beta1_power"), ("beta_2", "beta2_power")):
+            given = self._numbers.get(name)
+            number = optimizer.own.get(power)
+            if number is None or not is_number(self.items[number].content):
+                continue
+            value = self._read(self.items[number].content)
+            beta = _KERAS_DEFAULT_BETAS[name] if given is None else given
+            if not (0 < value < 1 and 0 < beta < 1):
+                continue  # after very many steps it is 0, which says no more
+            told[name] = math.log(value) / math.log(beta) - 1
+            if given is not None and not _near(told[name], steps):
+                raise ConflictError(
+                    f"{power} is {value:.6g}, which is {name} {given} after "
+                    f"{told[name]:.1f} steps, not after {steps}; give the right {name}, or iter"
+                )
+        # Default betas that agree on another count are no chance.
+        counts = list(told.values())
+        if len(counts) == 2 and _near(counts[0], counts[1]) and not _near(counts[1], steps):
+            raise ConflictError(
+                f"Adam's powers of beta say that it has made {counts[1]:.0f} steps, the global "
+                f"step says {steps}; give iter={counts[1]:.0f} (or beta_1 and beta_2)"
+            )
+
+    # --- to TF1 ---
+
+    def _to_tf1(self, optimizer: Optimizer, path: ObjectPath) -> None:
+        label = self._tf1_label(optimizer)
+        kind = _KINDS[label]
+        names = {keras: tf1 for tf1, keras in kind.slots.items()}
+        scale = self._scale(label, "tf1")
+        shown = "RMSProp" if label == "CenteredRMSProp" else label
+        for slot in optimizer.slots:
+            item, variable = self.items[slot.item], self.items[slot.variable]
+            slot_name = names[slot.name]
+            count = TF1_SLOTS[label].index(slot_name)
+            self._change(
+                slot.item,
+                content=item.content._replace(scale=scale),
+                name=f"{variable.name}/{shown}" + (f"_{count}" if count else ""),
+                why=f"TF1's slot {slot_name}" + ("" if scale == 1.0 else f", {scale:.6g} times"),
+                slot=Slot(variable.name, path, slot_name),
+                node=-1,
+            )
+        steps = self._number("iter")
+        if steps is None and "iter" in optimizer.own:
+            steps = self._read(self.items[optimizer.own["iter"]].content)
+        if label == "Adam":
+            self._add_beta_powers(optimizer, steps, path)
+        for name, number in optimizer.own.items():
+            if name == "iter" and self.step is None:
+                self._change(number, name=GLOBAL_STEP, why="the optimizer's iter", node=-1)
+                self.step = number
+            else:
+                why = "the global step counts them" if name == "iter" else "no variable in TF1"
+                self._change(number, in_names=False, in_objects=False, why=why)
+
+    def _tf1_label(self, optimizer: Optimizer) -> str:
+        """The TF1 optimizer with the state of a Keras one."""
+        names = optimizer.slot_names()
+        for label, kind in _KINDS.items():
+            # Adamax and Nadam have slots of the same names, which mean something else.
+            ambiguous = label == "Adam" and optimizer.label != "Adam"
+            if names == set(kind.slots.values()) and not ambiguous:
+                return label
+        reason = "known are " + ", ".join(sorted({kind.keras for kind in _KINDS.values()}))
+        if optimizer.dialect == "keras_new":
+            reason = "those after Keras 2.10 do not say which variable a slot belongs to"
+        elif names == {"rms"} or names == {"rms", "mg"}:
+            reason = (
+                "without momentum Keras adds epsilon outside of the root, TF1 inside, and no state "
+                "makes them equal"
+            )
+        elif not names:
+            reason = "it has no slots"
+        raise UnsupportedCheckpointError(
+            f"the state of Keras' {optimizer.label or 'unnamed optimizer'} with the slots "
+            f"{', '.join(sorted(names)) or '(none)'} cannot be turned into that of a TF1 "
+            f"optimizer: {reason}. Leave it out (drop_slots), or convert without `optimizer`"
+        )
+
+    def _add_beta_powers(self, optimizer: Optimizer, steps: float | None, path: ObjectPath) -> None:
+        for name, power in (("beta_1", "beta1_power"), ("beta_2", "beta2_power")):
+            beta = self._number(name)
+            if beta is None and name in optimizer.own:
+                beta = self._read(self.items[optimizer.own[name]].content)
+            if beta is None or steps is None:
+                raise SettingsError(
+                    f"TF1's Adam keeps {power}, which takes {name} and iter; the checkpoint lacks "
+                    f"{name if beta is None else 'iter'}, give it",
+                    key="hyperparameters",
+                )
+            beta = struct.unpack("<f", struct.pack("<f", beta))[0]  # as TF1 multiplies it
+            content = number_content(beta ** (int(steps) + 1), FLOAT32)
+            why = f"{name}^(iter+1)"
+            self.items.append(Item(content, power, why, place=(*path, power)))
+
+
+def _several(optimizer: Optimizer) -> str:
+    return (
+        f"there are several optimizers {optimizer.label}, and nothing tells whose each slot is. "
+        "Leave them out (drop_slots), or convert without `optimizer`"
+    )
+
+
+def _near(told: float, steps: float) -> bool:
+    """Whether two counts of steps are one, as far as float32 products of so many factors tell."""
+    return abs(told - steps) < 0.5 + 0.002 * steps

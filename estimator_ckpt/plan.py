@@ -1,0 +1,232 @@
+"""What a conversion does, as data: made first, then checked, then carried out."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from estimator_ckpt.bundle.coding import mask
+from estimator_ckpt.bundle.dtypes import STRING, dtype_name
+from estimator_ckpt.bundle.index import Entry, Index
+from estimator_ckpt.bundle.slices import key_bytes, slice_key
+from estimator_ckpt.bundle.tensors import TensorReader, encode_strings, masked_crc32c
+from estimator_ckpt.errors import CorruptCheckpointError
+from estimator_ckpt.object_graph import VARIABLE_VALUE, ObjectPath
+
+FLOAT32 = 1
+INT32 = 3
+INT64 = 9
+_FORMATS = {FLOAT32: "<f", 2: "<d", INT32: "<i", INT64: "<q", 19: "<e"}
+
+
+class Content(NamedTuple):
+    """The bytes of a tensor of the result: some of the source's, as they are or computed, or new.
+
+    Attributes:
+      source: the key in the source; "" if it is new.
+      dtype: in the result, as a number of TensorFlow's.
+      shape: of the whole variable.
+      nbytes: in the result.
+      scale: what every value of the source is multiplied by.
+      cast: whether the dtype is another than the source's.
+      value: the bytes, if it is new, as they are stored.
+      crc32c: of the value, masked.
+    """
+
+    source: str
+    dtype: int
+    shape: tuple[int, ...]
+    nbytes: int
+    scale: float = 1.0
+    cast: bool = False
+    value: bytes = b""
+    crc32c: int = 0
+
+    @property
+    def computed(self) -> bool:
+        """Whether its bytes are not those of the source."""
+        return self.cast or self.scale != 1.0
+
+
+class Slot(NamedTuple):
+    """The place of an optimizer's slot: of which variable, of which optimizer, which one."""
+
+    of: str
+    optimizer: ObjectPath
+    name: str
+
+
+class Item(NamedTuple):
+    """A tensor on its way from the source to the result.
+
+    Attributes:
+      content: its bytes.
+      name: its variable name.
+      why: the reason for the name, or for its being there.
+      node: its object in the source's object graph; -1 if there is none.
+      attribute: what that object calls the value.
+      suffix: what its key has after the attribute (`-keys` of a lookup table).
+      tail: what its name has after the object's name.
+      slot: where it belongs as an optimizer's slot.
+      place: its object path, if that does not follow from the name.
+      renamed: whether a rule gave it the name.
+      in_names: whether a name-based reader is to find it.
+      in_objects: whether an object-based reader is to find it.
+    """
+
+    content: Content
+    name: str
+    why: str
+    node: int = -1
+    attribute: str = VARIABLE_VALUE
+    suffix: str = ""
+    tail: str = ""
+    slot: Slot | None = None
+    place: ObjectPath | None = None
+    renamed: bool = False
+    in_names: bool = True
+    in_objects: bool = True
+
+    @property
+    def owner(self) -> str:
+        """The name of the object that has the value."""
+        return self.name[: -len(self.tail)] if self.tail else self.name
+
+
+class ConversionRow(NamedTuple):
+    """One line of a plan: what becomes of one tensor.
+
+    Attributes:
+      action: "kept" under a key that it had; "renamed" to others; "added"; "computed" or "cast"
+        from the source's values; "left out".
+      source: its key in the source; empty if it is added.
+      targets: its keys in the result; none if it is left out.
+      why: the reason.
+      nbytes: its size in the result; in the source, if it is left out.
+    """
+
+    action: str
+    source: str
+    targets: tuple[str, ...]
+    why: str
+    nbytes: int
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion does, or has done.
+
+    Attributes:
+      source: the prefix of the checkpoint that is converted.
+      destination: the prefix of the result; the same for a conversion in place.
+      source_format: "saver", "checkpoint" or "both".
+      checkpoint_format: that of the result.
+      rows: a line for each tensor.
+      written: whether it was carried out; False for a dry run.
+      data_files: how each data file of the result came to be: "link", "reflink", "copy", "write",
+        "append" or "same", by its path.
+      verified: how many tensors were read again and compared; None if none were.
+    """
+
+    source: str
+    destination: str
+    source_format: str
+    checkpoint_format: str
+    rows: tuple[ConversionRow, ...]
+    written: bool = False
+    data_files: tuple[tuple[str, str], ...] = ()
+    verified: int | None = None
+
+    @property
+    def changes(self) -> bool:
+        """Whether the result has other keys or values than the source."""
+        return any(row.action != "kept" or row.targets != (row.source,) for row in self.rows)
+
+
+def entry_bytes(index: Index, key: str) -> int:
+    """The size of a tensor in the data files, with all its slices."""
+    entry = index.entries[key_bytes(key)]
+    if not entry.slices:
+        return entry.size
+    return sum(index.entries[slice_key(key, extents)].size for extents in entry.slices)
+
+
+def source_content(index: Index, key: str, entry: Entry) -> Content:
+    """The bytes of a tensor of the source, as they are."""
+    nbytes = entry_bytes(index, key) if entry.slices else entry.size
+    return Content(key, entry.dtype, entry.shape, nbytes)
+
+
+def number_content(value: float, dtype: int) -> Content:
+    """A new scalar."""
+    data = struct.pack(_FORMATS[dtype], value)
+    return Content("", dtype, (), len(data), value=data, crc32c=masked_crc32c(data))
+
+
+def string_content(value: bytes) -> Content:
+    """A new string scalar."""
+    data, crc = encode_strings([value])
+    return Content("", STRING, (), len(data), value=data, crc32c=crc)
+
+
+def read_number(prefix: str, index: Index, content: Content) -> float:
+    """The value of a scalar; an int of an integer dtype.
+
+    Raises:
+      CorruptCheckpointError: its bytes are wrong.
+    """
+    form = _FORMATS[content.dtype]
+    if content.value:
+        data = content.value
+    else:
+        entry = index.entries[key_bytes(content.source)]
+        with TensorReader(prefix, index) as reader:
+            data = bytes(reader.raw(entry))
+        if masked_crc32c(data) != entry.crc32c:
+            raise CorruptCheckpointError(
+                "the checksum of its value is wrong", path=prefix, key=content.source
+            )
+    value: float = struct.unpack(form, data)[0]
+    return value * content.scale if content.scale != 1.0 else value
+
+
+def is_number(content: Content) -> bool:
+    """Whether read_number() can read it."""
+    return content.shape == () and content.dtype in _FORMATS and not content.cast
+
+
+def is_counter(content: Content) -> bool:
+    """Whether it is an integer scalar, as steps and counters are."""
+    return content.shape == () and content.dtype in (INT32, INT64)
+
+
+def tensor_size(dtype_size: int, shape: Iterable[int]) -> int:
+    """Bytes of a tensor of fixed-size elements."""
+    return dtype_size * math.prod(shape)
+
+
+def describe(content: Content) -> str:
+    """`float32[3,4]`."""
+    return f"{dtype_name(content.dtype)}[{','.join(map(str, content.shape))}]"
+
+
+__all__ = [
+    "Content",
+    "Conversion",
+    "ConversionRow",
+    "Item",
+    "Slot",
+    "describe",
+    "entry_bytes",
+    "is_counter",
+    "is_number",
+    "mask",
+    "number_content",
+    "read_number",
+    "source_content",
+    "string_content",
+    "tensor_size",
+]

@@ -1,0 +1,297 @@
+"""Planning a conversion: the options, and from a checkpoint and them what will be done."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from estimator_ckpt.bundle.dtypes import dtype_size
+from estimator_ckpt.bundle.slices import key_bytes
+from estimator_ckpt.casting import Casts, parse_casts
+from estimator_ckpt.checkpoint import Checkpoint
+from estimator_ckpt.collector import collector_paused
+from estimator_ckpt.errors import (
+    CheckpointError,
+    ConflictError,
+    CorruptCheckpointError,
+    SettingsError,
+)
+from estimator_ckpt.layout import LAYOUTS, Structure, kept_structure, new_structure
+from estimator_ckpt.likeness import like_structure
+from estimator_ckpt.mapping import Pairs, Rules
+from estimator_ckpt.naming import global_step, read_items
+from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
+from estimator_ckpt.optimizer_state import find_optimizers
+from estimator_ckpt.optimizers import TARGETS, Relinker
+from estimator_ckpt.plan import (
+    Content,
+    Conversion,
+    ConversionRow,
+    Item,
+    read_number,
+    string_content,
+)
+from estimator_ckpt.verify_keys import graph_faults, slice_faults
+
+CHECKPOINT_FORMATS = ("saver", "checkpoint", "both")
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """How checkpoints are converted; the keyword arguments of convert_checkpoint()."""
+
+    checkpoint_format: str
+    layout: str | None = None
+    like: Any = None
+    rename: Pairs = ()
+    assignment_map: Pairs = ()
+    exclude: Sequence[str] = ()
+    drop_slots: bool = False
+    optimizer: str | None = None
+    hyperparameters: Mapping[str, float] = field(default_factory=dict)
+    dtype: Casts = None
+    copy: bool = False
+    compact: bool = False
+    in_place: bool = False
+    verify: bool | None = None
+
+    def __post_init__(self) -> None:
+        def expect(name: str, allowed: Iterable[str | None]) -> None:
+            value = getattr(self, name)
+            if value not in allowed:
+                choices = ", ".join(repr(one) for one in allowed if one)
+                raise SettingsError(f"expected one of {choices}, found {value!r}", key=name)
+
+        def refuse(wrong: object, key: str, message: str) -> None:
+            if wrong:
+                raise SettingsError(message, key=key)
+
+        expect("checkpoint_format", CHECKPOINT_FORMATS)
+        expect("layout", (None, *LAYOUTS))
+        expect("optimizer", (None, *TARGETS))
+        names_only = self.checkpoint_format == "saver"
+        refuse(self.layout and names_only, "layout", "a name-based checkpoint has no objects")
+        refuse(
+            self.like is not None and names_only, "like", "a name-based checkpoint has no objects"
+        )
+        refuse(
+            self.optimizer == "keras" and names_only,
+            "optimizer",
+            "Keras' optimizers are objects; a name-based checkpoint has none",
+        )
+        refuse(self.like is not None and self.layout, "layout", "`like` is a layout already")
+        refuse(self.optimizer and self.drop_slots, "drop_slots", "then there is no optimizer left")
+        refuse(
+            self.hyperparameters and not self.optimizer,
+            "hyperparameters",
+            "they belong to an optimizer; say which: optimizer='keras' or 'tf1'",
+        )
+        for name, value in self.hyperparameters.items():
+            wrong = isinstance(value, bool) or not isinstance(value, (int, float))
+            refuse(wrong, "hyperparameters", f"expected a number for {name}, found {value!r}")
+        for name in ("copy", "compact", "dtype"):
+            refuse(
+                self.in_place and getattr(self, name),
+                name,
+                "it writes new data files, and in place none can be replaced",
+            )
+        parse_casts(self.dtype)
+        self.rules()
+
+    def rules(self) -> Rules:
+        return Rules(self.assignment_map, self.rename, self.exclude)
+
+
+def make_plan(
+    checkpoint: Checkpoint, destination: str, options: ConvertOptions
+) -> tuple[Conversion, dict[str, Content]]:
+    """What a conversion will do, and what the result will have under each key.
+
+    Raises:
+      SettingsError, ConflictError, MismatchError, CorruptCheckpointError,
+      UnsupportedCheckpointError: as convert_checkpoint() does.
+    """
+    with collector_paused():
+        _check_structure(checkpoint)
+        try:
+            return _make_plan(checkpoint, destination, options)
+        except CheckpointError as error:
+            if error.path is None:
+                error.path = checkpoint.prefix
+            raise
+
+
+def _make_plan(
+    checkpoint: Checkpoint, destination: str, options: ConvertOptions
+) -> tuple[Conversion, dict[str, Content]]:
+    index, graph = checkpoint.index, checkpoint.object_graph
+    rows: list[ConversionRow] = []
+    items = _apply_rules(checkpoint, options, rows)
+    if options.drop_slots:
+        items = _without_slots(checkpoint, items, rows)
+    items = _cast(items, options)
+    step = global_step(items, graph)
+    if options.optimizer:
+
+        def read(content: Content) -> float:
+            return read_number(checkpoint.prefix, index, content)
+
+        relinker = Relinker(items, step, options.optimizer, options.hyperparameters, read)
+        relinker.relink(find_optimizers(items, graph))
+        step = relinker.step
+    keys: list[str | None] = [None] * len(items)
+    tensors: dict[str, Content] = {}
+    if options.checkpoint_format != "saver":
+        items, keys, new_graph = _structure(checkpoint, items, options, step)
+        if new_graph is None:
+            content = _source(checkpoint, OBJECT_GRAPH_KEY)
+        else:
+            content = string_content(new_graph.serialize())
+        tensors[OBJECT_GRAPH_KEY] = content
+        rows.append(_row(content, (OBJECT_GRAPH_KEY,), "the objects and their keys"))
+    for item, key in zip(items, keys):
+        targets = (
+            (item.name,) if item.in_names and options.checkpoint_format != "checkpoint" else ()
+        )
+        if key is not None and key not in targets:
+            targets = (*targets, key)
+        for target in targets:
+            _put(tensors, target, item)
+        rows.append(_row(item.content, targets, item.why))
+    if graph is not None and OBJECT_GRAPH_KEY not in tensors:
+        content = _source(checkpoint, OBJECT_GRAPH_KEY)
+        rows.append(_row(content, (), "a name-based checkpoint has no objects"))
+    if not tensors:
+        raise SettingsError("nothing would be left of the checkpoint")
+    conversion = Conversion(
+        checkpoint.prefix, destination, checkpoint.format, options.checkpoint_format, tuple(rows)
+    )
+    return conversion, tensors
+
+
+def _source(checkpoint: Checkpoint, key: str) -> Content:
+    entry = checkpoint.index.entries[key_bytes(key)]
+    return Content(key, entry.dtype, entry.shape, entry.size)
+
+
+def _put(tensors: dict[str, Content], key: str, item: Item) -> None:
+    if tensors.setdefault(key, item.content) != item.content:
+        other = tensors[key].source or "what is added"
+        raise ConflictError(
+            f"{other!r} and {item.content.source or item.name!r} would both have this key; rename "
+            "one or leave it out",
+            key=key,
+        )
+
+
+def _row(content: Content, targets: tuple[str, ...], why: str) -> ConversionRow:
+    if not targets:
+        action = "left out"
+    elif not content.source:
+        action = "added"
+    elif content.cast:
+        action = "cast"
+    elif content.computed:
+        action = "computed"
+    else:
+        action = "kept" if content.source in targets else "renamed"
+    return ConversionRow(action, content.source, targets, why, content.nbytes)
+
+
+def _apply_rules(
+    checkpoint: Checkpoint, options: ConvertOptions, rows: list[ConversionRow]
+) -> list[Item]:
+    items = read_items(checkpoint)
+    rules = options.rules()
+    if not rules:
+        return items
+    by_name = {item.name: item for item in items if item.in_names}
+    also = {}
+    if checkpoint.object_graph is not None:
+        paths = {
+            key: variable.object_path
+            for variable in checkpoint.variables.values()
+            for key in variable.keys
+        }
+        for name, item in by_name.items():
+            path = paths.get(item.content.source)
+            if path is not None:
+                also[name] = path
+    found = [item for item in items if not item.in_names]
+    for line in rules.resolve(by_name, also=also):
+        item = by_name[line.source]
+        if line.target is None:
+            rows.append(_row(item.content, (), line.reason))
+            continue
+        if line.reason:
+            item = item._replace(
+                name=line.target,
+                why=line.reason,
+                renamed=True,
+                tail=item.tail if line.target.endswith(item.tail) else "",
+            )
+        found.append(item)
+    return found
+
+
+def _without_slots(
+    checkpoint: Checkpoint, items: list[Item], rows: list[ConversionRow]
+) -> list[Item]:
+    dropped = {}
+    for optimizer in find_optimizers(items, checkpoint.object_graph):
+        for number in optimizer.items():
+            dropped[number] = f"of the optimizer {optimizer.label}".rstrip()
+    for number, why in dropped.items():
+        rows.append(_row(items[number].content, (), why))
+    return [item for number, item in enumerate(items) if number not in dropped]
+
+
+def _cast(items: list[Item], options: ConvertOptions) -> list[Item]:
+    casts = parse_casts(options.dtype)
+    if not casts:
+        return items
+    found = []
+    for item in items:
+        content = item.content
+        target = casts.get(content.dtype, content.dtype)
+        if target != content.dtype:
+            before, after = dtype_size(content.dtype), dtype_size(target)
+            assert before is not None
+            assert after is not None
+            nbytes = content.nbytes // before * after
+            item = item._replace(content=content._replace(dtype=target, nbytes=nbytes, cast=True))
+        found.append(item)
+    if found == items:
+        raise SettingsError(f"{options.dtype!r} applies to no variable", key="dtype")
+    return found
+
+
+def _structure(
+    checkpoint: Checkpoint, items: list[Item], options: ConvertOptions, step: int | None
+) -> Structure:
+    if options.like is not None:
+        return like_structure(items, step, options.like, drop_slots=options.drop_slots)
+    if options.layout is None and checkpoint.object_graph is not None:
+        if options.optimizer:
+            raise SettingsError(
+                "an optimizer that is converted needs a new structure of objects; say which: "
+                "'var_list', 'scopes' or `like`",
+                key="layout",
+            )
+        return kept_structure(items, checkpoint.object_graph)
+    return new_structure(items, options.layout or "var_list", step)
+
+
+def _check_structure(checkpoint: Checkpoint) -> None:
+    """Every fault that the index and the object graph show by themselves, without the data.
+
+    Raises:
+      CorruptCheckpointError: there is one.
+    """
+    index = checkpoint.index
+    for key, message in (
+        *slice_faults(index),
+        *graph_faults(checkpoint.object_graph, index),
+    ):
+        raise CorruptCheckpointError(message, path=checkpoint.prefix, key=key)

@@ -1,0 +1,370 @@
+"""Carrying out a plan: data files linked, copied or written, and the index last of all."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import IO, NamedTuple
+
+import google_crc32c
+
+from estimator_ckpt import files
+from estimator_ckpt.bundle.coding import mask
+from estimator_ckpt.bundle.dtypes import STRING, VARIANT, dtype_size
+from estimator_ckpt.bundle.index import Entry, Index, shard_path, write_index
+from estimator_ckpt.bundle.slices import key_bytes, slice_key
+from estimator_ckpt.bundle.tensors import TensorReader
+from estimator_ckpt.casting import cast_chunk
+from estimator_ckpt.destination import MARK, check_destination, remove_leftovers
+from estimator_ckpt.errors import CorruptCheckpointError
+from estimator_ckpt.files import Progress
+from estimator_ckpt.plan import Content
+
+_CHUNK = 4 << 20
+
+Tensors = Mapping[str, Content]
+
+
+class Piece(NamedTuple):
+    """What is written in one go: a tensor, or a slice of one.
+
+    Attributes:
+      entry: of the source; None for what is new.
+      content: of the whole tensor.
+    """
+
+    entry: Entry | None
+    content: Content
+
+    @property
+    def identity(self) -> tuple[object, ...]:
+        """Equal for pieces with the same bytes in the result."""
+        content = self.content
+        if self.entry is None:
+            return content.value, content.dtype
+        return self.entry[2:5], content.dtype, content.scale
+
+
+class Written(NamedTuple):
+    """What was written.
+
+    Attributes:
+      data_files: path and how it came to be.
+      compared: how many tensors were read again and compared; None if none were.
+    """
+
+    data_files: list[tuple[str, str]]
+    compared: int | None
+
+
+class Transfer:
+    """One conversion's files.
+
+    Args:
+      source: the prefix to convert.
+      index: of the source.
+      tensors: what the result has under each key.
+      progress: called with the bytes copied or written and those in all.
+    """
+
+    def __init__(
+        self, source: str, index: Index, tensors: Tensors, progress: Progress = None
+    ) -> None:
+        self._source = source
+        self._index = index
+        self._tensors = tensors
+        self._progress = progress
+        self._done = 0
+        self._total = 0
+
+    # --- to a new place ---
+
+    def write_new(self, destination: str, *, copy: bool, compact: bool, prove: bool) -> Written:
+        """Writes a new checkpoint.
+
+        Raises:
+          WriteError: it is there already, or cannot be written; nothing of it is left behind.
+          CorruptCheckpointError: the bytes of the source are not what its index says.
+        """
+        check_destination(destination)
+        files.make_dirs(os.path.dirname(destination))
+        remove_leftovers(destination)
+        linked = {} if compact else self._used_shards()
+        new = list(self._rewritten(compact))
+        groups = _by_shard(new) if compact else ([new] if new else [])
+        count = max(len(linked) + len(groups), 1)
+        if not linked and not groups:
+            groups = [[]]
+        self._total = sum(piece_size(piece) for piece in new)
+        mark = destination + MARK
+        with contextlib.ExitStack() as stack:
+            stack.callback(files.remove, mark)
+            files.write_atomic(mark, self._source.encode("utf-8", "surrogateescape"))
+            undo = stack.enter_context(contextlib.ExitStack())
+            written = []
+            for shard, target in linked.items():
+                path = shard_path(destination, target, count)
+                undo.callback(files.remove, path)
+                how = files.link_or_copy(
+                    shard_path(self._source, shard, self._index.num_shards),
+                    path,
+                    copy=copy,
+                    progress=self._progress,
+                )
+                written.append((path, how))
+            places: dict[tuple[object, ...], Entry] = {}
+            for target, group in enumerate(groups, start=len(linked)):
+                path = shard_path(destination, target, count)
+                undo.callback(files.remove, path)
+                with files.open_write(path) as file:
+                    self._write_pieces(file, group, target, 0, places)
+                written.append((path, "write"))
+            index = Index(count, self._entries(linked, places, compact), self._index.version)
+            compared = None
+            if prove:
+                compared = self.compare(destination, index)
+            undo.callback(files.remove, f"{destination}.index")
+            write_index(destination, index)
+            undo.pop_all()
+        return Written(written, compared)
+
+    # --- in place ---
+
+    def write_in_place(self, *, prove: bool) -> Written:
+        """Rewrites the index; what is new is appended to the last data file before.
+
+        Readers of the old index find all that it names until the new one stands in its place.
+
+        Raises:
+          WriteError: the files cannot be written; the checkpoint is what it was.
+        """
+        count = self._index.num_shards
+        new = list(self._rewritten(False))
+        places: dict[tuple[object, ...], Entry] = {}
+        written = [(shard_path(self._source, shard, count), "same") for shard in range(count)]
+        if new:
+            self._total = sum(piece_size(piece) for piece in new)
+            path = written[-1][0]
+            with files.open_write(path, append=True) as file:
+                self._write_pieces(file, new, count - 1, files.size(path), places)
+            written[-1] = (path, "append")
+        shards = {shard: shard for shard in range(count)}
+        index = Index(count, self._entries(shards, places, False), self._index.version)
+        compared = self.compare(self._source, index) if prove else None
+        write_index(self._source, index)
+        return Written(written, compared)
+
+    # --- pieces ---
+
+    def _pieces(self, content: Content) -> Iterator[Piece]:
+        if not content.source:
+            yield Piece(None, content)
+            return
+        entry = self._index.entries[key_bytes(content.source)]
+        for extents in entry.slices:
+            yield Piece(self._index.entries[slice_key(content.source, extents)], content)
+        if not entry.slices:
+            yield Piece(entry, content)
+
+    def _rewritten(self, compact: bool) -> Iterator[Piece]:
+        """What has to be written, each once: what is new or computed; if compact, everything."""
+        seen: set[tuple[object, ...]] = set()
+        for content in self._tensors.values():
+            if compact or not content.source or content.computed:
+                for piece in self._pieces(content):
+                    if piece.identity not in seen:
+                        seen.add(piece.identity)
+                        yield piece
+
+    def _used_shards(self) -> dict[int, int]:
+        """The data files with bytes that stay as they are -> their numbers in the result."""
+        used = set()
+        entries = self._index.entries
+        for content in self._tensors.values():
+            if content.source and not content.computed:
+                entry = entries[key_bytes(content.source)]
+                if entry.slices:
+                    used |= {piece.entry.shard for piece in self._pieces(content) if piece.entry}
+                elif entry.size:
+                    used.add(entry.shard)
+        return {shard: number for number, shard in enumerate(sorted(used))}
+
+    def _entries(
+        self, shards: Mapping[int, int], places: Mapping[tuple[object, ...], Entry], compact: bool
+    ) -> dict[bytes, Entry]:
+        """The index of the result."""
+        found: dict[bytes, Entry] = {}
+        entries = self._index.entries
+        same = all(shard == target for shard, target in shards.items())
+
+        def place(entry: Entry, content: Content) -> Entry:
+            if compact or content.computed:
+                moved = places[Piece(entry, content).identity]
+                return moved._replace(shape=entry.shape)
+            if same and entry.shard in shards:
+                return entry
+            if not entry.size and entry.shard not in shards:
+                return entry._replace(shard=0, offset=0)
+            return entry._replace(shard=shards[entry.shard])
+
+        for key, content in self._tensors.items():
+            if not content.source:
+                found[key_bytes(key)] = places[Piece(None, content).identity]
+                continue
+            entry = entries[key_bytes(content.source)]
+            if not entry.slices:
+                found[key_bytes(key)] = place(entry, content)
+                continue
+            found[key_bytes(key)] = entry._replace(dtype=content.dtype)
+            for extents in entry.slices:
+                part = entries[slice_key(content.source, extents)]
+                found[slice_key(key, extents)] = place(part, content)
+        return found
+
+    # --- bytes ---
+
+    def _write_pieces(
+        self,
+        file: IO[bytes],
+        pieces: Iterable[Piece],
+        shard: int,
+        offset: int,
+        places: dict[tuple[object, ...], Entry],
+    ) -> None:
+        for piece in pieces:
+            content = piece.content
+            size, crc = 0, 0
+            for chunk in self._chunks(piece):
+                file.write(chunk)
+                size += len(chunk)
+                crc = google_crc32c.extend(crc, chunk)
+                self._done += len(chunk)
+                if self._progress:
+                    self._progress(self._done, self._total)
+            stored = mask(crc)
+            if piece.entry is None:
+                stored = content.crc32c
+            elif not content.computed:
+                stored = piece.entry.crc32c  # strings are summed up in another way
+            shape = content.shape if piece.entry is None else piece.entry.shape
+            places[piece.identity] = Entry(content.dtype, shape, shard, offset, size, stored)
+            offset += size
+
+    def _chunks(self, piece: Piece) -> Iterator[bytes]:
+        """The bytes of a piece as they are in the result.
+
+        Raises:
+          CorruptCheckpointError: those of the source have another checksum than its index says.
+        """
+        entry, content = piece
+        if entry is None:
+            yield content.value
+            return
+        if entry.dtype in (STRING, VARIANT):
+            with TensorReader(self._source, self._index) as reader:
+                reader.check(entry)
+                yield bytes(reader.raw(entry))
+            return
+        crc = 0
+        path = shard_path(self._source, entry.shard, self._index.num_shards)
+        for chunk in read_chunks(path, entry):
+            crc = google_crc32c.extend(crc, chunk)
+            if content.computed:
+                chunk = cast_chunk(chunk, entry.dtype, content.dtype, content.scale, content.source)
+            yield chunk
+        if mask(crc) != entry.crc32c:
+            raise CorruptCheckpointError(
+                f"the {entry.size} bytes at byte {entry.offset}: checksum: stored "
+                f"{entry.crc32c:08x}, computed {mask(crc):08x}",
+                path=path,
+                key=content.source,
+            )
+
+    def compare(self, destination: str, index: Index) -> int:
+        """Reads source and result again; returns how many tensors were compared.
+
+        Raises:
+          CorruptCheckpointError: they differ, or a checksum is wrong.
+        """
+        seen: set[tuple[object, ...]] = set()
+        count = 0
+        with TensorReader(destination, index) as reader:
+            for key, content in self._tensors.items():
+                there = index.entries[key_bytes(key)]
+                targets = [index.entries[slice_key(key, e)] for e in there.slices] or [there]
+                count += 1
+                for piece, target in zip(self._pieces(content), targets):
+                    if (piece.identity, target[2:5]) in seen:
+                        continue
+                    seen.add((piece.identity, target[2:5]))
+                    path = shard_path(destination, target.shard, index.num_shards)
+                    if target.dtype in (STRING, VARIANT):
+                        reader.check(target)
+                        equal = b"".join(self._chunks(piece)) == bytes(reader.raw(target))
+                    else:
+                        equal = self._same_bytes(piece, path, target)
+                    if not equal:
+                        raise CorruptCheckpointError(
+                            "what was written is not what was read", path=path, key=key
+                        )
+        return count
+
+    def _same_bytes(self, piece: Piece, path: str, target: Entry) -> bool:
+        crc = size = 0
+        with files.open_read(path) as file:
+            file.seek(target.offset)
+            for chunk in self._chunks(piece):
+                if file.read(len(chunk)) != chunk:
+                    return False
+                crc = google_crc32c.extend(crc, chunk)
+                size += len(chunk)
+        return size == target.size and mask(crc) == target.crc32c
+
+
+def read_chunks(path: str, entry: Entry) -> Iterator[bytes]:
+    """The bytes of an entry, a few megabytes at a time."""
+    left = entry.size
+    if not left:
+        return
+    width = dtype_size(entry.dtype) or 1
+    with files.open_read(path) as file:
+        file.seek(entry.offset)
+        while left:
+            chunk = file.read(min(_CHUNK // width * width, left))
+            if not chunk:
+                raise CorruptCheckpointError(
+                    f"byte {entry.offset}: the file ends {left} bytes before the tensor", path=path
+                )
+            left -= len(chunk)
+            yield chunk
+
+
+def _by_shard(pieces: list[Piece]) -> list[list[Piece]]:
+    """Pieces as they were distributed over data files, in the order there; new ones in the last."""
+    groups: dict[int, list[Piece]] = {}
+    new = []
+    for piece in pieces:
+        if piece.entry is None:
+            new.append(piece)
+        else:
+            groups.setdefault(piece.entry.shard, []).append(piece)
+    found = [
+        sorted(groups[shard], key=lambda piece: piece.entry[3:5] if piece.entry else (0, 0))
+        for shard in sorted(groups)
+    ]
+    if new and not found:
+        found.append([])
+    if new:
+        found[-1] += new
+    return found
+
+
+def piece_size(piece: Piece) -> int:
+    """How many bytes a piece takes in the result."""
+    if piece.entry is None:
+        return len(piece.content.value)
+    before, after = dtype_size(piece.entry.dtype), dtype_size(piece.content.dtype)
+    if before and after:
+        return piece.entry.size // before * after
+    return piece.entry.size
