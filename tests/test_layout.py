@@ -1,0 +1,193 @@
+"""The layout: floors, no import upwards, no circles, TensorFlow only where it is marked."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import estimator_ckpt
+
+PACKAGE = Path(estimator_ckpt.__file__).parent
+ROOT = "estimator_ckpt"
+
+# A module imports from its own floor and those below. `*` marks those that import TensorFlow when
+# they are imported, `(*)` those that import it inside a function at most.
+FLOORS = """
+0   collector errors
+1   files(*)
+2   bundle bundle.aliases bundle.coding bundle.dtypes bundle.index bundle.protos bundle.slices
+    bundle.table bundle.tensors state
+3   casting destination locate mapping object_graph report slots
+4   checkpoint plan variables
+5   compare convert difference layout likeness matching naming optimizer_state optimizers options
+    planning retention starting_values tf_internals* transfer verify verify_keys warm_start(*)
+    warm_start_file warm_start_report
+6   contents* graph_ops* saveables* saver*
+7   scaffold* starter*
+8   model_fn*
+11  . __main__ cli commands commands.compare commands.inspect commands.progress commands.tensor
+    commands.tree commands.verify examples examples.digits*
+"""
+
+
+def _parse(text: str) -> tuple[dict[str, int], set[str], set[str]]:
+    """Floor by module, the modules with TensorFlow, those with TensorFlow inside functions."""
+    floors: dict[str, int] = {}
+    always, inside = set(), set()
+    floor = 0
+    for word in text.split():
+        if word.isdigit():
+            floor = int(word)
+            continue
+        name = word.rstrip("(*)")
+        module = ROOT if name == "." else f"{ROOT}.{name}"
+        floors[module] = floor
+        if word.endswith("(*)"):
+            inside.add(module)
+        elif word.endswith("*"):
+            always.add(module)
+    return floors, always, inside
+
+
+FLOOR, WITH_TENSORFLOW, TENSORFLOW_INSIDE = _parse(FLOORS)
+
+
+@functools.cache
+def trees() -> dict[str, ast.Module]:
+    """The parsed source of every module of the package."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        name = ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+        found[name] = ast.parse(path.read_text(encoding="utf-8"))
+    return found
+
+
+def imports(node: ast.AST, inside: bool = False) -> Iterator[tuple[str, bool]]:
+    """(what is imported, whether inside a function or for type checkers only)."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from ((alias.name, inside) for alias in child.names)
+        elif isinstance(child, ast.ImportFrom):
+            assert not child.level, "imports are absolute"
+            yield from ((f"{child.module}.{alias.name}", inside) for alias in child.names)
+        else:
+            function = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
+            typing = isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test)
+            yield from imports(child, inside or function or typing)
+
+
+def own_imports(module: str) -> set[str]:
+    """The modules of the package that a module imports, anywhere."""
+    found = set()
+    for name, _ in imports(trees()[module]):
+        while name.startswith(ROOT) and name not in trees():
+            name = name.rpartition(".")[0]  # a function, a class, a constant of a module
+        if name.startswith(ROOT):
+            found.add(name)
+    return found - {module}
+
+
+def test_every_module_has_a_floor() -> None:
+    assert sorted(trees()) == sorted(FLOOR)
+
+
+@pytest.mark.parametrize("module", sorted(trees()))
+def test_no_module_imports_from_a_floor_above(module: str) -> None:
+    if module == ROOT:
+        return  # it only knows where the public names live
+    above = {name for name in own_imports(module) if FLOOR.get(name, 0) > FLOOR.get(module, 99)}
+    assert above == set()
+
+
+def test_imports_go_round_in_no_circle() -> None:
+    waiting = {module: own_imports(module) for module in trees() if module != ROOT}
+    while waiting:
+        free = [name for name, needed in waiting.items() if not needed & waiting.keys()]
+        assert free, f"these import each other: {sorted(waiting)}"
+        for name in free:
+            del waiting[name]
+
+
+@pytest.mark.parametrize("module", sorted(trees()))
+def test_tensorflow_is_imported_where_it_is_marked_only(module: str) -> None:
+    found = {inside for name, inside in imports(trees()[module]) if name.startswith("tensorflow")}
+    if module in WITH_TENSORFLOW:
+        assert False in found
+    elif module in TENSORFLOW_INSIDE:
+        assert False not in found
+    else:
+        assert found == set()
+
+
+@pytest.mark.parametrize("module", sorted(trees().keys() - WITH_TENSORFLOW))
+def test_tensorflow_is_marked_where_it_comes_with_another_module(module: str) -> None:
+    """What loads without TensorFlow imports nothing, on loading, that does not."""
+    direct = {name for name, inside in imports(trees()[module]) if not inside}
+    loaded = {name if name in trees() else name.rpartition(".")[0] for name in direct}
+    assert loaded & WITH_TENSORFLOW == set()
+
+
+@pytest.mark.parametrize(
+    ("statement", "absent"),
+    [
+        ("import estimator_ckpt", ["absl", "google.protobuf", "numpy", "rich", "tensorflow"]),
+        ("import estimator_ckpt.cli", ["numpy", "rich", "tensorflow"]),
+        ("from estimator_ckpt import open_checkpoint", ["numpy", "rich", "tensorflow"]),
+        ("from estimator_ckpt import verify_checkpoint, compare_checkpoints", ["tensorflow"]),
+    ],
+)
+def test_what_loads_without_heavy_packages(statement: str, absent: list[str]) -> None:
+    code = f"{statement}; import sys; print([n for n in {absent} if n in sys.modules])"
+    result = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=PACKAGE.parent,
+        capture_output=True,
+        check=True,
+        text=True,
+    )
+    assert result.stdout.strip() == "[]"
+
+
+# --- the public names ---
+
+
+def public_assignments() -> dict[str, list[str]]:
+    """`__all__` and the keys of `_HOMES`, in the order in which they are written."""
+    found = {}
+    for node in trees()[ROOT].body:
+        if isinstance(node, (ast.Assign, ast.AnnAssign)):
+            target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+            if isinstance(target, ast.Name) and node.value is not None:
+                if target.id == "__all__":
+                    found["__all__"] = ast.literal_eval(node.value)
+                elif target.id == "_HOMES":
+                    found["_HOMES"] = list(ast.literal_eval(node.value))
+    return found
+
+
+def test_public_names_are_sorted_and_complete() -> None:
+    found = public_assignments()
+    assert found["__all__"] == sorted(found["__all__"])
+    assert found["_HOMES"] == found["__all__"]
+    typed = {name.rpartition(".")[2] for name, _ in imports(trees()[ROOT]) if name.startswith(ROOT)}
+    assert typed == set(found["__all__"])
+
+
+@pytest.mark.parametrize("name", estimator_ckpt.__all__)
+def test_public_names_have_docstrings(name: str) -> None:
+    public = getattr(estimator_ckpt, name)
+    assert public.__name__ == name
+    assert public.__doc__
+    assert name in dir(estimator_ckpt)
+
+
+def test_other_names_are_refused() -> None:
+    with pytest.raises(AttributeError, match="has no attribute 'open_chekpoint'"):
+        estimator_ckpt.open_chekpoint  # noqa: B018
