@@ -8,6 +8,7 @@ the initial values; otherwise the init_fn assigns it after them.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 import tensorflow as tf
@@ -17,8 +18,9 @@ from estimator_ckpt import tf_internals
 from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.errors import CheckpointError, SettingsError
 from estimator_ckpt.saver import Saver
-from estimator_ckpt.starting_values import Target, WarmStartReport, starting_values
+from estimator_ckpt.starting_values import Target, starting_values
 from estimator_ckpt.warm_start import WarmStart, warm_start_from
+from estimator_ckpt.warm_start_report import WarmStartReport
 
 
 class Starter:
@@ -43,6 +45,7 @@ class Starter:
         self._found: WarmStartReport | None = None
         self._fetches: list[Any] = []
         self._feeds: dict[Any, Any] = {}
+        self._followers: list[list[tf.Operation]] = []
         self.report: WarmStartReport | None = None
         # A strategy groups the replicas' init_ops, and cannot do so with what is fed to them.
         replaces = scaffold.init_op is None and not tf.distribute.has_strategy()
@@ -66,6 +69,8 @@ class Starter:
             raise self._error
         if self._init_op is None and self._fetches:
             session.run(self._fetches, self._feeds)
+        for initializers in self._followers:
+            session.run(initializers)
         self.report = self._found
         assert self.report is not None
         self._saver.write_beside_first_checkpoint("warm_start.json", self.report.as_json())
@@ -116,6 +121,7 @@ class Starter:
         except CheckpointError as error:
             self._error = error
             return
+        self._followers = _followers(variables, reading)
         if self._init_op is not None:
             self._init_feed_dict.update(self._feeds)
             others = [
@@ -175,6 +181,55 @@ def _targets(variables: dict[str, list[tf.Variable]]) -> list[Target]:
         )
         for name, parts in variables.items()
     ]
+
+
+def _followers(
+    variables: dict[str, list[tf.Variable]], started: Collection[str]
+) -> list[list[tf.Operation]]:
+    """The initializers that read variables which are started, to be run again after these.
+
+    An exponential moving average, say, begins with the value of its variable. They come in rounds:
+    what one of them sets, those of the next may read.
+    """
+    rounds: dict[str, int] = {}
+    for parts in (variables[name] for name in started):
+        rounds.update((op.name, 0) for part in parts for op in _replica_ops(part))
+    found: list[list[tf.Operation]] = []
+    for name, parts in variables.items():
+        if name in started:
+            continue
+        for part in parts:
+            own = {op.name for op in _replica_ops(part)}
+            last = _last_round(part.initializer, rounds, own)
+            if last is not None:
+                rounds.update((op, last + 1) for op in own)
+                found += [[]] * (last + 1 - len(found))
+                found[last] = [*found[last], part.initializer]
+    return found
+
+
+def _last_round(initializer: Any, rounds: dict[str, int], own: Collection[str]) -> int | None:
+    """The last round of the variables from which an initializer computes; None if it needs none."""
+    seen: set[str] = set()
+    element = tf.compat.v1.get_default_graph().as_graph_element(initializer)
+    pending = [getattr(element, "op", element)]
+    last = None
+    while pending:
+        op = pending.pop()
+        if op.name in seen or op.name in own:
+            continue
+        seen.add(op.name)
+        if op.name in rounds:
+            last = max(rounds[op.name], last or 0)
+            continue
+        pending += [tensor.op for tensor in op.inputs]
+        pending += op.control_inputs
+    return last
+
+
+def _replica_ops(variable: tf.Variable) -> list[tf.Operation]:
+    """The op that holds a variable, or those of its replicas under a strategy."""
+    return [replica.op for replica in getattr(variable, "values", (variable,))]
 
 
 def _vocab_info(given: Any) -> Any:

@@ -6,17 +6,21 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
 from estimator_ckpt.checkpoint import Checkpoint, Variable
-from estimator_ckpt.errors import SettingsError
+from estimator_ckpt.errors import ConflictError, SettingsError
 from estimator_ckpt.mapping import Rules
 from estimator_ckpt.matching import describe, mismatch, policy_for
 from estimator_ckpt.object_graph import SAVE_COUNTER
-from estimator_ckpt.report import Row, fold, near_names, text_table
-from estimator_ckpt.warm_start import NotGiven, WarmStart
+from estimator_ckpt.report import NameIndex, Row, did_you_mean, near_names
+from estimator_ckpt.variables import same_tensor
+from estimator_ckpt.warm_start_report import StartingValue, WarmStartReport
+
+if TYPE_CHECKING:
+    from estimator_ckpt.warm_start import WarmStart
 
 _MOST_HINTS = 100
 
@@ -41,79 +45,6 @@ class Target:
 
 
 @dataclass(frozen=True)
-class StartingValue:
-    """Where one variable's first value comes from.
-
-    Attributes:
-      target: the variable's name.
-      source: its key in the checkpoint; None where it is initialized instead.
-      rule: the setting that decided it, or the reason why it is initialized.
-      shape: of the variable.
-      nbytes: how many bytes are read for it.
-      has_vocabulary: whether its rows are remapped from one vocabulary to another.
-    """
-
-    target: str
-    source: str | None
-    rule: str
-    shape: tuple[int, ...] | None
-    nbytes: int = 0
-    has_vocabulary: bool = False
-
-
-@dataclass(frozen=True)
-class WarmStartReport:
-    """What came from where.
-
-    Attributes:
-      checkpoint: the prefix of the checkpoint.
-      values: one for every variable of the model that the settings select or exclude.
-      unexpected: the checkpoint's variables from which nothing starts.
-    """
-
-    checkpoint: str
-    values: Sequence[StartingValue]
-    unexpected: Sequence[str]
-
-    def __str__(self) -> str:
-        rows = [
-            Row(
-                "warm-started" if value.source is not None else "initialized",
-                value.target,
-                describe("", value.shape),
-                value.source or "-",
-                value.rule,
-            )
-            for value in self.values
-        ]
-        started = [value for value in self.values if value.source is not None]
-        total = (
-            f"{len(started)} of {len(self.values)} variables, "
-            f"{sum(value.nbytes for value in started):,} bytes, from {self.checkpoint}"
-        )
-        headers = ("", "variable", "shape", "from", "by")
-        cells = [(r.status, r.name, r.expected, r.found, r.note) for r in fold(rows)]
-        return f"{text_table(headers, cells)}\n{total}"
-
-    def as_json(self) -> dict[str, Any]:
-        """The same as plain values."""
-        return {
-            "checkpoint": self.checkpoint,
-            "variables": [
-                {
-                    "variable": value.target,
-                    "source": value.source,
-                    "rule": value.rule,
-                    "shape": None if value.shape is None else list(value.shape),
-                    "bytes": value.nbytes,
-                }
-                for value in self.values
-            ],
-            "unexpected": list(self.unexpected),
-        }
-
-
-@dataclass(frozen=True)
 class _Choice:
     """A rule that names a source for a target; `place` and `text` say which rule."""
 
@@ -132,86 +63,127 @@ def starting_values(
 
     Raises:
       SettingsError: two rules for one variable (names both), or a rule that applies to nothing.
+      ConflictError: a rule's source is the name of one variable and the object path of another.
       MismatchError: with one table of everything that is missing, or has another shape or dtype,
         where the settings make that an error; and with a rule to paste, where one shift of scopes
         explains most of what is missing.
     """
-    sources = _renamed(settings, checkpoint)
-    chosen, matched = _choose(settings, checkpoint, sources, targets)
+    report, problems, hint = find_starting_values(settings, checkpoint, targets)
+    if problems:
+        error = mismatch(checkpoint, problems)
+        error.message += hint
+        raise error
+    for value in report.values:
+        if value.warns:
+            logging.warning("%s is initialized, not warm-started: %s", value.target, value.rule)
+    if report.unexpected and settings.on_unexpected == "warn":
+        rows = [Row("unexpected", name) for name in report.unexpected]
+        logging.warning("%s", mismatch(checkpoint, rows))
+    return report
+
+
+def find_starting_values(
+    settings: WarmStart, checkpoint: Checkpoint, targets: Sequence[Target]
+) -> tuple[WarmStartReport, list[Row], str]:
+    """What starting_values() returns, what it would raise as rows, and the rule to paste or "".
+
+    Raises:
+      SettingsError, ConflictError: as starting_values() does.
+    """
+    sources = _Sources(settings, checkpoint)
+    chosen, matched = _choose(settings, targets)
     problems: list[Row] = []
     missing: list[str] = []
     values: list[StartingValue] = []
     used: set[str] = set()
-    names = list(sources)
-    row: Row | None
     for target in targets:
         choice = chosen.get(target.name)
         if choice is None:
             continue
-        excluded = next((p for p in settings.exclude if re.fullmatch(p, target.name)), None)
-        if excluded is not None:
-            matched.add(f"exclude {excluded!r}")
-            values.append(StartingValue(target.name, None, f"exclude: {excluded}", target.shape))
+        number = next(
+            (n for n, p in enumerate(settings.exclude) if re.fullmatch(p, target.name)), None
+        )
+        if number is not None:
+            matched.add(f"exclude[{number}]")
+            rule = f"exclude[{number}]: {settings.exclude[number]}"
+            values.append(StartingValue(target.name, None, rule, target.shape))
             continue
-        source = _find(choice.source, sources, checkpoint)
+        source = sources.find(choice.source)
         if source is None:
-            policy = policy_for(target.name, settings.on_missing)
-            near = near_names(choice.source, names) if len(missing) < _MOST_HINTS else []
-            note = f"did you mean {near[0]}?" if near else ""
+            note = sources.hint(choice.source) if len(missing) < _MOST_HINTS else ""
             missing.append(choice.source)
-            row = Row("missing", target.name, describe(target.dtype, target.shape), "", note)
+            wanted = describe(target.dtype, target.shape)
+            row = Row("missing", target.name, wanted, "", note)
+            policy = policy_for(target.name, settings.on_missing)
             reason = f"not in the checkpoint ({choice.place})"
         else:
-            vocabulary = target.name in settings.var_name_to_vocab_info
-            row = _misfit(target, source, vocabulary)
-            policy = policy_for(target.name, settings.on_shape_mismatch)
-            if row is not None and row.status == "dtype":
-                policy = "error"
-            reason = f"other shape ({choice.place})"
-        if row is None:
-            assert source is not None
-            used.add(source.name)
-            values.append(
-                StartingValue(
-                    target.name, source.key, str(choice), target.shape, source.nbytes, vocabulary
+            has_vocabulary = target.name in settings.var_name_to_vocab_info
+            misfit = _misfit(target, source, has_vocabulary)
+            if misfit is None:
+                used.add(source.name)
+                rule, size = str(choice), source.nbytes
+                values.append(
+                    StartingValue(target.name, source.key, rule, target.shape, size, has_vocabulary)
                 )
-            )
-            continue
-        if policy == "error":
+                continue
+            row = misfit
+            policy = policy_for(target.name, settings.on_shape_mismatch)
+            reason = f"other shape ({choice.place})"
+        if policy == "error" or row.status == "dtype":
             problems.append(row)
-            continue
-        if policy == "warn":
-            logging.warning("%s is initialized, not warm-started: %s", target.name, reason)
-        values.append(StartingValue(target.name, None, reason, target.shape))
-    if problems:
-        error = mismatch(checkpoint, problems)
-        error.message += _shift_to_paste(missing, names)
-        raise error
-    if settings.require_all_rules_match:
+        else:
+            values.append(
+                StartingValue(target.name, None, reason, target.shape, warns=policy == "warn")
+            )
+    if settings.require_all_rules_match and not problems:
         _require_all(settings, matched)
     unexpected = [n for n, v in sources.items() if v.name not in used and n != SAVE_COUNTER]
-    if unexpected and settings.on_unexpected != "ignore":
-        error = mismatch(checkpoint, [Row("unexpected", name) for name in unexpected])
-        if settings.on_unexpected == "error":
-            raise error
-        logging.warning("%s", error)
-    return WarmStartReport(checkpoint.prefix, values, unexpected)
+    hint = _shift_to_paste(missing, list(sources)) if problems else ""
+    if settings.on_unexpected == "error":
+        problems += [Row("unexpected", name) for name in unexpected]
+    return WarmStartReport(checkpoint.prefix, values, unexpected), problems, hint
 
 
-def _renamed(settings: WarmStart, checkpoint: Checkpoint) -> dict[str, Variable]:
+class _Sources(dict[str, Variable]):
     """The checkpoint's variables by the names that the rename rules give them."""
-    lines = Rules(rename=settings.rename).resolve(
-        checkpoint.variables, require_all_rules_match=settings.require_all_rules_match
-    )
-    return {line.target: checkpoint.variables[line.source] for line in lines if line.target}
+
+    def __init__(self, settings: WarmStart, checkpoint: Checkpoint) -> None:
+        lines = Rules(rename=settings.rename).resolve(
+            checkpoint.variables, require_all_rules_match=settings.require_all_rules_match
+        )
+        super().__init__(
+            (line.target, checkpoint.variables[line.source]) for line in lines if line.target
+        )
+        self._by_path: dict[str, Variable] = {}
+        for variable in self.values():
+            if variable.object_path is not None:
+                self._by_path.setdefault(variable.object_path, variable)
+        self._checkpoint = checkpoint
+        self._names: NameIndex | None = None
+
+    def find(self, source: str) -> Variable | None:
+        """The variable of that name or object path."""
+        named, placed = self.get(source), self._by_path.get(source)
+        if named is None or placed is None or named is placed:
+            return named or placed
+        if same_tensor(self._checkpoint.index, named.key, placed.key):
+            return named
+        raise ConflictError(
+            f"this is the name of one variable (key {named.key}) and the object path of another "
+            f"({placed.name}, key {placed.key}); rename one with a `rename` rule",
+            path=self._checkpoint.prefix,
+            key=source,
+        )
+
+    def hint(self, source: str) -> str:
+        """Which of the names `source` may stand for."""
+        if self._names is None:
+            self._names = NameIndex(self)
+        near = self._names.near(source, limit=1)
+        return f"did you mean {near[0]}?" if near else ""
 
 
-def _choose(
-    settings: WarmStart,
-    checkpoint: Checkpoint,
-    sources: Mapping[str, Variable],
-    targets: Sequence[Target],
-) -> tuple[dict[str, _Choice], set[str]]:
+def _choose(settings: WarmStart, targets: Sequence[Target]) -> tuple[dict[str, _Choice], set[str]]:
     """The rule for each target, and the places of the rules that have applied."""
     chosen: dict[str, _Choice] = {}
     matched: set[str] = set()
@@ -270,8 +242,7 @@ def _target_names(
     """The variable that a name, a variable or the parts of a partitioned one stand for."""
     if isinstance(model, str):
         if model not in by_name:
-            near = near_names(model, by_name)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = did_you_mean(near_names(model, by_name))
             raise SettingsError(f"the model has no variable {model!r}{hint}", key=place)
         return [model]
     parts = list(model) if isinstance(model, (list, tuple)) else [model]
@@ -283,11 +254,7 @@ def _target_names(
 
 def _selected(settings: WarmStart, target: Target) -> str | None:
     """The rule of vars_to_warm_start that selects a variable."""
-    selection = settings.vars_to_warm_start
-    if selection is NotGiven.NOT_GIVEN:
-        if settings.assignment_map:
-            return None
-        selection = ".*"
+    selection = settings.selection
     names = (target.name, *target.parts)
     if isinstance(selection, str):
         found = target.trainable and any(re.match(selection, name) for name in names)
@@ -301,13 +268,6 @@ def _selected(settings: WarmStart, target: Target) -> str | None:
         if found:
             return f"vars_to_warm_start[{number}]"
     return None
-
-
-def _find(source: str, sources: Mapping[str, Variable], checkpoint: Checkpoint) -> Variable | None:
-    found = sources.get(source)
-    if found is not None or checkpoint.object_graph is None:
-        return found
-    return next((v for v in checkpoint.variables.values() if v.object_path == source), None)
 
 
 def _misfit(target: Target, source: Variable, has_vocabulary: bool) -> Row | None:
@@ -324,7 +284,7 @@ def _require_all(settings: WarmStart, matched: set[str]) -> None:
     rules = [f"assignment_map[{n}]" for n in range(len(settings.assignment_map))]
     rules += [f"var_name_to_prev_var_name[{n!r}]" for n in settings.var_name_to_prev_var_name]
     rules += [f"var_name_to_vocab_info[{n!r}]" for n in settings.var_name_to_vocab_info]
-    rules += [f"exclude {pattern!r}" for pattern in settings.exclude]
+    rules += [f"exclude[{n}]" for n in range(len(settings.exclude))]
     if isinstance(selection, str):
         rules.append("vars_to_warm_start")
     elif isinstance(selection, (list, tuple)):
@@ -332,8 +292,8 @@ def _require_all(settings: WarmStart, matched: set[str]) -> None:
     unused = [rule for rule in rules if rule not in matched]
     if unused:
         raise SettingsError(
-            "applies to no variable of the model"
-            + (f", and so do {', '.join(unused[1:])}" if unused[1:] else "")
+            "applies to no variable of the model that the settings select"
+            + (f", and neither do {', '.join(unused[1:])}" if unused[1:] else "")
             + "; require_all_rules_match=False allows that",
             key=unused[0],
         )

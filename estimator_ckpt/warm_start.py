@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import enum
+import os
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from typing import Any, Union
 
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.mapping import Rules
 from estimator_ckpt.matching import check_policy
-from estimator_ckpt.report import near_names
 
 Policy = Union[str, Mapping[str, str]]
 
@@ -70,54 +70,39 @@ class WarmStart:
     require_all_rules_match: bool = True
 
     def __post_init__(self) -> None:
-        def wrong(name: str, expected: str, found: object) -> SettingsError:
-            return SettingsError(f"expected {expected}, found {found!r}", key=name)
-
         path = self.ckpt_to_initialize_from
-        if not isinstance(path, str) or not path:
-            raise wrong("ckpt_to_initialize_from", "the path of a checkpoint", path)
-        selected = self.vars_to_warm_start
-        if isinstance(selected, str):
-            _compile("vars_to_warm_start", selected)
-        elif isinstance(selected, (list, tuple)):
-            for number, one in enumerate(selected):
-                if isinstance(one, str):
-                    _compile(f"vars_to_warm_start[{number}]", one)
-            if len({isinstance(one, str) for one in selected}) > 1:
-                raise wrong("vars_to_warm_start", "expressions or variables, not both", selected)
-        elif not (selected is None or selected is NotGiven.NOT_GIVEN):
-            raise wrong("vars_to_warm_start", "an expression, a list or None", selected)
+        if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
+            raise _wrong("ckpt_to_initialize_from", "the path of a checkpoint", path)
+        object.__setattr__(self, "ckpt_to_initialize_from", os.fspath(path))
+        _check_selection(self.vars_to_warm_start)
         for name in ("var_name_to_vocab_info", "var_name_to_prev_var_name"):
             if not isinstance(getattr(self, name), Mapping):
-                raise wrong(name, "a mapping from variable names", getattr(self, name))
+                raise _wrong(name, "a mapping from variable names", getattr(self, name))
         for variable, previous in self.var_name_to_prev_var_name.items():
-            if not isinstance(previous, str):
+            if not isinstance(previous, str) or not previous:
                 place = f"var_name_to_prev_var_name[{variable!r}]"
-                raise wrong(place, "a variable name", previous)
-        if isinstance(self.assignment_map, Mapping):
-            object.__setattr__(self, "assignment_map", tuple(self.assignment_map.items()))
-        for number, pair in enumerate(_sequence("assignment_map", self.assignment_map)):
-            place = f"assignment_map[{number}]"
-            if (
-                not isinstance(pair, (list, tuple))
-                or len(pair) != 2
-                or not isinstance(pair[0], str)
-            ):
-                raise wrong(place, "a pair of checkpoint name or scope and model side", pair)
-            source, target = pair
-            if not source or target == "" or target is None:
-                raise wrong(place, "names; the root scope is '/'", pair)
-            if source.endswith("/") and not (isinstance(target, str) and target.endswith("/")):
-                raise wrong(place, "a scope for a scope: 'scope/', with the slash", target)
-            if isinstance(target, str) and target.endswith("/") and not source.endswith("/"):
-                raise wrong(place, "a scope for a scope: 'scope/', with the slash", source)
-        Rules(rename=_sequence("rename", self.rename), exclude=_sequence("exclude", self.exclude))
+                raise _wrong(place, "a variable name", previous)
+        for name in ("assignment_map", "rename"):
+            if isinstance(getattr(self, name), Mapping):
+                object.__setattr__(self, name, tuple(getattr(self, name).items()))
+        for name in ("assignment_map", "rename", "exclude"):
+            object.__setattr__(self, name, tuple(_sequence(name, getattr(self, name))))
+        for number, pair in enumerate(self.assignment_map):
+            _check_assignment(f"assignment_map[{number}]", pair)
+        Rules(rename=self.rename, exclude=self.exclude)
         check_policy("on_missing", self.on_missing)
         check_policy("on_shape_mismatch", self.on_shape_mismatch)
         if self.on_unexpected not in _ON_UNEXPECTED:
-            raise wrong("on_unexpected", f"one of {', '.join(_ON_UNEXPECTED)}", self.on_unexpected)
+            raise _wrong("on_unexpected", f"one of {', '.join(_ON_UNEXPECTED)}", self.on_unexpected)
         if not isinstance(self.require_all_rules_match, bool):
-            raise wrong("require_all_rules_match", "true or false", self.require_all_rules_match)
+            raise _wrong("require_all_rules_match", "true or false", self.require_all_rules_match)
+
+    @property
+    def selection(self) -> Any:
+        """What vars_to_warm_start selects: as it is given, or what stands for it if it is not."""
+        if self.vars_to_warm_start is not NotGiven.NOT_GIVEN:
+            return self.vars_to_warm_start
+        return () if self.assignment_map else ".*"
 
 
 def warm_start_from(given: Any) -> WarmStart | None:
@@ -129,8 +114,8 @@ def warm_start_from(given: Any) -> WarmStart | None:
     """
     if given is None or isinstance(given, WarmStart):
         return given
-    if isinstance(given, str):
-        return WarmStart(given)
+    if isinstance(given, (str, os.PathLike)):
+        return WarmStart(os.fspath(given))
     if hasattr(given, "ckpt_to_initialize_from"):  # a tf.estimator.WarmStartSettings
         return WarmStart(
             given.ckpt_to_initialize_from,
@@ -144,39 +129,37 @@ def warm_start_from(given: Any) -> WarmStart | None:
     )
 
 
-def load_warm_start(path: str) -> WarmStart:
-    """Reads a YAML file with the fields of WarmStart, strictly.
+def _check_selection(selected: Any) -> None:
+    name = "vars_to_warm_start"
+    if isinstance(selected, str):
+        _compile(name, selected)
+    elif isinstance(selected, (list, tuple)):
+        for number, one in enumerate(selected):
+            if isinstance(one, str):
+                _compile(f"{name}[{number}]", one)
+            elif not hasattr(one, "name"):
+                raise _wrong(f"{name}[{number}]", "an expression or a variable", one)
+        if len({isinstance(one, str) for one in selected}) > 1:
+            raise _wrong(name, "expressions or variables, not both", selected)
+    elif not (selected is None or selected is NotGiven.NOT_GIVEN):
+        raise _wrong(name, "an expression, a list or None", selected)
 
-    `var_name_to_vocab_info` is a mapping from variable names to the fields of VocabInfo.
 
-    Raises:
-      SettingsError: no such file, no YAML, an unknown field, a wrong type; with the file and the
-        place in it, such as `assignment_map[2]`.
-    """
-    import yaml
+def _check_assignment(place: str, pair: Any) -> None:
+    if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not isinstance(pair[0], str):
+        raise _wrong(place, "a pair of checkpoint name or scope and model side", pair)
+    source, target = pair
+    if not source or target is None or (isinstance(target, str) and not target):
+        raise _wrong(place, "names; the root scope is '/'", pair)
+    if isinstance(target, (bool, int, float, Mapping)):
+        raise _wrong(place, "a name, a scope, a variable or a list of its parts", target)
+    is_scope = isinstance(target, str) and target.endswith("/")
+    if source.endswith("/") != is_scope:
+        raise _wrong(place, "a scope for a scope: 'scope/', with the slash", pair)
 
-    from estimator_ckpt import files
 
-    if not files.exists(path):
-        raise SettingsError("there is no such file", path=path)
-    try:
-        found = yaml.safe_load(files.read_bytes(path))
-    except yaml.YAMLError as error:
-        raise SettingsError(f"no YAML: {' '.join(str(error).split())}", path=path) from None
-    if not isinstance(found, dict):
-        raise SettingsError("expected a mapping with the fields of WarmStart", path=path)
-    known = [one.name for one in fields(WarmStart)]
-    for name in found:
-        if name not in known:
-            near = near_names(str(name), known)
-            hint = f"did you mean {near[0]!r}?" if near else f"the fields are {', '.join(known)}"
-            raise SettingsError(f"no such field; {hint}", path=path, key=str(name))
-    if "ckpt_to_initialize_from" not in found:
-        raise SettingsError("it is required", path=path, key="ckpt_to_initialize_from")
-    try:
-        return WarmStart(**found)
-    except SettingsError as error:
-        raise SettingsError(error.message, path=path, key=error.key) from None
+def _wrong(name: str, expected: str, found: object) -> SettingsError:
+    return SettingsError(f"expected {expected}, found {found!r}", key=name)
 
 
 def _sequence(name: str, value: Any) -> Sequence[Any]:

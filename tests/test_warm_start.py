@@ -273,3 +273,22 @@ def test_a_vocabulary_is_remapped(tmp_path):
             build=embedding(np.full([3, 2], 9)),
         )
         np.testing.assert_array_equal(start["embedding"], [[3, 3], [0, 0], [1, 1]])
+
+
+@pytest.mark.parametrize("own_init_op", [False, True])
+def test_an_average_starts_at_the_value_that_its_variable_starts_from(tmp_path, own_init_op):
+    run_job(tmp_path / "source", build=counting(), steps=3)
+
+    def averaged():
+        train = counting()()
+        (variable,) = v1.trainable_variables()
+        average = tf.train.ExponentialMovingAverage(0.5).apply([variable])
+        return tf.group(train, average)
+
+    def start_scaffold():
+        init_op = v1.global_variables_initializer() if own_init_op else None
+        base = v1.train.Scaffold(init_op=init_op)
+        return make_scaffold("checkpoint", base=base, warm_start=str(tmp_path / "source"))
+
+    start, _ = run_job(tmp_path / "target", start_scaffold, build=averaged)
+    assert start["x/ExponentialMovingAverage"] == 16.0

@@ -1,0 +1,119 @@
+"""Warm-start settings in a YAML file, read strictly: names and values, never code."""
+
+from __future__ import annotations
+
+import os
+import re
+from typing import Any, Union
+
+import msgspec
+import yaml
+
+from estimator_ckpt import files
+from estimator_ckpt.errors import SettingsError
+from estimator_ckpt.report import did_you_mean, near_names
+from estimator_ckpt.warm_start import WarmStart
+
+# "Expected `str`, got `int` - at `$.assignment_map[2][0]`"
+_PLACE = re.compile(r"(?s)(.*) - at (?:`key` in )?`\$\.?(.*)`$")
+_WORDS = {"`object": "`mapping", "| object": "| mapping", "`array": "`list", "| array": "| list"}
+
+
+class _VocabInfo(msgspec.Struct, forbid_unknown_fields=True):
+    """tf.estimator.VocabInfo, but for the initializer of new rows: these are zeros."""
+
+    new_vocab: str
+    new_vocab_size: int
+    num_oov_buckets: int
+    old_vocab: str
+    old_vocab_size: int = -1
+    axis: int = 0
+    backup_initializer: None = None
+
+
+class _Fields(msgspec.Struct, forbid_unknown_fields=True):
+    """The types that the fields of WarmStart have in a file; WarmStart checks what they say.
+
+    A mapping's values are left to WarmStart where it names their keys in its errors.
+    """
+
+    ckpt_to_initialize_from: str
+    vars_to_warm_start: Union[str, list[str], None] = None
+    var_name_to_vocab_info: dict[str, Any] = {}
+    var_name_to_prev_var_name: dict[str, Any] = {}
+    assignment_map: Union[list[tuple[str, str]], dict[str, str]] = []
+    rename: Union[list[tuple[str, str]], dict[str, str]] = []
+    exclude: list[str] = []
+    on_missing: Union[str, dict[str, Any]] = "error"
+    on_shape_mismatch: Union[str, dict[str, Any]] = "error"
+    on_unexpected: str = "ignore"
+    require_all_rules_match: bool = True
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses what YAML only warns of: one key twice in a mapping, of which the last would win."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            if isinstance(key_node, yaml.ScalarNode):
+                if key_node.value in seen:
+                    raise yaml.constructor.ConstructorError(
+                        None, None, f"{key_node.value!r} stands here twice", key_node.start_mark
+                    )
+                seen.add(key_node.value)
+        return super().construct_mapping(node, deep)
+
+
+def load_warm_start(path: str | os.PathLike[str]) -> WarmStart:
+    """Reads a YAML file with the fields of WarmStart.
+
+    A field has the type that it has in Python, and no other is converted to it: a name that reads
+    as a number needs quotes. `assignment_map` and `rename` are lists of pairs, or mappings;
+    `var_name_to_vocab_info` is a mapping from variable names to the fields of VocabInfo.
+
+    Raises:
+      SettingsError: no such file, no YAML, an unknown field, a wrong type; with the file and the
+        place in it, such as `assignment_map[2]`.
+    """
+    path = os.fspath(path)
+    if not files.exists(path) or files.is_dir(path):
+        raise SettingsError("expected a YAML file, found none here", path=path)
+    try:
+        found = yaml.load(files.read_bytes(path), Loader=_Loader)  # a SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise SettingsError(f"no YAML: {' '.join(str(error).split())}", path=path) from None
+    if not isinstance(found, dict):
+        raise SettingsError("expected a mapping with the fields of WarmStart", path=path)
+    try:
+        _check("", found, _Fields)
+        for name, info in found.get("var_name_to_vocab_info", {}).items():
+            _check(f"var_name_to_vocab_info[{name!r}]", info, _VocabInfo)
+        return WarmStart(**found)
+    except SettingsError as error:
+        raise SettingsError(error.message, path=path, key=error.key) from None
+
+
+def _check(place: str, found: Any, kind: type[msgspec.Struct]) -> None:
+    """Raises SettingsError unless `found`, which stands at `place`, has the fields of `kind`."""
+    known = list(kind.__struct_fields__)
+    for name in found if isinstance(found, dict) else ():
+        if name not in known:
+            hint = did_you_mean(near_names(str(name), known)) or f"; expected {', '.join(known)}"
+            raise SettingsError(f"no such field{hint}", key=_join(place, str(name)))
+    try:
+        msgspec.convert(found, kind)
+    except msgspec.ValidationError as error:
+        message, at = str(error), ""
+        told = _PLACE.match(message)
+        if told:
+            message, at = told.groups()
+        for json_word, word in _WORDS.items():
+            message = message.replace(json_word, word)
+        raise SettingsError(message, key=_join(place, at) or None) from None
+    except RecursionError:
+        raise SettingsError("nested too deeply", key=place or None) from None
+
+
+def _join(place: str, rest: str) -> str:
+    return f"{place}.{rest}" if place and rest else place or rest

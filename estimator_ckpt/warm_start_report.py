@@ -1,0 +1,85 @@
+"""What came from where: the report of a warm start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from estimator_ckpt.matching import describe
+from estimator_ckpt.report import Row, fold, text_table
+
+
+@dataclass(frozen=True)
+class StartingValue:
+    """Where one variable's first value comes from.
+
+    Attributes:
+      target: the variable's name.
+      source: its key in the checkpoint; None where it is initialized instead.
+      rule: the setting that decided it, or the reason why it is initialized.
+      shape: of the variable.
+      nbytes: how many bytes are read for it.
+      has_vocabulary: whether its rows are remapped from one vocabulary to another.
+      warns: whether it is initialized where the settings ask for a warning.
+    """
+
+    target: str
+    source: str | None
+    rule: str
+    shape: tuple[int, ...] | None
+    nbytes: int = 0
+    has_vocabulary: bool = False
+    warns: bool = False
+
+
+@dataclass(frozen=True)
+class WarmStartReport:
+    """What came from where.
+
+    Attributes:
+      checkpoint: the prefix of the checkpoint.
+      values: one for every variable of the model that the settings select or exclude.
+      unexpected: the checkpoint's variables from which nothing starts.
+    """
+
+    checkpoint: str
+    values: Sequence[StartingValue]
+    unexpected: Sequence[str]
+
+    def __str__(self) -> str:
+        rows = [
+            Row(
+                "warm-started" if value.source is not None else "initialized",
+                value.target,
+                describe("", value.shape),
+                value.source or "-",
+                value.rule,
+            )
+            for value in self.values
+        ]
+        started = [value for value in self.values if value.source is not None]
+        total = (
+            f"{len(started)} of {len(self.values)} variables, "
+            f"{sum(value.nbytes for value in started):,} bytes, from {self.checkpoint}"
+        )
+        headers = ("", "variable", "shape", "from", "by")
+        cells = [(r.status, r.name, r.expected, r.found, r.note) for r in fold(rows)]
+        return f"{text_table(headers, cells)}\n{total}"
+
+    def as_json(self) -> dict[str, Any]:
+        """The same as plain values."""
+        return {
+            "checkpoint": self.checkpoint,
+            "variables": [
+                {
+                    "variable": value.target,
+                    "source": value.source,
+                    "rule": value.rule,
+                    "shape": None if value.shape is None else list(value.shape),
+                    "bytes": value.nbytes,
+                }
+                for value in self.values
+            ],
+            "unexpected": list(self.unexpected),
+        }
