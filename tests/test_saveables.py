@@ -1,4 +1,4 @@
-"""Everything that a stock Saver saves, in each format: written, read by stock TensorFlow, restored."""
+"""Everything that a stock Saver saves, in each format: written, read by stock ones, restored."""
 
 import ml_dtypes
 import numpy as np
