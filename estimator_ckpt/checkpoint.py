@@ -15,7 +15,7 @@ from estimator_ckpt.bundle.slices import key_bytes, key_text
 from estimator_ckpt.bundle.tensors import TensorReader
 from estimator_ckpt.errors import CorruptCheckpointError, MissingTensorError
 from estimator_ckpt.locate import find_prefix
-from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, STEP, ObjectGraph
+from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, STEP, ObjectGraph, parse_path
 from estimator_ckpt.report import did_you_mean, near_names
 from estimator_ckpt.variables import Variable, read_variables
 
@@ -96,12 +96,18 @@ class Checkpoint:
         return found
 
     def variable(self, name: str) -> Variable:
-        """The variable of that name, key, object path, or other name in the object graph.
+        """The variable of that name or key, any object path, any other name in the object graph.
 
         Raises:
           MissingTensorError: there is none; names the nearest.
         """
         found = self.variables.get(name) or self._by_other_names.get(name)
+        if found is None and self.object_graph is not None:
+            node = self.object_graph.child_at(parse_path(name))
+            keys = (
+                [a.checkpoint_key for a in self.object_graph.nodes[node].attributes] if node else []
+            )
+            found = self._by_other_names.get(keys[0]) if len(keys) == 1 else None
         if found is None:
             raise MissingTensorError(
                 "the checkpoint has no variable or key of that name"

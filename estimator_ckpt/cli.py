@@ -89,19 +89,24 @@ def _dispatch(arguments: list[str]) -> int:
         verb, rest = rest[0], ["--help"]
     if verb not in VERBS:
         raise UsageError(f"there is no verb {verb!r}{did_you_mean(_alike(verb, VERBS))}")
-    command: Any = importlib.import_module(f"estimator_ckpt.commands.{verb}")
     values: Any = flags.FlagValues()  # type: ignore[no-untyped-call]
     values.set_gnu_getopt(True)  # flags may stand behind paths
-    command.define(values)
+    module = command(verb)
+    module.define(values)
     if any(one in ("--help", "-h", "-help") for one in _before_dashes(rest)):
-        print(_help(command, values))
+        print(_help(module, values))
         return EXIT_OK
     try:
         remaining = values([verb, *rest])[1:]
     except flags.Error as error:
         raise UsageError(_flag_message(error, values)) from None
-    code: int = command.run(remaining, values)
+    code: int = module.run(remaining, values)
     return code
+
+
+def command(verb: str) -> Any:
+    """The module of a verb."""
+    return importlib.import_module(f"{__package__}.commands.{verb}")
 
 
 def _before_dashes(arguments: list[str]) -> list[str]:
@@ -128,8 +133,8 @@ def _overview() -> str:
     return "\n".join([*lines, *textwrap.wrap(_EXIT_CODES, _WIDTH)])
 
 
-def _help(command: Any, values: Any) -> str:
-    lines = [(command.__doc__ or "").strip(), "", "Flags:"]
+def _help(module: Any, values: Any) -> str:
+    lines = [(module.__doc__ or "").strip(), "", "Flags:"]
     for name in sorted(values):
         flag = values[name]
         if flag.name != name:  # the short name of another one

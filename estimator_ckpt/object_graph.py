@@ -248,7 +248,7 @@ class ObjectGraph:
         """
         found: dict[int, ObjectPath] = {0: ()}
         total = 0
-        for parent, local_name, child in self._edges_from_root():
+        for parent, local_name, child in self.edges_from_root():
             found[child] = (*found[parent], local_name)
             total += 8 * len(found[child])
             _check_path_bytes(total)
@@ -262,7 +262,7 @@ class ObjectGraph:
         """
         found = {0: ""}
         total = 0
-        for parent, local_name, child in self._edges_from_root():
+        for parent, local_name, child in self.edges_from_root():
             part = escape(local_name)
             found[child] = f"{found[parent]}/{part}" if parent else part
             total += len(found[child])
@@ -275,7 +275,7 @@ class ObjectGraph:
                 _check_path_bytes(total)
         return found
 
-    def _edges_from_root(self) -> Iterator[tuple[int, str, int]]:
+    def edges_from_root(self) -> Iterator[tuple[int, str, int]]:
         """(parent, local name, child) by the first edge to each object, near the root first."""
         found = {0}
         waiting = deque([0])

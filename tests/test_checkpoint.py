@@ -361,7 +361,14 @@ def test_two_names_of_one_variable_both_lead_to_it(tmp_path: Path) -> None:
         save(tmp_path / "m", {"model/.ATTRIBUTES/V": np.float32(5)}, graph)
     )
     assert list(checkpoint.variables) == ["embedding"]
-    for name in ("embedding", "softmax", "model", "full", "model/.ATTRIBUTES/V"):
+    for name in (
+        "embedding",
+        "softmax",
+        "model",
+        "var_list/softmax",
+        "full",
+        "model/.ATTRIBUTES/V",
+    ):
         assert checkpoint.variable(name).name == "embedding"
         assert checkpoint.get_tensor(name) == 5
 

@@ -14,8 +14,8 @@ from estimator_ckpt.variables import Variable, graph_tensors
 def tree_lines(checkpoint: Checkpoint) -> Iterator[str]:
     """A line for each edge of the object graph, from the root on.
 
-    An object that has been shown before, as shared ones and those of a cycle have, is shown by its
-    path, without what is below it.
+    An object stands with all that is below it at its shortest path, its object path; further edges
+    to it, as shared objects and cycles have, show that path instead.
 
     Raises:
       MissingTensorError: the checkpoint is name-based and has no objects.
@@ -30,23 +30,22 @@ def tree_lines(checkpoint: Checkpoint) -> Iterator[str]:
     tensors: dict[int, list[Variable]] = {}
     for tensor in graph_tensors(graph, by_key):
         tensors.setdefault(tensor.node, []).append(by_key[tensor.key])
-    shown: set[int] = set()
-    waiting = [(0, "root", "", "")]  # node, label, indent of its line, indent of those below
+    shortest = {(parent, local_name) for parent, local_name, _ in graph.edges_from_root()}
+    # Node, its line's start, whether it stands here, the indent of what is below it.
+    waiting = [(0, "root", True, "")]
     while waiting:
-        number, label, indent, below = waiting.pop()
-        line = indent + printable(label)
-        if number in shown:
-            yield f"{line} -> {printable(places[number]) or 'root'}"
+        number, start, stands_here, indent = waiting.pop()
+        if not stands_here:
+            yield f"{start} -> {printable(places[number]) or 'root'}"
             continue
-        shown.add(number)
         node = graph.nodes[number]
-        yield line + "".join(f"  {text}" for text in _details(node, tensors.get(number, [])))
-        children = list(node.children.items())
-        for place in range(len(children) - 1, -1, -1):
-            last = place == len(children) - 1
-            local_name, child = children[place]
-            corner, bar = ("└── ", "    ") if last else ("├── ", "│   ")
-            waiting.append((child, escape(local_name), below + corner, below + bar))
+        yield start + "".join(f"  {text}" for text in _details(node, tensors.get(number, [])))
+        edges = list(node.children.items())
+        for place in range(len(edges) - 1, -1, -1):
+            local_name, child = edges[place]
+            corner, bar = ("└── ", "    ") if place == len(edges) - 1 else ("├── ", "│   ")
+            label = indent + corner + printable(escape(local_name))
+            waiting.append((child, label, (number, local_name) in shortest, indent + bar))
 
 
 def _details(node: Node, variables: list[Variable]) -> Iterator[str]:

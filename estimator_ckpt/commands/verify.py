@@ -51,7 +51,7 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
 def _print(report: VerifyReport) -> None:
     if report.faults:
         rows = [_cells(fault) for fault in report.faults]
-        total = f"{report.prefix}: {len(rows)} faults"
+        total = f"{report.prefix}: {len(rows):,} fault" + ("s" if len(rows) > 1 else "")
         print_table(["fault", "key", "byte", "file", "what"], rows, total, right=["byte"])
     else:
         checked = size_text(report.checked_bytes)
