@@ -1,0 +1,71 @@
+"""A warm start that is only told: what each variable of a model would start from."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+import tensorflow as tf
+
+from estimator_ckpt import state, tf_internals
+from estimator_ckpt.checkpoint import open_checkpoint
+from estimator_ckpt.starting_values import Target, starting_values
+from estimator_ckpt.warm_start import WarmStart
+from estimator_ckpt.warm_start_report import WarmStartReport
+
+
+def preview_warm_start(settings: WarmStart) -> WarmStartReport:
+    """What the variables of the default graph would start from; nothing is changed.
+
+    Raises:
+      CheckpointError: the settings do not fit the checkpoint or the model; see WarmStart.
+    """
+    variables: dict[str, list[tf.Variable]] = {}
+    for variable in tf.compat.v1.global_variables():
+        variables.setdefault(tf_internals.full_name(variable), []).append(variable)
+    trainable = {variable.name for variable in tf.compat.v1.trainable_variables()}
+    targets = [
+        Target(
+            name,
+            tf_internals.full_shape(parts[0]),
+            parts[0].dtype.base_dtype.name,
+            any(part.name in trainable for part in parts),
+            tuple(part.name for part in parts),
+        )
+        for name, parts in variables.items()
+    ]
+    with open_checkpoint(settings.ckpt_to_initialize_from) as checkpoint:
+        return starting_values(settings, checkpoint, targets)
+
+
+def print_and_exit(settings: WarmStart, model_dir: str | None) -> NoReturn:
+    """Prints the preview, and raises SystemExit(0)."""
+    print(preview_warm_start(settings))
+    found = state.read_state(model_dir) if model_dir else None
+    if found is not None:
+        print(
+            f"But there would be no warm start: {model_dir} has a checkpoint, and the job resumes "
+            f"from it: {found.model_checkpoint_path}"
+        )
+    raise SystemExit(0)
+
+
+def stop_after_building(model_fn: Callable[..., Any], settings: WarmStart) -> Callable[..., Any]:
+    """A model_fn that builds the model for training, prints the preview and raises SystemExit(0).
+
+    Args:
+      model_fn: one that wrap_model_fn() returns: it takes `mode` and `config` by keyword.
+      settings: what training would start from.
+    """
+
+    @functools.wraps(model_fn, updated=())
+    def told(*args: Any, **kwargs: Any) -> Any:
+        spec = model_fn(*args, **kwargs)
+        if kwargs.get("mode") == "train":
+            print_and_exit(settings, getattr(kwargs.get("config"), "model_dir", None))
+        return spec
+
+    told.__signature__ = inspect.signature(model_fn)  # type: ignore[attr-defined]
+    return told

@@ -1,0 +1,135 @@
+"""The flags of a job: names, defaults, help."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+
+from absl import flags
+
+from estimator_ckpt.options import CHECKPOINT_FORMATS
+
+# Name -> how to define it, and with what.
+FLAGS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
+    "model_dir": (
+        flags.DEFINE_string,
+        {"default": None, "help": "Where checkpoints are; a job resumes from the newest one."},
+    ),
+    "checkpoint_format": (
+        flags.DEFINE_enum,
+        {
+            "default": "checkpoint",
+            "enum_values": list(CHECKPOINT_FORMATS),
+            "help": "What is written: name-based (TF1) checkpoints (saver), object-based (TF2) ones"
+            " (checkpoint), or both in one set of files. Every format is read.",
+        },
+    ),
+    "save_checkpoints_steps": (
+        flags.DEFINE_integer,
+        {"default": None, "lower_bound": 1, "help": "Save every so many steps."},
+    ),
+    "save_checkpoints_secs": (
+        flags.DEFINE_integer,
+        {
+            "default": None,
+            "lower_bound": 1,
+            "help": "Save every so many seconds; 600 unless --save_checkpoints_steps is given.",
+        },
+    ),
+    "keep_checkpoint_max": (
+        flags.DEFINE_integer,
+        {"default": None, "lower_bound": 0, "help": "How many stay; 0 for all. 5 unless given."},
+    ),
+    "keep_checkpoint_every_n_hours": (
+        flags.DEFINE_float,
+        {"default": None, "help": "One more stays for every so many hours of training."},
+    ),
+    "deletion_grace_secs": (
+        flags.DEFINE_float,
+        {
+            "default": 0.0,
+            "lower_bound": 0.0,
+            "help": "Seconds that a replaced checkpoint stays for an evaluator that reads it.",
+        },
+    ),
+    "on_missing": (
+        flags.DEFINE_string,
+        {
+            "default": "error",
+            "help": "What to do with a variable that the checkpoint to resume from lacks: error,"
+            " warn, init, or a YAML mapping from patterns to these, '{head/.*: init}'.",
+        },
+    ),
+    "match_by": (
+        flags.DEFINE_enum,
+        {
+            "default": None,
+            "enum_values": ["path", "name"],
+            "help": "What decides where a variable's object path and its name lead to different"
+            " tensors of the checkpoint; an error unless given.",
+        },
+    ),
+    "ema": (
+        flags.DEFINE_string,
+        {
+            "default": None,
+            "help": "The name of the ExponentialMovingAverage whose averages evaluation and"
+            " prediction read.",
+        },
+    ),
+    "warm_start_from": (
+        flags.DEFINE_string,
+        {
+            "default": None,
+            "help": "The checkpoint, of any format, that training starts from where model_dir has"
+            " none to resume from.",
+        },
+    ),
+    "warm_start_config": (
+        flags.DEFINE_string,
+        {
+            "default": None,
+            "help": "A YAML file with the fields of WarmStart: by which rules it starts.",
+        },
+    ),
+    "warm_start_override": (
+        flags.DEFINE_multi_string,
+        {
+            "default": [],
+            "help": "FIELD=VALUE or FIELD.KEY=VALUE, a field of WarmStart with a YAML value, over"
+            " what the file says: on_missing=init, on_missing.head/.*=init. May be repeated.",
+        },
+    ),
+    "warm_start_dry_run": (
+        flags.DEFINE_bool,
+        {
+            "default": False,
+            "help": "Print what each variable would start from, and exit without training.",
+        },
+    ),
+    "checkpoint_exclude_scopes": (
+        flags.DEFINE_list,
+        {
+            "default": [],
+            "help": "Comma-separated beginnings of the names of variables that are not warm-started"
+            " but initialized.",
+        },
+    ),
+    "ignore_missing_vars": (
+        flags.DEFINE_bool,
+        {
+            "default": False,
+            "help": "Initialize, with a warning, what the checkpoint to start from lacks. Short for"
+            " --warm_start_override=on_missing=warn.",
+        },
+    ),
+}
+# The name in the scripts of many programs -> ours.
+ALIASES = {"init_checkpoint": "warm_start_from"}
+
+
+def help_text(name: str, prefix: str) -> str:
+    """The help of a flag; the flags that it mentions get the prefix, too."""
+    text: str = FLAGS[name][1]["help"]
+    return re.sub(r"--(?=\w)", f"--{prefix}", text)
