@@ -202,27 +202,32 @@ def table_lines(
 
     Args:
       headers: one word for each column.
-      rows: as many cells each; unprintable characters in them are shown escaped.
+      rows: as many cells each; unprintable characters in them are shown escaped. A collection is
+        gone through twice, so that it can make its rows as they are asked for.
       total: the last line.
       right: the headers of the columns that are aligned to the right.
     """
-    lines = [[printable(cell) for cell in row] for row in rows]
-    widths = [
-        min(max(map(len, (header, *cells))), _WIDEST_COLUMN)
-        for header, cells in zip(headers, zip(*lines) if lines else [()] * len(headers))
-    ]
+    rows = rows if isinstance(rows, Collection) else list(rows)
+    widths = [len(header) for header in headers]
+    for row in map(_printable_row, rows):
+        widths = list(map(max, widths, map(len, row)))
+    widths = [min(width, _WIDEST_COLUMN) for width in widths]
     form = "  ".join(
-        f"{{:{'>' if header in right else '<'}{width}}}" for header, width in zip(headers, widths)
+        f"%{'' if header in right else '-'}{width}s" for header, width in zip(headers, widths)
     )
     rule = "  ".join("-" * width for width in widths)
-    yield form.format(*headers).rstrip()
+    yield (form % tuple(headers)).rstrip()
     yield rule
-    for line in lines:
-        yield form.format(*line).rstrip()
+    for row in map(_printable_row, rows):
+        yield (form % tuple(row)).rstrip()
     if total:
-        if lines:
+        if len(rows):
             yield rule
         yield total
+
+
+def _printable_row(row: Sequence[str]) -> Sequence[str]:
+    return row if "".join(row).isprintable() else list(map(printable, row))
 
 
 def print_table(
@@ -235,17 +240,13 @@ def print_table(
 ) -> None:
     """Writes a table: drawn by rich where a person reads it whole, else plain lines, streamed."""
     file = sys.stdout if file is None else file
-    rows = rows if isinstance(rows, list) else list(rows)
+    rows = rows if isinstance(rows, Collection) else list(rows)
     if len(rows) <= _SCREENFUL and file.isatty():
         _draw(headers, rows, total, right, file)
         return
-    batch: list[str] = []
-    for line in table_lines(headers, rows, total, right=right):
-        batch.append(line)
-        if len(batch) == _LINES_AT_ONCE:
-            file.write("\n".join(batch) + "\n")
-            batch.clear()
-    file.write("\n".join([*batch, ""]))
+    lines = table_lines(headers, rows, total, right=right)
+    while batch := list(itertools.islice(lines, _LINES_AT_ONCE)):
+        file.write("\n".join([*batch, ""]))
 
 
 def _draw(

@@ -11,12 +11,13 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from absl import flags
 
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.cli import EXIT_OK, UsageError
+from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.report import print_table, size_text
 from estimator_ckpt.variables import Variable
 
@@ -83,7 +84,7 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
     tensor = flag_values.tensor or flag_values.tensor_name
     if sum(map(bool, (flag_values.tree, tensor, flag_values.all_tensors))) > 1:
         raise UsageError("inspect: --tree, --tensor and --all_tensors do not go together")
-    with open_checkpoint(paths[0]) as checkpoint:
+    with collector_paused(), open_checkpoint(paths[0]) as checkpoint:
         if flag_values.tree:
             from estimator_ckpt.commands.tree import tree_lines
 
@@ -171,25 +172,45 @@ def _print_listing(
         any(_path_to_show(one) for one in variables),
     ]
     kept = [True] * 4 + optional
-    rows = [_cells(one, optional) for one in variables]
     print_table(
         [header for header, keep in zip(headers, kept) if keep],
-        rows,
+        _Rows(variables, *optional),
         _total_line(_totals(counted)),
         right=["bytes", "slices"],
     )
     _print_scopes(counted)
 
 
-def _cells(one: Variable, optional: list[bool]) -> list[str]:
-    cells = [one.name, f"[{','.join(map(str, one.shape))}]", one.dtype, f"{one.nbytes:,}"]
-    if optional[0]:
-        cells.append(str(one.slices or ""))
-    if optional[1]:
-        cells.append(f"{one.slot_of} ({one.slot_name})" if one.slot_of else "")
-    if optional[2]:
-        cells.append(_path_to_show(one))
-    return cells
+class _Rows(Collection[list[str]]):
+    """The rows of the listing, made as they are printed: there may be a million."""
+
+    def __init__(
+        self, variables: list[Variable], with_slices: bool, with_slots: bool, with_paths: bool
+    ) -> None:
+        self._variables = variables
+        self._columns = with_slices, with_slots, with_paths
+        self._shapes: dict[tuple[int, ...], str] = {}
+
+    def __len__(self) -> int:
+        return len(self._variables)
+
+    def __contains__(self, row: object) -> bool:
+        return row in list(self)
+
+    def __iter__(self) -> Iterator[list[str]]:
+        with_slices, with_slots, with_paths = self._columns
+        for one in self._variables:
+            shape = self._shapes.get(one.shape)
+            if shape is None:
+                shape = self._shapes[one.shape] = f"[{','.join(map(str, one.shape))}]"
+            cells = [one.name, shape, one.dtype, f"{one.nbytes:,}"]
+            if with_slices:
+                cells.append(str(one.slices or ""))
+            if with_slots:
+                cells.append(f"{one.slot_of} ({one.slot_name})" if one.slot_of else "")
+            if with_paths:
+                cells.append(_path_to_show(one))
+            yield cells
 
 
 def _path_to_show(one: Variable) -> str:
