@@ -16,6 +16,7 @@ from estimator_ckpt.mapping import Rules
 from estimator_ckpt.matching import describe, mismatch, policy_for
 from estimator_ckpt.object_graph import SAVE_COUNTER
 from estimator_ckpt.report import NameIndex, Row, did_you_mean, near_names
+from estimator_ckpt.slots import slot_by_name
 from estimator_ckpt.variables import same_tensor
 from estimator_ckpt.warm_start_report import StartingValue, WarmStartReport
 
@@ -90,7 +91,7 @@ def find_starting_values(
     Raises:
       SettingsError, ConflictError: as starting_values() does.
     """
-    sources = _Sources(settings, checkpoint)
+    sources = Sources(settings, checkpoint)
     chosen, matched = _choose(settings, targets)
     problems: list[Row] = []
     missing: list[str] = []
@@ -144,8 +145,12 @@ def find_starting_values(
     return WarmStartReport(checkpoint.prefix, values, unexpected), problems, hint
 
 
-class _Sources(dict[str, Variable]):
-    """The checkpoint's variables by the names that the rename rules give them."""
+class Sources(dict[str, Variable]):
+    """The checkpoint's variables by the names that the rename rules give them.
+
+    Attributes:
+      object_paths: the same by their object paths.
+    """
 
     def __init__(self, settings: WarmStart, checkpoint: Checkpoint) -> None:
         lines = Rules(rename=settings.rename).resolve(
@@ -154,16 +159,16 @@ class _Sources(dict[str, Variable]):
         super().__init__(
             (line.target, checkpoint.variables[line.source]) for line in lines if line.target
         )
-        self._by_path: dict[str, Variable] = {}
+        self.object_paths: dict[str, Variable] = {}
         for variable in self.values():
             if variable.object_path is not None:
-                self._by_path.setdefault(variable.object_path, variable)
+                self.object_paths.setdefault(variable.object_path, variable)
         self._checkpoint = checkpoint
         self._names: NameIndex | None = None
 
     def find(self, source: str) -> Variable | None:
         """The variable of that name or object path."""
-        named, placed = self.get(source), self._by_path.get(source)
+        named, placed = self.get(source), self.object_paths.get(source)
         if named is None or placed is None or named is placed:
             return named or placed
         if same_tensor(self._checkpoint.index, named.key, placed.key):
@@ -197,6 +202,10 @@ def _choose(settings: WarmStart, targets: Sequence[Target]) -> tuple[dict[str, _
             )
 
     by_name = {target.name: target for target in targets}
+    # TensorFlow's maps are applied before the optimizer has made its slots, so a scope that moves
+    # leaves them alone, as vars_to_warm_start does that is not a list.
+    shapes = {target.name: target.shape for target in targets}
+    slots = {t.name for t in targets if not t.trainable and slot_by_name(t.name, shapes.get)}
     whole_of = {part: target.name for target in targets for part in target.parts}
     for number, (source, model) in enumerate(settings.assignment_map):
         place = f"assignment_map[{number}]"
@@ -204,7 +213,7 @@ def _choose(settings: WarmStart, targets: Sequence[Target]) -> tuple[dict[str, _
             source_scope = "" if source == "/" else source
             target_scope = "" if model == "/" else model
             for target in targets:
-                if target.name.startswith(target_scope):
+                if target.name.startswith(target_scope) and target.name not in slots:
                     rest = target.name[len(target_scope) :]
                     choose(
                         target.name, _Choice(source_scope + rest, place, f"{source!r} -> {model!r}")

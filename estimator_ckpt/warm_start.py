@@ -7,11 +7,14 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.mapping import Rules
 from estimator_ckpt.matching import check_policy
+
+if TYPE_CHECKING:
+    from estimator_ckpt.warm_start_report import WarmStartReport
 
 Policy = Union[str, Mapping[str, str]]
 
@@ -42,7 +45,8 @@ class WarmStart:
       assignment_map: (checkpoint, model) pairs in the five syntaxes of
         tf.compat.v1.train.init_from_checkpoint: ("scope/", "other/"), ("name", "other"),
         ("name", variable), ("name", [parts of a partitioned variable]), ("/", "scope/"). A scope or
-        name of an object-based checkpoint may be a variable name's or an object path's.
+        name of an object-based checkpoint may be a variable name's or an object path's. A scope
+        does not stand for the slots of optimizers in it.
       rename: (pattern, replacement) pairs. The first pattern that matches a whole name of the
         checkpoint renames that variable, as re.sub does, before anything is looked up.
       exclude: patterns; a variable whose whole name one of them matches keeps its initial value.
@@ -103,6 +107,58 @@ class WarmStart:
         if self.vars_to_warm_start is not NotGiven.NOT_GIVEN:
             return self.vars_to_warm_start
         return () if self.assignment_map else ".*"
+
+    def to_settings(self, directory: str | None = None) -> Any:
+        """The tf.estimator.WarmStartSettings that start the same, for `warm_start_from=`.
+
+        Args:
+          directory: where to put a name-based view of the checkpoint (an index of its own, and
+            links to the data files, or copies where the file system has no links), which
+            TensorFlow needs of an object-based one, and for `rename` and `assignment_map`. It must
+            stay until the training has started. None: a temporary one, gone when the process ends.
+
+        Raises:
+          SettingsError: these settings cannot be said in TensorFlow's; says which.
+          CheckpointError: the checkpoint cannot be read, or the view not written.
+        """
+        from estimator_ckpt.stock_settings import stock_settings
+
+        return stock_settings(self, directory)
+
+    def apply(self, variables: Any) -> WarmStartReport:
+        """Assigns to variables of an eager program, at once: all of them, or none.
+
+        Args:
+          variables: a Keras model or layer that is built, a tf.Module, a tf.train.Checkpoint or
+            another trackable object, a list of variables, or a mapping from names to variables. A
+            variable without a name in a mapping has its own, without `:0`.
+
+        Returns:
+          What came from where.
+
+        Raises:
+          SettingsError: there are no variables yet, two have one name, or a rule is wrong.
+          MismatchError: the checkpoint does not fit; lists everything.
+          CheckpointError: the checkpoint cannot be read.
+        """
+        from estimator_ckpt.eager_start import apply_eagerly
+
+        return apply_eagerly(self, variables)
+
+    def deferred(self) -> Any:
+        """A context manager for variables that are yet to be made: `with settings.deferred():`.
+
+        When its block ends, it does with all variables that were created in it what apply() does
+        with a list of them; if the block raises an error, nothing. It yields an object whose
+        `report` is there afterwards. What the block itself computes, it computes from the initial
+        values.
+
+        Raises:
+          CheckpointError: as apply(), when the block ends.
+        """
+        from estimator_ckpt.eager_start import deferred_start
+
+        return deferred_start(self)
 
 
 def warm_start_from(given: Any) -> WarmStart | None:

@@ -1,0 +1,177 @@
+"""A WarmStart as the settings that tf.estimator and tf.compat.v1.train.warm_start take.
+
+TensorFlow's own warm start wants names for keys, all of them, and has neither rules nor policies.
+So it is given a view of the checkpoint: a name-based index, in which every tensor has the name that
+the rules give it, beside hard links to the data files.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from estimator_ckpt import files
+from estimator_ckpt.bundle.aliases import rekey
+from estimator_ckpt.bundle.index import shard_path, write_index
+from estimator_ckpt.checkpoint import Checkpoint, Variable, open_checkpoint
+from estimator_ckpt.errors import SettingsError
+from estimator_ckpt.report import did_you_mean, near_names
+from estimator_ckpt.starting_values import Sources
+
+if TYPE_CHECKING:
+    from estimator_ckpt.warm_start import WarmStart
+
+# What TensorFlow's patterns are matched with: "w:0", and "w/part_0:0" of a partitioned variable.
+_END = r"(?:/part_\d+)?:\d+$"
+_SLOT = (
+    r".*/(?:(?:Adadelta|Adagrad|AdagradDA|Adam|AdamW|AdaMax|Ftrl|LazyAdam|Momentum|ProximalAdagrad"
+    r"|RMSProp)(?:_\d+)?|adam_m|adam_v)"
+)
+
+
+def stock_settings(settings: WarmStart, directory: str | None = None) -> Any:
+    """A tf.estimator.WarmStartSettings that does the same; see WarmStart.to_settings()."""
+    import tensorflow as tf
+
+    if not hasattr(tf.compat.v1, "estimator") or not _has_estimator(tf):
+        raise SettingsError("this TensorFlow has no tf.estimator: it had one up to 2.15")
+    _check_expressible(settings)
+    with open_checkpoint(settings.ckpt_to_initialize_from) as checkpoint:
+        sources = Sources(settings, checkpoint)
+        patterns, moved = _assigned(settings, sources)
+        prefix = checkpoint.prefix
+        if checkpoint.object_graph is not None or settings.rename or moved:
+            prefix = _view(checkpoint, {**sources, **moved}, directory)
+    selected = settings.selection
+    if settings.assignment_map:
+        selected = [*selected, *patterns]
+    excluded = "|".join(f"(?:{pattern})" for pattern in settings.exclude)
+    if excluded:
+        is_one = isinstance(selected, str)
+        selected = [
+            _pattern(f"(?!(?:{excluded}){_END})(?:{one})")
+            for one in ([selected] if is_one else selected)
+        ]
+        selected = selected[0] if is_one else selected
+    return tf.estimator.WarmStartSettings(
+        prefix,
+        selected,
+        {name: _vocab_info(tf, info) for name, info in settings.var_name_to_vocab_info.items()},
+        dict(settings.var_name_to_prev_var_name),
+    )
+
+
+def _has_estimator(tf: Any) -> bool:
+    try:
+        return hasattr(tf.estimator, "WarmStartSettings")
+    except AttributeError:
+        return False
+
+
+def _check_expressible(settings: WarmStart) -> None:
+    def refuse(name: str, what: str) -> SettingsError:
+        return SettingsError(
+            f"{what} cannot be said in a tf.estimator.WarmStartSettings; use warm_start= of "
+            "wrap_model_fn() or of a scaffold factory instead",
+            key=name,
+        )
+
+    for name in ("on_missing", "on_shape_mismatch"):
+        policy = getattr(settings, name)
+        choices = policy.values() if isinstance(policy, Mapping) else [policy]
+        if any(choice != "error" for choice in choices):
+            raise refuse(name, f"{policy!r}")
+    if settings.on_unexpected != "ignore":
+        raise refuse("on_unexpected", repr(settings.on_unexpected))
+    selected = settings.selection
+    strings = isinstance(selected, str) or all(isinstance(one, str) for one in selected or ())
+    if settings.assignment_map and (selected is None or isinstance(selected, str) or not strings):
+        raise refuse("vars_to_warm_start", "an assignment_map beside anything but a list of names")
+    if settings.exclude and (selected is None or not strings):
+        raise refuse("exclude", "exclusions from what is not given by expressions")
+
+
+def _assigned(settings: WarmStart, sources: Sources) -> tuple[list[str], dict[str, Variable]]:
+    """The patterns of the model's variables that the assignment map names, and their sources."""
+    patterns: list[str] = []
+    moved: dict[str, Variable] = {}
+    places: dict[str, str] = {}
+    for number, (source, model) in enumerate(settings.assignment_map):
+        place = f"assignment_map[{number}]"
+        found: dict[str, Variable] = {}
+        if source.endswith("/"):
+            scope, target = ("" if one == "/" else one for one in (source, model))
+            for name in {*sources, *sources.object_paths}:
+                if name.startswith(scope):
+                    variable = sources.find(name)
+                    assert variable is not None
+                    found[target + name[len(scope) :]] = variable
+            patterns.append(f"(?!{_SLOT}{_END}){re.escape(target)}")
+        else:
+            variable = sources.find(source)
+            if variable is not None:
+                found[_target(place, model)] = variable
+            patterns.append(re.escape(_target(place, model)) + _END)
+        if not found:
+            hint = did_you_mean(near_names(source, sources))
+            raise SettingsError(f"the checkpoint has no {source!r}{hint}", key=place)
+        for name, variable in found.items():
+            other = moved.setdefault(name, variable)
+            if other is not variable or name in settings.var_name_to_prev_var_name:
+                rule = places.get(name, f"var_name_to_prev_var_name[{name!r}]")
+                raise SettingsError(f"two rules for {name!r}: {rule} and this", key=place)
+            places[name] = place
+    return patterns, moved
+
+
+def _target(place: str, model: Any) -> str:
+    """The name of a variable; a partitioned one's, of its parts."""
+    if isinstance(model, str):
+        return model
+    from estimator_ckpt import tf_internals
+
+    names = {
+        tf_internals.full_name(part) if hasattr(part, "_save_slice_info") else part.name
+        for part in (model if isinstance(model, Sequence) else [model])
+    }
+    if len(names) != 1:
+        raise SettingsError(f"expected the parts of one variable, found {sorted(names)}", key=place)
+    return str(names.pop())
+
+
+def _view(checkpoint: Checkpoint, variables: Mapping[str, Variable], directory: str | None) -> str:
+    """A name-based checkpoint of these tensors, which shares the data files."""
+    if directory is None:
+        directory = tempfile.mkdtemp(prefix="warm_start-")
+        atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    else:
+        files.make_dirs(directory)
+    prefix = os.path.join(directory, "view")
+    names: dict[str, list[str]] = {}
+    for name, variable in variables.items():
+        names.setdefault(variable.key, []).append(name)
+    index = checkpoint.index
+    for shard in range(index.num_shards):
+        files.link_or_copy(
+            shard_path(checkpoint.prefix, shard, index.num_shards),
+            shard_path(prefix, shard, index.num_shards),
+        )
+    write_index(prefix, index._replace(entries=rekey(index.entries, names)))
+    return prefix
+
+
+def _pattern(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as error:
+        raise SettingsError(f"{text!r} is no expression: {error}", key="exclude") from None
+    return text
+
+
+def _vocab_info(tf: Any, given: Any) -> Any:
+    return tf.estimator.VocabInfo(**given) if isinstance(given, Mapping) else given
