@@ -74,17 +74,17 @@ class Values(v1.train.SessionRunHook):
     """The value of each global variable: what a session started from, and what it ended with."""
 
     def after_create_session(self, session, coord):
-        self.start = global_values(session)
+        self.started = global_values(session)
 
     def end(self, session):
-        self.end = global_values(session)
+        self.ended = global_values(session)
 
 
 def train(job, steps=1, **options):
     """Trains so many steps; returns the values at the start and at the end."""
     values = Values()
     job.train(options.pop("input_fn", input_fn), steps=steps, hooks=[values], **options)
-    return values.start, values.end
+    return values.started, values.ended
 
 
 def file_format(path):
