@@ -11,7 +11,6 @@ import errno
 import mmap
 import os
 import re
-import secrets
 import stat
 from collections.abc import Callable, Iterator
 from typing import IO, Any, Optional
@@ -156,7 +155,9 @@ def write_atomic(path: str, data: bytes) -> None:
     Raises:
       WriteError: the file cannot be written; what was there before is still there.
     """
-    temporary = f"{path}.tempstate{secrets.randbits(64)}"  # as TensorFlow names them
+    temporary = (
+        f"{path}.tempstate{int.from_bytes(os.urandom(8), 'big')}"  # as TensorFlow names them
+    )
     with _raising(WriteError, "write the file", path):
         try:
             if is_remote(path):
