@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from estimator_ckpt import files
+from estimator_ckpt.bundle.slices import key_text
 from estimator_ckpt.casting import Casts
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.destination import check_destination
@@ -21,7 +22,9 @@ from estimator_ckpt.errors import (
     WriteError,
 )
 from estimator_ckpt.files import Progress
+from estimator_ckpt.locate import complete_prefixes
 from estimator_ckpt.mapping import Pairs
+from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, is_object_key
 from estimator_ckpt.plan import (
     Content,
     Conversion,
@@ -29,6 +32,7 @@ from estimator_ckpt.plan import (
 from estimator_ckpt.planning import ConvertOptions, make_plan
 from estimator_ckpt.state import CheckpointState, read_state, write_state
 from estimator_ckpt.transfer import Transfer
+from estimator_ckpt.variables import same_tensor
 
 
 def convert_checkpoint(
@@ -113,7 +117,7 @@ def convert_checkpoint(
     with open_checkpoint(source) as checkpoint:
         target = _destination(checkpoint, destination, options)
         conversion, tensors = make_plan(checkpoint, target, options)
-        if dry_run:
+        if dry_run or (options.in_place and not changes(checkpoint, tensors)):
             return conversion
         done = carry_out(checkpoint, conversion, tensors, options, progress)
     if not options.in_place:
@@ -130,12 +134,13 @@ def _destination(
             checkpoint.prefix,
         ):
             raise SettingsError("in place there is no other destination", key="destination")
-        if files.is_remote(checkpoint.prefix):
+        check_in_place(checkpoint.prefix, options)
+        if files.is_dir(checkpoint.path) and len(complete_prefixes(checkpoint.path)) > 1:
             raise SettingsError(
-                "a remote checkpoint cannot be converted in place, as nothing can be appended to a "
-                "data file there; convert it to a new place",
-                path=checkpoint.prefix,
-                key="in_place",
+                "expected one checkpoint, found a directory of several; name one, or convert all "
+                "of them with convert_directory()",
+                path=checkpoint.path,
+                key="source",
             )
         return checkpoint.prefix
     if destination is None or not os.fspath(destination):
@@ -152,12 +157,36 @@ def _destination(
     return target
 
 
+def check_in_place(path: str, options: ConvertOptions) -> None:
+    """Raises SettingsError where nothing can be converted in place."""
+    if options.in_place and files.is_remote(path):
+        raise SettingsError(
+            "a remote checkpoint cannot be converted in place, as nothing can be appended to a "
+            "data file there; convert it to a new place",
+            path=path,
+            key="in_place",
+        )
+
+
 def is_inside(path: str, directory: str) -> bool:
     """Whether a path is in a directory, or is it."""
     if files.is_remote(path) or files.is_remote(directory):
         return f"{path.rstrip('/')}/".startswith(f"{directory.rstrip('/')}/")
     path, directory = os.path.realpath(path), os.path.realpath(directory)
     return os.path.commonpath([path, directory]) == directory
+
+
+def changes(checkpoint: Checkpoint, tensors: Mapping[str, Content]) -> bool:
+    """Whether a result in place would be another checkpoint."""
+    if any(not content.source or content.computed for content in tensors.values()):
+        return True
+    index = checkpoint.index
+    if {key_text(key) for key in index.entries if key[:1] != b"\0"} != tensors.keys():
+        return True
+    return any(
+        key != content.source and not same_tensor(index, key, content.source)
+        for key, content in tensors.items()
+    )
 
 
 # --- the act ---
@@ -179,16 +208,13 @@ def carry_out(
         _check_data(conversion.source)
     compact = options.compact or options.dtype is not None
     transfer = Transfer(conversion.source, checkpoint.index, tensors, progress)
-    prove = options.verify
-    if prove is None:
-        computed = any(content.computed for content in tensors.values())
-        prove = options.copy or compact or computed
     if options.in_place:
-        written = transfer.write_in_place(prove=prove)
+        written = transfer.write_in_place(prove=options.verify)
     else:
         written = transfer.write_new(
-            conversion.destination, copy=options.copy, compact=compact, prove=prove
+            conversion.destination, copy=options.copy, compact=compact, prove=options.verify
         )
+        _carry_meta(conversion, tensors)
     return Conversion(
         conversion.source,
         conversion.destination,
@@ -199,6 +225,21 @@ def carry_out(
         tuple(written.data_files),
         written.compared,
     )
+
+
+def _carry_meta(conversion: Conversion, tensors: Mapping[str, Content]) -> None:
+    """Links the graph beside a name-based checkpoint, where its Saver finds what it looks for."""
+    meta = f"{conversion.source}.meta"
+    same_names = all(
+        key == content.source and not content.computed
+        for key, content in tensors.items()
+        if not is_object_key(key) and key != OBJECT_GRAPH_KEY
+    )
+    if "checkpoint" in (conversion.source_format, conversion.checkpoint_format) or not same_names:
+        return
+    target = f"{conversion.destination}.meta"
+    if files.exists(meta) and not files.exists(target):
+        files.link_or_copy(meta, target)
 
 
 def _check_data(prefix: str) -> None:

@@ -99,7 +99,14 @@ def _in_var_list(name: str) -> ObjectPath:
 
 
 def _in_scopes(name: str) -> ObjectPath:
-    return tuple(name.split("/"))
+    path = tuple(name.split("/"))
+    if len(path) > 1 and path[0] == VAR_LIST:
+        raise ConflictError(
+            "a scope of this name would be read as a list of variables by their names; rename it, "
+            "or take the layout 'var_list'",
+            key=name,
+        )
+    return path
 
 
 def _check_text(name: str) -> None:

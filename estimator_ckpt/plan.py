@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import math
 import struct
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from estimator_ckpt.bundle.coding import mask
 from estimator_ckpt.bundle.dtypes import STRING, dtype_name
 from estimator_ckpt.bundle.index import Entry, Index
 from estimator_ckpt.bundle.slices import key_bytes, slice_key
@@ -125,7 +122,7 @@ class Conversion:
       source_format: "saver", "checkpoint" or "both".
       checkpoint_format: that of the result.
       rows: a line for each tensor.
-      written: whether it was carried out; False for a dry run.
+      written: whether it was carried out; False for a dry run, and where nothing is to be done.
       data_files: how each data file of the result came to be: "link", "reflink", "copy", "write",
         "append" or "same", by its path.
       verified: how many tensors were read again and compared; None if none were.
@@ -139,11 +136,6 @@ class Conversion:
     written: bool = False
     data_files: tuple[tuple[str, str], ...] = ()
     verified: int | None = None
-
-    @property
-    def changes(self) -> bool:
-        """Whether the result has other keys or values than the source."""
-        return any(row.action != "kept" or row.targets != (row.source,) for row in self.rows)
 
 
 def entry_bytes(index: Index, key: str) -> int:
@@ -203,30 +195,6 @@ def is_counter(content: Content) -> bool:
     return content.shape == () and content.dtype in (INT32, INT64)
 
 
-def tensor_size(dtype_size: int, shape: Iterable[int]) -> int:
-    """Bytes of a tensor of fixed-size elements."""
-    return dtype_size * math.prod(shape)
-
-
 def describe(content: Content) -> str:
     """`float32[3,4]`."""
     return f"{dtype_name(content.dtype)}[{','.join(map(str, content.shape))}]"
-
-
-__all__ = [
-    "Content",
-    "Conversion",
-    "ConversionRow",
-    "Item",
-    "Slot",
-    "describe",
-    "entry_bytes",
-    "is_counter",
-    "is_number",
-    "mask",
-    "number_content",
-    "read_number",
-    "source_content",
-    "string_content",
-    "tensor_size",
-]

@@ -32,7 +32,7 @@ from estimator_ckpt.plan import (
     read_number,
     string_content,
 )
-from estimator_ckpt.verify_keys import graph_faults, slice_faults
+from estimator_ckpt.verify import structure_faults
 
 CHECKPOINT_FORMATS = ("saver", "checkpoint", "both")
 
@@ -284,14 +284,7 @@ def _structure(
 
 
 def _check_structure(checkpoint: Checkpoint) -> None:
-    """Every fault that the index and the object graph show by themselves, without the data.
-
-    Raises:
-      CorruptCheckpointError: there is one.
-    """
-    index = checkpoint.index
-    for key, message in (
-        *slice_faults(index),
-        *graph_faults(checkpoint.object_graph, index),
-    ):
-        raise CorruptCheckpointError(message, path=checkpoint.prefix, key=key)
+    """Raises CorruptCheckpointError for the first fault that shows without reading the data."""
+    prefix, index = checkpoint.prefix, checkpoint.index
+    for fault in structure_faults(prefix, index, checkpoint.object_graph):
+        raise CorruptCheckpointError(fault.message, path=fault.file, key=fault.key)

@@ -61,6 +61,9 @@ class Written(NamedTuple):
 class Transfer:
     """One conversion's files.
 
+    Where it is given a `prove`, True compares the result with the source before its index is
+    written, and None does so if bytes of the source were copied or computed with.
+
     Args:
       source: the prefix to convert.
       index: of the source.
@@ -96,7 +99,8 @@ class Transfer:
         count = max(len(linked) + len(groups), 1)
         if not linked and not groups:
             groups = [[]]
-        self._total = sum(piece_size(piece) for piece in new)
+        sizes = {shard: files.size(self._shard(shard)) for shard in linked}
+        self._total = sum(sizes.values()) + sum(piece_size(piece) for piece in new)
         mark = destination + MARK
         with contextlib.ExitStack() as stack:
             stack.callback(files.remove, mark)
@@ -106,13 +110,13 @@ class Transfer:
             for shard, target in linked.items():
                 path = shard_path(destination, target, count)
                 undo.callback(files.remove, path)
-                how = files.link_or_copy(
-                    shard_path(self._source, shard, self._index.num_shards),
-                    path,
-                    copy=copy,
-                    progress=self._progress,
-                )
+                how = files.link_or_copy(self._shard(shard), path, copy=copy, progress=self._report)
+                if how == "copy":
+                    self._done += sizes[shard]
+                else:
+                    self._total -= sizes[shard]
                 written.append((path, how))
+            hows = [how for _, how in written]
             places: dict[tuple[object, ...], Entry] = {}
             for target, group in enumerate(groups, start=len(linked)):
                 path = shard_path(destination, target, count)
@@ -121,9 +125,9 @@ class Transfer:
                     self._write_pieces(file, group, target, 0, places)
                 written.append((path, "write"))
             index = Index(count, self._entries(linked, places, compact), self._index.version)
-            compared = None
-            if prove:
-                compared = self.compare(destination, index)
+            if prove is None:
+                prove = any(piece.entry for piece in new) or any(how != "link" for how in hows)
+            compared = self.compare(destination, index) if prove else None
             undo.callback(files.remove, f"{destination}.index")
             write_index(destination, index)
             undo.pop_all()
@@ -131,7 +135,7 @@ class Transfer:
 
     # --- in place ---
 
-    def write_in_place(self, *, prove: bool) -> Written:
+    def write_in_place(self, *, prove: bool | None) -> Written:
         """Rewrites the index; what is new is appended to the last data file before.
 
         Readers of the old index find all that it names until the new one stands in its place.
@@ -142,7 +146,7 @@ class Transfer:
         count = self._index.num_shards
         new = list(self._rewritten(False))
         places: dict[tuple[object, ...], Entry] = {}
-        written = [(shard_path(self._source, shard, count), "same") for shard in range(count)]
+        written = [(self._shard(shard), "same") for shard in range(count)]
         if new:
             self._total = sum(piece_size(piece) for piece in new)
             path = written[-1][0]
@@ -151,9 +155,18 @@ class Transfer:
             written[-1] = (path, "append")
         shards = {shard: shard for shard in range(count)}
         index = Index(count, self._entries(shards, places, False), self._index.version)
+        if prove is None:
+            prove = any(piece.entry for piece in new)
         compared = self.compare(self._source, index) if prove else None
         write_index(self._source, index)
         return Written(written, compared)
+
+    def _report(self, done: int, _: int = 0) -> None:
+        if self._progress is not None:
+            self._progress(self._done + done, self._total)
+
+    def _shard(self, shard: int) -> str:
+        return shard_path(self._source, shard, self._index.num_shards)
 
     # --- pieces ---
 
@@ -239,9 +252,9 @@ class Transfer:
                 file.write(chunk)
                 size += len(chunk)
                 crc = google_crc32c.extend(crc, chunk)
+                if piece.entry is not None:
+                    self._report(len(chunk))
                 self._done += len(chunk)
-                if self._progress:
-                    self._progress(self._done, self._total)
             stored = mask(crc)
             if piece.entry is None:
                 stored = content.crc32c
@@ -267,7 +280,7 @@ class Transfer:
                 yield bytes(reader.raw(entry))
             return
         crc = 0
-        path = shard_path(self._source, entry.shard, self._index.num_shards)
+        path = self._shard(entry.shard)
         for chunk in read_chunks(path, entry):
             crc = google_crc32c.extend(crc, chunk)
             if content.computed:

@@ -19,7 +19,7 @@ from estimator_ckpt.errors import (
     UnsupportedCheckpointError,
 )
 from estimator_ckpt.locate import find_prefix
-from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
+from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
 from estimator_ckpt.verify_keys import graph_faults, graph_notes, slice_faults
 
 # Called with the bytes checked so far and the bytes in all.
@@ -127,6 +127,21 @@ def verify_checkpoint(path: str | os.PathLike[str], *, progress: Progress = None
         sum(entry.size for _, entry in ranges.readable),
         sum(ranges.unused),
     )
+
+
+def structure_faults(
+    prefix: str, index: Index, object_graph: ObjectGraph | None
+) -> Iterator[Fault]:
+    """The faults that show without the data: of files, ranges, slices and object keys."""
+    sizes = [_size(shard_path(prefix, n, index.num_shards)) for n in range(index.num_shards)]
+    yield from _missing_files(prefix, index, sizes)
+    yield from _Ranges(prefix, index, sizes).faults
+    for kind, found in (
+        ("slices", slice_faults(index)),
+        ("object graph", graph_faults(object_graph, index)),
+    ):
+        for key, message in found:
+            yield Fault(kind, f"{prefix}.index", message, key)
 
 
 def _size(path: str) -> int | None:

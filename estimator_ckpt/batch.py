@@ -1,0 +1,318 @@
+"""Many checkpoints at once: a model_dir, or a tree of them, converted one after the other.
+
+It goes on after a failure, can be interrupted, and does nothing twice when it is run again: what is
+converted already is found by its files, or by the log.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Optional
+
+from estimator_ckpt import files
+from estimator_ckpt.bundle.index import Index, read_index
+from estimator_ckpt.bundle.slices import key_text
+from estimator_ckpt.checkpoint import open_checkpoint
+from estimator_ckpt.convert import carry_out, changes, check_in_place, is_inside
+from estimator_ckpt.errors import CheckpointError, NotACheckpointError, SettingsError, WriteError
+from estimator_ckpt.files import Progress
+from estimator_ckpt.locate import complete_prefixes
+from estimator_ckpt.plan import Content, Conversion
+from estimator_ckpt.planning import ConvertOptions, make_plan
+from estimator_ckpt.state import CheckpointState, read_state, write_state
+
+_STATE_FILE = "checkpoint"
+_SAVED_MODEL = {"saved_model.pb", "saved_model.pbtxt"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one checkpoint, or of one state file.
+
+    Attributes:
+      status: "converted"; "planned" in a dry run; "already", where there was nothing to do;
+        "failed".
+      source: its prefix, or the path of the state file.
+      destination: the prefix or the path of the result.
+      message: why it failed, or what is to be said.
+      seconds: how long it took.
+      conversion: the rows and files, if it was converted or planned.
+    """
+
+    status: str
+    source: str
+    destination: str
+    message: str = ""
+    seconds: float = 0.0
+    conversion: Conversion | None = None
+
+
+# Called with each outcome, its number from 1 on, and how many there will be.
+Report = Optional[Callable[[Outcome, int, int], None]]
+
+
+class _Task(NamedTuple):
+    """One directory: where from, where to, its checkpoints from the oldest on, its state file."""
+
+    source: str
+    destination: str
+    prefixes: list[str]
+    has_state: bool
+
+
+def convert_directory(
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str] | None,
+    options: ConvertOptions,
+    *,
+    dry_run: bool = False,
+    log: str | os.PathLike[str] | None = None,
+    report: Report = None,
+    progress: Progress = None,
+) -> list[Outcome]:
+    """Converts all checkpoints in a directory and in those below it.
+
+    Each keeps its name and its place relative to the directory. The `checkpoint` state files are
+    carried over with their order, times and relative paths, once all checkpoints of a directory
+    are converted. SavedModels are left out, and so is everything that is no checkpoint.
+
+    Args:
+      source: a model_dir, or a directory with model_dirs at any depth.
+      destination: where the same tree of results is to be; None for a conversion in place.
+      options: how each is converted.
+      dry_run: only say what would be done.
+      log: a file to which a line of JSON is added for each outcome. What it says is converted is
+        not converted again, even where the rules would match nothing any more.
+      report: called with each outcome.
+      progress: called with the bytes done and those in all while data is copied or written.
+
+    Returns:
+      An outcome for each checkpoint, and for each state file that is written or cannot be.
+
+    Raises:
+      NotACheckpointError: there is no checkpoint in it.
+      SettingsError: the destination does not fit `options.in_place`.
+      WriteError: the destination is inside the source, or the log cannot be written.
+    """
+    source = os.fspath(source)
+    if options.in_place != (destination is None):
+        raise SettingsError(
+            "expected a destination, or in_place, and not both", path=source, key="destination"
+        )
+    check_in_place(source, options)
+    target = source if destination is None else os.fspath(destination)
+    if not options.in_place and is_inside(target, source):
+        raise WriteError(f"the destination is inside the source, {source}", path=target)
+    tasks = list(_tasks(source, target))
+    if not tasks:
+        raise NotACheckpointError("no checkpoint is in it, nor below", path=source)
+    total = sum(len(task.prefixes) for task in tasks)
+    done_before = _read_log(log)
+    outcomes: list[Outcome] = []
+
+    def add(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        if log is not None and not dry_run:
+            _append(os.fspath(log), outcome, options)
+        if report is not None:
+            report(outcome, min(len(outcomes), total), total)
+
+    for task in tasks:
+        results = {}
+        for prefix in task.prefixes:
+            start = time.monotonic()
+            result = os.path.join(task.destination, os.path.basename(prefix))
+            outcome = _convert_one(prefix, result, options, dry_run, done_before, progress)
+            results[os.path.basename(prefix)] = outcome
+            add(replace(outcome, seconds=round(time.monotonic() - start, 3)))
+        if task.has_state and not options.in_place and not dry_run:
+            failed = _carry_state(task, results)
+            if failed is not None:
+                add(failed)
+    return outcomes
+
+
+def _convert_one(
+    prefix: str,
+    result: str,
+    options: ConvertOptions,
+    dry_run: bool,
+    done_before: dict[str, int],
+    progress: Progress,
+) -> Outcome:
+    try:
+        if (
+            os.path.realpath(result) in done_before
+            and _stamp(result) == (done_before[os.path.realpath(result)])
+        ):
+            return Outcome("already", prefix, result, "the log has it")
+        with open_checkpoint(prefix) as checkpoint:
+            conversion, tensors = make_plan(checkpoint, result, options)
+            if options.in_place and not changes(checkpoint, tensors):
+                return Outcome("already", prefix, result, f"{checkpoint.format} as it is")
+            if not options.in_place and files.exists(f"{result}.index"):
+                if _same_tensors(tensors, read_index(result)):
+                    return Outcome("already", prefix, result, "it is there")
+                raise WriteError("another checkpoint is there; name another place", path=result)
+            if dry_run:
+                return Outcome("planned", prefix, result, conversion=conversion)
+            done = carry_out(checkpoint, conversion, tensors, options, progress)
+            return Outcome("converted", prefix, result, conversion=done)
+    except CheckpointError as error:
+        return Outcome("failed", prefix, result, str(error))
+
+
+def _same_tensors(tensors: dict[str, Content], index: Index) -> bool:
+    """Whether what is there has the keys, dtypes and shapes of the plan."""
+    there = {
+        key_text(key): (entry.dtype, entry.shape)
+        for key, entry in index.entries.items()
+        if key[:1] != b"\0"
+    }
+    return there == {key: (content.dtype, content.shape) for key, content in tensors.items()}
+
+
+# --- what there is ---
+
+
+def _tasks(source: str, destination: str) -> Iterator[_Task]:
+    """The directories with checkpoints, the upper ones first."""
+    names = files.list_dir(source)
+    if _SAVED_MODEL & set(names):
+        return
+    found = complete_prefixes(source)
+    by_name = {os.path.basename(prefix): prefix for prefix in found}
+    try:
+        state = read_state(source)
+    except CheckpointError:
+        state = None  # said when the state is carried over
+    for path in state.all_model_checkpoint_paths if state is not None else ():
+        # One in the V1 format, or without its data files: opening it says what is wrong.
+        name = os.path.basename(path)
+        if name in names or f"{name}.index" in names:
+            by_name.setdefault(name, os.path.join(source, name))
+    if by_name:
+        yield _Task(source, destination, list(by_name.values()), _STATE_FILE in names)
+    for name in names:
+        path = os.path.join(source, name)
+        if not os.path.islink(path) and files.is_dir(path):
+            yield from _tasks(path, os.path.join(destination, name))
+
+
+# --- state files ---
+
+
+def _carry_state(task: _Task, results: dict[str, Outcome]) -> Outcome | None:
+    """Writes the directory's state file; returns an outcome if there is something to say."""
+    source = os.path.join(task.source, _STATE_FILE)
+    destination = os.path.join(task.destination, _STATE_FILE)
+    try:
+        state = read_state(task.source)
+        assert state is not None
+        there = read_state(task.destination)
+        if (
+            there is not None
+            and not {
+                os.path.basename(path)
+                for path in (there.model_checkpoint_path, *there.all_model_checkpoint_paths)
+            }
+            <= results.keys()
+        ):
+            message = "left as it is: it names checkpoints that were not converted"
+            return Outcome("already", source, destination, message)
+        new = _translated(state, task.destination, results)
+        if new is None:
+            message = "none of the checkpoints that it names was converted"
+            return Outcome("failed", source, destination, message)
+        if new != there:
+            write_state(task.destination, new)
+    except CheckpointError as error:
+        return Outcome("failed", source, destination, str(error))
+    return None
+
+
+def _translated(
+    state: CheckpointState, directory: str, results: dict[str, Outcome]
+) -> CheckpointState | None:
+    """The state with the results' paths, without what was not converted."""
+    converted = {name for name, outcome in results.items() if outcome.status != "failed"}
+    paths = state.all_model_checkpoint_paths or (state.model_checkpoint_path,)
+    times: tuple[float | None, ...] = state.all_model_checkpoint_timestamps
+    if len(times) != len(paths):
+        times = (None,) * len(paths)
+    kept = [
+        (os.path.join(directory, os.path.basename(path)), stamp)
+        for path, stamp in zip(paths, times)
+        if os.path.basename(path) in converted
+    ]
+    if not kept:
+        return None
+    newest = os.path.join(directory, os.path.basename(state.model_checkpoint_path))
+    if os.path.basename(newest) not in converted:
+        newest = kept[-1][0]
+    return CheckpointState(
+        newest,
+        tuple(path for path, _ in kept),
+        tuple(stamp for _, stamp in kept if stamp is not None),
+        state.last_preserved_timestamp,
+    )
+
+
+# --- the log ---
+
+
+def _append(path: str, outcome: Outcome, options: ConvertOptions) -> None:
+    line: dict[str, Any] = {
+        "status": outcome.status,
+        "source": outcome.source,
+        "destination": outcome.destination,
+        "checkpoint_format": options.checkpoint_format,
+        "message": outcome.message,
+        "seconds": outcome.seconds,
+        "time": time.time(),
+    }
+    conversion = outcome.conversion
+    if conversion is not None:
+        line["tensors"] = sum(bool(row.targets) for row in conversion.rows)
+        line["data_files"] = conversion.data_files
+        line["verified"] = conversion.verified
+        line["result"] = os.path.realpath(outcome.destination)
+        line["index_crc32c"] = _stamp(outcome.destination)
+    there = files.exists(path)
+    size = files.size(path) if there else 0
+    torn = size and files.read_range(path, size - 1, 1) != b"\n"  # a run was killed as it wrote
+    with files.open_write(path, append=there) as file:
+        file.write(b"\n" * bool(torn) + json.dumps(line).encode() + b"\n")
+
+
+def _read_log(path: str | os.PathLike[str] | None) -> dict[str, int]:
+    """What earlier runs have converted: the result's path and the checksum of its index."""
+    found: dict[str, int] = {}
+    if path is None or not files.exists(os.fspath(path)):
+        return found
+    for number, line in enumerate(files.read_bytes(os.fspath(path)).splitlines(), start=1):
+        try:
+            entry = json.loads(line)
+            if entry["status"] == "converted":
+                found[entry["result"]] = entry["index_crc32c"]
+        except (ValueError, TypeError, KeyError):
+            if not line.endswith(b"}"):
+                continue  # torn: a run was killed as it wrote this line
+            raise SettingsError(
+                f"line {number} is none of a conversion's log; name another file",
+                path=os.fspath(path),
+                key="log",
+            ) from None
+    return found
+
+
+def _stamp(prefix: str) -> int | None:
+    """A checksum of an index, which changes when a job saves again under the same name."""
+    from estimator_ckpt.bundle.tensors import masked_crc32c
+
+    path = f"{prefix}.index"
+    return masked_crc32c(files.read_bytes(path)) if files.exists(path) else None

@@ -1,0 +1,293 @@
+"""Broken sources, destinations that cannot be, kills: nothing half-made, nothing lost."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from convert_helper import contents, names_in, write_bundle
+
+import estimator_ckpt
+from estimator_ckpt import convert_checkpoint, files, open_checkpoint, verify_checkpoint
+from estimator_ckpt.bundle.index import read_index, write_index
+from estimator_ckpt.errors import (
+    CheckpointError,
+    CorruptCheckpointError,
+    NotACheckpointError,
+    WriteError,
+)
+from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, Attribute, ObjectGraph
+from estimator_ckpt.plan import string_content
+
+ROOT = Path(estimator_ckpt.__file__).parent.parent
+VALUES = {
+    "dense/kernel": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "words": np.array([b"a", b"bc"], object),
+    "global_step": np.array(7, np.int64),
+}
+
+
+@pytest.fixture
+def source(tmp_path):
+    return write_bundle(tmp_path / "source" / "model.ckpt-7", VALUES, shards=2)
+
+
+def flip(path, offset):
+    data = bytearray(Path(path).read_bytes())
+    data[offset] ^= 1
+    Path(path).write_bytes(data)
+
+
+def change_entry(prefix, key, **changes):
+    index = read_index(prefix)
+    index.entries[key] = index.entries[key]._replace(**changes)
+    write_index(prefix, index)
+
+
+# --- Sources ---
+
+
+def missing_shard(prefix):
+    os.remove(f"{prefix}.data-00001-of-00002")
+
+
+def short_shard(prefix):
+    os.truncate(f"{prefix}.data-00000-of-00002", 30)
+
+
+def broken_index(prefix):
+    flip(f"{prefix}.index", 10)
+
+
+def overlapping(prefix):
+    change_entry(prefix, b"global_step", offset=4)
+
+
+@pytest.mark.parametrize("fault", [missing_shard, short_shard, broken_index, overlapping])
+@pytest.mark.parametrize("checkpoint_format", ["saver", "both"])
+def test_a_broken_source_is_refused_before_anything_is_written(
+    fault, checkpoint_format, source, tmp_path
+):
+    fault(source)
+    with pytest.raises(CorruptCheckpointError):
+        convert_checkpoint(source, tmp_path / "new" / "out", checkpoint_format)
+    assert names_in(tmp_path) == ["source"]
+
+
+def test_an_object_graph_that_contradicts_the_keys_is_refused(tmp_path):
+    write_bundle(tmp_path / "m", {"x/.ATTRIBUTES/VARIABLE_VALUE": np.float32(1)})
+    graph = ObjectGraph()
+    graph.add(0, "y", Attribute("VARIABLE_VALUE", "y", "y/.ATTRIBUTES/VARIABLE_VALUE"))
+    index = read_index(str(tmp_path / "m"))
+    content = string_content(graph.serialize())
+    path = tmp_path / "m.data-00000-of-00001"
+    entry = index.entries[b"x/.ATTRIBUTES/VARIABLE_VALUE"]._replace(
+        dtype=7, shape=(), offset=4, size=content.nbytes, crc32c=content.crc32c
+    )
+    path.write_bytes(path.read_bytes() + content.value)
+    index.entries[OBJECT_GRAPH_KEY.encode()] = entry
+    write_index(str(tmp_path / "m"), index)
+    with pytest.raises(CorruptCheckpointError, match="is not in the index"):
+        convert_checkpoint(tmp_path / "m", tmp_path / "out", "saver")
+
+
+def test_a_flipped_byte_of_the_data_is_found_before_with_verify(source, tmp_path):
+    flip(f"{source}.data-00000-of-00002", 3)
+    with pytest.raises(CorruptCheckpointError, match="checksum") as raised:
+        convert_checkpoint(source, tmp_path / "new" / "out", "both", verify=True)
+    assert raised.value.key == "dense/kernel"
+    assert names_in(tmp_path) == ["source"]
+
+
+@pytest.mark.parametrize(
+    "settings", [{"copy": True}, {"compact": True}, {"dtype": "float64"}], ids=str
+)
+def test_a_flipped_byte_is_found_where_bytes_are_read_and_nothing_is_left(
+    settings, source, tmp_path
+):
+    flip(f"{source}.data-00000-of-00002", 3)
+    with pytest.raises(CorruptCheckpointError, match="checksum"):
+        convert_checkpoint(source, tmp_path / "out", "both", **settings)
+    assert names_in(tmp_path) == ["source"]
+
+
+@pytest.mark.parametrize("path", ["", "nothing/here", "source/nothing"])
+def test_where_there_is_no_checkpoint(path, source, tmp_path):
+    with pytest.raises(NotACheckpointError):
+        convert_checkpoint(tmp_path / path if path else "", tmp_path / "out", "both")
+
+
+# --- Destinations ---
+
+
+def test_a_checkpoint_that_is_there_is_never_overwritten(source, tmp_path):
+    there = write_bundle(tmp_path / "out", {"mine": np.float32(1)})
+    with pytest.raises(WriteError, match="there already"):
+        convert_checkpoint(source, there, "both")
+    assert contents(there).keys() == {"mine"}
+    with pytest.raises(WriteError, match="there already"):
+        convert_checkpoint(source, source, "both")
+
+
+def test_data_files_of_a_save_that_goes_on_are_never_overwritten(source, tmp_path):
+    left = tmp_path / "out.data-00000-of-00001"
+    left.write_bytes(b"another job writes this")
+    with pytest.raises(WriteError, match="without an index"):
+        convert_checkpoint(source, tmp_path / "out", "both")
+    assert left.read_bytes() == b"another job writes this"
+
+
+def test_a_destination_inside_the_source_directory(source, tmp_path):
+    with pytest.raises(WriteError, match="inside the source"):
+        convert_checkpoint(tmp_path / "source", tmp_path / "source" / "new" / "out", "both")
+    assert names_in(tmp_path / "source") == [
+        "model.ckpt-7.data-00000-of-00002",
+        "model.ckpt-7.data-00001-of-00002",
+        "model.ckpt-7.index",
+    ]
+
+
+def test_a_destination_below_a_file(source, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(WriteError, match=r"Not a directory|File exists"):
+        convert_checkpoint(source, tmp_path / "file" / "out", "both")
+
+
+@pytest.mark.parametrize("name", ["link", "fsync", "replace"])
+@pytest.mark.parametrize("number", [13, 28, 30])
+def test_what_the_system_refuses_is_a_clear_error_and_nothing_is_left(
+    name, number, source, tmp_path, monkeypatch
+):
+    def refuse(*_, **__):
+        raise OSError(number, os.strerror(number))
+
+    before = contents(source)
+    (tmp_path / "new").mkdir()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, name, refuse)
+        with pytest.raises(WriteError, match=os.strerror(number)):
+            convert_checkpoint(source, tmp_path / "new" / "out", "both")
+    assert names_in(tmp_path / "new") == []
+    assert contents(source) == before
+
+
+def test_where_the_file_system_has_no_links_the_data_is_copied_and_compared(
+    source, tmp_path, monkeypatch
+):
+    def no_links(*_, **__):
+        raise OSError(1, "Operation not permitted")
+
+    seen = []
+    monkeypatch.setattr(os, "link", no_links)
+    result = convert_checkpoint(
+        source, tmp_path / "out", "both", progress=lambda *counts: seen.append(counts)
+    )
+    assert {how for _, how in result.data_files[:2]} <= {"copy", "reflink"}
+    assert result.verified is not None
+    assert contents(tmp_path / "out").keys() >= VALUES.keys()
+    if result.data_files[0][1] == "copy":
+        assert seen
+
+
+def test_remote_paths_are_copied_by_tensorflow(source, tmp_path):
+    convert_checkpoint(f"file://{source}", f"file://{tmp_path}/remote/out", "both")
+    assert contents(tmp_path / "remote" / "out") == contents_of_both(source, tmp_path)
+
+
+def contents_of_both(source, tmp_path):
+    convert_checkpoint(source, tmp_path / "local", "both")
+    return contents(tmp_path / "local")
+
+
+# --- Kills ---
+
+# Ends the process, as a kill does, before or after the n-th change to the file system.
+KILLED = """
+import os, sys
+count = int(sys.argv[4])
+
+def dangerous(function):
+    def counted(*arguments, **options):
+        global count
+        for late in (False, True):
+            count -= 1
+            if count < 0:
+                os._exit(9)
+            if not late:
+                result = function(*arguments, **options)
+        return result
+    return counted
+
+for name in ("link", "replace", "remove", "fsync", "makedirs"):
+    setattr(os, name, dangerous(getattr(os, name)))
+from estimator_ckpt import convert_checkpoint
+destination = None if sys.argv[2] == "in_place" else sys.argv[2]
+convert_checkpoint(
+    sys.argv[1], destination, "both", copy=sys.argv[3] == "copy", in_place=destination is None
+)
+"""
+
+
+def run_killed(source, destination, how, count):
+    command = [sys.executable, "-c", KILLED, source, str(destination), how, str(count)]
+    return subprocess.run(command, cwd=ROOT, check=False).returncode
+
+
+@pytest.mark.parametrize("how", ["link", "copy"])
+def test_a_kill_at_any_moment_leaves_the_source_and_nothing_half_made(how, source, tmp_path):
+    before = contents(source)
+    expected = contents_of_both(source, tmp_path)
+    for count in range(100):
+        destination = tmp_path / f"new{count}" / "out"
+        code = run_killed(source, destination, how, count)
+        assert contents(source) == before
+        if not os.path.exists(f"{destination}.index"):
+            assert code == 9
+            assert tf.train.latest_checkpoint(str(destination.parent)) is None
+            with pytest.raises(CheckpointError):
+                open_checkpoint(destination)
+            convert_checkpoint(source, destination, "both")  # what is left is no obstacle
+        assert verify_checkpoint(destination).faults == ()
+        assert contents(destination) == expected
+        if code == 0:
+            assert names_in(destination.parent) == [
+                "checkpoint",
+                "out.data-00000-of-00003",
+                "out.data-00001-of-00003",
+                "out.data-00002-of-00003",
+                "out.index",
+            ]
+            break
+    assert code == 0
+
+
+def test_a_kill_at_any_moment_in_place_leaves_the_old_or_the_new(source, tmp_path):
+    before = contents(source)
+    for count in range(100):
+        prefix = str(tmp_path / str(count) / "m")
+        convert_checkpoint(source, prefix, "saver", copy=True)
+        code = run_killed(prefix, "in_place", "link", count)
+        assert verify_checkpoint(prefix).faults == ()
+        assert contents(prefix).items() >= before.items()
+        convert_checkpoint(prefix, None, "both", in_place=True)
+        assert open_checkpoint(prefix).format == "both"
+        if code == 0:
+            break
+    assert code == 0
+
+
+def test_an_error_of_another_kind_cleans_up_too(source, tmp_path, monkeypatch):
+    def surprise(*_, **__):
+        raise KeyboardInterrupt
+
+    (tmp_path / "new").mkdir()
+    monkeypatch.setattr("estimator_ckpt.transfer.write_index", surprise)
+    with pytest.raises(KeyboardInterrupt):
+        convert_checkpoint(source, tmp_path / "new" / "out", "both")
+    assert names_in(tmp_path / "new") == []
+    assert files.exists(f"{source}.index")

@@ -1,0 +1,142 @@
+"""Conversion in place: the index is replaced in one step, what it names stays where it was."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from convert_helper import contents, names_in, stock_values, variables_like, write_bundle
+from goldens_helper import golden_cases
+
+from estimator_ckpt import convert_checkpoint, files, open_checkpoint, verify_checkpoint
+from estimator_ckpt.errors import SettingsError, WriteError
+
+VALUES = {
+    "dense/kernel": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "global_step": np.array(7, np.int64),
+}
+
+
+@pytest.fixture
+def prefix(tmp_path):
+    return write_bundle(tmp_path / "model.ckpt-7", VALUES)
+
+
+def in_place(prefix, checkpoint_format, **settings):
+    return convert_checkpoint(prefix, None, checkpoint_format, in_place=True, **settings)
+
+
+def test_a_checkpoint_becomes_both_where_it_stands(prefix, tmp_path):
+    before = names_in(tmp_path)
+    result = in_place(prefix, "both")
+    assert names_in(tmp_path) == before
+    assert open_checkpoint(prefix).format == "both"
+    assert [how for _, how in result.data_files] == ["append"]
+    variables = variables_like(VALUES)
+    tf.train.Checkpoint(var_list=variables).restore(prefix).assert_consumed()
+    assert variables["global_step"].numpy() == 7
+    assert stock_values(prefix)["dense/kernel"] == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_the_data_that_was_there_is_not_rewritten(prefix):
+    path = f"{prefix}.data-00000-of-00001"
+    data, inode = Path(path).read_bytes(), os.stat(path).st_ino
+    in_place(prefix, "both")
+    assert Path(path).read_bytes().startswith(data)
+    assert os.stat(path).st_ino == inode
+
+
+def test_a_reader_that_has_it_open_reads_on(prefix):
+    reader = tf.train.load_checkpoint(prefix)
+    ours = open_checkpoint(prefix)
+    in_place(prefix, "checkpoint")
+    assert reader.get_tensor("dense/kernel").tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert ours.get_tensor("dense/kernel").tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_the_old_index_stays_valid_until_the_new_one_stands(prefix, monkeypatch):
+    old = Path(f"{prefix}.index").read_bytes()
+
+    def killed(*_, **__):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("estimator_ckpt.transfer.write_index", killed)
+        with pytest.raises(KeyboardInterrupt):
+            in_place(prefix, "both")
+    assert Path(f"{prefix}.index").read_bytes() == old
+    assert stock_values(prefix)["global_step"] == 7
+    assert verify_checkpoint(prefix).faults == ()
+    in_place(prefix, "both")
+    assert open_checkpoint(prefix).format == "both"
+
+
+@pytest.mark.parametrize("case", golden_cases("multi_shard", "partitioned", "strings"), ids=str)
+def test_goldens_there_and_back(case, tmp_path):
+    convert_checkpoint(case.prefix, tmp_path / "m", "saver", copy=True)
+    before = contents(tmp_path / "m")
+    in_place(tmp_path / "m", "both")
+    in_place(tmp_path / "m", "checkpoint")
+    assert verify_checkpoint(tmp_path / "m").faults == ()
+    in_place(tmp_path / "m", "saver")
+    assert contents(tmp_path / "m") == before == contents(case.prefix)
+
+
+def test_a_second_time_there_is_nothing_to_do(prefix):
+    assert in_place(prefix, "both").written
+    before = Path(f"{prefix}.data-00000-of-00001").read_bytes()
+    assert not in_place(prefix, "both").written
+    assert Path(f"{prefix}.data-00000-of-00001").read_bytes() == before
+
+
+def test_rules_apply_in_place_too(prefix):
+    in_place(prefix, "saver", rename={"dense/(.*)": r"net/\1"}, exclude=["global_step"])
+    assert stock_values(prefix) == {"net/kernel": [[0, 1, 2], [3, 4, 5]]}
+
+
+def test_one_of_many_checkpoints_is_named_by_its_prefix(prefix, tmp_path):
+    write_bundle(tmp_path / "model.ckpt-8", VALUES)
+    with pytest.raises(SettingsError, match="convert_directory"):
+        in_place(tmp_path, "both")
+
+
+def test_another_destination_is_refused(prefix, tmp_path):
+    with pytest.raises(SettingsError) as raised:
+        convert_checkpoint(prefix, tmp_path / "other", "both", in_place=True)
+    assert raised.value.key == "destination"
+
+
+def test_remote_data_files_cannot_be_appended_to(prefix):
+    with pytest.raises(SettingsError, match="new place"):
+        in_place(f"file://{prefix}", "both")
+
+
+def test_a_data_file_that_cannot_be_written_leaves_everything_as_it_was(prefix, monkeypatch):
+    before = contents(prefix)
+    real = open
+
+    def read_only(path, mode="r", *rest, **options):
+        if "+" in mode:
+            raise PermissionError(13, "Permission denied")
+        return real(path, mode, *rest, **options)
+
+    monkeypatch.setattr(files, "open", read_only, raising=False)
+    with pytest.raises(WriteError, match="Permission denied"):
+        in_place(prefix, "both")
+    assert contents(prefix) == before
+
+
+def test_a_full_disk_leaves_everything_as_it_was(prefix, monkeypatch):
+    data = Path(f"{prefix}.data-00000-of-00001").read_bytes()
+
+    def full(_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(WriteError, match="No space left"):
+        in_place(prefix, "both")
+    assert Path(f"{prefix}.data-00000-of-00001").read_bytes() == data
+    assert open_checkpoint(prefix).format == "saver"
