@@ -1,4 +1,4 @@
-"""What a job writes in each format, who reads it, and who resumes from it."""
+"""What a job writes in each format, and what resumes from it; for its readers see test_readme."""
 
 import os
 
@@ -9,10 +9,7 @@ from jobs import (
     FORMATS,
     assert_same,
     build_model,
-    build_plain_model,
     latest,
-    read_with_checkpoint,
-    read_with_stock_saver,
     run_job,
     value_of,
 )
@@ -37,39 +34,6 @@ def test_a_job_resumes_from_every_format_with_the_same_values(
     start, _ = run_job(tmp_path, scaffold_of(checkpoint_format))
     assert start["global_step"] == 2
     assert_same(start, end)
-
-
-@pytest.mark.parametrize("checkpoint_format", FORMATS)
-def test_the_stock_job_resumes_from_names(tmp_path, checkpoint_format):
-    _, end = run_job(tmp_path, scaffold_of(checkpoint_format))
-    if checkpoint_format == "checkpoint":
-        # It tries to build new ops in the finalized graph.
-        with pytest.raises(RuntimeError, match="finalized"):
-            run_job(tmp_path)
-        return
-    start, _ = run_job(tmp_path)
-    assert_same(start, end)
-
-
-@pytest.mark.parametrize(
-    ("checkpoint_format", "build"),
-    [
-        ("saver", build_model),
-        ("both", build_model),
-        # Of an object-based checkpoint a stock Saver restores but one slice of each partitioned
-        # variable: it keys them all by one name (saver_from_object_based_checkpoint()).
-        ("checkpoint", build_plain_model),
-    ],
-)
-def test_a_stock_saver_reads_every_format(tmp_path, checkpoint_format, build):
-    _, end = run_job(tmp_path, scaffold_of(checkpoint_format), build=build)
-    assert_same(read_with_stock_saver(latest(tmp_path), build), end)
-
-
-@pytest.mark.parametrize("checkpoint_format", ["checkpoint", "both"])
-def test_an_eager_checkpoint_consumes_all_of_it(tmp_path, checkpoint_format):
-    _, end = run_job(tmp_path, scaffold_of(checkpoint_format))
-    assert_same(read_with_checkpoint(latest(tmp_path), end), end)
 
 
 @pytest.mark.parametrize(
@@ -117,28 +81,6 @@ def test_both_is_read_by_init_from_checkpoint_in_all_its_syntaxes(tmp_path):
         with v1.Session() as session:
             session.run(v1.global_variables_initializer())
             np.testing.assert_array_equal(value_of(session, "scope/w"), end["scope/w"])
-
-
-@pytest.mark.parametrize("checkpoint_format", FORMATS)
-def test_warm_start_reads_every_format(tmp_path, checkpoint_format):
-    _, end = run_job(tmp_path, scaffold_of(checkpoint_format))
-    with tf.Graph().as_default():
-        v1.get_variable("scope/w", [2, 3])
-        v1.train.warm_start(str(tmp_path))
-        with v1.Session() as session:
-            session.run(v1.global_variables_initializer())
-            np.testing.assert_array_equal(value_of(session, "scope/w"), end["scope/w"])
-
-
-def test_the_meta_graph_beside_a_checkpoint_restores_it(tmp_path):
-    for checkpoint_format in FORMATS:
-        model_dir = tmp_path / checkpoint_format
-        _, end = run_job(model_dir, scaffold_of(checkpoint_format))
-        with tf.Graph().as_default():
-            saver = v1.train.import_meta_graph(f"{latest(model_dir)}.meta")
-            with v1.Session() as session:
-                saver.restore(session, latest(model_dir))
-                np.testing.assert_array_equal(value_of(session, "scope/w"), end["scope/w"])
 
 
 @pytest.mark.parametrize("checkpoint_format", FORMATS)

@@ -1,0 +1,116 @@
+"""What the README says is true: its table of readers, its names, its commands."""
+
+import pathlib
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from jobs import (
+    build_model,
+    build_plain_model,
+    latest,
+    read_with_checkpoint,
+    read_with_stock_saver,
+    run_job,
+    v1,
+    value_of,
+)
+
+import estimator_ckpt
+
+README = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
+
+
+def stock_saver(model_dir, end):
+    return read_with_stock_saver(latest(model_dir), build_plain_model)
+
+
+def stock_saver_of_partitions(model_dir, end):
+    return read_with_stock_saver(latest(model_dir))
+
+
+def stock_job(model_dir, end):
+    return run_job(model_dir)[0]
+
+
+def checkpoint(model_dir, end):
+    return read_with_checkpoint(latest(model_dir), end)
+
+
+def init_from_checkpoint(model_dir, end):
+    with tf.Graph().as_default():
+        v1.get_variable("scope/w", [2, 3])
+        v1.train.init_from_checkpoint(str(model_dir), {"scope/w": "scope/w"})
+        return initial_values()
+
+
+def warm_start(model_dir, end):
+    with tf.Graph().as_default():
+        v1.get_variable("scope/w", [2, 3])
+        v1.train.warm_start(str(model_dir))
+        return initial_values()
+
+
+def initial_values():
+    with v1.Session() as session:
+        session.run(v1.global_variables_initializer())
+        return {"scope/w": value_of(session, "scope/w")}
+
+
+def load_variable(model_dir, end):
+    return {name: tf.train.load_variable(str(model_dir), name) for name in end}
+
+
+def meta_graph(model_dir, end):
+    with tf.Graph().as_default(), v1.Session() as session:
+        saver = v1.train.import_meta_graph(f"{latest(model_dir)}.meta")
+        saver.restore(session, latest(model_dir))
+        return {"scope/w": value_of(session, "scope/w")}
+
+
+READERS = {
+    "`tf.compat.v1.train.Saver`": (stock_saver, build_plain_model),
+    "`tf.compat.v1.train.Saver`, partitioned variables": (stock_saver_of_partitions, build_model),
+    "a stock job that resumes": (stock_job, build_model),
+    "`tf.train.Checkpoint`, `assert_consumed()`": (checkpoint, build_model),
+    "`init_from_checkpoint`, by variable name": (init_from_checkpoint, build_model),
+    "`tf.compat.v1.train.warm_start`": (warm_start, build_model),
+    "`tf.train.load_variable`, by variable name": (load_variable, build_model),
+    "`import_meta_graph` and the `.meta` file beside it": (meta_graph, build_model),
+}
+
+
+def table():
+    lines = README[README.index("| reader |") :].splitlines()
+    rows = [
+        [cell.strip() for cell in line.strip("| ").split("|")] for line in lines[: len(READERS) + 2]
+    ]
+    formats = [cell.strip('`"') for cell in rows[0][1:]]
+    return {(row[0], f): cell for row in rows[2:] for f, cell in zip(formats, row[1:])}
+
+
+def test_the_table_has_all_readers_and_formats():
+    formats = ("saver", "checkpoint", "both")
+    assert set(table()) == {(reader, f) for reader in READERS for f in formats}
+    assert set(table().values()) == {"yes", "no"}
+
+
+@pytest.mark.parametrize(("reader", "checkpoint_format"), table())
+def test_the_table_of_readers_is_true(tmp_path, reader, checkpoint_format):
+    read, build = READERS[reader]
+    _, end = run_job(tmp_path, lambda: estimator_ckpt.make_scaffold(checkpoint_format), build=build)
+    try:
+        found = read(tmp_path, end)
+        reads = all(np.array_equal(found[name], end[name]) for name in found)
+    except (AssertionError, KeyError, RuntimeError, ValueError, tf.errors.OpError):
+        reads = False
+    assert {"yes": True, "no": False}[table()[reader, checkpoint_format]] == reads
+
+
+def test_every_public_function_that_it_names_exists():
+    named = set(re.findall(r"`(?:estimator_ckpt\.)?(\w+)\(", README))
+    named |= set(re.findall(r"estimator_ckpt\.(\w+)\(", README))
+    named -= {"assert_consumed", "Estimator", "MonitoredTrainingSession"}
+    assert named
+    assert named <= set(estimator_ckpt.__all__)
