@@ -235,7 +235,8 @@ class JobFlags:
         try:
             return run_config(**{**settings, **given})
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            raise SettingsError(f"RunConfig or TF_CONFIG: {error}") from None
+            told = " ".join(str(error).split())
+            raise SettingsError(f"RunConfig or TF_CONFIG: {told}") from None
 
     def wrap_model_fn(
         self, model_fn: Callable[..., Any], *, checkpoint: Any = None

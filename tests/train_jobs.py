@@ -79,10 +79,11 @@ def model_fn(features, labels, mode, params):
         metrics = {"mean": v1.metrics.mean(outputs)}
         return tf.estimator.EstimatorSpec(mode, loss=loss, eval_metric_ops=metrics)
     step = v1.train.get_global_step()
-    train_op = tf.group(
-        v1.train.AdamOptimizer(params["learning_rate"]).minimize(loss, step),
-        v1.assign(average, 0.9 * average + 0.1 * tf.reduce_mean(hidden)),
-    )
+    moved = 0.9 * average + 0.1 * tf.reduce_mean(hidden)
+    with tf.control_dependencies([loss, moved]):  # they read what is assigned below
+        minimize = v1.train.AdamOptimizer(params["learning_rate"]).minimize(loss, step)
+    with tf.control_dependencies([minimize]):
+        train_op = v1.assign(average, moved)
     hooks = [Losses(loss, params["hold_at"])]
     return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op, training_hooks=hooks)
 

@@ -1,0 +1,468 @@
+"""The job that flags drive. Where it is stopped it is a real process; else it runs in this one."""
+
+import contextlib
+import io
+import json
+import os
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import tensorflow as tf
+import train_jobs
+from absl import flags
+from estimator_jobs import file_format, latest_step, steps_on_disk
+
+from estimator_ckpt import cli
+from estimator_ckpt import train as train_module
+from estimator_ckpt.training_hooks import Progress, duration, shown_lines
+
+TESTS = Path(__file__).resolve().parent
+MODEL = ["--model_fn=train_jobs:model_fn", "--tf_random_seed=1"]
+JOB = [
+    *MODEL,
+    "--train_input_fn=train_jobs:input_fn",
+    "--eval_input_fn=train_jobs:eval_input_fn",
+]
+TRAIN = [*JOB, "--mode=train"]
+
+
+class Process:
+    """A real `python -m estimator_ckpt.train`, started in the directory of its modules."""
+
+    def __init__(self, *arguments, environment=None, cwd=TESTS):
+        self.output = ""
+        self.errors = ""
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "estimator_ckpt.train", *arguments],
+            cwd=cwd,
+            env={**os.environ, "PYTHONPATH": str(TESTS.parent), **(environment or {})},
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            bufsize=0,
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+            stream.close()
+
+    def read_until(self, text):
+        """Reads what it writes, until the text is in it."""
+        deadline = time.monotonic() + 120
+        streams = [self._process.stdout, self._process.stderr]
+        while text not in self.output and text not in self.errors:
+            ready, _, _ = select.select(streams, [], [], max(deadline - time.monotonic(), 0))
+            for stream in ready:
+                read = os.read(stream.fileno(), 1 << 16).decode()
+                if not read:
+                    streams.remove(stream)
+                elif stream is self._process.stdout:
+                    self.output += read
+                else:
+                    self.errors += read
+            assert ready, f"{text!r} does not come:\n{self.errors}"
+            assert streams, f"it has ended without {text!r}:\n{self.errors}"
+
+    def signal(self, number):
+        self._process.send_signal(number)
+
+    def send_line(self):
+        self._process.stdin.write(b"\n")
+
+    def finish(self):
+        """The exit code, when it ends."""
+        output, errors = self._process.communicate(timeout=120)
+        self.output += output.decode()
+        self.errors += errors.decode()
+        return self._process.returncode
+
+
+def losses(output):
+    return {int(step): value for step, value in re.findall(r"^loss (\d+) (\S+)$", output, re.M)}
+
+
+@contextlib.contextmanager
+def flags_of_modules():
+    """FLAGS for the verb to parse, with that of train_jobs and none of other tests' modules."""
+    values = flags.FlagValues()
+    values["train_jobs_label_scale"] = flags.FLAGS["train_jobs_label_scale"]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(train_module, "flags", SimpleNamespace(FLAGS=values, Error=flags.Error))
+        flags.FLAGS.mark_as_parsed()
+        yield
+    flags.FLAGS["train_jobs_label_scale"].value = 1.0
+
+
+def run(*arguments):
+    """What the verb does in this process: its exit code, its output, its errors."""
+    output, errors = io.StringIO(), io.StringIO()
+    path, handlers = list(sys.path), list(tf.get_logger().handlers)
+    with contextlib.redirect_stdout(output), contextlib.redirect_stderr(errors), flags_of_modules():
+        try:
+            code = cli.main(["train", *map(str, arguments)])
+        except SystemExit as exit:
+            code = exit.code
+        finally:
+            sys.path[:] = path
+            tf.get_logger().handlers[:] = handlers
+    return SimpleNamespace(code=code, output=output.getvalue(), errors=errors.getvalue())
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    """The losses of 12 steps that nothing interrupts."""
+    model_dir = tmp_path_factory.mktemp("undisturbed")
+    done = run(*TRAIN, f"--model_dir={model_dir}", "--max_steps=12", "--checkpoint_format=saver")
+    assert done.code == 0, done.errors
+    found = losses(done.output)
+    assert sorted(found) == list(range(1, 13))
+    assert len(set(found.values())) == 12
+    return found
+
+
+# Stops.
+
+
+@pytest.mark.estimator
+@pytest.mark.parametrize(
+    ("number", "code", "mode", "next_format"),
+    [
+        (signal.SIGTERM, 143, "train", "checkpoint"),
+        (signal.SIGINT, 130, "train_and_evaluate", "both"),
+    ],
+)
+def test_a_job_stopped_in_mid_run_and_resumed_in_another_format_has_the_losses_of_one_never_stopped(
+    undisturbed, tmp_path, number, code, mode, next_format
+):
+    arguments = [*JOB, f"--mode={mode}", f"--model_dir={tmp_path}", "--max_steps=12"]
+    with Process(*arguments, "--checkpoint_format=saver", "--params={hold_at: 5}") as process:
+        process.read_until("loss 5 ")
+        process.signal(number)
+        process.read_until("finishing the step, saving a checkpoint")
+        process.send_line()
+        assert process.finish() == code, process.errors
+    stopped_at = latest_step(tmp_path)
+    first = losses(process.output)
+    assert stopped_at in (5, 6)
+    assert sorted(first) == list(range(1, stopped_at + 1))
+    assert file_format(tmp_path) == "saver"
+    assert "evaluated" not in process.output
+
+    resumed = run(*arguments, f"--checkpoint_format={next_format}")
+    assert resumed.code == 0, resumed.errors
+    assert f"resumes at step {stopped_at}, ends at step 12" in resumed.errors
+    second = losses(resumed.output)
+    assert sorted(second) == list(range(stopped_at + 1, 13))
+    assert {**first, **second} == undisturbed
+    assert latest_step(tmp_path) == 12
+    assert file_format(tmp_path) == next_format
+
+
+@pytest.mark.estimator
+def test_a_stop_before_the_first_step_saves_nothing_and_says_so_by_the_exit_code(
+    monkeypatch, tmp_path
+):
+    def input_fn():
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(train_jobs, "input_fn", input_fn)
+    before = signal.getsignal(signal.SIGTERM)
+    stopped = run(*TRAIN, f"--model_dir={tmp_path}")
+    assert stopped.code == 143
+    assert os.listdir(tmp_path) == []
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.estimator
+def test_a_stop_during_an_evaluation_leaves_no_metrics_of_a_part_and_nothing_is_lost(
+    monkeypatch, tmp_path
+):
+    input_fn = train_jobs.eval_input_fn
+
+    def eval_input_fn():
+        os.kill(os.getpid(), signal.SIGTERM)
+        return input_fn()
+
+    monkeypatch.setattr(train_jobs, "eval_input_fn", eval_input_fn)
+    saving = ["--save_checkpoints_steps=4", "--eval_throttle_secs=0"]
+    stopped = run(*JOB, f"--model_dir={tmp_path}", "--max_steps=12", *saving)
+    assert stopped.code == 143
+    assert latest_step(tmp_path) == 4
+    assert steps_on_disk(tmp_path) == [0, 4]
+    assert "evaluated" not in stopped.output
+
+
+# Modes.
+
+
+@pytest.mark.estimator
+def test_train_and_evaluate_evaluates_after_checkpoints_and_at_the_end(tmp_path):
+    done = run(
+        *JOB,
+        f"--model_dir={tmp_path}",
+        "--max_steps=6",
+        "--save_checkpoints_steps=3",
+        "--eval_throttle_secs=0",
+        "--eval_steps=1",
+    )
+    assert done.code == 0, done.errors
+    assert re.findall(r"^evaluated step (\d+): loss [\d.]+, mean ", done.output, re.M) == ["3", "6"]
+    assert steps_on_disk(tmp_path) == [0, 3, 6]
+
+
+@pytest.mark.estimator
+def test_evaluate_reads_the_newest_checkpoint_and_writes_none(tmp_path):
+    run(*TRAIN, f"--model_dir={tmp_path}", "--train_steps=2")
+    done = run(*JOB, "--mode=evaluate", f"--model_dir={tmp_path}")
+    assert done.code == 0, done.errors
+    assert re.fullmatch(r"evaluated step 2: loss [\d.]+, mean \S+\n", done.output)
+    assert steps_on_disk(tmp_path) == [0, 2]
+
+
+@pytest.mark.estimator
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ({"task": {"type": "evaluator", "index": 0}}, "TF_CONFIG makes this the evaluator"),
+        ({"task": {"type": "ps", "index": 1}}, "1 is not a valid task_id for task_type ps"),
+        ({"cluster": 3}, "TF_CONFIG"),
+        ([], "TF_CONFIG"),
+    ],
+)
+def test_a_tf_config_that_does_not_fit_is_told_in_a_line(monkeypatch, tmp_path, config, message):
+    if "task" in config:
+        config["cluster"] = {"chief": ["127.0.0.1:1"], "ps": ["127.0.0.1:2"]}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    failed = run(*TRAIN, f"--model_dir={tmp_path}")
+    assert failed.code == 2
+    assert message in failed.errors
+    assert len(failed.errors.strip().splitlines()) == 1
+
+
+# What is given: an Estimator, params, the module's own flags.
+
+
+@pytest.mark.estimator
+def test_a_factory_gets_what_its_arguments_name(tmp_path):
+    done = run(
+        "--estimator=train_jobs:make_estimator",
+        "--train_input_fn=train_jobs:input_fn",
+        "--mode=train",
+        f"--model_dir={tmp_path}",
+        "--max_steps=2",
+        "--params={units: 2}",
+        "--checkpoint_format=both",
+    )
+    assert done.code == 0, done.errors
+    assert file_format(tmp_path) == "both"
+    assert tf.train.load_variable(str(tmp_path), "head/w2").shape == (3, 2)
+
+
+@pytest.mark.estimator
+def test_params_come_from_files_and_from_the_command_line_later_ones_winning(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("units: 3\nscope: layer\n")
+    run(
+        *TRAIN,
+        f"--model_dir={tmp_path / 'run'}",
+        "--max_steps=1",
+        f"--params={path}",
+        "--params={units: 2}",
+        "--checkpoint_format=saver",
+    )
+    assert tf.train.load_variable(str(tmp_path / "run"), "head/w2").shape == (3, 2)
+    assert tf.train.load_variable(str(tmp_path / "run"), "layer/kernel").shape == (2, 3)
+
+
+@pytest.mark.estimator
+def test_flags_of_the_models_module_stand_after_two_dashes(tmp_path):
+    arguments = [
+        *MODEL,
+        "--train_input_fn=train_jobs:scaled_input_fn",
+        "--params={label: 2.0}",
+        "--mode=train",
+        "--max_steps=1",
+    ]
+    plain = run(*arguments, f"--model_dir={tmp_path / 'plain'}")
+    scaled = run(
+        *arguments, f"--model_dir={tmp_path / 'scaled'}", "--", "--train_jobs_label_scale=100"
+    )
+    first, second = (float.fromhex(losses(done.output)[1]) for done in (plain, scaled))
+    assert second > 1000 > first
+
+
+@pytest.mark.estimator
+def test_a_program_of_others_is_trained_as_it_is_though_it_has_flags_of_the_same_names(tmp_path):
+    digits = "estimator_ckpt.examples.digits"
+    with Process(
+        f"--model_fn={digits}:model_fn",
+        f"--train_input_fn={digits}:train_input_fn",
+        "--mode=train",
+        f"--model_dir={tmp_path}",
+        "--max_steps=2",
+        "--params={learning_rate: 0.001}",
+        "--",
+        "--batch_size=8",
+    ) as process:
+        assert process.finish() == 0, process.errors
+    assert latest_step(tmp_path) == 2
+
+
+# Mistakes: one line that says what to do, and exit code 2.
+
+MISTAKES = [
+    (["--model_fn=no_such_module:f"], "there is no module 'no_such_module'"),
+    (["--model_fn=train_jobs.sub:f"], "there is no module 'train_jobs.sub'"),
+    (["--model_fn=train_jobs"], "expected package.module:function"),
+    (["--model_fn=train_jobs:modelfn"], "did you mean 'model_fn'"),
+    (["--model_fn=train_jobs:not_a_function"], "is a int, not a function"),
+    (["--model_fn=train_jobs:model_fn_of_wrong_arguments"], "features"),
+    (["--model_fn=train_jobs:model_fn_without_params", "--params={a: 1}"], "params"),
+    (["--estimator=train_jobs:make_estimator"], "one of the two"),
+    (["--model_fn=", "--estimator=train_jobs:make_nothing"], "expected a tf.estimator.Estimator"),
+    (["--model_fn=", "--estimator=train_jobs:make_canned", "--params={a: 1}"], "no `params`"),
+    (["--model_fn=", "--estimator=train_jobs:input_fn_of_a_path"], "needs 'path'"),
+    (["--train_input_fn=train_jobs:input_fn_of_a_path"], "needs 'path'"),
+    (["--train_input_fn="], "--mode=train needs it"),
+    (["--params=missing.yaml"], "there is no such file"),
+    (["--params={a: [}"], "no YAML"),
+    (["--params=3"], "expected a file, or a YAML mapping"),
+    (["--params=[1]"], "expected a file, or a YAML mapping"),
+    (["--mode=tune"], "--mode=tune"),
+    (["--max_steps=0"], "--max_steps=0"),
+    (["--max_stepz=1"], "did you mean '--max_steps'"),
+    (["--model_dir="], "model_dir should be non-empty"),
+    (["--save_checkpoints_steps=1", "--save_checkpoints_secs=1"], "not both"),
+    (["--keep_checkpoint_every_n_hours=-1"], "keep_checkpoint_every_n_hours should be > 0"),
+    (["--warm_start_from=no/such/checkpoint"], "no/such/checkpoint"),
+    (["--warm_start_config=no_such.yaml"], "no_such.yaml"),
+    (["--ignore_missing_vars"], "--warm_start_from"),
+    (["argument"], "unexpected arguments: argument"),
+    (["--", "--no_such_flag=1"], "no_such_flag"),
+]
+
+
+@pytest.mark.estimator
+@pytest.mark.parametrize(("arguments", "message"), MISTAKES, ids=[" ".join(m[0]) for m in MISTAKES])
+def test_a_mistake_is_told_in_a_line_or_a_table_without_a_traceback(tmp_path, arguments, message):
+    failed = run(*TRAIN, f"--model_dir={tmp_path / 'run'}", "--max_steps=1", *arguments)
+    assert failed.code == 2
+    assert message in failed.errors
+    assert "Traceback" not in failed.errors
+    assert not (tmp_path / "run").exists() or latest_step_or_none(tmp_path / "run") is None
+
+
+def latest_step_or_none(model_dir):
+    return tf.train.latest_checkpoint(str(model_dir))
+
+
+@pytest.mark.estimator
+@pytest.mark.parametrize("where", ["--model_fn=train_jobs:failing_model_fn",
+                                   "--train_input_fn=train_jobs:failing_input_fn"])  # fmt: skip
+def test_what_the_users_own_code_raises_keeps_its_traceback(tmp_path, where):
+    with pytest.raises(ZeroDivisionError, match="the user's own"):
+        run(*TRAIN, f"--model_dir={tmp_path}", "--max_steps=1", where)
+
+
+@pytest.mark.estimator
+def test_a_tf_config_that_is_no_json_is_a_mistake(monkeypatch, tmp_path):
+    monkeypatch.setenv("TF_CONFIG", "{cluster")
+    failed = run(*TRAIN, f"--model_dir={tmp_path}")
+    assert failed.code == 2
+    assert "TF_CONFIG" in failed.errors
+
+
+def test_without_estimators_the_verb_says_what_to_install(monkeypatch, tmp_path):
+    class NoEstimator:
+        def __getattr__(self, name):
+            raise AttributeError(name)
+
+    monkeypatch.setattr(tf, "estimator", NoEstimator(), raising=False)
+    failed = run(*TRAIN, f"--model_dir={tmp_path}")
+    assert failed.code == 2
+    assert "pip install 'estimator-ckpt[estimator]'" in failed.errors
+    assert len(failed.errors.strip().splitlines()) == 1
+
+
+def test_help_tells_every_flag_in_a_line_of_less_than_a_hundred_characters(capsys):
+    assert cli.main(["train", "--help"]) == 0
+    told = capsys.readouterr().out
+    for name in ("model_fn", "estimator", "max_steps", "checkpoint_format", "init_checkpoint"):
+        assert re.search(rf"^  --{name}=", told, re.M)
+    assert max(map(len, told.splitlines())) < 100
+
+
+# Progress.
+
+
+class Steps:
+    """A session of 100 steps a second, in the time of its own clock."""
+
+    def __init__(self, graph, every_secs, model_dir="run"):
+        self.lines = []
+        self.seconds = 0.0
+        self.step = tf.compat.v1.train.get_or_create_global_step()
+        self.loss = tf.constant(0.25)
+        tf.compat.v1.add_to_collection("losses", self.loss)
+        self.train = tf.compat.v1.assign_add(self.step, 1)
+        self.hook = Progress(1000, model_dir, every_secs, self.lines.append, lambda: self.seconds)
+
+    def run(self, count):
+        with tf.compat.v1.train.MonitoredSession(hooks=[self.hook]) as session:
+            for _ in range(count):
+                self.seconds += 0.01
+                session.run(self.train)
+
+
+def test_progress_tells_step_speed_loss_checkpoint_and_time_to_go(graph, tmp_path):
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-50"\n')
+    job = Steps(graph, every_secs=0.995, model_dir=str(tmp_path))
+    job.run(200)
+    assert job.lines == [
+        f"starts at step 0, ends at step 1,000; model_dir {tmp_path}",
+        "step 100 of 1,000 (10 %), 100 steps/s, loss 0.25, checkpoint model.ckpt-50, 0:09 to go",
+        "step 200 of 1,000 (20 %), 100 steps/s, loss 0.25, checkpoint model.ckpt-50, 0:08 to go",
+        "ends at step 200",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (0, "0:00"),
+        (-1, "0:00"),
+        (59.6, "1:00"),
+        (723, "12:03"),
+        (3723, "1:02:03"),
+        (86400, "1 day 0:00:00"),
+        (2 * 86400 + 3601, "2 days 1:00:01"),
+    ],
+)
+def test_durations_read_as_a_clock_shows_them(seconds, told):
+    assert duration(seconds) == told
+
+
+def test_on_a_terminal_each_line_takes_the_place_of_the_one_before(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm")
+    with shown_lines() as show:
+        show("step 1")
+        show("step 2")
+    assert re.search(r"step 1.*\x1b\[2K.*step 2", terminal.getvalue(), re.S)
