@@ -22,7 +22,7 @@ IDS = np.array([0, 3, 4, 9])
 LABELS = np.array([1.0, -1.0, 2.0, 0.5], np.float32)
 
 # Whatever becomes of the test, no process outlives this. A parameter server never ends by itself.
-LIFETIME_SECS = 240
+LIFETIME_SECS = 600
 
 
 def build_loss(ids, labels):
@@ -63,7 +63,7 @@ def model_fn(features, labels, mode):
     )
 
 
-def wait_for(condition, what, *, seconds=90.0):
+def wait_for(condition, what, *, seconds=180.0):
     """The first result of `condition()` that is true; raises TimeoutError."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
@@ -77,9 +77,9 @@ def wait_for(condition, what, *, seconds=90.0):
 class Signals(v1.train.SessionRunHook):
     """Records where the sessions of this process start and how far its steps come.
 
-    Writes NAME.start-0.npz (start-1 after a recovery, and so on), the variables by name, and
-    NAME.steps, a global step a line; NAME has the task's type, its index and the process id.
-    NAME.holds says that it waits for `go`.
+    NAME being the task's type, its index and the process id, it writes NAME.start-0.npz (start-1
+    after a recovery, and so on), the variables by name; NAME.steps, a line with the global step
+    after each of its own; and NAME.holds, when it waits for `go`.
     """
 
     def __init__(self, directory, task, hold_after):
@@ -102,13 +102,10 @@ class Signals(v1.train.SessionRunHook):
             os.replace(path + ".temporary.npz", path)
         self._sessions += 1
 
-    def before_run(self, run_context):
-        return v1.train.SessionRunArgs(self._global_step)
-
     def after_run(self, run_context, run_values):
-        # With or without the step that was just made: TensorFlow does not say which.
+        step = run_context.session.run(self._global_step)
         with open(self._path("steps"), "a") as file:
-            file.write(f"{run_values.results}\n")
+            file.write(f"{step}\n")
         self._steps += 1
         if self._steps == self._hold_after:
             self._hold()
@@ -159,7 +156,7 @@ def main():
         save_checkpoints_steps=10,
         keep_checkpoint_max=given.keep_checkpoint_max,
         experimental_max_worker_delay_secs=0,
-        session_creation_timeout_secs=90,
+        session_creation_timeout_secs=180,
     )
     wrapped = wrap_model_fn(
         model_fn, given.checkpoint_format, deletion_grace_secs=given.deletion_grace_secs

@@ -1,5 +1,6 @@
 """A real cluster: chief, workers, parameter servers and an evaluator, as processes on loopback."""
 
+import glob
 import os
 import shutil
 import signal
@@ -12,7 +13,6 @@ from cluster_job import build_model, expected_metrics
 from jobs import (
     FORMATS,
     assert_same,
-    global_values,
     latest,
     read_with_checkpoint,
     read_with_stock_saver,
@@ -66,7 +66,9 @@ def job(tmp_path_factory):
     directory = tmp_path_factory.mktemp("cluster")
     model_dir = directory / "model"
     options = ["--hold_after=5", "--keep_checkpoint_max=2", "--deletion_grace_secs=3600"]
-    evaluation = Cluster(directory / "evaluation", model_dir, "both", "--max_steps=90")
+    evaluation = Cluster(
+        directory / "evaluation", model_dir, "both", "--max_steps=90", "--hold_after=0"
+    )
     first = Cluster(
         directory / "first", model_dir, "checkpoint", "--max_steps=60", *options, workers=2, ps=2
     )
@@ -77,14 +79,15 @@ def job(tmp_path_factory):
                 first.start("ps", index)
             chief, worker = first.start("chief"), first.start("worker", 0)
             lost = first.start("worker", 1)
-            evaluator = evaluation.start("evaluator")
             first.wait_until_held(chief, worker, lost)
             first.kill(lost)
             restarted = first.start("worker", 1)
+            evaluator = evaluation.start("evaluator")
             first.wait_until_held(restarted)
-            evaluation.wait(lambda: evaluations(model_dir), "nothing is evaluated")
+            evaluation.wait_until_held(evaluator)  # It has chosen a checkpoint and not read it.
             first.go()
             first.wait_until_done(chief, worker, restarted)
+            evaluation.go()
         processes = {"chief": chief, "worker 0": worker, "lost": lost, "restarted": restarted}
         ended_first = SimpleNamespace(
             # The second run writes this step again, before its first own.
@@ -131,15 +134,7 @@ def test_no_step_is_lost_with_a_worker(job):
     assert all(seen == sorted(seen) for seen in steps.values())
     assert len(steps["lost"]) == 5
     assert len(steps["restarted"]) > 5
-    assert steps["restarted"][0] >= steps["lost"][-1]
-
-
-@pytest.mark.estimator
-def test_the_state_file_names_every_checkpoint_of_a_cluster(job):
-    assert job.first.listed == job.first.on_disk
-    assert len(job.first.listed) > 2  # keep_checkpoint_max, but within the grace period
-    assert steps_listed(job.model_dir) == steps_on_disk(job.model_dir)
-    assert set(job.first.listed) < set(steps_listed(job.model_dir))
+    assert steps["restarted"][0] > steps["lost"][-1]
 
 
 @pytest.mark.estimator
@@ -175,60 +170,49 @@ def test_a_session_that_lost_its_server_restores_in_its_finalized_graph(job):
     start = step_of(job.first.final)
     assert_same(job.second.recovered, job.second.start)
     # Five steps, which are lost with the server, and then all of them.
-    assert job.second.steps == [*range(start, start + 5), *range(start, 90)]
+    assert job.second.steps == [*range(start + 1, start + 6), *range(start + 1, 91)]
     assert step_of(job.second.final) == 90
 
 
 @pytest.mark.estimator
 def test_an_evaluator_evaluates_the_checkpoints_of_both_runs(job):
     found = evaluations(job.model_dir)
-    assert {min(job.first.listed), 90} <= found.keys() <= set(steps_on_disk(job.model_dir))
+    assert found.keys() >= {0, 90}
     for step, metrics in found.items():
         prefix = str(job.model_dir / f"model.ckpt-{step}")
         values = read_with_checkpoint(prefix, job.first.start)
         assert metrics == pytest.approx(expected_metrics(values), rel=1e-5), step
 
 
-# Deletion, while an evaluator reads.
+@pytest.mark.estimator
+def test_an_evaluator_does_not_lose_the_checkpoint_that_it_is_about_to_read(job):
+    assert len(job.first.on_disk) > 2  # keep_checkpoint_max, but within the grace period
+    assert job.first.listed == job.first.on_disk
+    assert 0 in job.first.on_disk
+    assert 0 in evaluations(job.model_dir)  # and this came afterwards
 
 
 @pytest.mark.estimator
-def test_an_evaluator_does_not_lose_a_checkpoint_within_the_grace_period(tmp_path):
-    model_dir = tmp_path / "model"
-    model_dir.mkdir()
+def test_a_run_adopts_the_checkpoints_of_the_one_before(job):
+    assert set(steps_listed(job.model_dir)) > set(job.first.listed)
+    assert steps_listed(job.model_dir) == steps_on_disk(job.model_dir)
+
+
+def test_a_replaced_checkpoint_stays_and_is_listed_until_the_grace_period_is_over(tmp_path):
     clock = SimpleNamespace(now=1e9)
     with tf.Graph().as_default(), v1.Session() as session:
-        train_op = build_model()
-        scaffold = make_scaffold("checkpoint", keep_checkpoint_max=1, deletion_grace_secs=60)
+        build_model()
+        scaffold = make_scaffold("both", keep_checkpoint_max=1, deletion_grace_secs=60)
         scaffold.finalize()
         scaffold.saver._retention.now = lambda: clock.now
         session.run(scaffold.init_op)
-
-        def train_and_save(*, seconds):
-            clock.now += seconds
-            session.run(train_op)
-            step = v1.train.get_global_step()
-            scaffold.saver.save(session, str(model_dir / "model.ckpt"), global_step=step)
-
-        train_and_save(seconds=0)
-        values = global_values(session)
-        evaluation = Cluster(
-            tmp_path / "evaluation", model_dir, "checkpoint", "--max_steps=4", "--hold_after=0"
-        )
-        with evaluation:
-            evaluator = evaluation.start("evaluator")
-            evaluation.wait_until_held(evaluator)  # it has chosen the checkpoint, not read it
-            for _ in range(3):
-                train_and_save(seconds=20)
-            assert steps_on_disk(model_dir) == steps_listed(model_dir) == [1, 2, 3, 4]
-            evaluation.go()
-            evaluation.wait_until_done(evaluator)
-        found = evaluations(model_dir)
-        assert found.keys() == {1, 4}
-        assert found[1] == pytest.approx(expected_metrics(values), rel=1e-5)
-
-        train_and_save(seconds=60)
-        assert steps_on_disk(model_dir) == steps_listed(model_dir) == [4, 5]
+        found = []
+        for step in range(1, 6):
+            scaffold.saver.save(session, str(tmp_path / "model.ckpt"), global_step=step)
+            assert steps_on_disk(tmp_path) == steps_listed(tmp_path)
+            found.append(steps_on_disk(tmp_path))
+            clock.now += 30
+    assert found == [[1], [1, 2], [1, 2, 3], [2, 3, 4], [3, 4, 5]]
 
 
 # Devices: servers within this process, as every version of TensorFlow has them.
@@ -283,21 +267,21 @@ def scaffold_of(checkpoint_format):
     return lambda: make_scaffold(checkpoint_format)
 
 
-@pytest.mark.parametrize(
-    ("written_by", "checkpoint_format"),
-    [("saver", "checkpoint"), ("checkpoint", "both"), ("both", "saver")],
-)
-def test_servers_save_and_restore_in_every_format(tmp_path, master, written_by, checkpoint_format):
-    where = {"build": build_on_servers, "master": master}
-    _, end = run_job(tmp_path, scaffold_of(written_by), **where)
-    assert len(list(tmp_path.glob("model.ckpt-2.data-*"))) == 2
-    if written_by != "saver":
-        assert_same(read_with_checkpoint(latest(tmp_path), end), end)
-    if written_by != "checkpoint":
-        assert_same(read_with_stock_saver(latest(tmp_path), build_model), end)
-    start, _ = run_job(tmp_path, scaffold_of(checkpoint_format), **where)
-    assert start["global_step"] == 2
-    assert_same(start, end)
+def test_servers_save_and_restore_in_every_format(tmp_path, master):
+    end = None
+    for number, checkpoint_format in enumerate(("saver", "checkpoint", "both", "saver")):
+        before = end
+        start, end = run_job(
+            tmp_path, scaffold_of(checkpoint_format), build=build_on_servers, master=master
+        )
+        assert start["global_step"] == 2 * number
+        if before:
+            assert_same(start, before)
+        assert len(glob.glob(f"{latest(tmp_path)}.data-*")) == 2
+        if checkpoint_format != "saver":
+            assert_same(read_with_checkpoint(latest(tmp_path), end), end)
+        if checkpoint_format != "checkpoint":
+            assert_same(read_with_stock_saver(latest(tmp_path), build_model), end)
 
 
 def test_each_server_reads_for_itself(tmp_path, master):
