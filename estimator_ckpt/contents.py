@@ -95,6 +95,8 @@ class Contents:
         restored: set[str] = set()
         for group in self.saveables.values():
             for saveable in group:
+                if tf_internals.never_restored(saveable):
+                    continue
                 covered.update(self.variables[id(saveable)])
                 if all(t.wanted.tensor not in absent for t in self.tensors[id(saveable)]):
                     restored.update(self.variables[id(saveable)])

@@ -17,6 +17,7 @@ from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.contents import Contents, Objects, VarList, graph_contents
 from estimator_ckpt.errors import (
     CorruptCheckpointError,
+    MismatchError,
     NotACheckpointError,
     UnsupportedCheckpointError,
 )
@@ -262,9 +263,11 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
                 {self.saver_def.filename_tensor_name: prefix, **feeds},
             )
         except (tf.errors.DataLossError, tf.errors.OutOfRangeError) as error:
-            raise CorruptCheckpointError(error.message, path=prefix) from error
+            raise CorruptCheckpointError(_reason(error), path=prefix) from error
         except tf.errors.NotFoundError as error:
-            raise NotACheckpointError(error.message, path=prefix) from error
+            raise NotACheckpointError(_reason(error), path=prefix) from error
+        except tf.errors.InvalidArgumentError as error:
+            raise MismatchError(_reason(error), path=prefix) from error
         if initializers:
             # After the restore: an initial value may be computed from another variable's value.
             sess.run(initializers)
@@ -329,15 +332,22 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         self._retention.adopt(found, last_preserved)
 
 
+def _reason(error: tf.errors.OpError) -> str:
+    """What an op says, without the stack that TensorFlow puts around it."""
+    message: str = error.message.partition("\n\t [[")[0]
+    return message.rpartition("\n")[2]
+
+
 def _open(path: str) -> Checkpoint:
     try:
         return open_checkpoint(path)
-    except UnsupportedCheckpointError as unsupported:
-        # RestoreV2 reads TensorFlow's first file format too, by names.
+    except (UnsupportedCheckpointError, NotACheckpointError) as error:
+        # RestoreV2 reads TensorFlow's first file format too, by names. If it was sharded, its path
+        # is a pattern.
         try:
             reader = tf.compat.v1.train.NewCheckpointReader(path)
         except (tf.errors.OpError, ValueError, RuntimeError):
-            raise unsupported from None
+            raise error from None
         shapes = reader.get_variable_to_shape_map()
         entries = {
             # Only TensorFlow knows where the bytes are: they are told apart by their numbers.

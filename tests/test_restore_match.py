@@ -1,0 +1,219 @@
+"""A restore matches by object path and by name; where the two disagree nothing is loaded."""
+
+import pytest
+import tensorflow as tf
+from sessions import VALUE, eager, refused, restored, rows_of, variable, written
+
+from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, flat_graph, flat_key
+
+v1 = tf.compat.v1
+
+OBJECT_FORMATS = ["checkpoint", "both"]
+
+
+def two_layers(first, second, names=("a", "b")):
+    """A function that builds two variables in a list."""
+
+    def build():
+        layers = [variable(name, value) for name, value in zip(names, (first, second))]
+        return layers, {"layers": layers}
+
+    return build
+
+
+def swapped():
+    """The same two variables, the list in the other order."""
+    a, b = variable("a", -1.0), variable("b", -1.0)
+    return (a, b), {"layers": [b, a]}
+
+
+def swapped_checkpoint(directory, kind):
+    """Written with the list [a, b]: by our saver, or by a stock eager checkpoint."""
+    if kind == "eager":
+        layers = [tf.Variable(1.0, name="a"), tf.Variable(2.0, name="b")]
+        return eager(directory, layers=layers)
+    return written(directory, lambda: two_layers(1.0, 2.0)()[1], kind)
+
+
+@pytest.mark.parametrize("kind", [*OBJECT_FORMATS, "eager"])
+def test_a_swapped_list_is_an_error_that_shows_both_keys(tmp_path, kind):
+    error = refused(swapped_checkpoint(tmp_path, kind), swapped)
+    (a, b) = rows_of(error)
+    by_name = "layers/0" + VALUE
+    assert a.startswith(f"ambiguous a by path: layers/1{VALUE} by name: {by_name}")
+    assert b.startswith(f"ambiguous b by path: layers/0{VALUE} by name: layers/1{VALUE}")
+    assert "match_by='path' or 'name' decides" in a
+
+
+@pytest.mark.parametrize("kind", [*OBJECT_FORMATS, "eager"])
+@pytest.mark.parametrize(("match_by", "values"), [("path", [2.0, 1.0]), ("name", [1.0, 2.0])])
+def test_match_by_decides_for_a_swapped_list(tmp_path, kind, match_by, values):
+    prefix = swapped_checkpoint(tmp_path, kind)
+    assert restored(prefix, swapped, match_by=match_by) == values
+
+
+@pytest.mark.parametrize("match_by", [None, "path", "name"])
+def test_a_name_based_checkpoint_knows_no_paths(tmp_path, match_by):
+    prefix = swapped_checkpoint(tmp_path, "saver")
+    assert restored(prefix, swapped, match_by=match_by) == [1.0, 2.0]
+
+
+SHIFTED = two_layers(-1.0, -1.0, names=("dense_1", "dense_2"))
+
+
+@pytest.mark.parametrize("checkpoint_format", OBJECT_FORMATS)
+def test_names_shifted_by_one_are_an_error_that_shows_both_keys(tmp_path, checkpoint_format):
+    build = two_layers(1.0, 2.0, names=("dense", "dense_1"))
+    prefix = written(tmp_path, lambda: build()[1], checkpoint_format)
+    (row,) = rows_of(refused(prefix, SHIFTED))
+    assert row.startswith("ambiguous dense_1 ")
+    assert f"by path: layers/0{VALUE}" in row
+    assert f"by name: layers/1{VALUE}" in row
+    assert restored(prefix, SHIFTED, match_by="path") == [1.0, 2.0]
+
+
+def test_by_name_the_shifted_names_leave_one_without_a_value(tmp_path):
+    build = two_layers(1.0, 2.0, names=("dense", "dense_1"))
+    prefix = written(tmp_path, lambda: build()[1])
+    # The path of dense_2 leads to the tensor that has the name dense_1: it is not read twice.
+    rows = rows_of(refused(prefix, SHIFTED, match_by="name"))
+    assert [row.partition(" did")[0] for row in rows] == ["missing dense_2 float32[]"]
+    assert restored(prefix, SHIFTED, match_by="name", on_missing="init") == [2.0, -1.0]
+
+
+def misleading():
+    """A var_list that calls two variables by each other's names."""
+    return {"a": tf.Variable(1.0, name="b"), "b": tf.Variable(2.0, name="a")}
+
+
+def flat():
+    return (variable("a", -1.0), variable("b", -1.0)), None
+
+
+def test_a_var_list_against_the_full_names_is_an_error(tmp_path):
+    rows = rows_of(refused(eager(tmp_path, var_list=misleading()), flat))
+    assert [row.split()[:2] for row in rows] == [["ambiguous", "a"], ["ambiguous", "b"]]
+    assert f"by path: var_list/a{VALUE}" in rows[0]
+    assert f"var_list/b{VALUE}" in rows[0].partition("by name")[2]
+
+
+@pytest.mark.parametrize(("match_by", "values"), [("path", [1.0, 2.0]), ("name", [2.0, 1.0])])
+def test_match_by_decides_between_var_list_and_full_names(tmp_path, match_by, values):
+    prefix = eager(tmp_path, var_list=misleading())
+    assert restored(prefix, flat, match_by=match_by) == values
+
+
+def test_a_misleading_var_list_does_not_serve_one_tensor_to_two_variables(tmp_path):
+    # By var_list it is `a`, by its full name `b`: one of the two is not in the checkpoint.
+    prefix = eager(tmp_path, var_list={"a": tf.Variable(1.0, name="b")})
+    rows = rows_of(refused(prefix, flat))
+    assert [row.split()[:2] for row in rows] == [["ambiguous", "a"], ["ambiguous", "b"]]
+    assert "this is also the one for b" in rows[0]
+    assert restored(prefix, flat, match_by="path", on_missing="init") == [1.0, -1.0]
+    assert restored(prefix, flat, match_by="name", on_missing="init") == [-1.0, 1.0]
+
+
+def test_a_step_of_the_root_that_is_not_the_global_step_is_an_error(tmp_path):
+    epoch = tf.Variable(3, dtype=tf.int64, name="epoch")
+    step = tf.Variable(700, dtype=tf.int64, name="global_step")
+    prefix = eager(tmp_path, step=epoch, other=step)
+
+    def build():
+        return [v1.train.get_or_create_global_step()], None
+
+    (row,) = rows_of(refused(prefix, build))
+    assert f"by path: step{VALUE}" in row
+    assert f"by name: other{VALUE}" in row
+    assert restored(prefix, build, match_by="name") == [700]
+
+
+def test_a_new_layer_at_an_old_path_does_not_get_the_old_layers_tensor_too(tmp_path):
+    def old():
+        return {"first": variable("dense", 1.0)}
+
+    def new():
+        variables = variable("new", -1.0), variable("dense", -1.0)
+        return variables, {"first": variables[0], "second": variables[1]}
+
+    prefix = written(tmp_path, old, "checkpoint")
+    rows = rows_of(refused(prefix, new))
+    assert [row.split()[:2] for row in rows] == [["ambiguous", "dense"], ["ambiguous", "new"]]
+    assert restored(prefix, new, match_by="name", on_missing="init") == [-1.0, 1.0]
+    assert restored(prefix, new, match_by="path", on_missing="init") == [1.0, -1.0]
+
+
+def test_a_renamed_variable_is_found_by_its_path(tmp_path):
+    prefix = written(tmp_path, lambda: {"net": [variable("old", 5.0)]})
+
+    def renamed():
+        new = variable("new", -1.0)
+        return [new], {"net": [new]}
+
+    assert restored(prefix, renamed) == [5.0]
+
+
+def test_a_moved_variable_is_found_by_its_name(tmp_path):
+    prefix = written(tmp_path, lambda: {"net": [variable("a", 5.0)]}, "checkpoint")
+
+    def moved():
+        a = variable("a", -1.0)
+        return [a], {"other": {"place": a}}
+
+    assert restored(prefix, moved) == [5.0]
+
+
+def test_a_full_name_that_two_variables_share_is_refused(tmp_path):
+    both = {"one": tf.Variable(1.0, name="a"), "two": tf.Variable(2.0, name="a")}
+    prefix = eager(tmp_path, **both)
+
+    def build():
+        a = variable("a", -1.0)
+        return [a], None
+
+    (row,) = rows_of(refused(prefix, build))
+    assert f"by name: one{VALUE} and two{VALUE}" in row
+    assert "one name for several variables" in row
+
+
+def test_a_full_name_that_two_variables_share_is_told_apart_by_the_path(tmp_path):
+    both = {"one": tf.Variable(1.0, name="a"), "two": tf.Variable(2.0, name="a")}
+    prefix = eager(tmp_path, **both)
+
+    def build():
+        a = variable("a", -1.0)
+        return [a], {"two": a}
+
+    assert restored(prefix, build) == [2.0]
+
+
+def two_keys(directory, by_name, by_object):
+    """A checkpoint whose two keys for `a` have bytes of their own."""
+    prefix = str(directory / "two")
+    tf.raw_ops.SaveV2(
+        prefix=prefix,
+        tensor_names=["a", flat_key("a"), OBJECT_GRAPH_KEY],
+        shape_and_slices=[""] * 3,
+        tensors=[
+            tf.constant(by_name),
+            tf.constant(by_object),
+            tf.constant(flat_graph({"a": "VARIABLE_VALUE"}).serialize()),
+        ],
+    )
+    return prefix
+
+
+def one_variable():
+    a = variable("a", -1.0)
+    return [a], None
+
+
+def test_two_copies_of_one_value_are_no_contradiction(tmp_path):
+    assert restored(two_keys(tmp_path, 3.0, 3.0), one_variable) == [3.0]
+
+
+def test_a_name_and_an_object_of_different_values_are_an_error(tmp_path):
+    prefix = two_keys(tmp_path, 3.0, 4.0)
+    (row,) = rows_of(refused(prefix, one_variable))
+    assert f"by path: {flat_key('a')}" in row
+    assert restored(prefix, one_variable, match_by="name") == [3.0]
+    assert restored(prefix, one_variable, match_by="path") == [4.0]
