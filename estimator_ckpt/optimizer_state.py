@@ -108,9 +108,10 @@ def _in_objects(items: list[Item], graph: ObjectGraph) -> list[Optimizer]:
     for node in graph.nodes:
         own = {name: item_of[child] for name, child in node.children.items() if child in item_of}
         if {"_variables", "_iterations"} <= node.children.keys():
-            found.append(
-                Optimizer("Keras optimizer", "keras_new", others=_below(graph, node, item_of))
-            )
+            # Beside them Keras 3 has `_trainable_variables`, which are the model's.
+            listed = graph.nodes[node.children["_variables"]].children.values()
+            others = {item_of[child] for child in listed if child in item_of} | set(own.values())
+            found.append(Optimizer("Keras optimizer", "keras_new", others=sorted(others)))
         elif node.slots or {"iter", "decay"} <= own.keys():
             dialect = "keras" if "iter" in own else "tf1"
             slots = [
@@ -122,17 +123,6 @@ def _in_objects(items: list[Item], graph: ObjectGraph) -> list[Optimizer]:
             optimizer.label = _label(items, optimizer)
             found.append(optimizer)
     return found
-
-
-def _below(graph: ObjectGraph, start: object, item_of: dict[int, int]) -> list[int]:
-    waiting = [number for number, node in enumerate(graph.nodes) if node is start]
-    seen = set(waiting)
-    while waiting:
-        for child in graph.nodes[waiting.pop()].children.values():
-            if child not in seen:
-                seen.add(child)
-                waiting.append(child)
-    return [item_of[number] for number in sorted(seen) if number in item_of]
 
 
 def _label(items: list[Item], optimizer: Optimizer) -> str:

@@ -83,7 +83,9 @@ class Transfer:
 
     # --- to a new place ---
 
-    def write_new(self, destination: str, *, copy: bool, compact: bool, prove: bool) -> Written:
+    def write_new(
+        self, destination: str, *, copy: bool, compact: bool, prove: bool | None
+    ) -> Written:
         """Writes a new checkpoint.
 
         Raises:
