@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from estimator_ckpt.check import check_checkpoint
     from estimator_ckpt.checkpoint import open_checkpoint
     from estimator_ckpt.compare import compare_checkpoints
     from estimator_ckpt.convert import convert_checkpoint
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "SaverOptions": "options",
     "WarmStart": "warm_start",
+    "check_checkpoint": "check",
     "checkpoint_scaffold": "scaffold",
     "compare_checkpoints": "compare",
     "convert_checkpoint": "convert",
@@ -42,6 +44,7 @@ _HOMES = {
 __all__ = [
     "SaverOptions",
     "WarmStart",
+    "check_checkpoint",
     "checkpoint_scaffold",
     "compare_checkpoints",
     "convert_checkpoint",

@@ -84,7 +84,7 @@ class Starter:
         if not vocabularies:
             return
         with open_checkpoint(self._settings.ckpt_to_initialize_from) as checkpoint:
-            found = starting_values(self._settings, checkpoint, _targets(_graph_variables()))
+            found = starting_values(self._settings, checkpoint, graph_targets())
             prefix = checkpoint.prefix
         keys = {v.target: v.source for v in found.values if v.has_vocabulary and v.source}
         variables = {name: parts for name, parts in _graph_variables().items() if name in keys}
@@ -167,6 +167,11 @@ def _graph_variables() -> dict[str, list[tf.Variable]]:
     for variable in tf.compat.v1.global_variables():
         found.setdefault(tf_internals.full_name(variable), []).append(variable)
     return found
+
+
+def graph_targets() -> list[Target]:
+    """The global variables of the default graph."""
+    return _targets(_graph_variables())
 
 
 def _targets(variables: dict[str, list[tf.Variable]]) -> list[Target]:

@@ -322,7 +322,8 @@ def _shift_to_paste(missing: Sequence[str], names: Iterable[str]) -> str:
                 ours.pop()
                 theirs.pop()
             if ours[-1] == theirs[-1]:
-                (ours if len(ours) == 1 else theirs).pop()
+                ours.pop()
+                theirs.pop()
             found.add(("/".join([*theirs, ""]) or "/", "/".join([*ours, ""]) or "/"))
         shifts.update(found)
     if not shifts:

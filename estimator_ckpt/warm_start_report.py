@@ -47,8 +47,9 @@ class WarmStartReport:
     values: Sequence[StartingValue]
     unexpected: Sequence[str]
 
-    def __str__(self) -> str:
-        rows = [
+    def rows(self) -> list[Row]:
+        """A row for each value: `warm-started` or `initialized`."""
+        return [
             Row(
                 "warm-started" if value.source is not None else "initialized",
                 value.target,
@@ -58,13 +59,15 @@ class WarmStartReport:
             )
             for value in self.values
         ]
+
+    def __str__(self) -> str:
         started = [value for value in self.values if value.source is not None]
         total = (
             f"{len(started)} of {len(self.values)} variables, "
             f"{sum(value.nbytes for value in started):,} bytes, from {self.checkpoint}"
         )
         headers = ("", "variable", "shape", "from", "by")
-        cells = [(r.status, r.name, r.expected, r.found, r.note) for r in fold(rows)]
+        cells = [(r.status, r.name, r.expected, r.found, r.note) for r in fold(self.rows())]
         return f"{text_table(headers, cells)}\n{total}"
 
     def as_json(self) -> dict[str, Any]:

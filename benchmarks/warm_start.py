@@ -1,0 +1,118 @@
+"""What a warm start adds to the start of a job: this package against stock TensorFlow.
+
+usage: python benchmarks/warm_start.py [--variables=4000] [--rounds=3] [--format=saver]
+
+Each start is a process of its own: it builds a graph of so many small variables, finalizes it in a
+MonitoredTrainingSession and runs one step. The kinds of start take turns, so that a busy machine
+slows all of them alike; the medians are compared. "plain" starts from initial values with the stock
+Scaffold, "plain, ours" with a Scaffold of this package, "stock" calls tf.compat.v1.train.warm_start,
+"ours" gives the Scaffold warm_start=.
+
+The plain starts are measured on both sides, as a saver costs something, too, whatever it starts
+from. What a warm start adds is the difference to the plain start of its own side.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+
+from absl import app, flags
+
+_VARIABLES = flags.DEFINE_integer("variables", 4000, "How many variables.", lower_bound=2)
+_ROUNDS = flags.DEFINE_integer("rounds", 3, "How often each kind starts.", lower_bound=1)
+_FORMAT = flags.DEFINE_enum(
+    "format", "saver", ["saver", "checkpoint", "both"], "The format of the source."
+)
+_START = flags.DEFINE_string("start", None, "For the processes it starts: the kind of start.")
+_SOURCE = flags.DEFINE_string("source", None, "For the processes it starts: the checkpoint.")
+
+_PLAIN_OF = {"stock": "plain", "ours": "plain, ours"}
+
+
+def start(kind: str, variables: int, source: str, checkpoint_format: str) -> float:
+    """Seconds from the empty graph to the end of the first step."""
+    import tensorflow as tf
+
+    from estimator_ckpt import make_scaffold
+
+    v1 = tf.compat.v1
+    with tempfile.TemporaryDirectory() as unused, tf.Graph().as_default():
+        model_dir = source if kind == "source" else unused
+        begun = time.perf_counter()
+        value = 1.0 if kind == "source" else 0.0
+        made = [
+            v1.get_variable(f"layer_{n}/w", [8], initializer=v1.constant_initializer(value))
+            for n in range(variables)
+        ]
+        step = v1.assign_add(v1.train.get_or_create_global_step(), 1)
+        scaffold = None
+        if kind == "stock":
+            v1.train.warm_start(source)
+        elif kind == "ours":
+            scaffold = make_scaffold("saver", warm_start=source)
+        elif kind == "plain, ours":
+            scaffold = make_scaffold("saver")
+        elif kind == "source":
+            scaffold = make_scaffold(checkpoint_format)
+        with v1.train.MonitoredTrainingSession(
+            checkpoint_dir=model_dir if kind == "source" else None,
+            scaffold=scaffold,
+            log_step_count_steps=None,
+            save_summaries_steps=None,
+            save_summaries_secs=None,
+        ) as session:
+            session.run(step)
+            seconds = time.perf_counter() - begun
+            if kind in ("stock", "ours"):
+                last = session._tf_sess().run(made[-1])
+                assert (last == 1.0).all(), last
+        return seconds
+
+
+def measure(kind: str, source: str) -> float:
+    """The seconds of one start in a process of its own."""
+    command = [
+        sys.executable,
+        os.path.abspath(__file__),
+        f"--start={kind}",
+        f"--source={source}",
+        f"--variables={_VARIABLES.value}",
+        f"--format={_FORMAT.value}",
+    ]
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "PYTHONPATH": root}
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return float(done.stdout.splitlines()[-1])
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    if _START.value is not None:
+        print(start(_START.value, _VARIABLES.value, _SOURCE.value, _FORMAT.value))
+        return
+    kinds = ["plain", "stock", "plain, ours", "ours"]
+    seconds: dict[str, list[float]] = {kind: [] for kind in kinds}
+    with tempfile.TemporaryDirectory() as source:
+        measure("source", source)
+        for number in range(_ROUNDS.value):
+            for kind in kinds[::-1] if number % 2 else kinds:
+                seconds[kind].append(measure(kind, source))
+                print(f"{kind:<12} {seconds[kind][-1]:8.2f} s", flush=True)
+    medians = {kind: sorted(times)[len(times) // 2] for kind, times in seconds.items()}
+    print(f"\n{_VARIABLES.value:,} variables from a {_FORMAT.value} checkpoint, medians:")
+    added = {}
+    for kind, plain in _PLAIN_OF.items():
+        added[kind] = medians[kind] - medians[plain]
+        print(
+            f"{kind:<6} {medians[kind]:8.2f} s: {added[kind]:8.2f} s more than a plain start "
+            f"({medians[plain]:.2f} s)"
+        )
+    print(f"ours adds {added['ours'] / added['stock']:.1%} of what stock adds")
+
+
+if __name__ == "__main__":
+    app.run(main)

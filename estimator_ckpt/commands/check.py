@@ -1,0 +1,76 @@
+"""usage: estimator-ckpt check [flags] --model=MODEL CHECKPOINT
+
+Tells before a job runs whether its model will restore from a checkpoint, or, with
+--warm_start_config, warm-start from it. Exits with 1 if it will not.
+"""
+
+from __future__ import annotations
+
+from absl import flags
+
+from estimator_ckpt.check import Fit, check_checkpoint
+from estimator_ckpt.cli import EXIT_NO, EXIT_OK, UsageError
+from estimator_ckpt.report import columns, fold, print_table, to_json, total_line
+from estimator_ckpt.warm_start import WarmStart
+
+
+def define(flag_values: flags.FlagValues) -> None:
+    """The flags of the verb."""
+    flags.DEFINE_string(
+        "model",
+        None,
+        "The model's side: another checkpoint, a SavedModel's directory, a .meta graph, a "
+        "graph.pbtxt, or package.module:function, which is called in a graph (a model_fn, or a "
+        "function without arguments).",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_string(
+        "input_fn",
+        None,
+        "package.module:function that gives a model_fn its features and labels.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_string(
+        "warm_start_config",
+        None,
+        "A YAML file of warm-start settings; CHECKPOINT may then be left out, as the file names "
+        "one.",
+        flag_values=flag_values,
+    )
+    flags.DEFINE_boolean(
+        "all", False, "List every variable in a row of its own.", flag_values=flag_values
+    )
+    flags.DEFINE_boolean("json", False, "Print JSON.", flag_values=flag_values)
+
+
+def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
+    """Checks one checkpoint; 1 if the model does not fit."""
+    settings: WarmStart | None = None
+    if flag_values.warm_start_config:
+        from estimator_ckpt.warm_start_file import load_warm_start
+
+        settings = load_warm_start(flag_values.warm_start_config)
+        arguments = arguments or [settings.ckpt_to_initialize_from]
+    if len(arguments) != 1:
+        raise UsageError(f"check: expected one checkpoint, found {len(arguments)}")
+    if not flag_values.model:
+        raise UsageError("check: --model=MODEL says what to check it against")
+    fit = check_checkpoint(
+        arguments[0], flag_values.model, warm_start=settings, input_fn=flag_values.input_fn
+    )
+    if flag_values.json:
+        print(to_json(fit.rows, checkpoint=fit.checkpoint, fits=fit.fits, hint=fit.hint))
+    else:
+        _print(fit, all_rows=flag_values.all)
+    return EXIT_OK if fit.fits else EXIT_NO
+
+
+def _print(fit: Fit, *, all_rows: bool) -> None:
+    shown = fit.rows if all_rows else fold(fit.rows)
+    print(f"{fit.checkpoint}\n")
+    if shown:
+        headers, cells = columns(shown, expected="model", found="checkpoint")
+        print_table(headers, cells, total_line(fit.rows))
+    if fit.hint:
+        print(fit.hint)
+    print("fits" if fit.fits else "does not fit")

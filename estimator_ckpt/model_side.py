@@ -1,0 +1,264 @@
+"""The variables that a model expects: of a graph, a file of one, a checkpoint, or plain shapes."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from estimator_ckpt import files
+from estimator_ckpt.checkpoint import Variable, open_checkpoint
+from estimator_ckpt.errors import CheckpointError, NotACheckpointError, SettingsError
+from estimator_ckpt.object_graph import SAVE_COUNTER, VAR_LIST, unescape
+from estimator_ckpt.report import did_you_mean, near_names
+from estimator_ckpt.starting_values import Target
+
+_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
+_PART = re.compile(r"/part_\d+(?=/|$)")
+_ATTRIBUTES = "/.ATTRIBUTES/"
+_VARIABLE_OPS = ("VarHandleOp", "VariableV2", "Variable")
+_GLOBAL_STEP = "global_step"
+_ASSIGN_OPS = ("AssignVariableOp", "Assign")
+
+
+def expected_variables(expected: Any, input_fn: str | None = None) -> list[Target]:
+    """The variables of a model's side; see check_checkpoint() for what `expected` may be.
+
+    Args:
+      expected: a mapping, a tf.Graph, or a path or name.
+      input_fn: `package.module:function` that gives a model_fn its features and labels.
+
+    Raises:
+      SettingsError: it is none of these, or the function cannot be imported or called.
+      CheckpointError: the file is not what it should be.
+    """
+    if isinstance(expected, Mapping):
+        return [_plain(name, value) for name, value in expected.items()]
+    if isinstance(expected, (str, os.PathLike)):
+        return _named(os.fspath(expected), input_fn)
+    if hasattr(expected, "as_graph_def") and hasattr(expected, "as_default"):
+        from estimator_ckpt.starter import graph_targets
+
+        with expected.as_default():
+            return graph_targets()
+    raise SettingsError(
+        "expected a mapping from names to (shape, dtype), a tf.Graph, a path or "
+        f"package.module:model_fn, found {type(expected).__name__}",
+        key="expected",
+    )
+
+
+def _named(text: str, input_fn: str | None) -> list[Target]:
+    if text.endswith(".meta"):
+        return _of_meta_graph(text)
+    if text.endswith((".pbtxt", ".pb")) and not files.is_dir(text):
+        return _of_graph_def(text)
+    if _FUNCTION.fullmatch(text) and not files.exists(text):
+        return _of_function(text, input_fn)
+    with open_checkpoint(text) as checkpoint:
+        return [
+            Target(v.name, v.shape, v.dtype, _may_train(v), (f"{v.name}:0",))
+            for v in checkpoint.variables.values()
+            if v.name != SAVE_COUNTER
+        ]
+
+
+def _may_train(variable: Variable) -> bool:
+    return variable.slot_of is None and variable.name != _GLOBAL_STEP
+
+
+def _plain(name: Any, value: Any) -> Target:
+    try:
+        shape, dtype = value
+        found = None if shape is None else tuple(int(size) for size in shape)
+        text = dtype if isinstance(dtype, str) else getattr(dtype, "name", None) or dtype.__name__
+        return Target(str(name), found, text.rstrip("_"), name != _GLOBAL_STEP, (f"{name}:0",))
+    except (AttributeError, TypeError, ValueError):
+        raise SettingsError(
+            f"expected a shape and a dtype, such as ((3, 4), 'float32'), found {value!r}",
+            key=str(name),
+        ) from None
+
+
+def _of_meta_graph(path: str) -> list[Target]:
+    from tensorflow.core.framework import variable_pb2
+    from tensorflow.core.protobuf import meta_graph_pb2
+
+    meta = _parsed(path, meta_graph_pb2.MetaGraphDef())
+    collections = meta.collection_def
+    if "variables" not in collections:
+        return _targets_of(meta.graph_def, path)
+    trainable = set(collections["trainable_variables"].bytes_list.value)
+    nodes = {node.name: node for node in meta.graph_def.node}
+    found: dict[str, Target] = {}
+    for data in collections["variables"].bytes_list.value:
+        try:
+            variable = variable_pb2.VariableDef.FromString(data)
+            node = nodes[variable.variable_name.partition(":")[0]]
+        except Exception as error:  # protobuf's DecodeError has no stable place; or no such node
+            raise NotACheckpointError(f"its variables are broken: {error!r}", path=path) from None
+        target = _of_node(node, data in trainable, path)
+        info = variable.save_slice_info_def
+        if info.full_name:
+            before = found.get(info.full_name)
+            parts = (*(before.parts if before else ()), *target.parts)
+            target = Target(
+                info.full_name, tuple(info.full_shape), target.dtype, target.trainable, parts
+            )
+        found[target.name] = target
+    return list(found.values())
+
+
+def _of_graph_def(path: str) -> list[Target]:
+    from tensorflow.core.framework import graph_pb2
+
+    return _targets_of(_parsed(path, graph_pb2.GraphDef()), path)
+
+
+def _targets_of(graph_def: Any, path: str) -> list[Target]:
+    """The variables of a graph without collections: those that it restores, else all of them.
+
+    A graph.pbtxt does not tell global variables from local ones, but its Saver knows them.
+    """
+    nodes = {node.name: node for node in graph_def.node}
+    variables = {name: node for name, node in nodes.items() if node.op in _VARIABLE_OPS}
+    if not variables:
+        raise NotACheckpointError("the graph has no variables", path=path)
+    restored: dict[str, tuple[str, str]] = {}
+    for node in graph_def.node:
+        if node.op in _ASSIGN_OPS and len(node.input) > 1 and node.input[0] in variables:
+            source, output = _behind_identities(node.input[1], nodes)
+            if source is not None and source.op == "RestoreV2":
+                key, extents = (_text(nodes, source.input[n], output) for n in (1, 2))
+                restored[node.input[0]] = _name_of_key(key), extents
+    found: dict[str, Target] = {}
+    for node_name in restored or variables:
+        target = _of_node(variables[node_name], True, path)
+        name, extents = restored.get(node_name, ("", ""))
+        if not extents:
+            found[name or node_name] = replace(target, name=name or node_name)
+            continue
+        name = name or _PART.sub("", node_name)
+        shape = tuple(int(size) for size in extents.split()[:-1])  # "10 2 0,4:0,2": whole, slice
+        parts = (*(found[name].parts if name in found else ()), *target.parts)
+        found[name] = replace(target, name=name, shape=shape, parts=parts)
+    return list(found.values())
+
+
+def _behind_identities(name: str, nodes: Mapping[str, Any]) -> tuple[Any, int]:
+    for _ in range(8):
+        base, _, output = name.partition(":")
+        node = nodes.get(base)
+        if node is None or node.op != "Identity" or not node.input:
+            return node, int(output) if output.isdigit() else 0
+        name = node.input[0]
+    return None, 0
+
+
+def _text(nodes: Mapping[str, Any], name: str, place: int) -> str:
+    """One text of a constant; empty if the graph does not say it."""
+    constant = nodes.get(name.partition(":")[0])
+    values = constant.attr["value"].tensor.string_val if constant is not None else ()
+    return values[place].decode(errors="replace") if place < len(values) else ""
+
+
+def _name_of_key(key: str) -> str:
+    """The variable name that a Saver reads under `key`; empty if it is an object's of the user."""
+    if _ATTRIBUTES not in key:
+        return key
+    start = f"{VAR_LIST}/"
+    return unescape(key[len(start) :].partition(_ATTRIBUTES)[0]) if key.startswith(start) else ""
+
+
+def _of_node(node: Any, trainable: bool, path: str) -> Target:
+    from tensorflow.python.framework import dtypes
+
+    shape = node.attr["shape"].shape
+    known = not shape.unknown_rank and all(dim.size >= 0 for dim in shape.dim)
+    try:
+        dtype = dtypes.as_dtype(node.attr["dtype"].type).base_dtype.name
+    except TypeError:
+        raise NotACheckpointError("a variable without a dtype", path=path, key=node.name) from None
+    sizes = tuple(dim.size for dim in shape.dim) if known else None
+    return Target(node.name, sizes, dtype, trainable, (f"{node.name}:0",))
+
+
+def _parsed(path: str, message: Any) -> Any:
+    from google.protobuf import text_format
+
+    data = files.read_bytes(path)
+    try:
+        if path.endswith(".pbtxt"):
+            return text_format.Parse(data, message, allow_unknown_field=True)
+        message.ParseFromString(data)
+        return message
+    except Exception as error:  # DecodeError, ParseError, UnicodeDecodeError, ...
+        kind = type(message).__name__
+        raise NotACheckpointError(f"expected a {kind}: {error}", path=path) from None
+
+
+def _of_function(text: str, input_fn: str | None) -> list[Target]:
+    """The variables that a model_fn, or a function without arguments, makes in a graph."""
+    import tensorflow as tf
+
+    from estimator_ckpt import tf_internals
+    from estimator_ckpt.starter import graph_targets
+
+    function = _imported(text)
+    names = tf_internals.argument_names(function)
+    with tf.Graph().as_default():
+        given: dict[str, Any] = {"mode": "train", "params": {}, "config": None}
+        try:
+            if "features" in names:
+                if input_fn is None:
+                    raise SettingsError(
+                        "it takes features: say with --input_fn=package.module:function where to "
+                        "get them, or name a function without arguments that builds the model",
+                        key=text,
+                    )
+                tf.compat.v1.train.get_or_create_global_step()
+                given["features"], given["labels"] = _inputs(tf, _imported(input_fn)())
+            function(**{name: given[name] for name in names if name in given})
+        except CheckpointError:
+            raise
+        except Exception as error:  # whatever a user's function raises
+            raise SettingsError(
+                f"building the model failed: {type(error).__name__}: {error}", key=text
+            ) from error
+        return graph_targets()
+
+
+def _inputs(tf: Any, made: Any) -> tuple[Any, Any]:
+    if isinstance(made, tf.data.Dataset):
+        made = tf.compat.v1.data.make_one_shot_iterator(made).get_next()
+    return made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+
+
+def _imported(text: str) -> Any:
+    module_name, _, place = text.partition(":")
+    if not _FUNCTION.fullmatch(text):
+        raise SettingsError("expected package.module:function", key=text)
+    if "" not in sys.path:
+        sys.path.insert(0, "")  # as `python -m` has it; an installed command has not
+    try:
+        found: Any = importlib.import_module(module_name)
+    except Exception as error:  # whatever a user's module raises
+        raise SettingsError(
+            f"importing {module_name} failed: {type(error).__name__}: {error}", key=text
+        ) from error
+    for name in place.split("."):
+        if not hasattr(found, name):
+            hint = did_you_mean(near_names(name, _functions(found)))
+            raise SettingsError(f"there is no {name!r} in {module_name}{hint}", key=text)
+        found = getattr(found, name)
+    if not callable(found):
+        raise SettingsError(f"expected a function, found {type(found).__name__}", key=text)
+    return found
+
+
+def _functions(module: Any) -> Iterable[str]:
+    return [name for name, value in vars(module).items() if callable(value)]
