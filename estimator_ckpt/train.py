@@ -17,7 +17,8 @@ from typing import Any
 import tensorflow as tf
 from absl import flags, logging
 
-from estimator_ckpt.errors import SettingsError
+from estimator_ckpt import files, state
+from estimator_ckpt.errors import NotACheckpointError, SettingsError
 from estimator_ckpt.flags import JobFlags, estimator_module
 from estimator_ckpt.model_code import (
     load_function,
@@ -113,6 +114,8 @@ def train(settings: TrainSettings, job: JobFlags, arguments: Sequence[str] = ())
     if job.value("warm_start_dry_run") and job.warm_start() is not None:
         estimator.train(_needed(settings, "train_input_fn", train_input_fn), max_steps=1)
         raise AssertionError("a dry run ends when the model is built")  # pragma: no cover
+    if settings.mode != "evaluate" and estimator.config.is_chief:
+        adopt_moved_checkpoints(estimator.config.model_dir)
     stop = Stop()
     with _handling_signals(stop, estimator.config), shown_lines() as show:
         runner = _Runner(estimator_lib, estimator, settings, stop, show)
@@ -209,6 +212,39 @@ class _Runner:
         step = metrics.pop("global_step", None)
         told = ", ".join(f"{name} {value}" for name, value in sorted(metrics.items()))
         print(f"evaluated step {step}: {told}", flush=True)
+
+
+def adopt_moved_checkpoints(model_dir: str) -> None:
+    """Makes the state file of a model_dir that was moved or copied name what lies in it.
+
+    Some savers write absolute paths. A job would then start anew without a word, or go on from the
+    checkpoints of the old place, and delete these.
+
+    Raises:
+      NotACheckpointError: the newest checkpoint of the state file is not there.
+    """
+    found = state.read_state(model_dir)
+    if found is None:
+        return
+
+    def here(prefix: str) -> str:
+        moved = os.path.join(model_dir, os.path.basename(prefix))
+        return moved if files.exists(f"{moved}.index") else prefix
+
+    adopted = found._replace(
+        model_checkpoint_path=here(found.model_checkpoint_path),
+        all_model_checkpoint_paths=tuple(map(here, found.all_model_checkpoint_paths)),
+    )
+    newest = adopted.model_checkpoint_path
+    if not (files.exists(f"{newest}.index") or files.exists(newest)):
+        raise NotACheckpointError(
+            f"the file `checkpoint` in {model_dir} names it as the newest one, but it is not "
+            "there; bring it back, or remove the file `checkpoint` to start anew",
+            path=newest,
+        )
+    if adopted != found:
+        logging.info("The checkpoints in %s have been moved here: %s", model_dir, newest)
+        state.write_state(model_dir, adopted)
 
 
 def _check(settings: TrainSettings) -> None:

@@ -88,14 +88,29 @@ def model_fn(features, labels, mode, params):
     return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op, training_hooks=hooks)
 
 
-def embedding_model_fn(features, labels, mode, params):
-    """A row for each word of a vocabulary."""
-    table = v1.get_variable("embedding/table", [params["words"], 2])
-    outputs = tf.reduce_sum(tf.gather(table, features), axis=1, keepdims=True)
-    loss = tf.reduce_mean((outputs - labels) ** 2)
-    step = v1.train.get_or_create_global_step()
+def minimized(mode, loss):
+    step = v1.train.get_global_step()
     train_op = v1.train.GradientDescentOptimizer(0.1).minimize(loss, step)
-    return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
+    return tf.estimator.EstimatorSpec(
+        mode, loss=loss, train_op=train_op, training_hooks=[Losses(loss)]
+    )
+
+
+def towers_model_fn(features, labels, mode):
+    """Two towers of one shape, and a step size."""
+    outputs = v1.get_variable("optimizer/step_size", [])
+    for tower in ("tower_a", "tower_b"):
+        kernel = v1.get_variable(f"{tower}/encoder/layer_0/kernel", [2, 3])
+        outputs = outputs + tf.reduce_sum(tf.matmul(features, kernel), axis=1, keepdims=True)
+    return minimized(mode, tf.reduce_mean((outputs - labels) ** 2))
+
+
+def embedding_model_fn(features, labels, mode):
+    """A row for each of four words."""
+    table = v1.get_variable("embedding/table", [4, 2])
+    kernel = v1.get_variable("dense/kernel", [2, 1])
+    outputs = tf.matmul(tf.gather(table, features), kernel)
+    return minimized(mode, tf.reduce_mean((outputs - labels) ** 2))
 
 
 def model_fn_without_params(features, labels, mode):
