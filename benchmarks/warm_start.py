@@ -4,8 +4,8 @@ usage: python benchmarks/warm_start.py [--variables=4000] [--rounds=3] [--format
 
 Each start is a process of its own: it builds a graph of so many small variables, finalizes it in a
 MonitoredTrainingSession and runs one step. The kinds of start take turns, so that a busy machine
-slows all of them alike; the medians are compared. "plain" starts from initial values with the stock
-Scaffold, "plain, ours" with a Scaffold of this package, "stock" calls tf.compat.v1.train.warm_start,
+slows all of them alike; the medians are compared. "plain" starts from initial values with the
+stock Scaffold, "plain, ours" with one of this package, "stock" calls tf.compat.v1.train.warm_start,
 "ours" gives the Scaffold warm_start=.
 
 The plain starts are measured on both sides, as a saver costs something, too, whatever it starts

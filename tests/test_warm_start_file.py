@@ -1,5 +1,6 @@
 """Warm-start settings in YAML files: what is refused, and the documented examples, run."""
 
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ import pytest
 from jobs import run_job, v1
 
 from estimator_ckpt import WarmStart, load_warm_start, make_scaffold
+from estimator_ckpt.cli import main
 from estimator_ckpt.errors import SettingsError
 
 CONFIGS = Path(__file__).parents[1] / "configs"
@@ -193,3 +195,30 @@ def test_every_example_is_loaded_here():
         "warm_start_vocabulary.yaml",
     }
     assert all(isinstance(load_warm_start(CONFIGS / name), WarmStart) for name in examples)
+
+
+def test_the_readmes_settings_and_command(tmp_path, monkeypatch, capsys):
+    readme = (CONFIGS.parent / "README.md").read_text()
+    section = readme.split("## Starting from another checkpoint")[1].split("\n## ")[0]
+    code = section.split("settings = ")[1].split("wrap_model_fn")[0]
+    settings = eval(code, {"WarmStart": WarmStart})
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    run_job("pretrained", build=job_with(bert__w=[1, 2]))
+    target = job_with(tower__bert__w=[0, 0], tower__bert__adapter__w=[3])
+    start, _ = run_job(
+        "target", lambda: make_scaffold("checkpoint", warm_start=settings), build=target
+    )
+    np.testing.assert_array_equal(start["tower/bert/w"], [1, 2])
+    np.testing.assert_array_equal(start["tower/bert/adapter/w"], [3])
+
+    (tmp_path / "my_job.py").write_text(
+        "import tensorflow as tf\n"
+        "def build_model():\n"
+        "    tf.compat.v1.get_variable('bert/w', [2])\n"
+    )
+    (tmp_path / "settings.yaml").write_text("ckpt_to_initialize_from: pretrained\n")
+    commands = [line for line in section.splitlines() if line.startswith("estimator-ckpt check")]
+    assert len(commands) == 2
+    for command in commands:
+        assert main(shlex.split(command, comments=True)[1:]) == 0, capsys.readouterr()
