@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import os
 import re
-import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
@@ -242,8 +241,6 @@ def _imported(text: str) -> Any:
     module_name, _, place = text.partition(":")
     if not _FUNCTION.fullmatch(text):
         raise SettingsError("expected package.module:function", key=text)
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # as `python -m` has it; an installed command has not
     try:
         found: Any = importlib.import_module(module_name)
     except Exception as error:  # whatever a user's module raises

@@ -1,6 +1,10 @@
 """check_checkpoint and the command's check: will this model start from this checkpoint?"""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -127,6 +131,28 @@ def test_a_warm_start_is_checked_by_its_settings(jobs, case):
     assert fit.fits == fits
     found = statuses(fit)
     assert {name: found[name] for name in expected} == expected
+
+
+@pytest.mark.parametrize("side", ["meta graph", "function", "checkpoint", "graph.pbtxt"])
+def test_a_side_tells_what_is_trainable_as_far_as_it_knows(jobs, tmp_path, side):
+    fit = check_checkpoint(
+        jobs / "both", SIDES[side](jobs, tmp_path), warm_start=WarmStart("elsewhere")
+    )
+    started = {name for name, status in statuses(fit).items() if status == "warm-started"}
+    known = {"scope/w", "scope/parts"}
+    guessed = known | {"beta1_power", "beta2_power"}
+    assert started == {"checkpoint": guessed, "graph.pbtxt": NAMES}.get(side, known)
+
+
+def test_two_checkpoints_are_checked_without_tensorflow(jobs):
+    code = (
+        "import sys; from estimator_ckpt.cli import main; code = main(sys.argv[1:]); "
+        "sys.exit(code or 'tensorflow' in sys.modules)"
+    )
+    arguments = ["check", f"--model={jobs / 'saver'}", str(jobs / "checkpoint")]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    done = subprocess.run([sys.executable, "-c", code, *arguments], env=environment, check=False)
+    assert done.returncode == 0
 
 
 def test_one_rule_that_helps_is_shown(jobs):
