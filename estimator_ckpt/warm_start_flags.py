@@ -130,10 +130,13 @@ def _with_item(name: str, found: Any, rest: str, value: Any, key: str) -> Any:
 
 def _check_vocabularies(vocabularies: Any, key: str) -> None:
     for name, info in vocabularies.items() if isinstance(vocabularies, Mapping) else ():
-        unknown = (
-            [one for one in info if one not in _VOCAB_INFO] if isinstance(info, Mapping) else []
-        )
-        lacking = [one for one in _VOCAB_INFO[:4] if isinstance(info, Mapping) and one not in info]
-        if unknown or lacking:
-            wrong = f"has no field {unknown[0]!r}" if unknown else f"needs {', '.join(lacking)}"
-            raise SettingsError(f"VocabInfo {wrong}", key=f"{key}={_VOCABULARIES}.{name}")
+        place = f"{key}={_VOCABULARIES}.{name}"
+        if not isinstance(info, Mapping):
+            raise SettingsError(f"expected the fields of VocabInfo, found {info!r}", key=place)
+        unknown = [one for one in info if one not in _VOCAB_INFO]
+        if unknown:
+            known = ", ".join(_VOCAB_INFO)
+            raise SettingsError(f"VocabInfo has no field {unknown[0]!r}, but {known}", key=place)
+        lacking = [one for one in _VOCAB_INFO[:4] if one not in info]
+        if lacking:
+            raise SettingsError(f"VocabInfo needs {', '.join(lacking)}", key=place)
