@@ -176,10 +176,12 @@ def test_a_save_that_ends_between_the_two_writes_leaves_an_object_based_checkpoi
         a = variable("a", 1.0)
         saver = make_saver("both")
         whole = save(saver, tmp_path)
+        step = a.assign(2.0)
         (tmp_path / "next").mkdir()
-        with monkeypatch.context() as patch, pytest.raises(WriteError):
+        with monkeypatch.context() as patch:
             patch.setattr(os, "replace", fail)
-            save(saver, tmp_path / "next", a.assign(2.0))
+            with pytest.raises(WriteError):
+                save(saver, tmp_path / "next", step)
         half = str(tmp_path / "next" / "model")
         assert tf.train.latest_checkpoint(str(tmp_path)) == whole
         assert tf.train.latest_checkpoint(str(tmp_path / "next")) is None

@@ -1,0 +1,347 @@
+"""What we use of TensorFlow's private API does what the public API shows: in this version, too."""
+
+import functools
+import inspect
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from sessions import COUNT, make_saver, partitioned, save, variable, whole
+
+from estimator_ckpt import tf_internals
+from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
+
+v1 = tf.compat.v1
+
+PACKAGE = Path(tf_internals.__file__).parent
+
+
+def test_every_function_is_tested_here():
+    functions = inspect.getmembers(tf_internals, inspect.isfunction)
+    own = {name for name, f in functions if f.__module__ == tf_internals.__name__}
+    tests = {name for name in globals() if name.startswith("test_")}
+    assert [
+        name for name in sorted(own) if not any(t.startswith(f"test_{name}") for t in tests)
+    ] == []
+
+
+def test_nothing_else_imports_what_is_private():
+    pattern = re.compile(r"^\s*(from|import) tensorflow(_estimator)?\.python", re.MULTILINE)
+    found = {
+        str(p.relative_to(PACKAGE)) for p in PACKAGE.rglob("*.py") if pattern.search(p.read_text())
+    }
+    assert found == {"tf_internals.py"}
+
+
+# --- what a Saver saves ---
+
+
+def keys_of_a_stock_saver(directory, var_list):
+    with v1.Session() as session:
+        session.run(v1.global_variables_initializer())
+        saver = v1.train.Saver(var_list)
+        prefix = saver.save(session, str(directory / "stock"), write_meta_graph=False)
+    return {name for name, _ in tf.train.list_variables(prefix)}
+
+
+@pytest.mark.parametrize("as_mapping", [False, True])
+def test_saveables_by_name_are_those_of_a_stock_saver(tmp_path, graph, as_mapping):
+    a, w = variable("scope/a", 1.0), partitioned("w", 3)
+    old = variable("old", 1.0, use_resource=False)
+    table = tf.lookup.experimental.MutableHashTable(tf.string, tf.int64, -1, name="table")
+    (saveable,) = v1.get_collection(v1.GraphKeys.SAVEABLE_OBJECTS)
+    var_list = {"x": a, "w": w} if as_mapping else [a, *w, old, saveable]
+    found = tf_internals.saveables_by_name(var_list)
+    names = {spec.name for group in found.values() for one in group for spec in one.specs}
+    assert names == keys_of_a_stock_saver(tmp_path, var_list)
+    assert [len(group) for name, group in sorted(found.items()) if name == "w"] == [3]
+    assert [one.specs[0].slice_spec for one in found["w"]] == [
+        "12 2 0,4:0,2",
+        "12 2 4,4:0,2",
+        "12 2 8,4:0,2",
+    ]
+    assert table.name == "table"
+
+
+def test_saveables_by_name_refuses_two_variables_of_one_name(graph):
+    w, whole_w = partitioned("w", 2), v1.get_variable("w_1", [12, 2])
+    for part in w:
+        part._save_slice_info.full_name = "w_1"
+    for refuse in (tf_internals.saveables_by_name, v1.train.Saver):
+        with pytest.raises(ValueError, match="w_1"):
+            refuse([whole_w, *w])
+
+
+def test_is_saveable_knows_what_the_collection_holds(graph):
+    tf.lookup.experimental.MutableHashTable(tf.string, tf.int64, -1)
+    (saveable,) = v1.get_collection(v1.GraphKeys.SAVEABLE_OBJECTS)
+    assert tf_internals.is_saveable(saveable)
+    assert not tf_internals.is_saveable(variable("a", 1.0))
+
+
+def test_the_builder_of_a_stock_saver_is_the_one_that_ours_extends(graph):
+    variable("a", 1.0)
+    assert type(v1.train.Saver()._builder) is tf_internals.BulkSaverBuilder
+
+
+def test_the_builder_calls_what_ours_overrides(graph):
+    called = []
+
+    class Builder(tf_internals.BulkSaverBuilder):
+        def save_op(self, filename_tensor, saveables):
+            called.append(("save_op", [s.name for s in saveables]))
+            return super().save_op(filename_tensor, saveables)
+
+        def bulk_restore(self, filename_tensor, saveables, preferred_shard, restore_sequentially):
+            called.append(("bulk_restore", [s.name for s in saveables]))
+            return super().bulk_restore(
+                filename_tensor, saveables, preferred_shard, restore_sequentially
+            )
+
+        def _AddRestoreOps(self, filename_tensor, saveables, *args, **kwargs):  # noqa: N802
+            called.append(("_AddRestoreOps", [s.name for s in saveables]))
+            return super()._AddRestoreOps(filename_tensor, saveables, *args, **kwargs)
+
+    variable("a", 1.0)
+    v1.train.Saver(sharded=True, builder=Builder())
+    assert called == [("save_op", ["a"]), ("_AddRestoreOps", ["a"]), ("bulk_restore", ["a"])]
+
+
+# --- objects ---
+
+
+def test_frozen_saveables_have_the_keys_of_an_eager_checkpoint(tmp_path):
+    def build():
+        return {"a": tf.Variable(1.0), "b": [tf.Variable(2.0), tf.Variable(3.0)]}
+
+    prefix = tf.train.Checkpoint(**build()).save(tmp_path / "eager")
+    with tf.Graph().as_default():
+        saveables = tf_internals.frozen_saveables(tf.train.Checkpoint(**build()))
+    names = {spec.name for saveable in saveables for spec in saveable.specs}
+    names.add("save_counter/.ATTRIBUTES/VARIABLE_VALUE")
+    assert names == {name for name, _ in tf.train.list_variables(prefix)}
+
+
+def test_object_graph_bytes_are_those_of_an_eager_checkpoint(tmp_path):
+    prefix = tf.train.Checkpoint(a=tf.Variable(1.0, name="a")).write(str(tmp_path / "eager"))
+    with tf.Graph().as_default():
+        root = tf.train.Checkpoint(a=tf.Variable(1.0, name="a"))
+        found = [tf_internals.object_graph_bytes(s) for s in tf_internals.frozen_saveables(root)]
+    assert found.count(None) == len(found) - 1
+    (data,) = (one for one in found if one is not None)
+    stored = tf.train.load_checkpoint(prefix).get_tensor(OBJECT_GRAPH_KEY)
+    assert ObjectGraph.parse(data).nodes == ObjectGraph.parse(stored).nodes
+
+
+def test_never_restored_is_true_of_python_state_and_the_object_graph(graph):
+    class State(tf.train.experimental.PythonState):
+        def serialize(self):
+            return ""
+
+        def deserialize(self, string_value):
+            raise NotImplementedError
+
+    root = tf.train.Checkpoint(a=tf.Variable(1.0), state=State())
+    saveables = tf_internals.frozen_saveables(root)
+    assert {s.specs[0].name: tf_internals.never_restored(s) for s in saveables} == {
+        "a/.ATTRIBUTES/VARIABLE_VALUE": False,
+        "state/.ATTRIBUTES/py_state": True,
+        OBJECT_GRAPH_KEY: True,
+    }
+
+
+def test_written_only_is_written_by_a_stock_saver_and_not_restored(tmp_path, graph):
+    a = variable("a", 1.0)
+    ((saveable,),) = tf_internals.saveables_by_name([a]).values()
+    copy = tf_internals.written_only(saveable.specs[0])
+    assert tf_internals.never_restored(copy)
+    saver = v1.train.Saver([copy])
+    with v1.Session() as session:
+        session.run(a.initializer)
+        prefix = saver.save(session, str(tmp_path / "model"), write_meta_graph=False)
+        session.run(a.assign(5.0))
+        saver.restore(session, prefix)
+        assert session.run(a) == 5.0
+    assert tf.train.load_variable(prefix, "a") == 1.0
+
+
+# --- savers ---
+
+
+def test_saver_settings_are_what_the_constructor_got(graph):
+    a = variable("a", 1.0)
+    given = {
+        "reshape": True,
+        "max_to_keep": 7,
+        "keep_checkpoint_every_n_hours": 2.5,
+        "pad_step_number": True,
+    }
+    for var_list, extra in (
+        ({"x": a}, {"sharded": True}),
+        ([a], {}),
+        (None, {"defer_build": True}),
+    ):
+        settings = tf_internals.saver_settings(v1.train.Saver(var_list, **given, **extra))
+        assert settings._asdict() == {"plain": True, "var_list": var_list, **given}
+
+
+def test_saver_settings_know_what_is_not_plain(graph):
+    class Subclass(v1.train.Saver):
+        pass
+
+    class Builder(tf_internals.BulkSaverBuilder):
+        pass
+
+    variable("a", 1.0)
+    saver_def = v1.train.Saver().as_saver_def()
+    for saver in (
+        Subclass(),
+        v1.train.Saver(builder=Builder()),
+        v1.train.Saver(saver_def=saver_def),
+        tf.train.Checkpoint(),
+    ):
+        assert not tf_internals.saver_settings(saver).plain
+
+
+def run_scaffold(scaffold, *fetches):
+    creator = v1.train.ChiefSessionCreator(scaffold)
+    with v1.train.MonitoredSession(creator) as session:
+        return session.run(list(fetches))
+
+
+def test_put_saver_is_the_saver_that_the_scaffold_then_has(graph):
+    a = variable("a", 1.0)
+    scaffold = v1.train.Scaffold(saver=v1.train.Saver())
+    saver = v1.train.Saver({"x": a})
+    tf_internals.put_saver(scaffold, saver)
+    assert run_scaffold(scaffold, a) == [1.0]
+    assert scaffold.saver is saver
+
+
+def test_put_saver_of_hook_saves_with_the_new_one(tmp_path, graph):
+    a = variable("a", 1.0)
+    v1.train.get_or_create_global_step()
+    old, new, other = v1.train.Saver(), v1.train.Saver({"x": a}), v1.train.Saver({"y": a})
+    hook = v1.train.CheckpointSaverHook(str(tmp_path), save_steps=1, saver=old)
+    tf_internals.put_saver_of_hook(hook, other, other)
+    tf_internals.put_saver_of_hook(hook, old, new)
+    tf_internals.put_saver_of_hook(v1.train.StopAtStepHook(last_step=1), old, new)
+    with v1.train.MonitoredSession(hooks=[hook]) as session:
+        session.run(a)
+    assert [name for name, _ in tf.train.list_variables(str(tmp_path))] == ["x"]
+
+
+def test_put_start_is_how_the_scaffold_then_starts(graph):
+    a, b = variable("a", 1.0), variable("b", 1.0)
+    fed = v1.placeholder(tf.float32, [])
+    later = v1.placeholder(tf.float32, [])
+    init = tf.group(a.assign(fed), b.initializer)
+    assign = b.assign(later)
+    scaffold = v1.train.Scaffold()
+    started = []
+
+    def start(given, session):
+        started.append(given)
+        session.run(assign, {later: 9.0})
+
+    tf_internals.put_start(scaffold, init, {fed: 7.0}, start)
+    assert run_scaffold(scaffold, a, b) == [7.0, 9.0]
+    assert started == [scaffold]
+
+
+def test_put_start_keeps_the_scaffolds_init_op_where_none_is_given(graph):
+    a = variable("a", 1.0)
+    scaffold = v1.train.Scaffold()
+    tf_internals.put_start(scaffold, None, {}, lambda scaffold, session: None)
+    assert run_scaffold(scaffold, a) == [1.0]
+
+
+def test_run_before_makes_an_op_wait(graph):
+    a = variable("a", 1.0)
+    first = a.assign(2.0).op
+    with tf.control_dependencies([]):
+        then = a.assign_add(5.0, read_value=False)
+    assert first not in then.control_inputs
+    tf_internals.run_before(then, first)
+    assert first in then.control_inputs
+    with v1.Session() as session:
+        session.run(a.initializer)
+        session.run(then)
+        assert session.run(a) == 7.0
+
+
+def test_initialize_shared_resources_is_part_of_what_a_scaffold_runs(graph):
+    op = tf_internals.initialize_shared_resources()
+    assert isinstance(op, tf.Operation)
+    with v1.Session() as session:
+        session.run(op)
+
+
+# --- variables ---
+
+
+def test_full_name_is_the_key_of_a_stock_saver(tmp_path, graph):
+    variables = [variable("scope/a", 1.0), *partitioned("scope/w", 3)]
+    names = {tf_internals.full_name(v) for v in variables}
+    assert names == keys_of_a_stock_saver(tmp_path, variables) == {"scope/a", "scope/w"}
+
+
+def test_full_shape_is_that_in_a_stock_checkpoint(tmp_path, graph):
+    variables = [variable("a", [1.0, 2.0]), *partitioned("w", 3)]
+    unknown = v1.placeholder_with_default(1.0, None)
+    assert tf_internals.full_shape(v1.Variable(unknown, validate_shape=False)) is None
+    prefix = save(make_saver("saver", var_list=variables), tmp_path)
+    shapes = {name: tuple(shape) for name, shape in tf.train.list_variables(prefix)}
+    found = {tf_internals.full_name(v): tf_internals.full_shape(v) for v in variables}
+    assert found == shapes == {"a": (2,), "w": COUNT.shape}
+
+
+# --- model functions and Estimators ---
+
+
+def test_argument_names_are_those_that_are_left_to_pass():
+    def plain(features, labels, mode, params=None, *, config=None):
+        raise NotImplementedError
+
+    class Model:
+        def method(self, features, mode):
+            raise NotImplementedError
+
+        def __call__(self, features, labels):
+            raise NotImplementedError
+
+    names = tf_internals.argument_names
+    assert names(plain)[:4] == ("features", "labels", "mode", "params")
+    assert names(Model().method) == ("features", "mode")
+    assert names(Model()) == ("features", "labels")
+    assert "params" not in names(functools.partial(plain, params=1))
+
+
+@pytest.mark.estimator
+def test_on_model_fn_keeps_all_but_the_model_fn(tmp_path):
+    def model_fn(features, labels, mode, params):
+        step = v1.train.get_or_create_global_step()
+        value = v1.get_variable("v", initializer=params["start"])
+        return tf.estimator.EstimatorSpec(
+            mode, loss=value, train_op=step.assign_add(1), predictions={"v": value}
+        )
+
+    def other(features, labels, mode, params):
+        return model_fn(features, labels, mode, {"start": params["start"] + 1})
+
+    estimator = tf.estimator.Estimator(model_fn, str(tmp_path), params={"start": 1.0})
+    copy = tf_internals.on_model_fn(estimator, other)
+    copy.train(lambda: tf.data.Dataset.from_tensors(([0.0], [0.0])).repeat(), steps=1)
+    assert estimator.get_variable_value("v") == 2.0
+    assert copy.params == estimator.params
+    assert copy.config.model_dir == estimator.config.model_dir
+    assert type(copy) is type(estimator)
+
+
+def test_whole_values_of_the_helper_are_right(graph):
+    w = whole(partitioned("w", 3))
+    with v1.Session() as session:
+        session.run(v1.global_variables_initializer())
+        np.testing.assert_array_equal(session.run(w), COUNT)
