@@ -174,12 +174,12 @@ def _name_of_key(key: str) -> str:
 
 
 def _of_node(node: Any, trainable: bool, path: str) -> Target:
-    from tensorflow.python.framework import dtypes
+    import tensorflow as tf
 
     shape = node.attr["shape"].shape
     known = not shape.unknown_rank and all(dim.size >= 0 for dim in shape.dim)
     try:
-        dtype = dtypes.as_dtype(node.attr["dtype"].type).base_dtype.name
+        dtype = tf.dtypes.as_dtype(node.attr["dtype"].type).base_dtype.name
     except TypeError:
         raise NotACheckpointError("a variable without a dtype", path=path, key=node.name) from None
     sizes = tuple(dim.size for dim in shape.dim) if known else None
