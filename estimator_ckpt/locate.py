@@ -116,6 +116,8 @@ def _newest(directory: str) -> str:
         moved = os.path.join(directory, os.path.basename(prefix))
         if moved in complete:
             complete.append(moved)
+        if not complete and files.exists(prefix) and not files.is_dir(prefix):
+            raise _no_checkpoint_file(prefix)  # of the V1 format
     if not complete:
         raise NotACheckpointError(
             f"{reason}, and no complete checkpoint (PREFIX.index with all PREFIX.data-*) is in the "

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from absl import logging
-from goldens_helper import GoldenCase, golden_case, golden_cases
+from goldens_helper import GoldenCase, golden_cases
 from stock_files import data_file, edit_index, rename, save, value
 
 from estimator_ckpt import open_checkpoint
@@ -18,8 +18,6 @@ from estimator_ckpt.bundle.index import Entry, Index, write_index
 from estimator_ckpt.errors import (
     CheckpointError,
     MissingTensorError,
-    NotACheckpointError,
-    UnsupportedCheckpointError,
 )
 from estimator_ckpt.object_graph import (
     OBJECT_GRAPH_KEY,
@@ -92,15 +90,6 @@ def test_goldens(case: GoldenCase) -> None:
                 if found.dtype.isbuiltin != 1:  # NumPy cannot compare NaN of these
                     found, expected = found.astype(np.float64), expected.astype(np.float64)
                 np.testing.assert_array_equal(found, expected)
-
-
-@pytest.mark.parametrize("version", ["2.12", "2.15", "2.21"])
-def test_the_old_single_file_format_is_recognised(version: str) -> None:
-    case = golden_case(version, "v1_format")
-    for path in (case.prefix, case.directory):
-        assert isinstance(error_of(path), (UnsupportedCheckpointError, NotACheckpointError))
-    assert isinstance(error_of(case.prefix), UnsupportedCheckpointError)
-    assert "V1 format" in str(error_of(case.prefix))
 
 
 # --- formats ---

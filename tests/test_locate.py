@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from absl import logging
+from goldens_helper import golden_case
 from stock_files import data_file, save
 
 from estimator_ckpt import open_checkpoint
-from estimator_ckpt.errors import CheckpointError, NotACheckpointError
+from estimator_ckpt.errors import CheckpointError, NotACheckpointError, UnsupportedCheckpointError
 
 TENSORS = {"dense/bias": np.float32([1, 2]), "dense/kernel": np.float32([[3, 4], [5, 6]])}
 
@@ -160,3 +161,12 @@ def test_a_wrong_path_says_what_was_looked_for(
     assert isinstance(error, NotACheckpointError)
     for word in words:
         assert word in str(error)
+
+
+@pytest.mark.parametrize("version", ["2.12", "2.15", "2.21"])
+def test_the_old_single_file_format_is_recognised(version: str) -> None:
+    case = golden_case(version, "v1_format")
+    for path in (case.prefix, case.directory):
+        error = error_of(path)
+        assert isinstance(error, UnsupportedCheckpointError)
+        assert "V1 format" in str(error)
