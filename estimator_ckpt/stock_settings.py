@@ -8,6 +8,7 @@ the rules give it, beside hard links to the data files.
 from __future__ import annotations
 
 import atexit
+import hashlib
 import os
 import re
 import shutil
@@ -17,9 +18,9 @@ from typing import TYPE_CHECKING, Any
 
 from estimator_ckpt import files
 from estimator_ckpt.bundle.aliases import rekey
-from estimator_ckpt.bundle.index import shard_path, write_index
+from estimator_ckpt.bundle.index import encode_index, shard_path, write_index
 from estimator_ckpt.checkpoint import Checkpoint, Variable, open_checkpoint
-from estimator_ckpt.errors import SettingsError
+from estimator_ckpt.errors import SettingsError, WriteError
 from estimator_ckpt.report import did_you_mean, near_names
 from estimator_ckpt.starting_values import Sources
 
@@ -38,7 +39,7 @@ def stock_settings(settings: WarmStart, directory: str | None = None) -> Any:
     """A tf.estimator.WarmStartSettings that does the same; see WarmStart.to_settings()."""
     import tensorflow as tf
 
-    if not hasattr(tf.compat.v1, "estimator") or not _has_estimator(tf):
+    if not _has_estimator(tf):
         raise SettingsError("this TensorFlow has no tf.estimator: it had one up to 2.15")
     _check_expressible(settings)
     with open_checkpoint(settings.ckpt_to_initialize_from) as checkpoint:
@@ -151,17 +152,27 @@ def _view(checkpoint: Checkpoint, variables: Mapping[str, Variable], directory: 
         atexit.register(shutil.rmtree, directory, ignore_errors=True)
     else:
         files.make_dirs(directory)
-    prefix = os.path.join(directory, "view")
     names: dict[str, list[str]] = {}
     for name, variable in variables.items():
         names.setdefault(variable.key, []).append(name)
-    index = checkpoint.index
+    index = checkpoint.index._replace(entries=rekey(checkpoint.index.entries, names))
+    # An index has the checksum of every tensor: one of the same bytes is of the same view, which a
+    # job that was stopped, or another worker, has made here already.
+    digest = hashlib.sha256(encode_index(index)).hexdigest()[:16]
+    prefix = os.path.join(directory, f"view-{digest}")
+    if files.exists(f"{prefix}.index"):
+        return prefix
     for shard in range(index.num_shards):
-        files.link_or_copy(
-            shard_path(checkpoint.prefix, shard, index.num_shards),
-            shard_path(prefix, shard, index.num_shards),
+        source, link = (
+            shard_path(one, shard, index.num_shards) for one in (checkpoint.prefix, prefix)
         )
-    write_index(prefix, index._replace(entries=rekey(index.entries, names)))
+        try:
+            if not files.exists(link):
+                files.link_or_copy(source, link)
+        except WriteError:
+            if not files.exists(link):
+                raise
+    write_index(prefix, index)
     return prefix
 
 

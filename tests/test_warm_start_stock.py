@@ -105,9 +105,17 @@ def test_a_variable_that_the_checkpoint_lacks_is_still_an_error(tmp_path, source
 def test_the_view_shares_the_data_files(tmp_path, sources):
     source, _ = sources["checkpoint"]
     settings = WarmStart(source).to_settings(str(tmp_path / "view"))
-    assert settings.ckpt_to_initialize_from == str(tmp_path / "view" / "view")
     data = f"{settings.ckpt_to_initialize_from}.data-00000-of-00001"
     assert os.path.samefile(data, f"{latest(source)}.data-00000-of-00001")
+
+
+def test_a_job_that_starts_again_finds_its_view(tmp_path, sources):
+    settings = WarmStart(sources["checkpoint"][0])
+    first = settings.to_settings(str(tmp_path / "view"))
+    os.remove(f"{first.ckpt_to_initialize_from}.index")  # as if it had been stopped in between
+    assert settings.to_settings(str(tmp_path / "view")) == first
+    assert settings.to_settings(str(tmp_path / "view")) == first
+    assert len(os.listdir(tmp_path / "view")) == 2
 
 
 def test_a_name_based_source_needs_no_view(sources):
