@@ -162,7 +162,7 @@ def newest_format(model_dir: str) -> str:
     reader = tf.train.load_checkpoint(model_dir)
     if not reader.has_tensor("_CHECKPOINTABLE_OBJECT_GRAPH"):
         return "saver"
-    return "both" if reader.has_tensor("global_step") else "checkpoint"
+    return "both" if reader.has_tensor("logits/kernel") else "checkpoint"
 
 
 def act_1(model_dir: str) -> Act:
