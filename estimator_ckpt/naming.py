@@ -13,6 +13,7 @@ from estimator_ckpt.object_graph import (
     STEP,
     ObjectGraph,
 )
+from estimator_ckpt.optimizer_state import TF1_SLOTS, object_optimizers, tf1_slot_name
 from estimator_ckpt.plan import (
     INT64,
     Content,
@@ -24,6 +25,7 @@ from estimator_ckpt.plan import (
 from estimator_ckpt.variables import GraphTensor, Variable, graph_tensors, names_in_var_list
 
 GLOBAL_STEP = "global_step"
+_HAS_NAME = "its variable name"
 
 
 def read_items(checkpoint: Checkpoint) -> list[Item]:
@@ -66,6 +68,33 @@ def read_items(checkpoint: Checkpoint) -> list[Item]:
                 place=(SAVE_COUNTER,), in_names=not _is_zero(checkpoint, item.content)
             )
         items.append(item)
+    return _with_tf1_slot_names(items, graph)
+
+
+def _with_tf1_slot_names(items: list[Item], graph: ObjectGraph) -> list[Item]:
+    """The slots of TF1 optimizers by the names that they have in a graph of their own.
+
+    An eager program counts on with every optimizer that it makes: `dense/kernel/Adam_6`.
+    """
+    items = list(items)
+    taken = {item.name for item in items}
+    for optimizer in object_optimizers(items, graph):
+        if optimizer.dialect != "tf1" or optimizer.label not in TF1_SLOTS:
+            continue
+        names = {
+            slot.item: tf1_slot_name(items[slot.variable].name, optimizer.label, slot.name)
+            for slot in optimizer.slots
+        }
+        own = {items[number].name for number in names}
+        if _HAS_NAME in {items[number].why for number in names} or (taken - own) & set(
+            names.values()
+        ):
+            continue
+        for number, name in names.items():
+            if items[number].name != name:
+                why = "TF1's name of the slot"
+                items[number] = items[number]._replace(name=name, why=why)
+        taken = (taken - own) | set(names.values())
     return items
 
 
@@ -104,7 +133,7 @@ def _reason(
 ) -> str:
     full_name = tensor.full_name
     if variable.name == variable.key != tensor.key:
-        return "its variable name"
+        return _HAS_NAME
     if variable.name[: len(variable.name) - len(tensor.suffix)] in in_var_list.get(tensor.node, ()):
         return "its name in var_list"
     if full_name and variable.name == full_name + tensor.suffix:

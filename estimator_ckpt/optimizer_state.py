@@ -91,7 +91,7 @@ def find_optimizers(items: list[Item], graph: ObjectGraph | None) -> list[Optimi
       items: of a checkpoint, named as they are to be known.
       graph: its objects, if any.
     """
-    found = _in_objects(items, graph) if graph is not None else []
+    found = object_optimizers(items, graph) if graph is not None else []
     known = {number for optimizer in found for number in optimizer.items()}
     return found + _by_names(items, known)
 
@@ -99,7 +99,8 @@ def find_optimizers(items: list[Item], graph: ObjectGraph | None) -> list[Optimi
 # --- objects ---
 
 
-def _in_objects(items: list[Item], graph: ObjectGraph) -> list[Optimizer]:
+def object_optimizers(items: list[Item], graph: ObjectGraph) -> list[Optimizer]:
+    """The optimizers among the objects."""
     item_of: dict[int, int] = {}
     for number, item in enumerate(items):
         if item.node >= 0:
@@ -146,6 +147,13 @@ def _label(items: list[Item], optimizer: Optimizer) -> str:
         return "Adam"
     fitting = [known for known, slots in TF1_SLOTS.items() if names == set(slots)]
     return fitting[0] if len(fitting) == 1 else label
+
+
+def tf1_slot_name(variable: str, label: str, slot: str) -> str:
+    """The name that a TF1 optimizer gives a slot, the first time it is made in a graph."""
+    count = TF1_SLOTS[label].index(slot)
+    shown = "RMSProp" if label == "CenteredRMSProp" else label
+    return f"{variable}/{shown}" + (f"_{count}" if count else "")
 
 
 # --- names ---

@@ -26,7 +26,7 @@ from typing import Any, NamedTuple
 from estimator_ckpt.errors import ConflictError, SettingsError, UnsupportedCheckpointError
 from estimator_ckpt.naming import GLOBAL_STEP
 from estimator_ckpt.object_graph import ObjectPath
-from estimator_ckpt.optimizer_state import TF1_SLOTS, Optimizer
+from estimator_ckpt.optimizer_state import Optimizer, tf1_slot_name
 from estimator_ckpt.plan import (
     FLOAT32,
     INT64,
@@ -268,15 +268,13 @@ class Relinker:
         kind = _KINDS[label]
         names = {keras: tf1 for tf1, keras in kind.slots.items()}
         scale = self._scale(label, "tf1")
-        shown = "RMSProp" if label == "CenteredRMSProp" else label
         for slot in optimizer.slots:
             item, variable = self.items[slot.item], self.items[slot.variable]
             slot_name = names[slot.name]
-            count = TF1_SLOTS[label].index(slot_name)
             self._change(
                 slot.item,
                 content=item.content._replace(scale=scale),
-                name=f"{variable.name}/{shown}" + (f"_{count}" if count else ""),
+                name=tf1_slot_name(variable.name, label, slot_name),
                 why=f"TF1's slot {slot_name}" + ("" if scale == 1.0 else f", {scale:.6g} times"),
                 slot=Slot(variable.name, path, slot_name),
                 node=-1,

@@ -176,21 +176,28 @@ def test_names_that_clash_or_are_empty_come_from_the_object_path_and_it_is_said(
     assert whys["second/kernel"] == "its full name"
 
 
-def test_slots_without_names_of_their_own_are_named_below_their_variable(tmp_path):
+def eager_adam(directory, count=1):
+    """A checkpoint of an eager TF1 optimizer, the `count`-th one of its variables."""
     one, two = tf.Variable([1.0]), tf.Variable([2.0, 3.0])
-    optimizer = v1.train.AdamOptimizer()
-    optimizer.apply_gradients([(tf.ones_like(v), v) for v in (one, two)])
+    for _ in range(count):
+        optimizer = v1.train.AdamOptimizer()
+        optimizer.apply_gradients([(tf.ones_like(v), v) for v in (one, two)])
     objects = tf.train.Checkpoint(model={"one": one, "two": two}, optimizer=optimizer)
-    convert_checkpoint(objects.write(str(tmp_path / "m")), tmp_path / "out", "saver")
+    return objects.write(str(directory / "m"))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_slots_of_eager_tf1_optimizers_get_the_names_of_a_graph(count, tmp_path):
+    convert_checkpoint(eager_adam(tmp_path, count), tmp_path / "out", "saver")
     assert stock_values(tmp_path / "out").keys() == {
         "beta1_power",
         "beta2_power",
         "model/one",
-        "model/one/m",
-        "model/one/v",
+        "model/one/Adam",
+        "model/one/Adam_1",
         "model/two",
-        "model/two/m",
-        "model/two/v",
+        "model/two/Adam",
+        "model/two/Adam_1",
     }
 
 

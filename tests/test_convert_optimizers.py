@@ -1,0 +1,525 @@
+"""Optimizer state from TF1 to Keras and back: training goes on with the same losses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from convert_helper import contents, stock_values, v1, write_bundle
+from goldens_helper import golden_cases
+
+from estimator_ckpt import convert_checkpoint, open_checkpoint, verify_checkpoint
+from estimator_ckpt.errors import (
+    CheckpointError,
+    ConflictError,
+    SettingsError,
+    UnsupportedCheckpointError,
+)
+
+# The same optimizers in TF1 and in Keras: equal numbers, equal epsilon where there is one. TF1's
+# Adagrad has none; Keras takes 0 for its default, and 1e-30 does nothing to a float32.
+TF1 = {
+    "Adam": lambda: v1.train.AdamOptimizer(0.05, 0.8, 0.95, epsilon=1e-3),
+    "Adagrad": lambda: v1.train.AdagradOptimizer(0.1),
+    "Adadelta": lambda: v1.train.AdadeltaOptimizer(0.5, rho=0.9, epsilon=1e-3),
+    "Ftrl": lambda: v1.train.FtrlOptimizer(
+        0.2, l1_regularization_strength=0.01, l2_regularization_strength=0.02
+    ),
+    "Momentum": lambda: v1.train.MomentumOptimizer(0.05, 0.9),
+    "Nesterov": lambda: v1.train.MomentumOptimizer(0.05, 0.9, use_nesterov=True),
+    "RMSProp": lambda: v1.train.RMSPropOptimizer(0.02, decay=0.8, momentum=0.5, epsilon=1e-3),
+    "Centered": lambda: v1.train.RMSPropOptimizer(
+        0.02, decay=0.8, momentum=0.5, epsilon=1e-3, centered=True
+    ),
+}
+KERAS = {
+    "Adam": lambda legacy: legacy.Adam(0.05, 0.8, 0.95, epsilon=1e-3),
+    "Adagrad": lambda legacy: legacy.Adagrad(0.1, epsilon=1e-30),
+    "Adadelta": lambda legacy: legacy.Adadelta(0.5, rho=0.9, epsilon=1e-3),
+    "Ftrl": lambda legacy: legacy.Ftrl(
+        0.2, l1_regularization_strength=0.01, l2_regularization_strength=0.02
+    ),
+    "Momentum": lambda legacy: legacy.SGD(0.05, 0.9),
+    "Nesterov": lambda legacy: legacy.SGD(0.05, 0.9, nesterov=True),
+    "RMSProp": lambda legacy: legacy.RMSprop(0.02, rho=0.8, momentum=0.5, epsilon=1e-3),
+    "Centered": lambda legacy: legacy.RMSprop(
+        0.02, rho=0.8, momentum=0.5, epsilon=1e-3, centered=True
+    ),
+}
+# All of Keras' hyperparameters; those of Momentum and RMSProp are needed to convert.
+NUMBERS = {
+    "Adam": {"learning_rate": 0.05, "decay": 0, "beta_1": 0.8, "beta_2": 0.95},
+    "Adagrad": {"learning_rate": 0.1, "decay": 0},
+    "Adadelta": {"learning_rate": 0.5, "decay": 0, "rho": 0.9},
+    "Ftrl": {
+        "learning_rate": 0.2,
+        "decay": 0,
+        "learning_rate_power": -0.5,
+        "l1_regularization_strength": 0.01,
+        "l2_regularization_strength": 0.02,
+        "beta": 0,
+    },
+    "Momentum": {"learning_rate": 0.05, "decay": 0, "momentum": 0.9},
+    "Nesterov": {"learning_rate": 0.05, "decay": 0, "momentum": 0.9},
+    "RMSProp": {"learning_rate": 0.02, "decay": 0, "rho": 0.8, "momentum": 0.5},
+    "Centered": {"learning_rate": 0.02, "decay": 0, "rho": 0.8, "momentum": 0.5},
+}
+kinds = pytest.mark.parametrize("kind", TF1)
+exact_kinds = pytest.mark.parametrize("kind", ["Adam", "Adagrad", "Adadelta", "Ftrl"])
+
+INPUTS = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
+ROWS = np.array([0, 3, 3, 1])
+LABELS = np.linspace(2, -1, 8, dtype=np.float32).reshape(4, 2)
+SHAPES = {"net/dense/kernel": (3, 2), "net/dense/bias": (2,), "net/embedding": (5, 2)}
+STEPS = 6
+
+
+def loss_of(variables):
+    kernel, bias, embedding = variables
+    outputs = tf.matmul(INPUTS, kernel) + bias + tf.nn.embedding_lookup(embedding, ROWS)
+    return tf.reduce_mean(tf.square(outputs - LABELS))
+
+
+def initializer(name):
+    """Of a variable or of a slice of it."""
+
+    def values(shape, dtype=None, partition_info=None):
+        offset = partition_info.var_offset if partition_info else [0] * len(shape)
+        part = tuple(slice(start, start + size) for start, size in zip(offset, shape))
+        return tf.constant(initial(name)[part], dtype)
+
+    return values
+
+
+def initial(name):
+    count = int(np.prod(SHAPES[name]))
+    return np.cos(np.arange(count, dtype=np.float32)).reshape(SHAPES[name])
+
+
+class Tf1Job:
+    """A TF1 graph with its session."""
+
+    def __init__(self, kind, partitioned=False):
+        with tf.Graph().as_default() as self.graph:
+            variables = []
+            for name, shape in SHAPES.items():
+                slices = 2 if partitioned and name == "net/embedding" else None
+                variables.append(
+                    v1.get_variable(
+                        name,
+                        shape,
+                        initializer=initializer(name),
+                        partitioner=v1.fixed_size_partitioner(slices) if slices else None,
+                    )
+                )
+            self.loss = loss_of(variables)
+            step = v1.train.create_global_step()
+            self.train_op = TF1[kind]().minimize(self.loss, global_step=step)
+            self.saver = v1.train.Saver()
+            self.session = v1.Session()
+            self.session.run(v1.global_variables_initializer())
+
+    def save(self, prefix):
+        with self.graph.as_default():
+            return self.saver.save(self.session, str(prefix), write_meta_graph=False)
+
+    def restore(self, prefix):
+        with self.graph.as_default():
+            self.saver.restore(self.session, str(prefix))
+
+    def train(self):
+        losses = []
+        for _ in range(STEPS):
+            losses.append(self.session.run(self.loss))
+            self.session.run(self.train_op)
+        return losses
+
+
+class EagerJob:
+    """The same model as eager objects."""
+
+    def __init__(self, optimizer):
+        self.variables = [tf.Variable(initial(name), name=name) for name in SHAPES]
+        self.optimizer = optimizer
+        self.step = tf.Variable(0, dtype=tf.int64, name="global_step")
+        self.reader = tf.train.Checkpoint(
+            var_list={**dict(zip(SHAPES, self.variables)), "global_step": self.step},
+            step=self.step,
+            optimizer=optimizer,
+        )
+
+    def train(self):
+        losses = []
+        for _ in range(STEPS):
+            with tf.GradientTape() as tape:
+                loss = loss_of(self.variables)
+            losses.append(loss.numpy())
+            gradients = tape.gradient(loss, self.variables)
+            self.optimizer.apply_gradients(zip(gradients, self.variables))
+        return losses
+
+
+def keras(kind):
+    return KERAS[kind](tf.keras.optimizers.legacy)
+
+
+def trained_in_tf1(kind, tmp_path, **options):
+    """A checkpoint after some steps, and the losses of the steps that follow."""
+    job = Tf1Job(kind, **options)
+    job.train()
+    prefix = job.save(tmp_path / "tf1")
+    return prefix, job.train()
+
+
+# --- TF1 to Keras ---
+
+
+@pytest.mark.estimator
+@kinds
+@pytest.mark.parametrize("checkpoint_format", ["checkpoint", "both"])
+def test_training_goes_on_in_keras_with_the_same_losses(kind, checkpoint_format, tmp_path):
+    prefix, expected = trained_in_tf1(kind, tmp_path)
+    numbers = NUMBERS[kind]
+    convert_checkpoint(
+        prefix, tmp_path / "out", checkpoint_format, optimizer="keras", hyperparameters=numbers
+    )
+    assert verify_checkpoint(tmp_path / "out").faults == ()
+    job = EagerJob(keras(kind))
+    status = job.reader.restore(str(tmp_path / "out"))
+    losses = job.train()
+    status.assert_consumed()
+    assert job.optimizer.iterations.numpy() == 2 * STEPS
+    np.testing.assert_allclose(losses, expected, rtol=2e-6)
+
+
+@pytest.mark.estimator
+@exact_kinds
+def test_without_hyperparameters_keras_keeps_its_own(kind, tmp_path):
+    prefix, expected = trained_in_tf1(kind, tmp_path)
+    convert_checkpoint(prefix, tmp_path / "out", "checkpoint", optimizer="keras")
+    job = EagerJob(keras(kind))
+    job.reader.restore(str(tmp_path / "out"))
+    np.testing.assert_allclose(job.train(), expected, rtol=2e-6)
+    found = open_checkpoint(tmp_path / "out").variables
+    own = {v.object_path for v in found.values() if v.object_path.startswith("optimizer/")}
+    assert own == {"optimizer/iter"}
+
+
+@pytest.mark.estimator
+def test_the_slots_of_partitioned_variables_go_along(tmp_path):
+    prefix, expected = trained_in_tf1("Adam", tmp_path, partitioned=True)
+    convert_checkpoint(prefix, tmp_path / "out", "both", optimizer="keras")
+    job = EagerJob(keras("Adam"))
+    job.reader.restore(str(tmp_path / "out"))
+    np.testing.assert_allclose(job.train(), expected, rtol=2e-6)
+
+
+@pytest.mark.estimator
+def test_like_a_keras_model_with_its_optimizer(tmp_path):
+    prefix, expected = trained_in_tf1("Adam", tmp_path)
+    job = EagerJob(keras("Adam"))
+    job.train()
+    objects = tf.train.Checkpoint(weights=job.variables, optimizer=job.optimizer)
+    convert_checkpoint(
+        prefix,
+        tmp_path / "out",
+        "checkpoint",
+        like=objects,
+        optimizer="keras",
+        hyperparameters={**NUMBERS["Adam"], "iter": STEPS},
+        exclude=["global_step"],
+    )
+    objects.restore(str(tmp_path / "out")).assert_consumed()
+    np.testing.assert_allclose(job.train(), expected, rtol=2e-6)
+
+
+@pytest.mark.estimator
+@kinds
+def test_both_serves_the_tf1_job_as_before(kind, tmp_path):
+    prefix, expected = trained_in_tf1(kind, tmp_path)
+    numbers = NUMBERS[kind]
+    convert_checkpoint(prefix, tmp_path / "out", "both", optimizer="keras", hyperparameters=numbers)
+    job = Tf1Job(kind)
+    job.restore(tmp_path / "out")
+    assert job.train() == expected
+
+
+# --- Keras to TF1 ---
+
+
+@pytest.mark.estimator
+@kinds
+def test_training_goes_on_in_tf1_with_the_same_losses(kind, tmp_path):
+    eager = EagerJob(keras(kind))
+    eager.train()
+    objects = tf.train.Checkpoint(model=eager.variables, optimizer=eager.optimizer)
+    prefix = objects.save(str(tmp_path / "keras"))
+    expected = eager.train()
+    numbers = {"learning_rate": 0.05} if kind in ("Momentum", "Nesterov") else {}
+    convert_checkpoint(prefix, tmp_path / "out", "saver", optimizer="tf1", hyperparameters=numbers)
+    job = Tf1Job(kind)
+    job.restore(tmp_path / "out")
+    np.testing.assert_allclose(job.train(), expected, rtol=2e-6)
+
+
+@pytest.mark.estimator
+@kinds
+def test_from_tf1_to_keras_and_back(kind, tmp_path):
+    prefix, expected = trained_in_tf1(kind, tmp_path)
+    numbers = NUMBERS[kind]
+    convert_checkpoint(
+        prefix, tmp_path / "keras", "checkpoint", optimizer="keras", hyperparameters=numbers
+    )
+    rate = {name: numbers[name] for name in ("learning_rate",) if kind in ("Momentum", "Nesterov")}
+    convert_checkpoint(
+        tmp_path / "keras", tmp_path / "out", "saver", optimizer="tf1", hyperparameters=rate
+    )
+    before, after = stock_values(prefix), stock_values(tmp_path / "out")
+    assert before.keys() == after.keys()
+    for name, value in before.items():
+        np.testing.assert_allclose(after[name], value, rtol=2e-6)
+    job = Tf1Job(kind)
+    job.restore(tmp_path / "out")
+    np.testing.assert_allclose(job.train(), expected, rtol=2e-6)
+
+
+# --- TF1 to TF1's objects ---
+
+
+@kinds
+@pytest.mark.parametrize("layout", ["var_list", "scopes"])
+def test_tf1_optimizers_as_objects_go_on_with_the_same_losses(kind, layout, tmp_path):
+    prefix, expected = trained_in_tf1(kind, tmp_path)
+    convert_checkpoint(prefix, tmp_path / "out", "both", optimizer="tf1", layout=layout)
+    job = EagerJob(TF1[kind]())
+    if layout == "scopes":
+        kernel, bias, embedding = job.variables
+        net = {"dense": {"kernel": kernel, "bias": bias}, "embedding": embedding}
+        reader = tf.train.Checkpoint(net=net, global_step=job.step, optimizer=job.optimizer)
+    else:
+        reader = job.reader
+    status = reader.restore(str(tmp_path / "out"))
+    losses = job.train()
+    status.assert_consumed()
+    np.testing.assert_allclose(losses, expected, rtol=2e-6)
+
+
+def test_tf1_objects_become_names_and_a_tf1_job_goes_on(tmp_path):
+    eager = EagerJob(TF1["Adam"]())
+    eager.train()
+    objects = tf.train.Checkpoint(net=eager.variables, optimizer=eager.optimizer, step=eager.step)
+    prefix = objects.save(str(tmp_path / "eager"))
+    expected = eager.train()
+    convert_checkpoint(prefix, tmp_path / "out", "saver")
+    job = Tf1Job("Adam")
+    job.restore(tmp_path / "out")
+    np.testing.assert_allclose(job.train(), expected, rtol=2e-6)
+
+
+# --- Refused, with the reason ---
+
+
+KERNEL = np.ones((2, 3), np.float32)
+
+
+def slots(*names, **more):
+    values = {"kernel": KERNEL, **{f"kernel/{name}": KERNEL for name in names}, **more}
+    return {"global_step": np.array(10, np.int64), **values}
+
+
+@pytest.mark.parametrize(
+    ("values", "numbers", "error", "message"),
+    [
+        (slots("Momentum"), {}, SettingsError, "-learning_rate times what TF1's Momentum keeps"),
+        (slots("Momentum"), {"learning_rate": 0}, SettingsError, "give the learning_rate"),
+        (slots("RMSProp", "RMSProp_1"), {}, SettingsError, "epsilon outside of the root"),
+        (
+            slots("RMSProp", "RMSProp_1", "RMSProp_2"),
+            {"momentum": 0},
+            SettingsError,
+            "epsilon outside of the root",
+        ),
+        (slots("AdamW", "AdamW_1"), {}, UnsupportedCheckpointError, "the state of AdamW cannot"),
+        (slots("AdaMax", "AdaMax_1"), {}, UnsupportedCheckpointError, "the state of AdaMax"),
+        (slots("LazyAdam"), {}, UnsupportedCheckpointError, "the state of LazyAdam"),
+        (
+            slots("adam_m", "adam_v"),
+            {},
+            UnsupportedCheckpointError,
+            "the state of AdamWeightDecayOptimizer",
+        ),
+        (
+            slots("Adam", "Adam_1", "Adam_2", "Adam_3"),
+            {},
+            UnsupportedCheckpointError,
+            "there are several optimizers Adam",
+        ),
+        (
+            slots(
+                "Adam",
+                "Adam_1",
+                beta1_power=np.float32(0.1),
+                beta2_power=np.float32(0.1),
+                beta1_power_1=np.float32(0.1),
+            ),
+            {},
+            UnsupportedCheckpointError,
+            "there are several optimizers Adam",
+        ),
+        (slots(), {}, UnsupportedCheckpointError, "found no optimizer's slots"),
+        (slots("Adam", "Adam_1"), {"rho": 0.9}, SettingsError, "rho: no such variable in Adam"),
+        (
+            {"kernel": KERNEL, "kernel/Adam": KERNEL},
+            {},
+            SettingsError,
+            "no global_step to take it from",
+        ),
+    ],
+)
+def test_what_cannot_become_keras_state_is_refused_by_name_with_the_reason(
+    values, numbers, error, message, tmp_path
+):
+    write_bundle(tmp_path / "m", values)
+    with pytest.raises(error, match=message):
+        convert_checkpoint(
+            tmp_path / "m", tmp_path / "out", "both", optimizer="keras", hyperparameters=numbers
+        )
+    assert not (tmp_path / "out.index").exists()
+
+
+def powers(steps, beta_1=0.9, beta_2=0.999):
+    return {
+        "beta1_power": np.float32(beta_1 ** (steps + 1)),
+        "beta2_power": np.float32(beta_2 ** (steps + 1)),
+    }
+
+
+@pytest.mark.parametrize(
+    ("own", "numbers", "message"),
+    [
+        (powers(3), {}, "has made 3 steps, the global step says 10; give iter=3"),
+        (powers(3), {"beta_1": 0.9}, "beta_1 0.9 after 3.0 steps, not after 10"),
+        (powers(10), {"beta_1": 0.8}, "give the right beta_1"),
+        (powers(10), {"iter": 11}, "the global step says 11"),
+    ],
+)
+def test_powers_of_beta_that_contradict_the_step_are_a_conflict(own, numbers, message, tmp_path):
+    write_bundle(tmp_path / "m", slots("Adam", "Adam_1", **own))
+    with pytest.raises(ConflictError, match=message):
+        convert_checkpoint(
+            tmp_path / "m", tmp_path / "out", "both", optimizer="keras", hyperparameters=numbers
+        )
+
+
+@pytest.mark.parametrize(
+    ("own", "numbers", "expected"),
+    [
+        (powers(10), {}, 10),
+        (powers(3), {"iter": 3}, 3),
+        (powers(10, 0.8, 0.95), {}, 10),
+        (powers(10, 0.8, 0.95), {"beta_1": 0.8, "beta_2": 0.95}, 10),
+        ({"beta1_power": np.float32(0), "beta2_power": np.float32(0)}, {}, 10),
+        ({}, {}, 10),
+    ],
+)
+def test_iter_is_the_global_step_unless_it_is_given(own, numbers, expected, tmp_path):
+    write_bundle(tmp_path / "m", slots("Adam", "Adam_1", **own))
+    convert_checkpoint(
+        tmp_path / "m", tmp_path / "out", "checkpoint", optimizer="keras", hyperparameters=numbers
+    )
+    found = open_checkpoint(tmp_path / "out")
+    assert found.get_tensor("optimizer/iter") == expected
+
+
+def test_an_int32_global_step_becomes_an_int64_iter(tmp_path):
+    write_bundle(tmp_path / "m", {**slots("Adam"), "global_step": np.array(10, np.int32)})
+    convert_checkpoint(tmp_path / "m", tmp_path / "out", "checkpoint", optimizer="keras")
+    found = open_checkpoint(tmp_path / "out").get_tensor("optimizer/iter")
+    assert (found, found.dtype) == (10, np.int64)
+
+
+def test_a_scope_around_the_optimizer_is_known(tmp_path):
+    values = {
+        "global_step": np.array(10, np.int64),
+        "kernel": KERNEL,
+        "train/kernel/Adam": KERNEL * 2,
+        "train/kernel/Adam_1": KERNEL * 3,
+        "train/beta1_power": np.float32(0.9**11),
+    }
+    write_bundle(tmp_path / "m", values)
+    convert_checkpoint(tmp_path / "m", tmp_path / "out", "checkpoint", optimizer="keras")
+    found = open_checkpoint(tmp_path / "out").variables
+    assert found["train/kernel/Adam_1"].object_path == (
+        "var_list/kernel/.OPTIMIZER_SLOT/optimizer/v"
+    )
+
+
+def test_an_optimizer_of_another_name_is_known_once_it_is_renamed(tmp_path):
+    values = slots("Mine", "Mine_1", **powers(10))
+    write_bundle(tmp_path / "m", values)
+    rename = {r"(.*)/Mine(_1)?": r"\1/Adam\2"}
+    convert_checkpoint(
+        tmp_path / "m", tmp_path / "out", "checkpoint", optimizer="keras", rename=rename
+    )
+    assert "var_list/kernel/.OPTIMIZER_SLOT/optimizer/v/.ATTRIBUTES/VARIABLE_VALUE" in (
+        contents(tmp_path / "out")
+    )
+
+
+def test_two_optimizers_become_two_objects(tmp_path):
+    values = {
+        "wide": KERNEL,
+        "wide/Ftrl": KERNEL * 2,
+        "wide/Ftrl_1": KERNEL * 3,
+        "deep": KERNEL * 4,
+        "deep/Adagrad": KERNEL * 5,
+        "global_step": np.array(3, np.int64),
+    }
+    write_bundle(tmp_path / "m", values)
+    convert_checkpoint(tmp_path / "m", tmp_path / "out", "checkpoint", optimizer="keras")
+    found = open_checkpoint(tmp_path / "out")
+    assert {
+        v.object_path: float(found.get_tensor(v.key).ravel()[0]) for v in found.variables.values()
+    } == {
+        "save_counter": 0,
+        "var_list/deep": 4,
+        "var_list/deep/.OPTIMIZER_SLOT/optimizer_Adagrad/accumulator": 5,
+        "step": 3,
+        "var_list/wide": 1,
+        "var_list/wide/.OPTIMIZER_SLOT/optimizer_Ftrl/accumulator": 2,
+        "var_list/wide/.OPTIMIZER_SLOT/optimizer_Ftrl/linear": 3,
+        "optimizer_Adagrad/iter": 3,
+        "optimizer_Ftrl/iter": 3,
+    }
+
+
+@pytest.mark.estimator
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda legacy: legacy.Adamax(), "Keras' Adamax"),
+        (lambda legacy: legacy.Nadam(), "Keras' Nadam"),
+        (lambda legacy: legacy.Adam(amsgrad=True), "m, v, vhat"),
+        (lambda legacy: legacy.RMSprop(), "epsilon outside of the root"),
+        (lambda legacy: legacy.SGD(0.1, 0.9), "give the learning_rate"),
+        (lambda legacy: legacy.SGD(0.1), "it has no slots"),
+        (lambda legacy: tf.keras.optimizers.Adam(), "after Keras 2.10"),
+    ],
+)
+def test_what_cannot_become_tf1_state_is_refused_by_name_with_the_reason(make, message, tmp_path):
+    variable = tf.Variable(KERNEL, name="kernel")
+    optimizer = make(tf.keras.optimizers.legacy)
+    optimizer.apply_gradients([(tf.ones_like(variable), variable)])
+    objects = tf.train.Checkpoint(model=[variable], optimizer=optimizer)
+    with pytest.raises(CheckpointError, match=message):
+        convert_checkpoint(
+            objects.save(str(tmp_path / "m")), tmp_path / "out", "saver", optimizer="tf1"
+        )
+    assert not (tmp_path / "out.index").exists()
+
+
+def test_objects_that_stay_cannot_get_another_optimizer(tmp_path):
+    case = golden_cases("slots_object")[0]
+    with pytest.raises(SettingsError, match="say which") as raised:
+        convert_checkpoint(case.prefix, tmp_path / "out", "both", optimizer="tf1")
+    assert raised.value.key == "layout"
