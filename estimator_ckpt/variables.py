@@ -147,29 +147,29 @@ def _variables(
         return entries[found[0]].shape if found else None
 
     dtypes = {number: dtype_name(number) for number in {entry.dtype for entry in entries.values()}}
+    make = Variable._make  # twice as fast as Variable(...), and there may be a million
     for name in sorted(keys):
-        entry = entries[keys[name][0]]
+        its_keys = keys[name]
+        entry = entries[its_keys[0]]
         slot_of, slot_name = slots.get(name) or slot_by_name(name, shape_of) or (None, None)
         nbytes = entry.size
         if entry.slices:
-            parts = (slice_key(keys[name][0], extents) for extents in entry.slices)
+            parts = (slice_key(its_keys[0], extents) for extents in entry.slices)
             nbytes = sum(index.entries[part].size for part in parts)
-        yield (
+        fields = (
             name,
-            Variable(
-                name,
-                keys[name][0],
-                keys[name],
-                places.get(name),
-                entry.shape,
-                dtypes[entry.dtype],
-                nbytes,
-                len(entry.slices),
-                slot_of,
-                slot_name,
-                entry,
-            ),
+            its_keys[0],
+            its_keys,
+            places.get(name),
+            entry.shape,
+            dtypes[entry.dtype],
+            nbytes,
+            len(entry.slices),
+            slot_of,
+            slot_name,
+            entry,
         )
+        yield name, make(fields)
 
 
 def _named_by_graph(
@@ -184,40 +184,42 @@ def _named_by_graph(
     plain_keys = entries.keys() - graph_keys
     places = graph.places()
     in_var_list = names_in_var_list(graph)
-    in_list = {
-        name + tensor.suffix for tensor in tensors for name in in_var_list.get(tensor.node, ())
+    outside = [tensor for tensor in tensors if tensor.node not in in_var_list]
+    full_names = Counter(tensor.full_name + tensor.suffix for tensor in outside)
+    reserved = {
+        name + tensor.suffix
+        for tensor in (tensors if outside else ())
+        for name in in_var_list.get(tensor.node, ())
     }
-    full_names = Counter(
-        tensor.full_name + tensor.suffix for tensor in tensors if tensor.node not in in_var_list
-    )
     save_counter = graph.nodes[0].children.get(SAVE_COUNTER)
     keys: dict[str, tuple[str, ...]] = {}
     object_paths: dict[str, str] = {}
     name_of_node: dict[int, str] = {}
     single = 0
 
-    def choose(names: list[str], key: str) -> tuple[str, bool]:
+    def choose(tensor: GraphTensor) -> tuple[str, bool]:
         """The name that is a key of the same bytes, else the first that means nothing else."""
+        key, node, suffix, full_name = tensor
+        others = [full_name] if full_name and full_names[full_name + suffix] == 1 else []
+        others += [places[node]] if node in places else []
+        names = [name + suffix for name in in_var_list.get(node, ())]
+        names += [name + suffix for name in others if name + suffix not in reserved]
         free = [name for name in names if name not in keys and name not in graph_keys]
         for name in free:
             if name in plain_keys and same_tensor(index, name, key):
                 return name, True
         return next((name for name in free if name not in plain_keys), key), False
 
-    for key, node, suffix, full_name in tensors:
-        place = places.get(node)
-        names = [name + suffix for name in in_var_list.get(node, ())]
-        if not names and full_name and full_names[full_name + suffix] == 1:
-            names = [name for name in (full_name + suffix,) if name not in in_list]
-        if place is not None:
-            names.append(place + suffix)
-        name, has_plain = names[0] if names else key, False
-        if plain_keys or name in keys or name in graph_keys:
-            name, has_plain = choose(names, key)
+    for tensor in tensors:
+        key, node, suffix, _ = tensor
+        listed = in_var_list.get(node)
+        name, has_plain = listed[0] + suffix if listed else "", False
+        if not listed or plain_keys or name in keys or name in graph_keys:
+            name, has_plain = choose(tensor)
         keys[name] = (name, key) if has_plain else (key,)
         single += not has_plain and node != save_counter
-        if place is not None:
-            object_paths[name] = place
+        if node in places:
+            object_paths[name] = places[node]
         name_of_node.setdefault(node, name)
     for name in plain_keys:
         keys.setdefault(name, (name,))

@@ -165,6 +165,19 @@ def test_var_list_names_before_full_names(tmp_path: Path) -> None:
     }
 
 
+def test_a_path_that_is_anothers_name_gives_way(tmp_path: Path) -> None:
+    def build(graph: ObjectGraph) -> None:
+        dense = graph.add(0, "dense")
+        graph.add(dense, "kernel", value("", "dense/kernel/.ATTRIBUTES/V"))
+        var_list = graph.add(0, "var_list")
+        graph.add(var_list, "dense/kernel", value("", "var_list/dense.Skernel/.ATTRIBUTES/V"))
+
+    assert named(tmp_path, build) == {
+        "dense/kernel": "var_list/dense.Skernel/.ATTRIBUTES/V",
+        "dense/kernel/.ATTRIBUTES/V": "dense/kernel/.ATTRIBUTES/V",
+    }
+
+
 def test_full_names_that_two_share_give_way_to_paths(tmp_path: Path) -> None:
     def build(graph: ObjectGraph) -> None:
         graph.add(0, "a", value("Variable", "a/.ATTRIBUTES/V"))
