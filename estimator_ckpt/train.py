@@ -122,7 +122,8 @@ def train(settings: TrainSettings, job: JobFlags, arguments: Sequence[str] = ())
         with contextlib.suppress(Stopped):
             runner.run(train_input_fn, eval_input_fn)
         if stop.signal is not None:
-            show(f"stopped; the next start resumes, from {estimator.latest_checkpoint()}")
+            newest = estimator.latest_checkpoint()
+            show(f"stopped; the next start resumes from {newest}" if newest else "stopped")
     return stop.exit_code
 
 
