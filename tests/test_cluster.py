@@ -65,7 +65,7 @@ def job(tmp_path_factory):
     """The first run loses a worker, the second, with one server instead of two, its server."""
     directory = tmp_path_factory.mktemp("cluster")
     model_dir = directory / "model"
-    options = ["--hold_after=5", "--keep_checkpoint_max=2", "--deletion_grace_secs=3600"]
+    options = ["--hold_after=5", "--keep_checkpoint_max=1", "--deletion_grace_secs=3600"]
     evaluation = Cluster(
         directory / "evaluation", model_dir, "both", "--max_steps=90", "--hold_after=0"
     )
@@ -124,8 +124,8 @@ def test_a_job_completes_though_a_worker_was_killed_and_started_again(job):
         "lost": -signal.SIGKILL,
         "restarted": 0,
     }
-    # Three trainers may each be in a last step when they see that it is the last.
-    assert 60 <= step_of(job.first.final) <= 62
+    # Each of three trainers may make two more steps until it has read that they are enough.
+    assert 60 <= step_of(job.first.final) <= 66
 
 
 @pytest.mark.estimator
@@ -133,7 +133,7 @@ def test_no_step_is_lost_with_a_worker(job):
     steps = job.first.steps
     assert all(seen == sorted(seen) for seen in steps.values())
     assert len(steps["lost"]) == 5
-    assert len(steps["restarted"]) > 5
+    assert len(steps["restarted"]) >= 5
     assert steps["restarted"][0] > steps["lost"][-1]
 
 
@@ -186,7 +186,7 @@ def test_an_evaluator_evaluates_the_checkpoints_of_both_runs(job):
 
 @pytest.mark.estimator
 def test_an_evaluator_does_not_lose_the_checkpoint_that_it_is_about_to_read(job):
-    assert len(job.first.on_disk) > 2  # keep_checkpoint_max, but within the grace period
+    assert len(job.first.on_disk) > 1  # keep_checkpoint_max, but within the grace period
     assert job.first.listed == job.first.on_disk
     assert 0 in job.first.on_disk
     assert 0 in evaluations(job.model_dir)  # and this came afterwards
