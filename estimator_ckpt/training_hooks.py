@@ -208,5 +208,7 @@ def shown_lines() -> Iterator[Callable[[str], None]]:
     from rich.live import Live
     from rich.text import Text
 
-    with Live(console=Console(stderr=True), auto_refresh=False) as live:
+    # What the program prints goes above the line, unless it goes to a file.
+    above = sys.stdout.isatty()
+    with Live(console=Console(stderr=True), auto_refresh=False, redirect_stdout=above) as live:
         yield lambda line: live.update(Text(line), refresh=True)

@@ -353,7 +353,7 @@ def test_durations_read_as_a_clock_shows_them(seconds, told):
     assert duration(seconds) == told
 
 
-def test_on_a_terminal_each_line_takes_the_place_of_the_one_before(monkeypatch):
+def test_on_a_terminal_each_line_takes_the_place_of_the_one_before(monkeypatch, capsys):
     class Terminal(io.StringIO):
         def isatty(self):
             return True
@@ -363,5 +363,8 @@ def test_on_a_terminal_each_line_takes_the_place_of_the_one_before(monkeypatch):
     monkeypatch.setenv("TERM", "xterm")
     with shown_lines() as show:
         show("step 1")
+        print("to a file")
         show("step 2")
     assert re.search(r"step 1.*\x1b\[2K.*step 2", terminal.getvalue(), re.S)
+    assert "to a file" not in terminal.getvalue()
+    assert capsys.readouterr().out == "to a file\n"
