@@ -2,9 +2,21 @@
 
 import pytest
 import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
 from sessions import VALUE, eager, refused, restored, rows_of, variable, written
 
-from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, flat_graph, flat_key
+from estimator_ckpt.bundle.index import Entry, Index
+from estimator_ckpt.checkpoint import Checkpoint
+from estimator_ckpt.matching import Wanted, resolve
+from estimator_ckpt.object_graph import (
+    OBJECT_GRAPH_KEY,
+    Attribute,
+    ObjectGraph,
+    flat_graph,
+    flat_key,
+    object_key,
+)
 
 v1 = tf.compat.v1
 
@@ -217,3 +229,61 @@ def test_a_name_and_an_object_of_different_values_are_an_error(tmp_path):
     assert f"by path: {flat_key('a')}" in row
     assert restored(prefix, one_variable, match_by="name") == [3.0]
     assert restored(prefix, one_variable, match_by="path") == [4.0]
+
+
+# --- whatever the names and the paths ---
+
+NAMES = st.sampled_from(["a", "b", "c", "d"])
+PATHS = st.sampled_from(["0", "1", "2", "3"])
+
+
+@st.composite
+def checkpoints(draw):
+    """(name, path) of each tensor, and the checkpoint: foreign, ours, or of both formats."""
+    kind = draw(st.sampled_from(["foreign", "checkpoint", "both"]))
+    unique = (lambda p: p[1],) if kind == "foreign" else (lambda p: p[0], lambda p: p[1])
+    pairs = draw(st.lists(st.tuples(NAMES, PATHS), unique_by=unique))
+    saved, entries = ObjectGraph(), {}
+    nodes = {}
+    for number, (name, path) in enumerate(pairs):
+        key = object_key(path)
+        nodes[name] = saved.add(0, path, Attribute("VARIABLE_VALUE", name, key))
+        entry = Entry(1, (), 0, 4 * number, 4, number)
+        entries |= {key.encode(): entry} | ({name.encode(): entry} if kind == "both" else {})
+    if kind != "foreign":
+        flat_graph(nodes, base=saved)
+    return pairs, Checkpoint("model", "model", Index(1, entries), saved)
+
+
+@given(
+    checkpoints(),
+    st.lists(st.tuples(NAMES, PATHS), unique_by=(lambda p: p[0], lambda p: p[1])),
+    st.sampled_from([None, "path", "name"]),
+)
+def test_no_variable_gets_a_tensor_that_its_path_or_its_name_denies(saved, model, match_by):
+    pairs, checkpoint = saved
+    structure = ObjectGraph()
+    wanted = [
+        Wanted(name, "", structure.add(0, path), "VARIABLE_VALUE", (), "float32")
+        for name, path in model
+    ]
+    found = resolve(checkpoint, wanted, structure, match_by=match_by)
+    tensors = {
+        name: checkpoint.index.entries[key.encode()].offset // 4 for name, key in found.keys.items()
+    }
+    missing = {want.tensor for want in found.missing}
+    refused_ = {row.name for row in found.problems}
+    assert {name for name, _ in model} == tensors.keys() | missing | refused_
+    assert len(set(tensors.values())) == len(tensors)
+    for name, path in model:
+        by_path = {n for n, pair in enumerate(pairs) if pair[1] == path}
+        by_name = {n for n, pair in enumerate(pairs) if pair[0] == name}
+        fits = {"path": by_path or by_name, "name": by_name or by_path}.get(
+            match_by, by_path & by_name if by_path and by_name else by_path | by_name
+        )
+        if name in tensors:
+            assert tensors[name] in fits
+        elif name in refused_:
+            assert match_by is None or len(fits) > 1
+        elif match_by is None:
+            assert not by_path | by_name

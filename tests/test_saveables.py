@@ -1,6 +1,5 @@
 """Everything that a stock Saver saves, in each format: written, read by stock ones, restored."""
 
-import ml_dtypes
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -188,7 +187,7 @@ def test_reference_variables(tmp_path, checkpoint_format):
 
 
 DTYPES = [
-    (tf.bfloat16, np.array([1.5, -2], ml_dtypes.bfloat16)),
+    (tf.bfloat16, np.array([1.5, -2], tf.bfloat16.as_numpy_dtype)),
     (tf.half, np.array([1.5, -2], np.float16)),
     (tf.float64, np.array(1 / 3)),
     (tf.string, np.array([b"a", b"", b"\xff"], object)),
@@ -450,11 +449,11 @@ def test_what_is_no_variable_is_refused(graph, wrong):
 # --- size ---
 
 
-def test_a_graph_of_2000_variables(tmp_path):
+def test_a_graph_of_500_variables(tmp_path):
     with tf.Graph().as_default():
-        for number in range(2000):
+        for number in range(500):
             variable(f"layer_{number}/w", number)
         prefix = save(make_saver("both"), tmp_path)
     values = eager_values(prefix)
-    assert [values[f"layer_{n}/w"] for n in range(2000)] == list(range(2000))
+    assert [values[f"layer_{n}/w"] for n in range(500)] == list(range(500))
     assert values["var_list/layer_1999.Sw/.ATTRIBUTES/VARIABLE_VALUE"] == 1999
