@@ -20,13 +20,12 @@ from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.convert import carry_out, changes, check_in_place, is_inside
 from estimator_ckpt.errors import CheckpointError, NotACheckpointError, SettingsError, WriteError
 from estimator_ckpt.files import Progress
-from estimator_ckpt.locate import complete_prefixes
+from estimator_ckpt.locate import complete_prefixes, is_saved_model
 from estimator_ckpt.plan import Content, Conversion
 from estimator_ckpt.planning import ConvertOptions, make_plan
 from estimator_ckpt.state import CheckpointState, read_state, write_state
 
 _STATE_FILE = "checkpoint"
-_SAVED_MODEL = {"saved_model.pb", "saved_model.pbtxt"}
 
 
 @dataclass(frozen=True)
@@ -181,9 +180,9 @@ def _same_tensors(tensors: dict[str, Content], index: Index) -> bool:
 
 def _tasks(source: str, destination: str) -> Iterator[_Task]:
     """The directories with checkpoints, the upper ones first."""
-    names = files.list_dir(source)
-    if _SAVED_MODEL & set(names):
+    if is_saved_model(source):
         return
+    names = files.list_dir(source)
     found = complete_prefixes(source)
     by_name = {os.path.basename(prefix): prefix for prefix in found}
     try:

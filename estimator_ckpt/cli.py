@@ -26,6 +26,7 @@ VERBS = {
     "inspect": "list the variables, the objects or the values of a checkpoint",
     "verify": "read all of a checkpoint and check every checksum and offset",
     "compare": "compare two checkpoints of any formats, value by value",
+    "convert": "convert checkpoints between names and objects, without moving the data",
     "check": "tell whether a model will restore or warm-start from a checkpoint",
     "train": "train a model_fn in a chosen checkpoint format, driven by flags",
 }

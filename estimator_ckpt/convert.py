@@ -22,7 +22,7 @@ from estimator_ckpt.errors import (
     WriteError,
 )
 from estimator_ckpt.files import Progress
-from estimator_ckpt.locate import complete_prefixes
+from estimator_ckpt.locate import complete_prefixes, is_saved_model
 from estimator_ckpt.mapping import Pairs
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, is_object_key
 from estimator_ckpt.plan import (
@@ -60,8 +60,9 @@ def convert_checkpoint(
 
     Args:
       source: whatever open_checkpoint() takes; a model_dir stands for its newest checkpoint.
-      destination: the prefix of the result, or a directory, in which it keeps its name; None for a
-        conversion in place. A directory without a `checkpoint` file gets one.
+      destination: the prefix of the result; or a directory, in which it keeps its name: one that is
+        there or ends in "/", or any where the source is given as a model_dir. None for a conversion
+        in place. A directory without a `checkpoint` file gets one.
       checkpoint_format: "saver" for names (TF1), "checkpoint" for objects (TF2), or "both".
       layout: the objects for the names: "var_list", one child of `var_list` for each; "scopes", an
         object for each scope, so that a tf.Module tree with the same attribute names restores it.
@@ -114,6 +115,18 @@ def convert_checkpoint(
         in_place,
         verify,
     )
+    return convert_with(source, destination, options, dry_run=dry_run, progress=progress)
+
+
+def convert_with(
+    source: str | os.PathLike[str],
+    destination: str | os.PathLike[str] | None,
+    options: ConvertOptions,
+    *,
+    dry_run: bool = False,
+    progress: Progress = None,
+) -> Conversion:
+    """convert_checkpoint() with the options in one."""
     with open_checkpoint(source) as checkpoint:
         target = _destination(checkpoint, destination, options)
         conversion, tensors = make_plan(checkpoint, target, options)
@@ -146,7 +159,8 @@ def _destination(
     if destination is None or not os.fspath(destination):
         raise SettingsError("expected a prefix or a directory, found none", key="destination")
     target = os.fspath(destination)
-    if target.endswith("/") or files.is_dir(target):
+    of_model_dir = files.is_dir(checkpoint.path) and not is_saved_model(checkpoint.path)
+    if of_model_dir or target.endswith("/") or files.is_dir(target):
         target = os.path.join(target, os.path.basename(checkpoint.prefix))
     if files.is_dir(checkpoint.path) and is_inside(target, checkpoint.path):
         raise WriteError(

@@ -59,6 +59,11 @@ def find_prefix(path: str) -> str:
     raise _nothing(path)
 
 
+def is_saved_model(directory: str) -> bool:
+    """Whether a directory is a SavedModel's."""
+    return any(files.exists(os.path.join(directory, name)) for name in _SAVED_MODEL)
+
+
 def complete_prefixes(directory: str) -> list[str]:
     """The prefixes in a directory that have their index and all their data files, oldest first.
 
@@ -91,7 +96,7 @@ def _age(prefix: str) -> tuple[int, float]:
 
 def _in_directory(directory: str) -> str:
     has_state = files.exists(os.path.join(directory, _STATE_FILE))
-    if not has_state and any(files.exists(os.path.join(directory, n)) for n in _SAVED_MODEL):
+    if not has_state and is_saved_model(directory):
         prefix = os.path.join(directory, _SAVED_MODEL_PREFIX)
         if not files.exists(f"{prefix}.index"):
             raise NotACheckpointError("a SavedModel without variables", path=directory)

@@ -150,7 +150,7 @@ def test_a_name_that_is_no_utf8_is_refused_for_objects_alone(tmp_path):
 
 @pytest.mark.parametrize("case", golden_cases("guide", "saved_model", "keras_weights"), ids=str)
 def test_objects_get_their_full_names(case, tmp_path):
-    convert_checkpoint(case.directory, tmp_path / "out", "saver")
+    convert_checkpoint(case.prefix, tmp_path / "out", "saver")
     expected = {variable.name: variable.value.tolist() for variable in case.variables}
     assert stock_values(tmp_path / "out") == expected
 
@@ -307,10 +307,17 @@ def test_a_state_file_that_is_there_is_left_alone(source, tmp_path):
     assert there.read_text() == 'model_checkpoint_path: "mine"\n'
 
 
-def test_a_model_dir_stands_for_its_newest_checkpoint(tmp_path):
+def test_a_model_dir_stands_for_its_newest_checkpoint_and_becomes_a_directory(tmp_path):
     case = golden_case("2.15", "estimator")
     result = convert_checkpoint(case.directory, tmp_path / "out", "checkpoint")
     assert result.source == case.prefix
+    assert tf.train.latest_checkpoint(str(tmp_path / "out")) == str(tmp_path / "out/model.ckpt-3")
+
+
+def test_the_variables_of_a_saved_model(tmp_path):
+    case = golden_case("2.15", "saved_model")
+    result = convert_checkpoint(case.directory, tmp_path / "out", "saver")
+    assert (result.source, result.destination) == (case.prefix, str(tmp_path / "out"))
 
 
 # --- Settings ---

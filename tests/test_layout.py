@@ -33,8 +33,8 @@ FLOORS = """
 8   model_fn*
 9   flag_table flags(*) model_code warm_start_flags
 10  train* training_hooks*
-11  . __main__ cli commands commands.check commands.compare commands.inspect commands.progress
-    commands.tensor commands.train commands.tree commands.verify examples examples.digits*
+11  . __main__ cli commands commands.check commands.compare commands.convert commands.inspect
+    commands.progress commands.tensor commands.train commands.tree commands.verify examples examples.digits*
 """
 
 

@@ -1,0 +1,266 @@
+"""Many checkpoints at once: a model_dir, a tree of them, failures, interruptions, a second run."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from convert_helper import contents, names_in, write_bundle
+from goldens_helper import golden_case
+
+from estimator_ckpt import open_checkpoint
+from estimator_ckpt.batch import convert_directory
+from estimator_ckpt.errors import NotACheckpointError, SettingsError, WriteError
+from estimator_ckpt.planning import ConvertOptions
+from estimator_ckpt.state import CheckpointState, read_state, write_state
+
+BOTH = ConvertOptions("both")
+BOTH_IN_PLACE = ConvertOptions("both", in_place=True)
+
+
+def model_dir(directory, steps=(100, 200, 1000), timed=True):
+    """A model_dir with its state file; the first checkpoint is on disk only."""
+    prefixes = [
+        write_bundle(
+            directory / f"model.ckpt-{step}",
+            {"x": np.float32([step, 1]), "global_step": np.array(step, np.int64)},
+        )
+        for step in steps
+    ]
+    times = tuple(1e9 + step for step in steps[1:]) if timed else ()
+    state = CheckpointState(prefixes[-1], tuple(prefixes[1:]), times, 123.5 if timed else None)
+    write_state(str(directory), state)
+    return directory
+
+
+def statuses(outcomes, root):
+    return {str(Path(one.source).relative_to(root)): one.status for one in outcomes}
+
+
+@pytest.fixture
+def tree(tmp_path):
+    root = tmp_path / "jobs"
+    model_dir(root / "one")
+    model_dir(root / "deep" / "two", steps=(1, 2), timed=False)
+    (root / "one" / "eval").mkdir()
+    (root / "one" / "eval" / "events.out.tfevents.1").write_bytes(b"")
+    return root
+
+
+ALL = {
+    "one/model.ckpt-100": "converted",
+    "one/model.ckpt-200": "converted",
+    "one/model.ckpt-1000": "converted",
+    "deep/two/model.ckpt-1": "converted",
+    "deep/two/model.ckpt-2": "converted",
+}
+
+
+def test_a_tree_of_model_dirs_is_converted_to_a_tree_of_the_same_shape(tree, tmp_path):
+    outcomes = convert_directory(tree, tmp_path / "out", BOTH)
+    assert statuses(outcomes, tree) == ALL
+    for name in ALL:
+        found = open_checkpoint(tmp_path / "out" / name)
+        assert found.format == "both"
+        assert found.global_step == int(name.rpartition("-")[2])
+
+
+def test_state_files_keep_their_order_times_and_relative_paths(tree, tmp_path):
+    convert_directory(tree, tmp_path / "out", BOTH)
+    one = str(tmp_path / "out" / "one")
+    assert read_state(one) == CheckpointState(
+        f"{one}/model.ckpt-1000",
+        (f"{one}/model.ckpt-200", f"{one}/model.ckpt-1000"),
+        (1e9 + 200, 1e9 + 1000),
+        123.5,
+    )
+    assert f'"{one}' not in (tmp_path / "out" / "one" / "checkpoint").read_text()
+    moved = (tmp_path / "out").rename(tmp_path / "moved")
+    assert tf.train.latest_checkpoint(str(moved / "one")) == str(moved / "one" / "model.ckpt-1000")
+    assert tf.train.latest_checkpoint(str(moved / "deep" / "two")) == (
+        str(moved / "deep" / "two" / "model.ckpt-2")
+    )
+
+
+def test_state_files_with_paths_of_before_a_move(tree, tmp_path):
+    text = (tree / "one" / "checkpoint").read_text()
+    (tree / "one" / "checkpoint").write_text(text.replace('"model', '"/gone/model'))
+    convert_directory(tree, tmp_path / "out", BOTH)
+    one = tmp_path / "out" / "one"
+    assert tf.train.latest_checkpoint(str(one)) == str(one / "model.ckpt-1000")
+
+
+def test_the_older_checkpoints_come_first(tree, tmp_path):
+    order = [Path(one.source).name for one in convert_directory(tree / "one", tmp_path / "o", BOTH)]
+    assert order == ["model.ckpt-100", "model.ckpt-200", "model.ckpt-1000"]
+
+
+def test_in_place_changes_indexes_and_no_state_file(tree):
+    state = (tree / "one" / "checkpoint").read_bytes()
+    names = names_in(tree / "one")
+    assert statuses(convert_directory(tree, None, BOTH_IN_PLACE), tree) == ALL
+    assert (tree / "one" / "checkpoint").read_bytes() == state
+    assert names_in(tree / "one") == names
+    assert {open_checkpoint(tree / name).format for name in ALL} == {"both"}
+
+
+# --- Twice, interrupted, failed ---
+
+
+@pytest.mark.parametrize("options", [BOTH, BOTH_IN_PLACE], ids=["new", "in_place"])
+def test_a_second_run_does_nothing(options, tree, tmp_path):
+    def everything():
+        return {
+            path: (path.stat().st_mtime_ns, path.stat().st_ino)
+            for path in tmp_path.rglob("*")
+            if path.is_file()
+        }
+
+    destination = None if options.in_place else tmp_path / "out"
+    convert_directory(tree, destination, options)
+    before = everything()
+    outcomes = convert_directory(tree, destination, options)
+    assert set(statuses(outcomes, tree).values()) == {"already"}
+    assert everything() == before
+
+
+def test_an_interrupted_run_is_taken_up_again(tree, tmp_path):
+    def interrupt(outcome, number, total):
+        assert total == 5
+        if number == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        convert_directory(tree, tmp_path / "out", BOTH, report=interrupt)
+    outcomes = convert_directory(tree, tmp_path / "out", BOTH)
+    assert [one.status for one in outcomes] == ["already"] * 2 + ["converted"] * 3
+    assert read_state(str(tmp_path / "out" / "one")).model_checkpoint_path.endswith("-1000")
+
+
+def test_it_goes_on_after_a_failure_and_leaves_the_failed_out_of_the_state(tree, tmp_path):
+    data = tree / "one" / "model.ckpt-1000.data-00000-of-00001"
+    data.write_bytes(data.read_bytes()[:4])
+    outcomes = convert_directory(tree, tmp_path / "out", BOTH)
+    assert statuses(outcomes, tree) == {**ALL, "one/model.ckpt-1000": "failed"}
+    (failed,) = [one for one in outcomes if one.status == "failed"]
+    assert "cut off" in failed.message
+    one = str(tmp_path / "out" / "one")
+    assert read_state(one) == CheckpointState(
+        f"{one}/model.ckpt-200", (f"{one}/model.ckpt-200",), (1e9 + 200,), 123.5
+    )
+
+
+def test_what_a_state_file_names_in_the_v1_format_fails_with_its_reason(tmp_path):
+    case = golden_case("2.15", "v1_format")
+    with pytest.raises(NotACheckpointError):
+        convert_directory(tmp_path, tmp_path.parent / "never", BOTH)
+    outcomes = convert_directory(case.directory, tmp_path / "out", BOTH)
+    assert [one.status for one in outcomes] == ["failed", "failed"]
+    assert "V1 format" in outcomes[0].message
+    assert "none of the checkpoints" in outcomes[1].message
+
+
+def test_a_broken_state_file_fails_and_the_checkpoints_are_converted(tree, tmp_path):
+    (tree / "one" / "checkpoint").write_bytes(b"\xff")
+    outcomes = convert_directory(tree, tmp_path / "out", BOTH)
+    assert statuses(outcomes, tree) == {**ALL, "one/checkpoint": "failed"}
+
+
+def test_a_state_file_of_a_job_that_has_gone_on_is_left_alone(tree, tmp_path):
+    convert_directory(tree, tmp_path / "out", BOTH)
+    state = tmp_path / "out" / "one" / "checkpoint"
+    write_bundle(tmp_path / "out" / "one" / "model.ckpt-2000", {"x": np.float32(1)})
+    state.write_text('model_checkpoint_path: "model.ckpt-2000"\n')
+    outcomes = convert_directory(tree, tmp_path / "out", BOTH)
+    assert state.read_text() == 'model_checkpoint_path: "model.ckpt-2000"\n'
+    (said,) = [one for one in outcomes if one.source.endswith("/checkpoint")]
+    assert "names checkpoints that were not converted" in said.message
+
+
+def test_another_checkpoint_in_the_way_is_not_overwritten(tree, tmp_path):
+    there = write_bundle(tmp_path / "out" / "one" / "model.ckpt-200", {"mine": np.float32(1)})
+    outcomes = convert_directory(tree, tmp_path / "out", BOTH)
+    assert statuses(outcomes, tree) == {**ALL, "one/model.ckpt-200": "failed"}
+    assert contents(there).keys() == {"mine"}
+
+
+# --- The log ---
+
+
+def test_the_log_has_a_line_for_each(tree, tmp_path):
+    log = tmp_path / "log.jsonl"
+    convert_directory(tree, tmp_path / "out", BOTH, log=log)
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert {line["source"] for line in lines} == {str(tree / name) for name in ALL}
+    first = lines[0]
+    assert first["status"] == "converted"
+    assert first["checkpoint_format"] == "both"
+    assert first["tensors"] == 4
+    assert [how for _, how in first["data_files"]] == ["link", "write"]
+
+
+def test_rules_that_match_nothing_any_more_are_no_failure_for_what_the_log_has(tree, tmp_path):
+    options = ConvertOptions("saver", rename={"x": "y"}, in_place=True)
+    log = tmp_path / "log.jsonl"
+    convert_directory(tree, None, options, log=log)
+    again = convert_directory(tree, None, options, log=log)
+    assert {one.status for one in again} == {"already"}
+    without = convert_directory(tree, None, options)
+    assert {one.status for one in without} == {"failed"}
+    # A job that saves again makes it a new checkpoint.
+    write_bundle(tree / "one" / "model.ckpt-100", {"x": np.float32([5, 6, 7])})
+    outcomes = convert_directory(tree, None, options, log=log)
+    assert statuses(outcomes, tree)["one/model.ckpt-100"] == "converted"
+
+
+def test_a_torn_line_of_the_log_is_passed_over(tree, tmp_path):
+    log = tmp_path / "log.jsonl"
+    convert_directory(tree, None, BOTH_IN_PLACE, log=log)
+    log.write_bytes(log.read_bytes()[:-20])
+    outcomes = convert_directory(tree, None, BOTH_IN_PLACE, log=log)
+    assert {one.status for one in outcomes} == {"already"}
+    assert len(log.read_bytes().splitlines()) == 10
+
+
+def test_another_file_is_no_log(tree, tmp_path):
+    (tmp_path / "log").write_text("{}\n")
+    with pytest.raises(SettingsError) as raised:
+        convert_directory(tree, tmp_path / "out", BOTH, log=tmp_path / "log")
+    assert raised.value.key == "log"
+
+
+# --- What is left alone ---
+
+
+def test_saved_models_are_left_alone(tree, tmp_path):
+    case = golden_case("2.15", "saved_model_tf1")
+    (tree / "one" / "export").mkdir()
+    (tree / "one" / "export" / "1").symlink_to(case.directory)
+    export = tree / "one" / "export" / "2"
+    export.mkdir()
+    (export / "saved_model.pb").write_bytes(b"")
+    write_bundle(export / "variables" / "variables", {"x": np.float32(1)})
+    assert statuses(convert_directory(tree, tmp_path / "out", BOTH), tree) == ALL
+
+
+def test_a_dry_run_plans_all_and_touches_nothing(tree, tmp_path):
+    outcomes = convert_directory(tree, tmp_path / "out", BOTH, dry_run=True, log=tmp_path / "log")
+    assert {one.status for one in outcomes} == {"planned"}
+    assert all(one.conversion.rows for one in outcomes)
+    assert names_in(tmp_path) == ["jobs"]
+
+
+@pytest.mark.parametrize("inside", [".", "one", "one/new"])
+def test_a_destination_inside_the_source(inside, tree):
+    with pytest.raises(WriteError, match="inside the source"):
+        convert_directory(tree, tree / inside, BOTH)
+
+
+def test_a_destination_and_in_place_exclude_each_other(tree, tmp_path):
+    with pytest.raises(SettingsError):
+        convert_directory(tree, tmp_path / "out", BOTH_IN_PLACE)
+    with pytest.raises(SettingsError):
+        convert_directory(tree, None, BOTH)
