@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import numbers
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -11,7 +12,7 @@ import tensorflow as tf
 from absl import logging
 
 from estimator_ckpt import files, state
-from estimator_ckpt.bundle.aliases import add_keys
+from estimator_ckpt.bundle.aliases import add_keys, rename_checkpoint
 from estimator_ckpt.bundle.index import Entry, Index
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.contents import Contents, Objects, VarList, graph_contents
@@ -170,26 +171,21 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
                 sess, save_path, write_meta_graph=False, write_state=False
             )
             return exported
-        prefix: str | None = super().save(
-            sess,
-            save_path,
-            global_step=global_step,
-            latest_filename=latest_filename,
-            meta_graph_suffix=meta_graph_suffix,
-            write_meta_graph=write_meta_graph,
-            write_state=False,
-            strip_default_attrs=strip_default_attrs,
-            save_debug_info=save_debug_info,
-        )
-        if prefix is None:
+        prefix = save_path = tf.compat.as_str(save_path)
+        if global_step is not None:
+            if not isinstance(global_step, numbers.Integral):
+                global_step = tf.compat.v1.train.global_step(sess, global_step)
+            prefix += f"-{global_step:0{8 if self._pad_step_number else 1}d}"
+        is_written = self._write(sess, prefix)
+        if write_meta_graph:
+            with sess.graph.as_default():
+                self.export_meta_graph(
+                    f"{prefix}.{meta_graph_suffix}",
+                    strip_default_attrs=strip_default_attrs,
+                    save_debug_info=save_debug_info,
+                )
+        if not is_written:
             return None
-        if self.checkpoint_format != "saver":
-            assert self._contents is not None
-            names = {t.key: t.wanted.tensor for t in self._contents.all_tensors()}
-            if self.checkpoint_format == "checkpoint":
-                names = {key: name for key, name in names.items() if name == _GLOBAL_STEP}
-            if names:
-                add_keys(prefix, names)
         if write_state:
             expired = self._retention.add(prefix)
             state.write_state(
@@ -202,6 +198,28 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
                 files.write_atomic(path, json.dumps(content, indent=1).encode())
             self._beside_first.clear()
         return prefix
+
+    def _write(self, sess: tf.compat.v1.Session, prefix: str) -> bool:
+        """Writes the data and the index; False if there is nothing to save."""
+        with sess.graph.as_default():
+            self.build()
+        assert self._contents is not None
+        names = {}
+        if self.checkpoint_format != "saver":
+            names = {t.key: t.wanted.tensor for t in self._contents.all_tensors()}
+        if self.checkpoint_format == "checkpoint":
+            names = {key: name for key, name in names.items() if name == _GLOBAL_STEP}
+        # The state file may name this prefix already: a session saves the step that it resumes
+        # from. Then it must not be there without its names, not even for a moment.
+        is_named = bool(names) and files.exists(f"{prefix}.index")
+        written = f"{prefix}.staged" if is_named else prefix
+        if super().save(sess, written, write_meta_graph=False, write_state=False) is None:
+            return False
+        if names:
+            add_keys(written, names)
+        if is_named:
+            rename_checkpoint(written, prefix)
+        return True
 
     def export_meta_graph(self, filename: str | None = None, *args: Any, **kwargs: Any) -> Any:
         """As the stock Saver's. What a SavedModel gets (it names no file) restores by names."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from estimator_ckpt.bundle.index import Entry, read_index, slice_key, write_index
+from estimator_ckpt import files
+from estimator_ckpt.bundle.index import Entry, read_index, shard_path, slice_key, write_index
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.errors import ConflictError, MissingTensorError
 
@@ -61,3 +62,14 @@ def _under(entries: Mapping[bytes, Entry], old: str, new: str) -> dict[bytes, En
     for extents in entry.slices:
         found[slice_key(new, extents)] = entries[slice_key(old, extents)]
     return found
+
+
+def rename_checkpoint(prefix: str, new_prefix: str) -> None:
+    """Moves a checkpoint over another, if there is one: the data first, and the index then makes
+    it one."""
+    num_shards = read_index(prefix).num_shards
+    for shard in range(num_shards):
+        files.rename(
+            shard_path(prefix, shard, num_shards), shard_path(new_prefix, shard, num_shards)
+        )
+    files.rename(f"{prefix}.index", f"{new_prefix}.index")
