@@ -171,7 +171,8 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
                 sess, save_path, write_meta_graph=False, write_state=False
             )
             return exported
-        prefix = save_path = tf.compat.as_str(save_path)
+        save_path = tf.compat.as_str(save_path)
+        prefix: str = save_path
         if global_step is not None:
             if not isinstance(global_step, numbers.Integral):
                 global_step = tf.compat.v1.train.global_step(sess, global_step)
