@@ -1,0 +1,233 @@
+"""wrap_estimator(): canned Estimators, and what of an Estimator is kept."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from estimator_jobs import (
+    estimator,
+    file_format,
+    input_fn,
+    linear_spec,
+    model_fn,
+    predict_input_fn,
+    read_values,
+    run_config,
+    steps_on_disk,
+    train,
+)
+from jobs import FORMATS, assert_same, latest
+
+from estimator_ckpt import open_checkpoint, wrap_estimator
+from estimator_ckpt.errors import SettingsError
+
+v1 = tf.compat.v1
+
+pytestmark = pytest.mark.estimator
+
+
+# Canned Estimators. Each is made anew, as in a fresh process.
+
+
+def columns():
+    number = tf.feature_column.numeric_column("x")
+    word = tf.feature_column.categorical_column_with_hash_bucket("word", 6)
+    return [number], [word], tf.feature_column.embedding_column(word, 2)
+
+
+def canned_input_fn():
+    features = {"x": np.float32([[1], [3]]), "word": np.array([["a"], ["b"]])}
+    return tf.data.Dataset.from_tensors((features, np.array([[0], [1]]))).repeat()
+
+
+def canned_predict_input_fn():
+    return canned_input_fn().map(lambda features, labels: features).take(1)
+
+
+def linear_classifier(config):
+    numbers, words, _ = columns()
+    return tf.estimator.LinearClassifier(numbers + words, config=config)
+
+
+def linear_classifier_in_parts(config):
+    numbers, words, _ = columns()
+    return v1.estimator.LinearClassifier(
+        numbers + words, config=config, partitioner=v1.fixed_size_partitioner(2)
+    )
+
+
+def dnn_classifier(config):
+    numbers, _, embedding = columns()
+    return tf.estimator.DNNClassifier(
+        [4], [*numbers, embedding], config=config, batch_norm=True, optimizer="Adam"
+    )
+
+
+def dnn_classifier_in_parts(config):
+    numbers, _, embedding = columns()
+    return v1.estimator.DNNClassifier(
+        [4],
+        [*numbers, embedding],
+        config=config,
+        batch_norm=True,
+        input_layer_partitioner=v1.fixed_size_partitioner(2),
+    )
+
+
+def combined_regressor(config):
+    numbers, words, embedding = columns()
+    return tf.estimator.DNNLinearCombinedRegressor(
+        linear_feature_columns=words,
+        dnn_feature_columns=[*numbers, embedding],
+        dnn_hidden_units=[3],
+        batch_norm=True,
+        config=config,
+    )
+
+
+def combined_regressor_in_parts(config):
+    numbers, words, embedding = columns()
+    return v1.estimator.DNNLinearCombinedRegressor(
+        linear_feature_columns=words,
+        dnn_feature_columns=[*numbers, embedding],
+        dnn_hidden_units=[3],
+        batch_norm=True,
+        input_layer_partitioner=v1.fixed_size_partitioner(2),
+        config=config,
+    )
+
+
+def baseline_classifier(config):
+    return tf.estimator.BaselineClassifier(config=config)
+
+
+def with_metrics_added(config):
+    def more(labels, predictions):
+        return {"more": v1.metrics.mean(predictions["logistic"])}
+
+    return tf.estimator.add_metrics(linear_classifier(config), more)
+
+
+CANNED = [
+    linear_classifier,
+    linear_classifier_in_parts,
+    dnn_classifier,
+    dnn_classifier_in_parts,
+    combined_regressor,
+    combined_regressor_in_parts,
+    baseline_classifier,
+    with_metrics_added,
+]
+
+
+@pytest.mark.parametrize("make", CANNED, ids=lambda make: make.__name__)
+def test_a_canned_estimator_goes_on_in_every_format(tmp_path, make):
+    def job(checkpoint_format=None):
+        stock = make(run_config(tmp_path))
+        return wrap_estimator(stock, checkpoint_format) if checkpoint_format else stock
+
+    end = train(job(), 1, input_fn=canned_input_fn)[1]
+    for checkpoint_format in ("checkpoint", "both"):
+        start, end_of_ours = train(job(checkpoint_format), 1, input_fn=canned_input_fn)
+        assert_same(start, end)
+        end = end_of_ours
+        assert file_format(latest(tmp_path)) == checkpoint_format
+    stock, ours = job(), job("checkpoint")
+    evaluated = stock.evaluate(canned_input_fn, steps=1)
+    assert ours.evaluate(canned_input_fn, steps=1) == evaluated
+    assert evaluated["global_step"] == 3
+    (expected,) = list(stock.predict(canned_predict_input_fn, yield_single_examples=False))
+    (found,) = list(ours.predict(canned_predict_input_fn, yield_single_examples=False))
+    assert sorted(found) == sorted(expected)
+    for name, value in expected.items():
+        np.testing.assert_array_equal(found[name], value, err_msg=name)
+
+
+def test_canned_variables_reach_an_eager_checkpoint(tmp_path):
+    job = wrap_estimator(dnn_classifier_in_parts(run_config(tmp_path)), "checkpoint")
+    _, end = train(job, 2, input_fn=canned_input_fn)
+    variables = {name: tf.Variable(np.zeros_like(value)) for name, value in end.items()}
+    reader = tf.train.Checkpoint(var_list=variables, step=variables["global_step"])
+    reader.restore(latest(tmp_path)).assert_consumed()
+    assert_same({name: variable.numpy() for name, variable in variables.items()}, end)
+    with open_checkpoint(tmp_path) as checkpoint:
+        assert any(variable.slices for variable in checkpoint.variables.values())
+
+
+# What is kept.
+
+
+def with_params(features, labels, mode, params):
+    spec = linear_spec(features, labels, mode)
+    return spec if mode == "infer" else spec._replace(loss=spec.loss * params["scale"])
+
+
+def test_config_params_and_class_are_kept_and_the_original_is_not_changed(tmp_path):
+    class Own(tf.estimator.Estimator):
+        pass
+
+    config = run_config(tmp_path, keep_checkpoint_max=1, save_checkpoints_steps=1)
+    stock = Own(with_params, params={"scale": 2.0}, config=config)
+    ours = wrap_estimator(stock, "both")
+    assert type(ours) is Own
+    assert ours.config is stock.config
+    assert ours.model_dir == stock.model_dir
+    assert ours.params == stock.params == {"scale": 2.0}
+
+    def input_fn_with_params(params, config, mode):
+        seen.append((params, config, mode))
+        return input_fn()
+
+    seen = []
+    ours.train(input_fn_with_params, steps=2)
+    assert seen == [({"scale": 2.0}, config, "train")]
+    assert file_format(tmp_path) == "both"
+    assert steps_on_disk(tmp_path) == [2]
+    assert ours.evaluate(input_fn, steps=1) == stock.evaluate(input_fn, steps=1)
+    stock.train(input_fn, steps=1)
+    assert file_format(tmp_path) == "saver"
+
+
+def test_an_estimator_of_tf1_stays_one(tmp_path):
+    stock = v1.estimator.Estimator(model_fn, config=run_config(tmp_path))
+    ours = wrap_estimator(stock, "checkpoint")
+    assert type(ours) is v1.estimator.Estimator
+    _, end = train(ours)
+    assert_same(read_values(tmp_path), end)
+
+
+@pytest.mark.parametrize("source", ["stock", *FORMATS])
+def test_warm_start_settings_are_kept(tmp_path, source):
+    writer = estimator(tmp_path / "source", None if source == "stock" else source)
+    _, end = train(writer, 3)
+    stock = tf.estimator.Estimator(
+        model_fn, config=run_config(tmp_path / "ours"), warm_start_from=str(tmp_path / "source")
+    )
+    ours = wrap_estimator(stock, "checkpoint")
+    start, end_of_ours = train(ours, 2)
+    assert start["global_step"] == 0
+    for name in ("linear/w", "b"):
+        np.testing.assert_array_equal(start[name], end[name])
+    start, _ = train(ours)  # once only
+    assert_same(start, end_of_ours)
+
+
+def test_predictions_before_training_come_from_the_warm_start(tmp_path):
+    _, end = train(estimator(tmp_path / "source", "both"), 3)
+    stock = tf.estimator.Estimator(
+        model_fn, config=run_config(tmp_path / "ours"), warm_start_from=str(tmp_path / "source")
+    )
+    expected = list(stock.predict(predict_input_fn))
+    assert list(wrap_estimator(stock).predict(predict_input_fn)) == expected
+    assert expected[0]["y"] == np.sum(end["linear/w"]) + end["b"]
+
+
+def test_a_tpu_estimator_is_refused_with_the_way_out(tmp_path):
+    tpu = v1.estimator.tpu
+    job = tpu.TPUEstimator(
+        lambda features, labels, mode, params: None,
+        config=tpu.RunConfig(model_dir=str(tmp_path)),
+        use_tpu=False,
+        train_batch_size=2,
+    )
+    with pytest.raises(SettingsError, match=r"found TPUEstimator; use wrap_model_fn\(\)"):
+        wrap_estimator(job)
