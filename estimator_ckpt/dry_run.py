@@ -7,11 +7,10 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-import tensorflow as tf
-
-from estimator_ckpt import state, tf_internals
+from estimator_ckpt import state
 from estimator_ckpt.checkpoint import open_checkpoint
-from estimator_ckpt.starting_values import Target, starting_values
+from estimator_ckpt.starter import graph_targets
+from estimator_ckpt.starting_values import starting_values
 from estimator_ckpt.warm_start import WarmStart
 from estimator_ckpt.warm_start_report import WarmStartReport
 
@@ -22,22 +21,8 @@ def preview_warm_start(settings: WarmStart) -> WarmStartReport:
     Raises:
       CheckpointError: the settings do not fit the checkpoint or the model; see WarmStart.
     """
-    variables: dict[str, list[tf.Variable]] = {}
-    for variable in tf.compat.v1.global_variables():
-        variables.setdefault(tf_internals.full_name(variable), []).append(variable)
-    trainable = {variable.name for variable in tf.compat.v1.trainable_variables()}
-    targets = [
-        Target(
-            name,
-            tf_internals.full_shape(parts[0]),
-            parts[0].dtype.base_dtype.name,
-            any(part.name in trainable for part in parts),
-            tuple(part.name for part in parts),
-        )
-        for name, parts in variables.items()
-    ]
     with open_checkpoint(settings.ckpt_to_initialize_from) as checkpoint:
-        return starting_values(settings, checkpoint, targets)
+        return starting_values(settings, checkpoint, graph_targets())
 
 
 def print_and_exit(settings: WarmStart, model_dir: str | None) -> NoReturn:
