@@ -311,8 +311,8 @@ class _Finder:
         distinct = self._distinct(chosen)
         shared = self._distinct(ways["full name"])
         others = self._distinct(k for w, keys in ways.items() if w != "full name" for k in keys)
-        if len(others) == 1 and len(distinct) == len(shared) > 1:
-            # A full name that several variables share is told apart by the other ways.
+        if len(others) == 1 and len(self._distinct([*shared, *others])) == len(shared) > 1:
+            # A full name that several variables share, to one of which the other ways lead.
             distinct = others
         if len(distinct) < 2:
             return _Found(ways, distinct[0] if distinct else None)

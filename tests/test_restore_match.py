@@ -2,7 +2,7 @@
 
 import pytest
 import tensorflow as tf
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from sessions import VALUE, eager, refused, restored, rows_of, variable, written
 
@@ -198,6 +198,21 @@ def test_a_full_name_that_two_variables_share_is_told_apart_by_the_path(tmp_path
     assert restored(prefix, build) == [2.0]
 
 
+@pytest.mark.parametrize("match_by", [None, "name"])
+def test_a_path_to_another_variable_does_not_tell_a_shared_full_name_apart(tmp_path, match_by):
+    one, two = tf.Variable(1.0, name="a"), tf.Variable(2.0, name="a")
+    prefix = eager(tmp_path, one=one, two=two, three=tf.Variable(3.0, name="b"))
+
+    def build():
+        a = variable("a", -1.0)
+        return [a], {"three": a}
+
+    (row,) = rows_of(refused(prefix, build, match_by=match_by))
+    assert f"by path: three{VALUE}" in row
+    assert f"by name: one{VALUE} and two{VALUE}" in row
+    assert restored(prefix, build, match_by="path") == [3.0]
+
+
 def two_keys(directory, by_name, by_object):
     """A checkpoint whose two keys for `a` have bytes of their own."""
     prefix = str(directory / "two")
@@ -255,6 +270,7 @@ def checkpoints(draw):
     return pairs, Checkpoint("model", "model", Index(1, entries), saved)
 
 
+@settings(max_examples=500)
 @given(
     checkpoints(),
     st.lists(st.tuples(NAMES, PATHS), unique_by=(lambda p: p[0], lambda p: p[1])),
