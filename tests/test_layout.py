@@ -72,8 +72,10 @@ def trees() -> dict[str, ast.Module]:
     return found
 
 
-def imports(node: ast.AST, inside: bool = False) -> Iterator[tuple[str, bool]]:
-    """(what is imported, whether inside a function); nothing that is for type checkers only."""
+def imports(
+    node: ast.AST, inside: bool = False, for_types: bool = False
+) -> Iterator[tuple[str, bool]]:
+    """(what is imported, whether inside a function); with `for_types`, also for type checkers."""
     for child in ast.iter_child_nodes(node):
         if isinstance(child, ast.Import):
             yield from ((alias.name, inside) for alias in child.names)
@@ -83,10 +85,11 @@ def imports(node: ast.AST, inside: bool = False) -> Iterator[tuple[str, bool]]:
         elif isinstance(child, ast.If) and "__main__" in ast.dump(child.test):
             continue  # it runs as a script, not as a part of the house
         elif isinstance(child, ast.If) and "TYPE_CHECKING" in ast.dump(child.test):
-            continue  # it never runs
+            if for_types:  # it never runs
+                yield from imports(child, True, for_types)
         else:
             function = isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda))
-            yield from imports(child, inside or function)
+            yield from imports(child, inside or function, for_types)
 
 
 def own_imports(module: str) -> set[str]:
@@ -185,7 +188,8 @@ def test_public_names_are_sorted_and_complete() -> None:
     found = public_assignments()
     assert found["__all__"] == sorted(found["__all__"])
     assert found["_HOMES"] == found["__all__"]
-    typed = {name.rpartition(".")[2] for name, _ in imports(trees()[ROOT]) if name.startswith(ROOT)}
+    typed_imports = imports(trees()[ROOT], for_types=True)
+    typed = {name.rpartition(".")[2] for name, _ in typed_imports if name.startswith(ROOT)}
     assert typed == set(found["__all__"])
 
 
