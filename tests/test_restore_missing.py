@@ -1,5 +1,6 @@
 """What a checkpoint lacks, or has in another shape, is listed at once or initialized on demand."""
 
+import random
 import re
 
 import numpy as np
@@ -17,6 +18,7 @@ from sessions import (
     rows_of,
     save,
     variable,
+    whole,
     written,
 )
 
@@ -104,6 +106,41 @@ def test_a_missing_variable_borrows_a_part_of_a_partitioned_one(tmp_path):
 
     for value, expected in zip(restored(prefix, build, on_missing="init"), [COUNT, [7.0], COUNT]):
         np.testing.assert_array_equal(value, expected)
+
+
+def a_mixture(rng, add):
+    """Nine variables of three dtypes, in up to three slices, that hold their number + `add`."""
+    values = {}
+    for number, dtype in enumerate([tf.float32, tf.string, tf.int32] * 3):
+        value = np.full([6, 2], number + add)
+        value = value.astype(str).astype(object) if dtype == tf.string else value
+        # TensorFlow does not read slices of strings.
+        slices = None if dtype == tf.string else rng.choice([None, 2, 3])
+        values[f"v{number}"] = v1.get_variable(
+            f"v{number}",
+            [6, 2],
+            dtype,
+            lambda shape, dtype, value=value, **_: tf.constant(value[: shape[0]], dtype),
+            partitioner=v1.fixed_size_partitioner(slices) if slices else None,
+        )
+    return values
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_of_any_mixture_each_gets_its_own_value_or_its_initial_one(tmp_path, seed):
+    rng = random.Random(seed)
+    with tf.Graph().as_default():
+        values = a_mixture(rng, 0)
+        kept = {name: values[name] for name in rng.sample(sorted(values), rng.randint(1, 8))}
+        prefix = save(make_saver(rng.choice(FORMATS), var_list=kept), tmp_path)
+    with tf.Graph().as_default():
+        values = a_mixture(rng, 100)
+        saver = make_saver(rng.choice(FORMATS), on_missing="init")
+        found = restore(saver, prefix, {name: whole(value) for name, value in values.items()})
+    for number, (name, value) in enumerate(sorted(found.items())):
+        expected = number if name in kept else number + 100
+        assert set(map(int, value.ravel())) == {expected}, name
+        assert value.shape == (6, 2)
 
 
 def test_an_initial_value_that_depends_on_a_restored_variable_follows_it(tmp_path):
