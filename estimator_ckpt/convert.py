@@ -14,6 +14,7 @@ from estimator_ckpt import files
 from estimator_ckpt.bundle.slices import key_text
 from estimator_ckpt.casting import Casts
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
+from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.destination import check_destination
 from estimator_ckpt.errors import (
     CheckpointError,
@@ -127,7 +128,7 @@ def convert_with(
     progress: Progress = None,
 ) -> Conversion:
     """convert_checkpoint() with the options in one."""
-    with open_checkpoint(source) as checkpoint:
+    with collector_paused(), open_checkpoint(source) as checkpoint:
         target = _destination(checkpoint, destination, options)
         conversion, tensors = make_plan(checkpoint, target, options)
         if dry_run or (options.in_place and not changes(checkpoint, tensors)):

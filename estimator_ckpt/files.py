@@ -178,8 +178,13 @@ def write_atomic(path: str, data: bytes) -> None:
 
 
 @contextlib.contextmanager
-def open_write(path: str, *, append: bool = False) -> Iterator[IO[bytes]]:
-    """Opens a new file, or the end of one that is there, to write bytes; they last on return.
+def open_write(path: str, *, append: bool = False, sync: bool = True) -> Iterator[IO[bytes]]:
+    """Opens a new file, or the end of one that is there, to write bytes.
+
+    Args:
+      path: the file.
+      append: whether it is there.
+      sync: whether the bytes outlast a power failure once this returns.
 
     Raises:
       WriteError: the file cannot be written, or is not new. A new one is removed again then, and
@@ -197,7 +202,8 @@ def open_write(path: str, *, append: bool = False) -> Iterator[IO[bytes]]:
             try:
                 yield file
                 file.flush()
-                os.fsync(file.fileno())
+                if sync:
+                    os.fsync(file.fileno())
             except BaseException:
                 with contextlib.suppress(OSError):
                     file.truncate(start)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 from estimator_ckpt.errors import ConflictError, UnsupportedCheckpointError
@@ -61,36 +61,34 @@ def new_structure(items: list[Item], layout: str, step: int | None) -> Structure
       ConflictError: two values would be the same value of one object.
       UnsupportedCheckpointError: a name that is no UTF-8, which an object graph cannot hold.
     """
-    path_of: Callable[[str], ObjectPath]
-    if layout == "var_list":
-        path_of = _in_var_list
-    else:
-        path_of = _in_scopes
+    _check_text(items)
+    path_of: Callable[[str], ObjectPath] = _in_var_list if layout == VAR_LIST else _in_scopes
     if not any(item.place == (SAVE_COUNTER,) for item in items):
         items = [*items, save_counter_item()]
     tables = lookup_tables([item for item in items if item.node < 0])
     builder = _Builder()
-    builder.node((VAR_LIST,) if layout == "var_list" else ())
+    builder.node((VAR_LIST,) if layout == VAR_LIST else ())
     keys: list[str | None] = [None] * len(items)
-    paths: dict[str, ObjectPath] = {}
+    slots: list[int] = []
     for number, item in enumerate(items):
-        if not item.in_objects or item.slot is not None:
+        if not item.in_objects:
             continue
+        if item.slot is not None:
+            slots.append(number)
+            continue
+        owner, suffix, attribute = item.owner, item.suffix, item.attribute
         if item.name in tables:
             owner, suffix = tables[item.name]
             attribute = _TABLE
-        else:
-            owner, suffix, attribute = item.owner, item.suffix, item.attribute
-        _check_text(owner)
-        path = item.place or path_of(owner)
-        paths[item.name] = path
-        keys[number] = builder.put(path, attribute, owner) + suffix
-    for number, item in enumerate(items):
-        if item.in_objects and item.slot is not None:
-            keys[number] = builder.put_slot(item, paths[item.slot.of])
+        keys[number] = builder.put(item.place or path_of(owner), attribute, owner) + suffix
+    if slots:
+        paths = {item.name: item.place or path_of(item.owner) for item in items}
+        for number in slots:
+            keys[number] = builder.put_slot(items[number], paths)
     root = builder.graph.nodes[0]
     if step is not None and STEP not in root.children and keys[step] is not None:
-        builder.graph.link(0, STEP, builder.node(paths[items[step].name]))
+        owner = items[step].owner
+        builder.graph.link(0, STEP, builder.node(items[step].place or path_of(owner)))
     return Structure(items, keys, builder.graph)
 
 
@@ -109,13 +107,14 @@ def _in_scopes(name: str) -> ObjectPath:
     return path
 
 
-def _check_text(name: str) -> None:
+def _check_text(items: list[Item]) -> None:
     try:
-        name.encode()
-    except UnicodeEncodeError:
+        "".join([item.name for item in items]).encode()
+    except UnicodeEncodeError as error:
+        wrong = next(item.name for item in items if error.object[error.start] in item.name)
         raise UnsupportedCheckpointError(
             "a name that is no UTF-8 cannot stand in an object graph; rename it or leave it out",
-            key=name,
+            key=wrong,
         ) from None
 
 
@@ -124,41 +123,46 @@ class _Builder:
 
     def __init__(self) -> None:
         self.graph = ObjectGraph()
-        self._nodes: dict[ObjectPath, int] = {(): 0}
 
     def node(self, path: ObjectPath) -> int:
         """The object at a path, made if it is not there."""
-        found = self._nodes.get(path)
-        if found is None:
-            found = self._nodes[path] = self.graph.add(self.node(path[:-1]), path[-1])
+        nodes = self.graph.nodes
+        found = 0
+        for name in path:
+            children = nodes[found].children
+            child = children.get(name)
+            if child is None:
+                child = children[name] = len(nodes)
+                nodes.append(Node())
+            found = child
         return found
 
     def put(self, path: ObjectPath, attribute: str, full_name: str) -> str:
         """Gives an object a value; returns its key, or the start of its keys."""
-        node = self.graph.nodes[self.node(path)]
-        there = next((a for a in node.attributes if a.name == attribute), None)
-        if there is not None:
-            if attribute == _TABLE and there.full_name == full_name:
-                return there.checkpoint_key
-            raise ConflictError(
-                f"{there.full_name!r} and {full_name!r} would both be the value of one object",
-                key=path_string(path),
-            )
+        attributes = self.graph.nodes[self.node(path)].attributes
+        for there in attributes:
+            if there.name == attribute:
+                if attribute == _TABLE and there.full_name == full_name:
+                    return there.checkpoint_key
+                raise ConflictError(
+                    f"{there.full_name!r} and {full_name!r} would both be the value of one object",
+                    key=path_string(path),
+                )
         key = object_key(_prefix(path), attribute)
-        node.attributes.append(Attribute(attribute, full_name, key))
+        attributes.append(Attribute(attribute, full_name, key))
         return key
 
-    def put_slot(self, item: Item, variable: ObjectPath) -> str:
+    def put_slot(self, item: Item, paths: Mapping[str, ObjectPath]) -> str:
         """Adds an optimizer's slot; no edge leads to it, as none does in TensorFlow's own."""
         slot = item.slot
         assert slot is not None
+        variable = paths[slot.of]
         optimizer = self.graph.nodes[self.node(slot.optimizer)]
         place = slot_path(_prefix(variable), path_string(slot.optimizer), slot.name)
         key = object_key(place)
+        original = self.node(variable)
         self.graph.nodes.append(Node(attributes=[Attribute(item.attribute, item.name, key)]))
-        optimizer.slots.append(
-            SlotReference(slot.name, self.node(variable), len(self.graph.nodes) - 1)
-        )
+        optimizer.slots.append(SlotReference(slot.name, original, len(self.graph.nodes) - 1))
         return key
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from estimator_ckpt.bundle.dtypes import STRING
+from estimator_ckpt.bundle.index import Index
 from estimator_ckpt.bundle.slices import key_text
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.object_graph import (
@@ -36,14 +37,7 @@ def read_items(checkpoint: Checkpoint) -> list[Item]:
     nothing that its absence does not say, too.
     """
     if checkpoint.object_graph is None:
-        return [
-            _with_place(Item(source_content(checkpoint.index, name, entry), name, ""))
-            for name, entry in (
-                (key_text(key), entry)
-                for key, entry in checkpoint.index.entries.items()
-                if key[:1] != b"\0"
-            )
-        ]
+        return _read_names(checkpoint.index)
     graph = checkpoint.object_graph
     keys = {key_text(key) for key in checkpoint.index.entries if key[:1] != b"\0"}
     keys.discard(OBJECT_GRAPH_KEY)
@@ -98,12 +92,18 @@ def _with_tf1_slot_names(items: list[Item], graph: ObjectGraph) -> list[Item]:
     return items
 
 
-def _with_place(item: Item) -> Item:
-    """A name-based save_counter, which an object-based checkpoint was converted from."""
-    content = item.content
-    if item.name == SAVE_COUNTER and content.dtype == INT64 and content.shape == ():
-        return item._replace(place=(SAVE_COUNTER,))
-    return item
+def _read_names(index: Index) -> list[Item]:
+    items = []
+    for key, entry in index.entries.items():
+        if key[:1] == b"\0":
+            continue
+        name = key_text(key)
+        item = Item(source_content(index, name, entry), name, "")
+        if name == SAVE_COUNTER and entry.dtype == INT64 and entry.shape == ():
+            # An object-based checkpoint was converted to this one.
+            item = item._replace(place=(SAVE_COUNTER,))
+        items.append(item)
+    return items
 
 
 def _item(

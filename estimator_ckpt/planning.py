@@ -165,7 +165,11 @@ def _make_plan(
     if not tensors:
         raise SettingsError("nothing would be left of the checkpoint")
     conversion = Conversion(
-        checkpoint.prefix, destination, checkpoint.format, options.checkpoint_format, tuple(rows)
+        checkpoint.prefix,
+        destination,
+        "saver" if graph is None else checkpoint.format,
+        options.checkpoint_format,
+        tuple(rows),
     )
     return conversion, tensors
 
@@ -176,7 +180,8 @@ def _source(checkpoint: Checkpoint, key: str) -> Content:
 
 
 def _put(tensors: dict[str, Content], key: str, item: Item) -> None:
-    if tensors.setdefault(key, item.content) != item.content:
+    there = tensors.setdefault(key, item.content)
+    if there is not item.content and there != item.content:
         other = tensors[key].source or "what is added"
         raise ConflictError(
             f"{other!r} and {item.content.source or item.name!r} would both have this key; rename "

@@ -106,7 +106,9 @@ class Transfer:
         mark = destination + MARK
         with contextlib.ExitStack() as stack:
             stack.callback(files.remove, mark)
-            files.write_atomic(mark, self._source.encode("utf-8", "surrogateescape"))
+            files.remove(mark)
+            with files.open_write(mark, sync=False):
+                pass
             undo = stack.enter_context(contextlib.ExitStack())
             written = []
             for shard, target in linked.items():
@@ -211,17 +213,14 @@ class Transfer:
         """The index of the result."""
         found: dict[bytes, Entry] = {}
         entries = self._index.entries
-        same = all(shard == target for shard, target in shards.items())
+        same = shards and all(shard == target for shard, target in shards.items())
 
         def place(entry: Entry, content: Content) -> Entry:
             if compact or content.computed:
-                moved = places[Piece(entry, content).identity]
-                return moved._replace(shape=entry.shape)
-            if same and entry.shard in shards:
-                return entry
-            if not entry.size and entry.shard not in shards:
+                return places[Piece(entry, content).identity]._replace(shape=entry.shape)
+            if entry.shard not in shards:  # it has no bytes, then
                 return entry._replace(shard=0, offset=0)
-            return entry._replace(shard=shards[entry.shard])
+            return entry if same else entry._replace(shard=shards[entry.shard])
 
         for key, content in self._tensors.items():
             if not content.source:
