@@ -9,6 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 import tensorflow as tf
+from absl import logging
 
 from estimator_ckpt import tf_internals
 from estimator_ckpt.contents import Objects
@@ -198,7 +199,13 @@ def _put_saver(
         elif mode in (_TRAIN, _EVAL) and not collection:
             collection.append(saver)
         for hook in hooks:
-            tf_internals.put_saver_of_hook(hook, theirs, saver)
+            own = tf_internals.put_saver_of_hook(hook, theirs, saver)
+            if mode == _TRAIN and own is not None and not isinstance(own, Saver):
+                logging.warning(
+                    "A CheckpointSaverHook of the model_fn has a saver of its own and writes what "
+                    "that one writes, not the format %r. Without one it saves with the Scaffold's.",
+                    checkpoint_format,
+                )
     if mode != _EVAL or scaffold.saver is not None:
         tf_internals.put_saver(scaffold, saver)
         if mode == _TRAIN and is_first:

@@ -121,12 +121,18 @@ def put_saver(scaffold: tf.compat.v1.train.Scaffold, saver: Any) -> None:
     scaffold._saver = saver
 
 
-def put_saver_of_hook(hook: Any, old: Any, new: Any) -> None:
+def put_saver_of_hook(hook: Any, old: Any, new: Any) -> Any:
     """Gives a CheckpointSaverHook that saves with `old` the saver `new` instead; it, too, is
     otherwise given to the constructor only (tensorflow/python/training/
-    basic_session_run_hooks.py)."""
-    if old is not None and getattr(hook, "_saver", None) is old:
-        hook._saver = new
+    basic_session_run_hooks.py).
+
+    Returns:
+      The saver that the hook has of its own now; None for one that saves with the graph's.
+    """
+    own = hook._saver if isinstance(hook, tf.compat.v1.train.CheckpointSaverHook) else None
+    if own is not None and own is old:
+        hook._saver = own = new
+    return own
 
 
 def never_restored(saveable: Saveable) -> bool:

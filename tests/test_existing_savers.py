@@ -233,6 +233,25 @@ def test_two_savers_in_the_collection_stop_a_stock_job_but_not_ours(tmp_path):
     assert_same(read_values(tmp_path / "ours"), end)
 
 
+def test_a_hook_that_saves_with_a_saver_of_its_own_goes_on_doing_so_with_a_warning(
+    tmp_path, caplog
+):
+    def fn(features, labels, mode):
+        spec = linear_spec(features, labels, mode)
+        hook = v1.train.CheckpointSaverHook(str(tmp_path), save_steps=1, saver=v1.train.Saver())
+        return spec._replace(training_chief_hooks=[hook])
+
+    job = estimator(tmp_path, "checkpoint", fn)
+    _, end = train(job, 2)
+    assert "has a saver of its own" in caplog.text
+    assert file_format(tmp_path) == "saver"
+    caplog.clear()
+    job.evaluate(input_fn, steps=1)
+    assert "has a saver of its own" not in caplog.text
+    start, _ = train(job)
+    assert_same(start, end)
+
+
 # tf.keras.estimator.model_to_estimator.
 
 
