@@ -1,0 +1,314 @@
+"""The verb inspect: the listing, one variable, the tree; its output to the letter."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from command_line import Result, Run, command_runner, model, objects
+from goldens_helper import golden_case
+from stock_files import save
+
+from estimator_ckpt.object_graph import ObjectGraph
+
+NAN, INF = float("nan"), float("inf")
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Run:
+    return command_runner(capsys)
+
+
+# --- inspect: the listing ---
+
+
+def test_the_variables_are_listed_by_scope_with_totals(run: Run, tmp_path: Path) -> None:
+    prefix = model(tmp_path)
+    assert run("inspect", prefix) == Result(
+        0,
+        f"{prefix}: saver, global step 7, 1 data file\n"
+        "\n"
+        "name                 shape  dtype    bytes  slot of\n"
+        "-------------------  -----  -------  -----  ----------------\n"
+        "global_step          []     int64        8\n"
+        "dense/bias           [3]    float32     12\n"
+        "dense/kernel         [2,3]  float32     24\n"
+        "dense/kernel/Adam    [2,3]  float32     24  dense/kernel (m)\n"
+        "dense/kernel/Adam_1  [2,3]  float32     24  dense/kernel (v)\n"
+        "-------------------  -----  -------  -----  ----------------\n"
+        "5 variables, 22 values, 92 B; 2 of them optimizer slots, 48 B (52.2 %)\n"
+        "\n"
+        "scope        variables  bytes   share\n"
+        "-----------  ---------  -----  ------\n"
+        "dense/               4     84  91.3 %\n"
+        "global_step          1      8   8.7 %\n",
+        "",
+    )
+
+
+def test_object_paths_are_shown_where_they_say_more_than_the_name(run: Run) -> None:
+    out = run("inspect", golden_case("2.15", "slots_object").prefix).out
+    assert "dense/kernel         [2,3]  float32     24                    model/kernel\n" in out
+    assert "save_counter         []     int64        8\n" in out
+    out = run("inspect", golden_case("2.15", "guide").prefix).out
+    assert "global_step          []     int64        8                    step\n" in out
+    assert "var_list" not in out
+
+
+def names(out: str) -> list[str]:
+    """The first cells of the rows of the listing's table."""
+    rows = out.split("\n\n")[1].splitlines()[2:]
+    rules = [place for place, row in enumerate(rows) if row.startswith("--")]
+    return [row.split()[0] for row in rows[: rules[0] if rules else 0]]
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        (["--filter=bias"], ["dense/bias"]),
+        (["--filter", "Adam(_1)?$"], ["dense/kernel/Adam", "dense/kernel/Adam_1"]),
+        (["--filter=nothing"], []),
+        (
+            ["--sort=size"],
+            [
+                "dense/kernel",
+                "dense/kernel/Adam",
+                "dense/kernel/Adam_1",
+                "dense/bias",
+                "global_step",
+            ],
+        ),
+    ],
+)
+def test_the_listing_is_filtered_and_sorted(
+    flags: list[str], expected: list[str], run: Run, tmp_path: Path
+) -> None:
+    prefix = model(tmp_path)
+    for arguments in ([*flags, prefix], [prefix, *flags]):
+        result = run("inspect", *arguments)
+        assert result.code == 0
+        assert names(result.out) == expected
+
+
+def test_some_variables_are_left_out_of_the_totals(run: Run, tmp_path: Path) -> None:
+    result = run("inspect", model(tmp_path), "--count_exclude_pattern=Adam|global_step")
+    assert "\n2 variables, 9 values, 36 B\n" in result.out
+
+
+def test_slices_and_several_data_files_are_shown(run: Run) -> None:
+    assert "slices" in run("inspect", golden_case("2.15", "partitioned").prefix).out
+    assert "3 data files" in run("inspect", golden_case("2.15", "multi_shard").prefix).out
+
+
+def test_the_listing_as_json(run: Run, tmp_path: Path) -> None:
+    prefix = model(tmp_path)
+    found = json.loads(run("inspect", prefix, "--json", "--filter=kernel").out)
+    assert [one["name"] for one in found.pop("variables")] == [
+        "dense/kernel",
+        "dense/kernel/Adam",
+        "dense/kernel/Adam_1",
+    ]
+    assert found == {
+        "path": prefix,
+        "prefix": prefix,
+        "format": "saver",
+        "global_step": 7,
+        "data_files": 1,
+        "totals": {
+            "variables": 3,
+            "values": 18,
+            "bytes": 72,
+            "slot_variables": 2,
+            "slot_bytes": 48,
+        },
+    }
+
+
+def test_a_variable_as_json(run: Run, tmp_path: Path) -> None:
+    found = json.loads(run("inspect", model(tmp_path), "--json", "--filter=Adam_1").out)
+    assert found["variables"] == [
+        {
+            "name": "dense/kernel/Adam_1",
+            "key": "dense/kernel/Adam_1",
+            "keys": ["dense/kernel/Adam_1"],
+            "object_path": None,
+            "shape": [2, 3],
+            "dtype": "float32",
+            "nbytes": 24,
+            "slices": 0,
+            "slot_of": "dense/kernel",
+            "slot_name": "v",
+        }
+    ]
+
+
+def test_every_kind_of_golden_is_listed(run: Run) -> None:
+    for kind in ("dtypes", "iterator", "keras_weights", "saved_model", "strings", "table"):
+        directory = golden_case("2.15", kind).directory
+        assert run("inspect", directory).code == 0
+        assert json.loads(run("inspect", directory, "--json").out)["variables"]
+
+
+# --- inspect: one variable ---
+
+
+def test_statistics_of_a_variable(run: Run, tmp_path: Path) -> None:
+    result = run("inspect", model(tmp_path), "--tensor=dense/kernel/Adam")
+    assert result == Result(
+        0,
+        "tensor: dense/kernel/Adam  float32[2,3]  24 B\n"
+        "  slot:      m of dense/kernel\n"
+        "  min:       0.5\n"
+        "  max:       3\n"
+        "  mean:      1.75\n"
+        "  std:       0.853912564\n"
+        "  NaN:       0\n"
+        "  Inf:       0\n",
+        "",
+    )
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        (
+            np.float32([1, NAN, INF, -INF, 3]),
+            {"min": 1, "max": 3, "mean": 2, "std": 1, "NaN": 1, "Inf": 2},
+        ),
+        (np.float32([NAN]), {"NaN": 1, "Inf": 0}),
+        (np.zeros([0], np.float32), {"NaN": 0, "Inf": 0}),
+        (np.int64([2**62, -5]), {"min": -5, "max": 2**62, "mean": 2**61 - 2.5, "std": 2**61}),
+        (np.array([True, False]), {"min": 0, "max": 1, "mean": 0.5, "std": 0.5}),
+        (
+            np.float16([60000, 60000]),
+            {"min": 60000, "max": 60000, "mean": 60000, "std": 0, "NaN": 0, "Inf": 0},
+        ),
+        (np.complex64([3 + 4j]), {"min": 5, "max": 5, "mean": 5, "std": 0, "NaN": 0, "Inf": 0}),
+        (np.array([b"", b"abc"]), {"shortest": 0, "longest": 3}),
+    ],
+    ids=lambda value: str(value.dtype) if isinstance(value, np.ndarray) else "",
+)
+def test_statistics_of_every_kind(array: Any, expected: Any, run: Run, tmp_path: Path) -> None:
+    prefix = save(tmp_path / "m", {"v": array})
+    (found,) = json.loads(run("inspect", prefix, "--tensor=v", "--json").out)
+    assert found["statistics"] == pytest.approx(expected)
+    assert "values" not in found
+
+
+def test_the_mean_of_many_large_values_does_not_overflow(run: Run, tmp_path: Path) -> None:
+    array = np.full(3 << 20, 3e38, np.float32)
+    array[0] = 0
+    prefix = save(tmp_path / "m", {"v": array})
+    (found,) = json.loads(run("inspect", prefix, "--tensor=v", "--json").out)
+    assert found["statistics"]["mean"] == pytest.approx(array.astype(np.float64).mean())
+    assert found["statistics"]["std"] == pytest.approx(array.astype(np.float64).std())
+
+
+def test_values_of_a_variable(run: Run, tmp_path: Path) -> None:
+    prefix = model(tmp_path, text=np.array([b"a", b"\xff"]))
+    out = run("inspect", prefix, "--tensor", "dense/bias", "--values").out
+    assert out.endswith("\n[ 1. nan inf]\n")
+    (found,) = json.loads(run("inspect", prefix, "--tensor=dense/bias", "--values", "--json").out)
+    assert found["values"] == [1.0, "nan", "inf"]
+    (found,) = json.loads(run("inspect", prefix, "--tensor=text", "--values", "--json").out)
+    assert found["values"] == ["a", "\\xff"]
+
+
+def test_a_variable_by_key_and_by_object_path(run: Run, tmp_path: Path) -> None:
+    for name in ("dense/kernel", "net/kernel", "net/kernel/.ATTRIBUTES/V"):
+        out = run("inspect", objects(tmp_path), f"--tensor={name}").out
+        assert out.startswith("tensor: dense/kernel  float32[2]  8 B\n  key:       net/kernel/")
+
+
+def test_a_variable_that_cannot_be_shown(run: Run) -> None:
+    prefix = golden_case("2.15", "iterator").prefix
+    result = run("inspect", prefix, "--tensor=numbered_STATE", "--values")
+    assert result.code == 0
+    assert "values:    of dtype variant cannot be shown\n" in result.out
+
+
+def test_a_missing_variable_is_answered_with_near_names(run: Run, tmp_path: Path) -> None:
+    result = run("inspect", model(tmp_path), "--tensor=dense/kernle")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.startswith("estimator-ckpt: ")
+    assert "did you mean 'dense/kernel'" in result.err
+    assert result.err.count("\n") == 1
+
+
+@pytest.fixture
+def print_options() -> Any:
+    with np.printoptions():
+        yield
+
+
+@pytest.mark.usefixtures("print_options")
+@pytest.mark.parametrize(
+    ("options", "end"),
+    [
+        (["--printoptions=threshold=2", "--printoptions=edgeitems=1"], "[0.   ... 0.75]\n"),
+        (["--printoptions=precision=1"], "[0.  0.2 0.5 0.8]\n"),
+        (
+            ["--printoptions=floatmode=fixed", "--printoptions=suppress=True"],
+            "0.50000000 0.75000000]\n",
+        ),
+    ],
+)
+def test_print_options(options: list[str], end: str, run: Run, tmp_path: Path) -> None:
+    prefix = save(tmp_path / "m", {"v": np.float32([0, 0.25, 0.5, 0.75])})
+    assert run("inspect", prefix, "--tensor=v", "--values", *options).out.endswith(end)
+
+
+# --- inspect: the flags of inspect_checkpoint ---
+
+
+def test_the_old_flags_do_what_they_did(run: Run, tmp_path: Path) -> None:
+    prefix = model(tmp_path)
+    assert run("inspect", f"--file_name={prefix}").out == run("inspect", prefix).out
+    assert run("inspect", prefix, "--all_tensor_names").out == run("inspect", prefix).out
+    one = run("inspect", prefix, "--tensor_name=dense/bias")
+    assert one == run("inspect", prefix, "--tensor=dense/bias", "--values")
+    everything = run("inspect", prefix, "--all_tensors").out
+    assert everything.count("tensor: ") == 5
+    assert one.out in everything
+
+
+# --- inspect: the tree ---
+
+
+def test_the_tree_ends_at_what_it_has_shown_before(run: Run, tmp_path: Path) -> None:
+    assert run("inspect", objects(tmp_path), "--tree") == Result(
+        0,
+        "root\n"
+        "├── net\n"
+        "│   ├── kernel -> k.Sel\n"
+        "│   ├── empty\n"
+        "│   └── up -> root\n"
+        "├── again -> net\n"
+        "└── k.Sel  float32[2]  dense/kernel\n",
+        "",
+    )
+
+
+def test_the_tree_shows_slots_and_tables(run: Run) -> None:
+    out = run("inspect", golden_case("2.15", "slots_object").prefix, "--tree").out
+    assert "├── optimizer  slots m, v of 2 variables\n" in out
+    out = run("inspect", golden_case("2.15", "table").prefix, "--tree").out
+    assert "├── words  (table)  string[3]  words-keys  int64[3]  words-values\n" in out
+
+
+def test_a_name_based_checkpoint_has_no_tree(run: Run, tmp_path: Path) -> None:
+    result = run("inspect", model(tmp_path), "--tree")
+    assert (result.code, result.out) == (2, "")
+    assert "has no objects" in result.err
+
+
+def test_a_deep_tree_is_printed(run: Run, tmp_path: Path) -> None:
+    graph = ObjectGraph()
+    node = 0
+    for _ in range(2000):
+        node = graph.add(node, "n")
+    result = run("inspect", save(tmp_path / "m", {"x": np.float32(1)}, graph), "--tree")
+    assert result.out.count("\n") == 2001
