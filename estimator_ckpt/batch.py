@@ -18,6 +18,7 @@ from estimator_ckpt.bundle.index import Index, read_index
 from estimator_ckpt.bundle.slices import key_text
 from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.convert import carry_out, changes, check_in_place, is_inside
+from estimator_ckpt.destination import release
 from estimator_ckpt.errors import CheckpointError, NotACheckpointError, SettingsError, WriteError
 from estimator_ckpt.files import Progress
 from estimator_ckpt.locate import complete_prefixes, is_saved_model
@@ -155,6 +156,7 @@ def _convert_one(
                 return Outcome("already", prefix, result, f"{checkpoint.format} as it is")
             if not options.in_place and files.exists(f"{result}.index"):
                 if _same_tensors(tensors, read_index(result)):
+                    release(result)  # a run was killed as it was about to
                     return Outcome("already", prefix, result, "it is there")
                 raise WriteError("another checkpoint is there; name another place", path=result)
             if dry_run:

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from estimator_ckpt import files
+from estimator_ckpt.bundle.index import Index
 from estimator_ckpt.bundle.slices import key_text
 from estimator_ckpt.casting import Casts
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
@@ -63,7 +64,7 @@ def convert_checkpoint(
       source: whatever open_checkpoint() takes; a model_dir stands for its newest checkpoint.
       destination: the prefix of the result; or a directory, in which it keeps its name: one that is
         there or ends in "/", or any where the source is given as a model_dir. None for a conversion
-        in place. A directory without a `checkpoint` file gets one.
+        in place. A directory with no other checkpoint and no `checkpoint` file gets one.
       checkpoint_format: "saver" for names (TF1), "checkpoint" for objects (TF2), or "both".
       layout: the objects for the names: "var_list", one child of `var_list` for each; "scopes", an
         object for each scope, so that a tf.Module tree with the same attribute names restores it.
@@ -229,7 +230,7 @@ def carry_out(
         written = transfer.write_new(
             conversion.destination, copy=options.copy, compact=compact, prove=options.verify
         )
-        _carry_meta(conversion, tensors)
+        _carry_meta(checkpoint.index, conversion, tensors)
     return Conversion(
         conversion.source,
         conversion.destination,
@@ -242,17 +243,17 @@ def carry_out(
     )
 
 
-def _carry_meta(conversion: Conversion, tensors: Mapping[str, Content]) -> None:
+def _carry_meta(index: Index, conversion: Conversion, tensors: Mapping[str, Content]) -> None:
     """Links the graph beside a name-based checkpoint, where its Saver finds what it looks for."""
-    meta = f"{conversion.source}.meta"
-    same_names = all(
-        key == content.source and not content.computed
-        for key, content in tensors.items()
-        if not is_object_key(key) and key != OBJECT_GRAPH_KEY
-    )
-    if "checkpoint" in (conversion.source_format, conversion.checkpoint_format) or not same_names:
+    if "checkpoint" in (conversion.source_format, conversion.checkpoint_format):
         return
-    target = f"{conversion.destination}.meta"
+    for name in (key_text(key) for key in index.entries if key[:1] != b"\0"):
+        if is_object_key(name) or name == OBJECT_GRAPH_KEY:
+            continue
+        content = tensors.get(name)
+        if content is None or content.computed or not same_tensor(index, name, content.source):
+            return
+    meta, target = f"{conversion.source}.meta", f"{conversion.destination}.meta"
     if files.exists(meta) and not files.exists(target):
         files.link_or_copy(meta, target)
 
@@ -265,9 +266,9 @@ def _check_data(prefix: str) -> None:
 
 
 def _write_state(source: str, destination: str) -> None:
-    """A `checkpoint` file for a directory that has none, with the source's time for it."""
+    """A `checkpoint` file for a directory of this checkpoint alone, with the source's time."""
     directory = os.path.dirname(destination) or "."
-    if files.exists(os.path.join(directory, "checkpoint")):
+    if files.exists(os.path.join(directory, "checkpoint")) or len(complete_prefixes(directory)) > 1:
         return
     times: tuple[float, ...] = ()
     state = _state_of(os.path.dirname(source) or ".")

@@ -1,19 +1,20 @@
 """Where a conversion writes: what may be there already, and what a killed one has left.
 
 Until its index is there, no reader takes the files of a checkpoint for one. A file
-`PREFIX.converting` stands beside them from before the first of them until after the index: what
-lies there with it and without an index was left by a conversion that was killed, and is cleared
-away by the next.
+`PREFIX.converting`, which tells the process, stands beside them from before the first of them until
+after the index: what lies there with it and without an index was left by a conversion that was
+killed, and is cleared away by the next.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 
 from estimator_ckpt import files
 from estimator_ckpt.errors import WriteError
 
-MARK = ".converting"
+_MARK = ".converting"
 
 
 def check_destination(destination: str) -> None:
@@ -24,8 +25,20 @@ def check_destination(destination: str) -> None:
         raise WriteError(
             "expected the prefix of a new checkpoint, found a directory", path=destination
         )
+    mark = destination + _MARK
+    if files.exists(mark):
+        host, _, process = files.read_bytes(mark).decode(errors="replace").rpartition(" ")
+        if host != socket.gethostname():
+            raise WriteError(
+                f"a conversion on {host or 'another host'} is writing this, or was killed; if it "
+                "was, remove the file",
+                path=mark,
+            )
+        if _runs(process):
+            raise WriteError(f"a conversion is writing this, process {process}", path=destination)
+        return
     left = _data_files(destination)
-    if left and not files.exists(destination + MARK):
+    if left:
         raise WriteError(
             f"{left[0]} is there without an index: of a checkpoint that is being written, or of a "
             "save that was interrupted; remove it, or name another place",
@@ -33,10 +46,30 @@ def check_destination(destination: str) -> None:
         )
 
 
-def remove_leftovers(destination: str) -> None:
-    """Clears away what a killed conversion left at a place that check_destination() has passed."""
+def claim(destination: str) -> None:
+    """Marks a place that check_destination() has passed, and clears away what is left there."""
+    release(destination)
+    with files.open_write(destination + _MARK, sync=False) as file:
+        file.write(f"{socket.gethostname()} {os.getpid()}".encode())
     for path in _data_files(destination):
         files.remove(path)
+
+
+def release(destination: str) -> None:
+    """Takes the mark away."""
+    files.remove(destination + _MARK)
+
+
+def _runs(process: str) -> bool:
+    if not process.isdecimal() or int(process) == os.getpid():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # another user's
+    return True
 
 
 def _data_files(prefix: str) -> list[str]:

@@ -197,16 +197,30 @@ def kept_structure(items: list[Item], graph: ObjectGraph) -> Structure:
             if item.node >= 0:
                 names[item.node, item.attribute] = item.owner if item.renamed else ""
         keys.append(key)
-    kept = ObjectGraph(_kept_node(number, node, names) for number, node in enumerate(graph.nodes))
-    for node in kept.nodes:
-        node.slots = [slot for slot in node.slots if kept.nodes[slot.slot].attributes]
+    kept = pruned(graph, names)
     return Structure(items, keys, None if kept.nodes == graph.nodes else kept)
 
 
-def _kept_node(number: int, node: Node, names: dict[tuple[int, str], str]) -> Node:
-    attributes = [
-        Attribute(a.name, names[number, a.name] or a.full_name, a.checkpoint_key)
-        for a in node.attributes
-        if (number, a.name) in names
+def pruned(graph: ObjectGraph, names: Mapping[tuple[int, str], str]) -> ObjectGraph:
+    """The same objects with some of their values.
+
+    Args:
+      graph: is not changed.
+      names: by object and attribute the values that stay, each with a new full name, or "".
+    """
+    nodes = [
+        Node(
+            node.children,
+            [
+                Attribute(a.name, names[number, a.name] or a.full_name, a.checkpoint_key)
+                for a in node.attributes
+                if (number, a.name) in names
+            ],
+            node.slots,
+            node.registered_saver,
+        )
+        for number, node in enumerate(graph.nodes)
     ]
-    return Node(node.children, attributes, node.slots, node.registered_saver)
+    for node in nodes:
+        node.slots = [slot for slot in node.slots if nodes[slot.slot].attributes]
+    return ObjectGraph(nodes)

@@ -16,7 +16,7 @@ from estimator_ckpt.bundle.index import Entry, Index, shard_path, write_index
 from estimator_ckpt.bundle.slices import key_bytes, slice_key
 from estimator_ckpt.bundle.tensors import TensorReader
 from estimator_ckpt.casting import cast_chunk
-from estimator_ckpt.destination import MARK, check_destination, remove_leftovers
+from estimator_ckpt.destination import check_destination, claim, release
 from estimator_ckpt.errors import CorruptCheckpointError
 from estimator_ckpt.files import Progress
 from estimator_ckpt.plan import Content
@@ -94,7 +94,6 @@ class Transfer:
         """
         check_destination(destination)
         files.make_dirs(os.path.dirname(destination))
-        remove_leftovers(destination)
         linked = {} if compact else self._used_shards()
         new = list(self._rewritten(compact))
         groups = _by_shard(new) if compact else ([new] if new else [])
@@ -103,12 +102,9 @@ class Transfer:
             groups = [[]]
         sizes = {shard: files.size(self._shard(shard)) for shard in linked}
         self._total = sum(sizes.values()) + sum(piece_size(piece) for piece in new)
-        mark = destination + MARK
         with contextlib.ExitStack() as stack:
-            stack.callback(files.remove, mark)
-            files.remove(mark)
-            with files.open_write(mark, sync=False):
-                pass
+            stack.callback(release, destination)
+            claim(destination)
             undo = stack.enter_context(contextlib.ExitStack())
             written = []
             for shard, target in linked.items():

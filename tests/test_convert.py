@@ -299,6 +299,33 @@ def test_a_directory_as_destination_keeps_the_name_and_gets_a_state_file(source,
     assert read_state(str(tmp_path / "new" / "dir")) == CheckpointState(new, (new,), (2000.25,))
 
 
+def test_a_directory_with_other_checkpoints_gets_no_state_file(source, tmp_path):
+    beside = f"{source}-both"
+    convert_checkpoint(source, beside, "both")
+    assert "checkpoint" not in names_in(Path(source).parent)
+
+
+def test_the_graph_beside_a_checkpoint_goes_along_where_its_names_do(tmp_path):
+    with tf.Graph().as_default(), v1.Session() as session:
+        v1.get_variable("x", initializer=5.0)
+        v1.get_variable("z", initializer=6.0)
+        session.run(v1.global_variables_initializer())
+        source = v1.train.Saver().save(session, str(tmp_path / "model.ckpt"), global_step=3)
+    convert_checkpoint(source, tmp_path / "both", "both")
+    for name, settings in (
+        ("objects", {"checkpoint_format": "checkpoint"}),
+        ("renamed", {"checkpoint_format": "saver", "rename": {"x": "y"}}),
+        ("less", {"checkpoint_format": "saver", "exclude": ["x"]}),
+        ("cast", {"checkpoint_format": "saver", "dtype": "float64"}),
+    ):
+        convert_checkpoint(source, tmp_path / name, **settings)
+        assert f"{name}.meta" not in names_in(tmp_path)
+    with tf.Graph().as_default() as graph, v1.Session() as session:
+        saver = v1.train.import_meta_graph(str(tmp_path / "both.meta"))
+        saver.restore(session, str(tmp_path / "both"))
+        assert session.run(graph.get_tensor_by_name("x/Read/ReadVariableOp:0")) == 5.0
+
+
 def test_a_state_file_that_is_there_is_left_alone(source, tmp_path):
     (tmp_path / "new").mkdir()
     there = tmp_path / "new" / "checkpoint"

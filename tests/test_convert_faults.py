@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -140,6 +141,26 @@ def test_data_files_of_a_save_that_goes_on_are_never_overwritten(source, tmp_pat
     with pytest.raises(WriteError, match="without an index"):
         convert_checkpoint(source, tmp_path / "out", "both")
     assert left.read_bytes() == b"another job writes this"
+
+
+def mark_of(process, host=None):
+    return f"{socket.gethostname() if host is None else host} {process}"
+
+
+@pytest.mark.parametrize(
+    ("mark", "message"),
+    [
+        (mark_of(os.getppid()), "a conversion is writing this, process"),
+        (mark_of(12, "far.example"), "on far.example is writing this, or was killed"),
+        ("", "on another host is writing this, or was killed"),
+    ],
+)
+def test_what_another_conversion_is_writing_is_left_to_it(mark, message, source, tmp_path):
+    (tmp_path / "out.converting").write_text(mark)
+    (tmp_path / "out.data-00000-of-00003").write_bytes(b"half")
+    with pytest.raises(WriteError, match=message):
+        convert_checkpoint(source, tmp_path / "out", "both")
+    assert (tmp_path / "out.data-00000-of-00003").read_bytes() == b"half"
 
 
 def test_a_destination_inside_the_source_directory(source, tmp_path):

@@ -283,6 +283,24 @@ def test_from_tf1_to_keras_and_back(kind, tmp_path):
     np.testing.assert_allclose(job.train(), expected, rtol=2e-6)
 
 
+@pytest.mark.parametrize("case", golden_cases("slots_keras_legacy"), ids=str)
+def test_keras_state_under_its_own_names_becomes_objects_again(case, tmp_path):
+    convert_checkpoint(case.prefix, tmp_path / "names", "saver")
+    assert "Adam/dense/kernel/m" in stock_values(tmp_path / "names")
+    convert_checkpoint(
+        tmp_path / "names", tmp_path / "out", "checkpoint", optimizer="keras", layout="scopes"
+    )
+    found = open_checkpoint(tmp_path / "out")
+    expected = {variable.name: variable.value for variable in case.variables}
+    for name, path in {
+        "Adam/dense/kernel/m": "dense/kernel/.OPTIMIZER_SLOT/optimizer/m",
+        "Adam/dense/bias/v": "dense/bias/.OPTIMIZER_SLOT/optimizer/v",
+        "Adam/iter": "optimizer/iter",
+        "Adam/beta_1": "optimizer/beta_1",
+    }.items():
+        assert found.get_tensor(path).tolist() == expected[name].tolist()
+
+
 # --- TF1 to TF1's objects ---
 
 

@@ -235,6 +235,25 @@ def test_like_a_checkpoint_given_in_python(tmp_path):
     assert open_checkpoint(tmp_path / "out").format == "both"
 
 
+def test_places_are_found_by_their_object_path_too_and_the_step_by_its_place(tmp_path):
+    values = {"a/0": np.ones(2, np.float32), "a/1": np.zeros(2, np.float32)}
+    write_bundle(tmp_path / "m", {**values, "global_step": np.array(9, np.int64)})
+    one, two = tf.Variable(tf.zeros(2)), tf.Variable(tf.zeros(2))  # both are named Variable
+    step = tf.Variable(0, dtype=tf.int64)
+    objects = tf.train.Checkpoint(a=[one, two], step=step)
+    convert_checkpoint(tmp_path / "m", tmp_path / "out", "checkpoint", like=objects)
+    objects.restore(str(tmp_path / "out")).assert_consumed()
+    assert (one.numpy().tolist(), step.numpy()) == ([1, 1], 9)
+
+
+def test_one_variable_for_two_places_is_told(tmp_path):
+    write_bundle(tmp_path / "m", {"x": np.float32(1)})
+    objects = {"x": tf.Variable(1.0, name="y"), "z": tf.Variable(1.0, name="x")}
+    template = write_template(tmp_path, **objects)
+    with pytest.raises(MismatchError, match=r"two places +x +y and x|two places +x +x and y"):
+        convert_checkpoint(tmp_path / "m", tmp_path / "out", "checkpoint", like=template)
+
+
 def test_all_that_does_not_fit_the_other_structure_is_listed(source, tmp_path):
     template = write_template(tmp_path, net=Net())
     before = names_in(tmp_path)
