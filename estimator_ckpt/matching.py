@@ -11,14 +11,14 @@ from estimator_ckpt.bundle.tensors import dtype_name
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import MismatchError, SettingsError
 from estimator_ckpt.object_graph import VAR_LIST, ObjectGraph, match
-from estimator_ckpt.report import Row, fold, near_names, text_table
+from estimator_ckpt.report import NameIndex, Row, fold, text_table
 from estimator_ckpt.variables import same_tensor
 
 MATCH_BY = ("path", "name")
 POLICIES = ("error", "warn", "init")
 
-# Beyond so many missing tensors a hint for each costs more time than it saves.
-_MOST_HINTS = 100
+# Beyond so many pairs of names a hint for each missing tensor costs more time than it saves.
+_MOST_COMPARED = 500_000
 
 
 @dataclass(frozen=True)
@@ -162,10 +162,11 @@ def missing_rows(
     checkpoint: Checkpoint, missing: Sequence[Wanted], status: str = "missing"
 ) -> list[Row]:
     """A row for each tensor that the checkpoint lacks, with the nearest name that it has."""
-    names = list(checkpoint.variables) if len(missing) <= _MOST_HINTS else []
+    pairs = len(missing) * len(checkpoint.variables)
+    names = NameIndex(checkpoint.variables if pairs <= _MOST_COMPARED else ())
     rows = []
     for want in missing:
-        near = near_names(want.tensor, names)
+        near = names.near(want.tensor)
         note = f"did you mean {near[0]}?" if near else ""
         rows.append(Row(status, want.tensor, describe(want.dtype, want.shape), note=note))
     return rows
@@ -266,14 +267,17 @@ class _Finder:
         One that has its path now, say, and one that has its name: one of the two must be new. Two
         that came by the same way were one variable when the checkpoint was written.
         """
-        claims: dict[object, list[tuple[str, _Found, set[str]]]] = {}
+        claims: dict[object, list[str]] = {}
         for tensor, one in found.items():
             if one.key is not None and not one.is_alias:
-                place = self._place(one.key)
-                ways = {way for way, keys in one.ways.items() if place in map(self._place, keys)}
-                claims.setdefault(place, []).append((tensor, one, ways))
-        for rivals in claims.values():
-            if len(rivals) < 2 or set.intersection(*(ways for _, _, ways in rivals)):
+                claims.setdefault(self._place(one.key), []).append(tensor)
+        for place, tensors in claims.items():
+            if len(tensors) < 2:
+                continue
+            rivals = [
+                (tensor, found[tensor], self._ways_to(place, found[tensor])) for tensor in tensors
+            ]
+            if set.intersection(*(ways for _, _, ways in rivals)):
                 continue
             order = _ORDERS.get(match_by or "", ())
             strongest = next((way for way in order if any(way in r[2] for r in rivals)), None)
@@ -283,6 +287,9 @@ class _Finder:
                     one.note = f"this is also the one for {others}; {_DECIDES}"
                 elif strongest not in ways:
                     one.key = None
+
+    def _ways_to(self, place: object, one: _Found) -> set[str]:
+        return {way for way, keys in one.ways.items() if place in map(self._place, keys)}
 
     def _ways(self, want: Wanted, name: str, bound: Sequence[int]) -> dict[str, list[str]]:
         listed = self._saved.child_at((VAR_LIST, name))
@@ -304,18 +311,18 @@ class _Finder:
         return [key for key in keys if key.encode() in self._index.entries]
 
     def _choose(self, ways: Mapping[str, Sequence[str]], match_by: str | None) -> _Found:
+        distinct = self._distinct(key for keys in ways.values() for key in keys)
+        if len(distinct) < 2:
+            return _Found(ways, distinct[0] if distinct else None)
         if match_by is not None:
-            chosen = next((ways[way] for way in _ORDERS[match_by] if ways[way]), ())
-        else:
-            chosen = [key for keys in ways.values() for key in keys]
-        distinct = self._distinct(chosen)
+            distinct = self._distinct(next(ways[way] for way in _ORDERS[match_by] if ways[way]))
         shared = self._distinct(ways["full name"])
         others = self._distinct(k for w, keys in ways.items() if w != "full name" for k in keys)
         if len(others) == 1 and len(self._distinct([*shared, *others])) == len(shared) > 1:
             # A full name that several variables share, to one of which the other ways lead.
             distinct = others
-        if len(distinct) < 2:
-            return _Found(ways, distinct[0] if distinct else None)
+        if len(distinct) == 1:
+            return _Found(ways, distinct[0])
         return _Found(ways, note=_DECIDES if others else "one name for several variables")
 
     def _distinct(self, keys: Iterable[str]) -> list[str]:
