@@ -245,17 +245,19 @@ def carry_out(
 
 def _carry_meta(index: Index, conversion: Conversion, tensors: Mapping[str, Content]) -> None:
     """Links the graph beside a name-based checkpoint, where its Saver finds what it looks for."""
-    if "checkpoint" in (conversion.source_format, conversion.checkpoint_format):
+    meta, target = f"{conversion.source}.meta", f"{conversion.destination}.meta"
+    formats = (conversion.source_format, conversion.checkpoint_format)
+    if "checkpoint" in formats or files.exists(target) or not files.exists(meta):
         return
     for name in (key_text(key) for key in index.entries if key[:1] != b"\0"):
         if is_object_key(name) or name == OBJECT_GRAPH_KEY:
             continue
         content = tensors.get(name)
-        if content is None or content.computed or not same_tensor(index, name, content.source):
+        if content is None or not content.source or content.computed:
             return
-    meta, target = f"{conversion.source}.meta", f"{conversion.destination}.meta"
-    if files.exists(meta) and not files.exists(target):
-        files.link_or_copy(meta, target)
+        if not same_tensor(index, name, content.source):
+            return
+    files.link_or_copy(meta, target)
 
 
 def _check_data(prefix: str) -> None:

@@ -14,7 +14,7 @@ from estimator_ckpt.object_graph import (
     STEP,
     ObjectGraph,
 )
-from estimator_ckpt.optimizer_state import TF1_SLOTS, object_optimizers, tf1_slot_name
+from estimator_ckpt.optimizer_state import KNOWN_SLOTS, object_optimizers, tf1_slot_name
 from estimator_ckpt.plan import (
     INT64,
     Content,
@@ -56,6 +56,8 @@ def read_items(checkpoint: Checkpoint) -> list[Item]:
         if variable.slot_of is not None and f"/{variable.slot_of}/" not in f"/{name}/":
             name = f"{variable.slot_of}/{variable.slot_name}"
             why = f"the slot {variable.slot_name} of {variable.slot_of}"
+        if not name:
+            name, why = tensor.key, "its key, as the root object has no name"
         item = _item(checkpoint, graph, variable, tensor)._replace(name=name, why=why)
         if tensor.node == save_counter:
             item = item._replace(
@@ -73,7 +75,7 @@ def _with_tf1_slot_names(items: list[Item], graph: ObjectGraph) -> list[Item]:
     items = list(items)
     taken = {item.name for item in items}
     for optimizer in object_optimizers(items, graph):
-        if optimizer.dialect != "tf1" or optimizer.label not in TF1_SLOTS:
+        if optimizer.dialect != "tf1" or optimizer.label not in KNOWN_SLOTS:
             continue
         names = {
             slot.item: tf1_slot_name(items[slot.variable].name, optimizer.label, slot.name)

@@ -15,36 +15,21 @@ from typing import NamedTuple
 
 from estimator_ckpt.object_graph import ObjectGraph
 from estimator_ckpt.plan import Item
-
-# TF1's optimizers number their slots in the order in which they create them: X/Adam, X/Adam_1.
-TF1_SLOTS = {
-    "Adadelta": ("accum", "accum_update"),
-    "Adagrad": ("accumulator",),
-    "AdagradDA": ("gradient_accumulator", "gradient_squared_accumulator"),
-    "Adam": ("m", "v"),
-    "AdaMax": ("m", "v"),
-    "AdamW": ("m", "v"),
-    "Ftrl": ("accum", "linear"),
-    "LazyAdam": ("m", "v"),
-    "Momentum": ("momentum",),
-    "ProximalAdagrad": ("accumulator",),
-    "RMSProp": ("rms", "momentum"),
-    "CenteredRMSProp": ("rms", "mg", "momentum"),
-}
-_BETA_POWERS = ("Adam", "AdaMax", "AdamW", "LazyAdam")
-_WITH_OWN_NAMES = {"adam_m": "m", "adam_v": "v"}  # the optimizer that came with BERT
-
-_KERAS_SLOTS = frozenset(
-    ["m", "v", "vhat", "momentum", "rms", "mg", "accumulator", "accum_grad", "accum_var", "linear"]
+from estimator_ckpt.slots import (
+    BERT_SLOTS,
+    CENTERED_RMSPROP,
+    COUNTED,
+    KERAS_SCOPE,
+    KERAS_SLOTS,
+    TF1_SLOTS,
 )
+
+KNOWN_SLOTS = {**TF1_SLOTS, "CenteredRMSProp": CENTERED_RMSPROP}
+_BETA_POWERS = ("Adam", "AdaMax", "AdamW", "LazyAdam")
 _KERAS_OWN = frozenset(
     ["iter", "learning_rate", "decay", "beta_1", "beta_2", "rho", "momentum", "momentum_cache"]
     + ["learning_rate_power", "l1_regularization_strength", "l2_regularization_strength", "beta"]
 )
-_KERAS_SCOPE = re.compile(
-    r"((?:training(?:_\d+)?/)?(Adadelta|Adagrad|Adam|Adamax|Ftrl|Nadam|RMSprop|SGD)(?:_\d+)?/)(.+)"
-)
-_COUNTED = re.compile(r"(\w+?)(?:_([1-9]\d*))?")
 _BETA_POWER = re.compile(r"(?:.*/)?(beta[12]_power)(?:_\d+)?")
 
 
@@ -130,28 +115,30 @@ def _label(items: list[Item], optimizer: Optimizer) -> str:
     """What the names of its variables call it: `Adam` of `Adam/iter` and of `dense/kernel/Adam`."""
     if optimizer.dialect == "keras":
         scope = items[optimizer.own["iter"]].name.rpartition("/")[0].rpartition("/")[2]
-        counted = _COUNTED.fullmatch(scope)
+        counted = COUNTED.fullmatch(scope)
         return counted.group(1) if counted else scope
     labels = set()
     for slot in optimizer.slots:
-        counted = _COUNTED.fullmatch(items[slot.item].name.rpartition("/")[2])
+        counted = COUNTED.fullmatch(items[slot.item].name.rpartition("/")[2])
         labels.add(counted.group(1) if counted else "")
     label = labels.pop() if len(labels) == 1 else ""
     names = optimizer.slot_names()
     if label == "RMSProp" and "mg" in names:
         return "CenteredRMSProp"
-    if label in TF1_SLOTS and names <= set(TF1_SLOTS[label]):
+    if label in KNOWN_SLOTS and names <= set(KNOWN_SLOTS[label]):
         return label
     # Eager variables without names of their own: the slots alone tell, where they do.
     if names <= {"m", "v"} and "beta1_power" in optimizer.own:
         return "Adam"
-    fitting = [known for known, slots in TF1_SLOTS.items() if names == set(slots)]
-    return fitting[0] if len(fitting) == 1 else label
+    fitting = [known for known, slots in KNOWN_SLOTS.items() if names == set(slots)]
+    if len(fitting) == 1:
+        return fitting[0]
+    return "" if label in KNOWN_SLOTS else label  # another optimizer that took the name
 
 
 def tf1_slot_name(variable: str, label: str, slot: str) -> str:
     """The name that a TF1 optimizer gives a slot, the first time it is made in a graph."""
-    count = TF1_SLOTS[label].index(slot)
+    count = KNOWN_SLOTS[label].index(slot)
     shown = "RMSProp" if label == "CenteredRMSProp" else label
     return f"{variable}/{shown}" + (f"_{count}" if count else "")
 
@@ -188,18 +175,18 @@ _Named = tuple[str, str, str, str, int]  # scope, label, dialect, slot name, ite
 
 def _tf1_slot(name: str, items: list[Item], by_name: dict[str, int]) -> _Named | None:
     start, _, last = name.rpartition("/")
-    counted = _COUNTED.fullmatch(last)
-    if not start or not counted or not (counted.group(1) in TF1_SLOTS or last in _WITH_OWN_NAMES):
+    counted = COUNTED.fullmatch(last)
+    if not start or not counted or not (counted.group(1) in KNOWN_SLOTS or last in BERT_SLOTS):
         return None
     variable = _variable(start, items[by_name[name]], items, by_name)
     if variable is None:
         return None
-    if last in _WITH_OWN_NAMES:
-        return "", "AdamWeightDecayOptimizer", "tf1", _WITH_OWN_NAMES[last], variable
+    if last in BERT_SLOTS:
+        return "", "AdamWeightDecayOptimizer", "tf1", BERT_SLOTS[last], variable
     label, count = counted.group(1), int(counted.group(2) or 0)
     if label == "RMSProp" and f"{start}/RMSProp_2" in by_name:
         label = "CenteredRMSProp"
-    slots = TF1_SLOTS[label]
+    slots = KNOWN_SLOTS[label]
     # Beyond its slots: those of a second optimizer of the class, on the same variable.
     again = "" if count < len(slots) else f" {count // len(slots) + 1}"
     return "", label + again, "tf1", slots[count % len(slots)], variable
@@ -207,13 +194,13 @@ def _tf1_slot(name: str, items: list[Item], by_name: dict[str, int]) -> _Named |
 
 def _keras_slot(name: str, items: list[Item], by_name: dict[str, int]) -> _Named | None:
     start, _, last = name.rpartition("/")
-    if last not in _KERAS_SLOTS:
+    if last not in KERAS_SLOTS:
         return None
-    scope = _KERAS_SCOPE.fullmatch(start)
+    scope = KERAS_SCOPE.match(start)
     if scope is None:
         return None
-    variable = _variable(scope.group(3), items[by_name[name]], items, by_name)
-    return None if variable is None else (scope.group(1), scope.group(2), "keras", last, variable)
+    variable = _variable(start[scope.end() :], items[by_name[name]], items, by_name)
+    return None if variable is None else (scope.group(), scope.group(1), "keras", last, variable)
 
 
 def _variable(start: str, slot: Item, items: list[Item], by_name: dict[str, int]) -> int | None:

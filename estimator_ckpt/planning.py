@@ -16,6 +16,7 @@ from estimator_ckpt.errors import (
     ConflictError,
     CorruptCheckpointError,
     SettingsError,
+    UnsupportedCheckpointError,
 )
 from estimator_ckpt.layout import LAYOUTS, Structure, kept_structure, new_structure
 from estimator_ckpt.likeness import like_structure
@@ -180,6 +181,11 @@ def _source(checkpoint: Checkpoint, key: str) -> Content:
 
 
 def _put(tensors: dict[str, Content], key: str, item: Item) -> None:
+    if key[:1] in ("", "\0"):
+        raise UnsupportedCheckpointError(
+            "a key cannot be empty or begin with a NUL character; rename the variable",
+            key=item.content.source or key,
+        )
     there = tensors.setdefault(key, item.content)
     if there is not item.content and there != item.content:
         other = tensors[key].source or "what is added"

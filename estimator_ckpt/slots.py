@@ -9,7 +9,7 @@ from collections.abc import Callable
 # tf.compat.v1 optimizers name a slot `X/OPTIMIZER`, `X/OPTIMIZER_1`, ... in the order in which
 # they create it (tensorflow/python/training/slot_creator.py and each optimizer's _create_slots).
 # A second optimizer of the kind goes on counting.
-_TF1 = {
+TF1_SLOTS = {
     "Adadelta": ("accum", "accum_update"),
     "Adagrad": ("accumulator",),
     "AdagradDA": ("gradient_accumulator", "gradient_squared_accumulator"),
@@ -22,19 +22,21 @@ _TF1 = {
     "ProximalAdagrad": ("accumulator",),
     "RMSProp": ("rms", "momentum"),
 }
-_CENTERED_RMSPROP = ("rms", "mg", "momentum")
+CENTERED_RMSPROP = ("rms", "mg", "momentum")
 
 # The optimizer that came with BERT, in many repositories: X/adam_m.
-_BERT = {"adam_m": "m", "adam_v": "v"}
+BERT_SLOTS = {"adam_m": "m", "adam_v": "v"}
 
-# Keras' optimizers up to 2.10, now `legacy`: X/m below a scope of the optimizer's.
-_KERAS = frozenset(
+# Keras' optimizers up to 2.10, now `legacy`: X/m below a scope of the optimizer's, of which the
+# group is the class.
+KERAS_SLOTS = frozenset(
     ["m", "v", "vhat", "momentum", "rms", "mg", "accumulator", "accum_grad", "accum_var", "linear"]
 )
-_KERAS_SCOPE = re.compile(
-    r"(?:training(?:_\d+)?/)?(?:Adadelta|Adagrad|Adam|Adamax|Ftrl|Nadam|RMSprop|SGD)(?:_\d+)?/"
+KERAS_SCOPE = re.compile(
+    r"(?:training(?:_\d+)?/)?(Adadelta|Adagrad|Adam|Adamax|Ftrl|Nadam|RMSprop|SGD)(?:_\d+)?/"
 )
-_COUNTED = re.compile(r"(\w+?)(?:_([1-9]\d*))?")
+# What a scope or slot is called, and the number that made it unique.
+COUNTED = re.compile(r"(\w+?)(?:_([1-9]\d*))?")
 
 
 def slot_by_name(
@@ -56,7 +58,7 @@ def slot_by_name(
         if len(candidates) > 1 and shape_of(f"{variable}/RMSProp_2") is not None:
             return variable, candidates[1]
         return variable, candidates[0]
-    scope = _KERAS_SCOPE.match(variable) if last in _KERAS else None
+    scope = KERAS_SCOPE.match(variable) if last in KERAS_SLOTS else None
     if scope and shape_of(variable[scope.end() :]) == shape:
         return variable[scope.end() :], last
     return None
@@ -65,14 +67,14 @@ def slot_by_name(
 @functools.lru_cache(maxsize=1 << 12)
 def _slot_names(last: str) -> tuple[str, ...]:
     """The slot that a name ending so may be; for RMSProp also the one that it is if centered."""
-    if last in _KERAS:
+    if last in KERAS_SLOTS:
         return (last,)
-    if last in _BERT:
-        return (_BERT[last],)
-    counted = _COUNTED.fullmatch(last)
-    if counted is None or counted.group(1) not in _TF1:
+    if last in BERT_SLOTS:
+        return (BERT_SLOTS[last],)
+    counted = COUNTED.fullmatch(last)
+    if counted is None or counted.group(1) not in TF1_SLOTS:
         return ()
-    orders = [_TF1[counted.group(1)]]
+    orders = [TF1_SLOTS[counted.group(1)]]
     if counted.group(1) == "RMSProp":
-        orders.append(_CENTERED_RMSPROP)
+        orders.append(CENTERED_RMSPROP)
     return tuple(order[int(counted.group(2) or 0) % len(order)] for order in orders)
