@@ -456,4 +456,4 @@ def test_a_graph_of_500_variables(tmp_path):
         prefix = save(make_saver("both"), tmp_path)
     values = eager_values(prefix)
     assert [values[f"layer_{n}/w"] for n in range(500)] == list(range(500))
-    assert values["var_list/layer_1999.Sw/.ATTRIBUTES/VARIABLE_VALUE"] == 1999
+    assert values["var_list/layer_499.Sw/.ATTRIBUTES/VARIABLE_VALUE"] == 499
