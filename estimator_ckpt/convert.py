@@ -221,7 +221,7 @@ def carry_out(
       CorruptCheckpointError, WriteError: as convert_checkpoint() does.
     """
     if options.verify:
-        _check_data(conversion.source)
+        _check_data(conversion.source, progress)
     compact = options.compact or options.dtype is not None
     transfer = Transfer(conversion.source, checkpoint.index, tensors, progress)
     if options.in_place:
@@ -260,10 +260,10 @@ def _carry_meta(index: Index, conversion: Conversion, tensors: Mapping[str, Cont
     files.link_or_copy(meta, target)
 
 
-def _check_data(prefix: str) -> None:
+def _check_data(prefix: str, progress: Progress) -> None:
     from estimator_ckpt.verify import verify_checkpoint
 
-    for fault in verify_checkpoint(prefix).faults:
+    for fault in verify_checkpoint(prefix, progress=progress).faults:
         raise CorruptCheckpointError(fault.message, path=fault.file, key=fault.key)
 
 

@@ -45,6 +45,7 @@ def read_items(checkpoint: Checkpoint) -> list[Item]:
     in_var_list = names_in_var_list(graph)
     full_names = Counter(tensor.full_name for tensor in tensors.values())
     save_counter = graph.nodes[0].children.get(SAVE_COUNTER)
+    taken = set(checkpoint.variables)
     items = []
     for variable in checkpoint.variables.values():
         tensor = next((tensors[key] for key in variable.keys if key in tensors), None)
@@ -54,8 +55,10 @@ def read_items(checkpoint: Checkpoint) -> list[Item]:
             continue
         name, why = variable.name, _reason(variable, tensor, in_var_list, full_names)
         if variable.slot_of is not None and f"/{variable.slot_of}/" not in f"/{name}/":
-            name = f"{variable.slot_of}/{variable.slot_name}"
-            why = f"the slot {variable.slot_name} of {variable.slot_of}"
+            below = f"{variable.slot_of}/{variable.slot_name}"
+            if below not in taken:  # by another optimizer
+                taken.add(below)
+                name, why = below, f"the slot {variable.slot_name} of {variable.slot_of}"
         if not name:
             name, why = tensor.key, "its key, as the root object has no name"
         item = _item(checkpoint, graph, variable, tensor)._replace(name=name, why=why)

@@ -58,7 +58,7 @@ def unescape(part: str) -> str:
 
 def path_string(path: Sequence[str]) -> str:
     """An object path as it stands in keys and in what we print: `model/dense.Skernel`."""
-    return "/".join(escape(name) for name in path)
+    return "/".join(map(escape, path))
 
 
 def parse_path(text: str) -> ObjectPath:

@@ -25,6 +25,7 @@ from estimator_ckpt.naming import global_step, read_items
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
 from estimator_ckpt.optimizer_state import find_optimizers
 from estimator_ckpt.optimizers import TARGETS, Relinker
+from estimator_ckpt.options import CHECKPOINT_FORMATS
 from estimator_ckpt.plan import (
     Content,
     Conversion,
@@ -34,8 +35,6 @@ from estimator_ckpt.plan import (
     string_content,
 )
 from estimator_ckpt.verify import structure_faults
-
-CHECKPOINT_FORMATS = ("saver", "checkpoint", "both")
 
 
 @dataclass(frozen=True)

@@ -201,6 +201,19 @@ def test_slots_of_eager_tf1_optimizers_get_the_names_of_a_graph(count, tmp_path)
     }
 
 
+def test_two_optimizers_of_one_variable_share_no_name(tmp_path):
+    variable = tf.Variable([1.0])
+    optimizers = [v1.train.MomentumOptimizer(0.1, 0.9) for _ in range(2)]
+    for factor, optimizer in enumerate(optimizers, start=1):
+        optimizer.apply_gradients([(tf.constant([float(factor)]), variable)])
+    objects = tf.train.Checkpoint(x=variable, one=optimizers[0], two=optimizers[1])
+    source = objects.write(str(tmp_path / "m"))
+    for name, settings in (("plain", {}), ("renamed", {"rename": {"Variable": "y"}})):
+        convert_checkpoint(source, tmp_path / name, "saver", **settings)
+        values = sorted(value[0] for value in stock_values(tmp_path / name).values())
+        assert values == pytest.approx([0.7, 1.0, 2.0])
+
+
 def test_a_save_counter_of_zero_has_no_name(source, tmp_path):
     convert_checkpoint(source, tmp_path / "objects", "checkpoint")
     result = convert_checkpoint(tmp_path / "objects", tmp_path / "names", "saver")

@@ -25,8 +25,9 @@ from estimator_ckpt.convert import convert_with
 from estimator_ckpt.layout import LAYOUTS
 from estimator_ckpt.locate import is_saved_model
 from estimator_ckpt.optimizers import TARGETS
+from estimator_ckpt.options import CHECKPOINT_FORMATS
 from estimator_ckpt.plan import Conversion
-from estimator_ckpt.planning import CHECKPOINT_FORMATS, ConvertOptions
+from estimator_ckpt.planning import ConvertOptions
 from estimator_ckpt.report import print_table, size_text
 
 
