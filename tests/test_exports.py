@@ -68,8 +68,17 @@ def started_by_init_from_checkpoint(path):
         return session.run(w)
 
 
-@pytest.mark.parametrize("checkpoint_format", ["stock", *FORMATS])
-@pytest.mark.parametrize("fn", [model_fn, partitioned_model_fn])
+@pytest.mark.parametrize(
+    ("fn", "checkpoint_format"),
+    [
+        (model_fn, "stock"),
+        (model_fn, "saver"),
+        (model_fn, "checkpoint"),
+        (partitioned_model_fn, "stock"),
+        (partitioned_model_fn, "checkpoint"),
+        (partitioned_model_fn, "both"),
+    ],
+)
 def test_a_serving_model_is_name_based_and_every_loader_reads_it(tmp_path, fn, checkpoint_format):
     wrapped_format = None if checkpoint_format == "stock" else checkpoint_format
     job = estimator(tmp_path / "model", wrapped_format, fn)
@@ -87,8 +96,10 @@ def test_a_serving_model_is_name_based_and_every_loader_reads_it(tmp_path, fn, c
         assert_same(loaded_by_v1(path, ["serve"]), expected)
 
 
-@pytest.mark.parametrize("checkpoint_format", FORMATS)
-@pytest.mark.parametrize("fn", [model_fn, partitioned_model_fn])
+@pytest.mark.parametrize(
+    ("fn", "checkpoint_format"),
+    [(partitioned_model_fn, "checkpoint"), (model_fn, "both"), (model_fn, "saver")],
+)
 @pytest.mark.parametrize("modes", [["eval"], ["train"], ["train", "eval", "infer"]], ids="+".join)
 def test_all_modes_are_exported_name_based(tmp_path, caplog, fn, modes, checkpoint_format):
     job = estimator(tmp_path / "model", checkpoint_format, fn)

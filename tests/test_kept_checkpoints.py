@@ -21,11 +21,6 @@ pytestmark = pytest.mark.estimator
 EVERY_STEP = {"save_checkpoints_steps": 1}
 
 
-def model_fn_with_config(features, labels, mode, config):
-    return model_fn(features, labels, mode)
-
-
-@pytest.mark.parametrize("fn", [model_fn, model_fn_with_config])
 @pytest.mark.parametrize(
     ("config", "options", "kept", "listed"),
     [
@@ -56,16 +51,26 @@ def model_fn_with_config(features, labels, mode, config):
         ),
     ],
 )
-def test_retention_is_run_configs_unless_given(tmp_path, fn, config, options, kept, listed):
+def test_retention_is_run_configs_unless_given(tmp_path, config, options, kept, listed):
     config = {**EVERY_STEP, **config}
-    estimator(tmp_path, "checkpoint", fn, config, **options).train(input_fn, steps=6)
+    estimator(tmp_path, "checkpoint", config=config, **options).train(input_fn, steps=6)
     assert steps_on_disk(tmp_path) == list(kept)
     assert steps_in_state(tmp_path) == list(listed)
     if not options:
         stock_dir = tmp_path / "stock"
-        estimator(stock_dir, None, fn, config).train(input_fn, steps=6)
+        estimator(stock_dir, config=config).train(input_fn, steps=6)
         assert steps_on_disk(stock_dir) == list(kept)
         assert steps_in_state(stock_dir) == list(listed)
+
+
+def test_a_model_fn_that_takes_the_config_itself_has_the_same_retention(tmp_path):
+    def fn(features, labels, mode, config):
+        assert config.keep_checkpoint_max == 2
+        return model_fn(features, labels, mode)
+
+    config = {**EVERY_STEP, "keep_checkpoint_max": 2}
+    estimator(tmp_path, "checkpoint", fn, config).train(input_fn, steps=4)
+    assert steps_on_disk(tmp_path) == [3, 4]
 
 
 @pytest.mark.parametrize("checkpoint_format", FORMATS)

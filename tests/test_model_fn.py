@@ -1,4 +1,4 @@
-"""A wrapped model_fn: called as Estimator would have called it, its Scaffold kept, its errors."""
+"""A wrapped model_fn is called exactly as Estimator would have called it."""
 
 import functools
 
@@ -15,7 +15,7 @@ from estimator_jobs import (
     steps_on_disk,
     train,
 )
-from jobs import FORMATS, assert_same
+from jobs import assert_same
 
 from estimator_ckpt import wrap_model_fn
 
@@ -191,67 +191,68 @@ def decorated_to_another_signature(got):
     return fn
 
 
+# What Estimator passes to each beside the features, and what was bound before.
 SIGNATURES = [
-    features_labels_mode,
-    another_order,
-    without_labels,
-    without_mode,
-    only_features,
-    with_params,
-    with_params_by_default,
-    with_config,
-    with_everything,
-    with_keyword_only_default,
-    with_open_keywords,
-    partial_by_keyword,
-    partial_by_position,
-    partial_of_a_partial,
-    callable_object,
-    bound_method,
-    partial_of_a_method,
-    decorated,
-    decorated_to_another_signature,
+    (features_labels_mode, "labels mode"),
+    (another_order, "labels mode"),
+    (without_labels, "mode"),
+    (without_mode, "labels"),
+    (only_features, ""),
+    (with_params, "labels mode params"),
+    (with_params_by_default, "labels mode params"),
+    (with_config, "labels mode config"),
+    (with_everything, "labels mode params config"),
+    (with_keyword_only_default, "labels mode rate"),
+    (with_open_keywords, "labels mode"),
+    (partial_by_keyword, "labels mode params rate"),
+    (partial_by_position, "labels mode config rate"),
+    (partial_of_a_partial, "labels mode rate scale"),
+    (callable_object, "labels mode params"),
+    (bound_method, "labels mode config"),
+    (partial_of_a_method, "labels mode config"),
+    (decorated, "labels mode params"),
+    (decorated_to_another_signature, "labels mode rate"),
 ]
 
 
-@pytest.mark.parametrize("signature", SIGNATURES, ids=lambda case: case.__name__)
-def test_a_model_fn_gets_what_estimator_passes_and_trains(tmp_path, signature):
-    takes_labels = signature not in (without_labels, only_features)
-    takes_params = signature in (
-        with_params,
-        with_params_by_default,
-        with_everything,
-        partial_by_keyword,
-        callable_object,
-        decorated,
-    )
+@pytest.fixture(scope="module")
+def stock_end(tmp_path_factory):
+    """The values after one step, which are the same with each signature."""
+    job = estimator(tmp_path_factory.mktemp("stock"), None, features_labels_mode(lambda **_: None))
+    return train(job)[1]
 
+
+@pytest.mark.parametrize(
+    ("signature", "names"), SIGNATURES, ids=[case.__name__ for case, _ in SIGNATURES]
+)
+def test_a_model_fn_gets_what_estimator_passes_and_trains(tmp_path, stock_end, signature, names):
     def features_or_both():
-        data = ({"x": FEATURES}, LABELS) if takes_labels else {"x": FEATURES}
+        data = ({"x": FEATURES}, LABELS) if "labels" in names else {"x": FEATURES}
         return tf.data.Dataset.from_tensors(data).repeat()
 
-    def run(wrap, model_dir):
-        calls = []
-        job = tf.estimator.Estimator(
-            wrap(signature(lambda **arguments: calls.append(arguments))),
-            params=PARAMS if takes_params else None,
-            config=run_config(model_dir, keep_checkpoint_max=1, save_checkpoints_steps=1),
-        )
-        _, end = train(job, input_fn=features_or_both)
-        (arguments,) = calls
-        if "config" in arguments:
-            assert arguments.pop("config").model_dir == str(model_dir)
+    def got(**arguments):
         if "labels" in arguments:
-            arguments["labels"] = arguments["labels"].name
-        return arguments, end
+            assert arguments["labels"].op.type == "IteratorGetNext"
+        if "config" in arguments:
+            assert arguments["config"].model_dir == str(tmp_path)
+        calls.append(arguments)
 
-    found, end = run(wrap_model_fn, tmp_path / "ours")
-    expected, stock_end = run(lambda fn: fn, tmp_path / "stock")
-    assert found == expected
+    calls = []
+    fn = wrap_model_fn(signature(got))
+    config = run_config(tmp_path, keep_checkpoint_max=1, save_checkpoints_steps=1)
+    params = PARAMS if "params" in names else None
+    _, end = train(
+        tf.estimator.Estimator(fn, params=params, config=config), 1, input_fn=features_or_both
+    )
+    (arguments,) = calls
+    assert sorted(arguments) == sorted(names.split())
+    fixed = {"mode": "train", "params": PARAMS, "rate": 3, "scale": 4}
+    for name in arguments.keys() & fixed.keys():
+        assert arguments[name] == fixed[name]
     assert_same(end, stock_end)
-    assert file_format(tmp_path / "ours") == "checkpoint"
+    assert file_format(tmp_path) == "checkpoint"
     # From RunConfig, whether the model_fn has a `config` argument or not.
-    assert steps_on_disk(tmp_path / "ours") == [1]
+    assert steps_on_disk(tmp_path) == [1]
 
 
 def test_a_wrapped_model_fn_is_called_by_position_too(graph, tmp_path):
@@ -298,112 +299,3 @@ def test_estimator_still_refuses_what_is_no_spec(tmp_path, wrap):
     job = tf.estimator.Estimator(fn, config=run_config(tmp_path))
     with pytest.raises(ValueError, match="should return an EstimatorSpec"):
         job.train(input_fn, steps=1)
-
-
-# The Scaffold of the spec.
-
-
-def test_the_other_pieces_of_the_scaffold_are_kept(tmp_path):
-    seen = []
-
-    def fn(features, labels, mode):
-        fed = v1.placeholder(tf.float32, [])
-        start = v1.get_variable("start", [], initializer=v1.zeros_initializer())
-        local = v1.get_local_variable("local", [], initializer=v1.zeros_initializer())
-        tf.identity(local, name="value_of_local")
-        spec = linear_spec(features, labels, mode)
-        with tf.control_dependencies([v1.global_variables_initializer()]):
-            init_op = start.assign(fed).op
-        with tf.control_dependencies([v1.local_variables_initializer()]):
-            local_init_op = local.assign(fed).op
-        scaffold = v1.train.Scaffold(
-            init_op=init_op,
-            init_feed_dict={fed: 5.0},
-            init_fn=lambda scaffold, session: seen.append(session.run(start)),
-            ready_op=v1.report_uninitialized_variables(),
-            ready_for_local_init_op=v1.report_uninitialized_variables(v1.global_variables()),
-            local_init_op=local_init_op,
-            local_init_feed_dict={fed: 6.0},
-            summary_op=v1.summary.scalar("of_the_model_fn", local),
-        )
-        pieces.update(scaffold=scaffold, **{name: getattr(scaffold, name) for name in PIECES})
-        return spec._replace(scaffold=scaffold)
-
-    class Local(v1.train.SessionRunHook):
-        def after_create_session(self, session, coord):
-            seen.append(session.run("value_of_local:0"))
-
-    pieces = {}
-    job = estimator(tmp_path, "checkpoint", fn, {"save_summary_steps": 1})
-    job.train(input_fn, steps=2, hooks=[Local()])
-    assert seen == [5.0, 6.0]
-    for name in PIECES:
-        assert getattr(pieces["scaffold"], name) is pieces[name], name
-    assert "of_the_model_fn" in summaries(tmp_path)
-    job.train(input_fn, steps=1, hooks=[Local()])
-    assert seen == [5.0, 6.0, 6.0]  # init_fn runs where there is no checkpoint
-
-
-PIECES = [
-    "init_op",
-    "init_feed_dict",
-    "init_fn",
-    "ready_op",
-    "ready_for_local_init_op",
-    "local_init_op",
-    "local_init_feed_dict",
-    "summary_op",
-]
-
-
-def summaries(model_dir):
-    """The tags of all summaries that were written."""
-    return {
-        value.tag
-        for path in model_dir.glob("events*")
-        for event in v1.train.summary_iterator(str(path))
-        for value in event.summary.value
-    }
-
-
-def test_a_scaffold_of_the_users_own_class_stays_one(tmp_path):
-    finalized = []
-
-    class Own(v1.train.Scaffold):
-        def finalize(self):
-            finalized.append(type(self.saver).__module__)
-            return super().finalize()
-
-    def fn(features, labels, mode):
-        return linear_spec(features, labels, mode, scaffold=Own())
-
-    job = estimator(tmp_path, "checkpoint", fn)
-    job.train(input_fn, steps=1)
-    job.evaluate(input_fn, steps=1)
-    assert finalized == ["estimator_ckpt.saver", "builtins"]  # None in an evaluation
-    assert file_format(tmp_path) == "checkpoint"
-
-
-@pytest.mark.parametrize("checkpoint_format", FORMATS)
-def test_a_saver_hook_that_holds_the_scaffold_saves_in_the_format(tmp_path, checkpoint_format):
-    def fn(features, labels, mode):
-        scaffold = v1.train.Scaffold()
-        hook = v1.train.CheckpointSaverHook(str(tmp_path), save_steps=1, scaffold=scaffold)
-        return linear_spec(features, labels, mode, scaffold=scaffold, training_chief_hooks=[hook])
-
-    estimator(tmp_path, checkpoint_format, fn).train(input_fn, steps=2)
-    assert steps_on_disk(tmp_path) == [0, 1, 2]
-    assert file_format(tmp_path) == checkpoint_format
-
-
-def test_a_saver_hook_in_the_evaluation_may_hold_the_scaffold(tmp_path):
-    def fn(features, labels, mode):
-        scaffold = v1.train.Scaffold()
-        v1.summary.scalar("seen_in_evaluation", tf.constant(1.0))
-        hook = v1.train.SummarySaverHook(1, output_dir=str(tmp_path), scaffold=scaffold)
-        return linear_spec(features, labels, mode, scaffold=scaffold, evaluation_hooks=[hook])
-
-    job = estimator(tmp_path, "checkpoint", fn)
-    job.train(input_fn, steps=1)
-    job.evaluate(input_fn, steps=1)
-    assert "seen_in_evaluation" in summaries(tmp_path)
