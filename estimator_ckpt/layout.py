@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -77,7 +78,7 @@ def new_structure(items: list[Item], layout: str, step: int | None) -> Structure
             slots.append(number)
             continue
         owner, suffix, attribute = item.owner, item.suffix, item.attribute
-        if item.name in tables:
+        if tables and item.name in tables:
             owner, suffix = tables[item.name]
             attribute = _TABLE
         keys[number] = builder.put(item.place or path_of(owner), attribute, owner) + suffix
@@ -148,7 +149,7 @@ class _Builder:
                     f"{there.full_name!r} and {full_name!r} would both be the value of one object",
                     key=path_string(path),
                 )
-        key = object_key(_prefix(path), attribute)
+        key = _prefix(path) + _key_end(attribute)
         attributes.append(Attribute(attribute, full_name, key))
         return key
 
@@ -166,6 +167,11 @@ class _Builder:
         return key
 
 
+@functools.lru_cache(maxsize=100)
+def _key_end(attribute: str) -> str:
+    return object_key("", attribute)
+
+
 def _prefix(path: ObjectPath) -> str:
     """What an object's keys begin with: its path, or any other text that is the object's alone.
 
@@ -173,7 +179,9 @@ def _prefix(path: ObjectPath) -> str:
     no escape, so no other path has it.
     """
     text = path_string(path)
-    return text.replace("..ATTRIBUTES", "...TATTRIBUTES") if "..ATTRIBUTES/" in f"{text}/" else text
+    if "..ATTRIBUTES" in text and "..ATTRIBUTES/" in f"{text}/":
+        return text.replace("..ATTRIBUTES", "...TATTRIBUTES")
+    return text
 
 
 def kept_structure(items: list[Item], graph: ObjectGraph) -> Structure:
