@@ -12,7 +12,7 @@ from convert_helper import contents, names_in, stock_values, v1, variables_like,
 from goldens_helper import golden_case, golden_cases, texts
 
 from estimator_ckpt import convert_checkpoint, open_checkpoint, verify_checkpoint
-from estimator_ckpt.errors import CheckpointError, ConflictError, SettingsError
+from estimator_ckpt.errors import CheckpointError
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
 from estimator_ckpt.state import CheckpointState, read_state, write_state
 
@@ -358,55 +358,3 @@ def test_the_variables_of_a_saved_model(tmp_path):
     case = golden_case("2.15", "saved_model")
     result = convert_checkpoint(case.directory, tmp_path / "out", "saver")
     assert (result.source, result.destination) == (case.prefix, str(tmp_path / "out"))
-
-
-# --- Settings ---
-
-
-@pytest.mark.parametrize(
-    ("settings", "key"),
-    [
-        ({"checkpoint_format": "tf2"}, "checkpoint_format"),
-        ({"layout": "tree"}, "layout"),
-        ({"checkpoint_format": "saver", "layout": "scopes"}, "layout"),
-        ({"checkpoint_format": "saver", "like": "x"}, "like"),
-        ({"checkpoint_format": "saver", "optimizer": "keras"}, "optimizer"),
-        ({"like": "x", "layout": "scopes"}, "layout"),
-        ({"optimizer": "adam"}, "optimizer"),
-        ({"optimizer": "keras", "drop_slots": True}, "drop_slots"),
-        ({"hyperparameters": {"beta_1": 0.9}}, "hyperparameters"),
-        ({"optimizer": "keras", "hyperparameters": {"beta_1": "0.9"}}, "hyperparameters"),
-        ({"dtype": "string"}, "dtype"),
-        ({"dtype": {"float32": "int32"}}, "dtype"),
-        ({"dtype": "bfloat"}, "dtype"),
-        ({"rename": {"(": ""}}, "rename[0]"),
-        ({"in_place": True}, "destination"),
-        ({"in_place": True, "copy": True}, "copy"),
-        ({"in_place": True, "compact": True}, "compact"),
-        ({"in_place": True, "dtype": "bfloat16"}, "dtype"),
-    ],
-)
-def test_settings_that_are_wrong_are_errors_before_anything_is_written(
-    settings, key, source, tmp_path
-):
-    settings = {"checkpoint_format": "both", **settings}
-    with pytest.raises(SettingsError) as raised:
-        convert_checkpoint(source, tmp_path / "out", **settings)
-    assert raised.value.key == key
-    assert names_in(tmp_path) == ["source"]
-
-
-def test_a_variable_named_like_the_key_of_another_is_a_conflict(tmp_path):
-    write_bundle(
-        tmp_path / "m",
-        {"x": np.float32(1), "var_list/x/.ATTRIBUTES/VARIABLE_VALUE": np.float32(2)},
-    )
-    with pytest.raises(ConflictError, match="would both have this key"):
-        convert_checkpoint(tmp_path / "m", tmp_path / "out", "both")
-    assert not os.path.exists(tmp_path / "out.index")
-
-
-def test_two_names_for_one_object_are_a_conflict(tmp_path):
-    write_bundle(tmp_path / "m", {"x": np.float32(1), "save_counter": np.float32(2)})
-    with pytest.raises(ConflictError):
-        convert_checkpoint(tmp_path / "m", tmp_path / "out", "checkpoint", layout="scopes")

@@ -1,0 +1,158 @@
+"""Casts and compact results: values that are written anew."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+from convert_helper import contents, names_in, stock_values, write_bundle
+from goldens_helper import golden_case, golden_cases
+
+from estimator_ckpt import convert_checkpoint, open_checkpoint, verify_checkpoint
+from estimator_ckpt.errors import MismatchError
+
+KERNEL = np.arange(6, dtype=np.float32).reshape(2, 3)
+VALUES = {
+    "model/dense/kernel": KERNEL,
+    "model/dense/kernel/Adam": KERNEL / 2,
+    "model/dense/kernel/Adam_1": KERNEL / 4,
+    "beta1_power": np.float32(0.5),
+    "beta2_power": np.float32(0.25),
+    "global_step": np.array(7, np.int64),
+}
+COUNTER_KEY = "save_counter/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+def key_of(path):
+    return f"{path}/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+@pytest.fixture
+def source(tmp_path):
+    return write_bundle(tmp_path / "source" / "model.ckpt-7", VALUES)
+
+
+def plan(source, checkpoint_format="saver", **settings):
+    result = convert_checkpoint(source, "/nowhere/out", checkpoint_format, dry_run=True, **settings)
+    return {row.source: (row.action, row.targets) for row in result.rows if row.source}
+
+
+# --- Casts ---
+
+
+def test_a_cast_streams_values_into_new_data_files(source, tmp_path):
+    result = convert_checkpoint(source, tmp_path / "out", "both", dtype="bfloat16")
+    found = open_checkpoint(tmp_path / "out")
+    assert found.variables["model/dense/kernel"].dtype == "bfloat16"
+    assert found.variables["global_step"].dtype == "int64"
+    assert stock_values(tmp_path / "out")["model/dense/kernel/Adam_1"] == [
+        [0, 0.25, 0.5],
+        [0.75, 1, 1.25],
+    ]
+    assert {how for _, how in result.data_files} == {"write"}
+    assert result.verified == 14
+    assert verify_checkpoint(tmp_path / "out").unused_bytes == 0
+
+
+@pytest.mark.parametrize(
+    ("source_dtype", "target"),
+    [
+        ("float32", "float16"),
+        ("float32", "bfloat16"),
+        ("float32", "float64"),
+        ("float64", "float32"),
+        ("int64", "int32"),
+        ("int32", "int64"),
+    ],
+)
+def test_casts_are_those_of_numpy(source_dtype, target, tmp_path):
+    values = np.array([0, 1, -2, 100, 3.14159, -1e-3]).astype(source_dtype)
+    write_bundle(tmp_path / "m", {"x": values, "empty": values[:0]})
+    convert_checkpoint(tmp_path / "m", tmp_path / "out", "saver", dtype={source_dtype: target})
+    expected = values.astype(getattr(ml_dtypes, target, target))
+    found = open_checkpoint(tmp_path / "out").get_tensor("x")
+    assert found.dtype == expected.dtype
+    assert found.tolist() == expected.tolist()
+
+
+def test_slices_are_cast_too(tmp_path):
+    case = golden_case("2.15", "partitioned")
+    convert_checkpoint(case.prefix, tmp_path / "out", "both", dtype={"float32": "float64"})
+    assert verify_checkpoint(tmp_path / "out").faults == ()
+    assert (
+        stock_values(tmp_path / "out")["columns/kernel"]
+        == (stock_values(case.prefix)["columns/kernel"])
+    )
+
+
+def test_a_large_tensor_is_cast_in_chunks(tmp_path, monkeypatch):
+    monkeypatch.setattr("estimator_ckpt.transfer._CHUNK", 64)
+    values = np.arange(1001, dtype=np.float32)
+    write_bundle(tmp_path / "m", {"x": values})
+    seen = []
+    convert_checkpoint(
+        tmp_path / "m",
+        tmp_path / "out",
+        "saver",
+        dtype="float64",
+        progress=lambda done, total: seen.append((done, total)),
+    )
+    assert open_checkpoint(tmp_path / "out").get_tensor("x").tolist() == values.tolist()
+    assert seen[-1] == (8008, 8008)
+    assert len(seen) == 63
+
+
+@pytest.mark.parametrize(
+    ("values", "target", "message"),
+    [
+        (np.float32([1, 1e6]), "float16", "1000000.0 is beyond the range of float16"),
+        (np.float64([1, -1e300]), "float32", "is beyond the range of float32"),
+        (np.int64([1, 2**31]), "int32", "2147483648 is beyond the range of int32"),
+        (np.int64([-1]), "uint32", "-1 is beyond the range of uint32"),
+    ],
+)
+def test_a_number_beyond_the_range_is_an_error_with_its_key(values, target, message, tmp_path):
+    write_bundle(tmp_path / "m", {"x": values})
+    with pytest.raises(MismatchError, match=message) as raised:
+        convert_checkpoint(
+            tmp_path / "m", tmp_path / "out", "saver", dtype={values.dtype.name: target}
+        )
+    assert raised.value.key == "x"
+    assert names_in(tmp_path) == ["m.data-00000-of-00001", "m.index"]
+
+
+def test_infinities_and_nan_are_cast(tmp_path):
+    write_bundle(tmp_path / "m", {"x": np.float32([np.inf, -np.inf, np.nan])})
+    convert_checkpoint(tmp_path / "m", tmp_path / "out", "saver", dtype="float16")
+    assert list(map(str, open_checkpoint(tmp_path / "out").get_tensor("x"))) == [
+        "inf",
+        "-inf",
+        "nan",
+    ]
+
+
+# --- Compact ---
+
+
+@pytest.mark.parametrize("case", golden_cases(), ids=str)
+def test_compact_writes_the_same_values_and_no_byte_more(case, tmp_path):
+    convert_checkpoint(case.prefix, tmp_path / "linked", "both")
+    result = convert_checkpoint(case.prefix, tmp_path / "out", "both", compact=True)
+    report = verify_checkpoint(tmp_path / "out")
+    assert (report.faults, report.unused_bytes) == ((), 0)
+    assert result.verified is not None
+    assert contents(tmp_path / "out") == contents(tmp_path / "linked")
+
+
+def test_compact_keeps_the_number_of_data_files(tmp_path):
+    case = golden_case("2.15", "multi_shard")
+    result = convert_checkpoint(case.prefix, tmp_path / "out", "both", compact=True)
+    assert [how for _, how in result.data_files] == ["write"] * 3
+
+
+def test_what_is_left_out_stays_in_linked_data_files_and_not_in_compact_ones(source, tmp_path):
+    settings = {"exclude": [".*Adam.*"]}
+    convert_checkpoint(source, tmp_path / "linked", "saver", **settings)
+    convert_checkpoint(source, tmp_path / "compact", "saver", compact=True, **settings)
+    assert verify_checkpoint(tmp_path / "linked").unused_bytes == 48
+    assert verify_checkpoint(tmp_path / "compact").unused_bytes == 0

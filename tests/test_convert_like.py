@@ -1,0 +1,143 @@
+"""Structures like another checkpoint's: what fits, what is told where it does not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from convert_helper import contents, names_in, v1, write_bundle
+
+from estimator_ckpt import convert_checkpoint, open_checkpoint
+from estimator_ckpt.errors import MismatchError, SettingsError
+
+KERNEL = np.arange(6, dtype=np.float32).reshape(2, 3)
+VALUES = {
+    "model/dense/kernel": KERNEL,
+    "model/dense/kernel/Adam": KERNEL / 2,
+    "model/dense/kernel/Adam_1": KERNEL / 4,
+    "beta1_power": np.float32(0.5),
+    "beta2_power": np.float32(0.25),
+    "global_step": np.array(7, np.int64),
+}
+COUNTER_KEY = "save_counter/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+def key_of(path):
+    return f"{path}/.ATTRIBUTES/VARIABLE_VALUE"
+
+
+@pytest.fixture
+def source(tmp_path):
+    return write_bundle(tmp_path / "source" / "model.ckpt-7", VALUES)
+
+
+def plan(source, checkpoint_format="saver", **settings):
+    result = convert_checkpoint(source, "/nowhere/out", checkpoint_format, dry_run=True, **settings)
+    return {row.source: (row.action, row.targets) for row in result.rows if row.source}
+
+
+# --- Like another ---
+
+
+class Net(tf.Module):
+    def __init__(self):
+        super().__init__()
+        self.kernel = tf.Variable(tf.zeros((2, 3)), name="net/dense/kernel")
+        self.extra = tf.Variable(tf.zeros(2), name="net/extra")
+
+
+def write_template(tmp_path, **objects):
+    return tf.train.Checkpoint(**objects).save(str(tmp_path / "template"))
+
+
+def test_like_a_checkpoint_takes_its_structure_and_the_sources_values(tmp_path):
+    write_bundle(
+        tmp_path / "m", {"model/dense/kernel": KERNEL, "model/extra": np.ones(2, np.float32)}
+    )
+    net = Net()
+    template = write_template(tmp_path, blocks=[net])
+    convert_checkpoint(
+        tmp_path / "m",
+        tmp_path / "out",
+        "checkpoint",
+        like=template,
+        rename={"model/(.*)": r"net/\1"},
+    )
+    tf.train.Checkpoint(blocks=[net]).restore(str(tmp_path / "out")).assert_consumed()
+    assert net.kernel.numpy().tolist() == KERNEL.tolist()
+    assert net.extra.numpy().tolist() == [1, 1]
+
+
+def test_like_a_checkpoint_given_in_python(tmp_path):
+    write_bundle(tmp_path / "m", {"net/dense/kernel": KERNEL, "net/extra": np.ones(2, np.float32)})
+    net = Net()
+    objects = tf.train.Checkpoint(net=net)
+    convert_checkpoint(tmp_path / "m", tmp_path / "out", "both", like=objects)
+    objects.restore(str(tmp_path / "out")).assert_consumed()
+    assert net.kernel.numpy().tolist() == KERNEL.tolist()
+    assert open_checkpoint(tmp_path / "out").format == "both"
+
+
+def test_places_are_found_by_their_object_path_too_and_the_step_by_its_place(tmp_path):
+    values = {"a/0": np.ones(2, np.float32), "a/1": np.zeros(2, np.float32)}
+    write_bundle(tmp_path / "m", {**values, "global_step": np.array(9, np.int64)})
+    one, two = tf.Variable(tf.zeros(2)), tf.Variable(tf.zeros(2))  # both are named Variable
+    step = tf.Variable(0, dtype=tf.int64)
+    objects = tf.train.Checkpoint(a=[one, two], step=step)
+    convert_checkpoint(tmp_path / "m", tmp_path / "out", "checkpoint", like=objects)
+    objects.restore(str(tmp_path / "out")).assert_consumed()
+    assert (one.numpy().tolist(), step.numpy()) == ([1, 1], 9)
+
+
+def test_one_variable_for_two_places_is_told(tmp_path):
+    write_bundle(tmp_path / "m", {"x": np.float32(1)})
+    objects = {"x": tf.Variable(1.0, name="y"), "z": tf.Variable(1.0, name="x")}
+    template = write_template(tmp_path, **objects)
+    with pytest.raises(MismatchError, match=r"two places +x +y and x|two places +x +x and y"):
+        convert_checkpoint(tmp_path / "m", tmp_path / "out", "checkpoint", like=template)
+
+
+def test_all_that_does_not_fit_the_other_structure_is_listed(source, tmp_path):
+    template = write_template(tmp_path, net=Net())
+    before = names_in(tmp_path)
+    with pytest.raises(MismatchError) as raised:
+        convert_checkpoint(source, tmp_path / "out", "checkpoint", like=template)
+    message = str(raised.value)
+    assert message.splitlines()[0].endswith(f"8 variables do not fit the objects of {template}:")
+    assert "missing   net/dense/kernel" in message
+    assert "did you mean model/dense/kernel?" in message
+    assert "missing   net/extra" in message
+    assert "no place  model/dense/kernel/Adam_1" in message
+    assert names_in(tmp_path) == before
+
+
+def test_another_shape_or_dtype_does_not_fit(tmp_path):
+    values = {"net/dense/kernel": KERNEL.T.copy(), "net/extra": np.ones(2, np.float64)}
+    write_bundle(tmp_path / "m", values)
+    template = write_template(tmp_path, net=Net())
+    with pytest.raises(MismatchError) as raised:
+        convert_checkpoint(tmp_path / "m", tmp_path / "out", "checkpoint", like=template)
+    assert "shape    net/dense/kernel  float32[2,3]  float32[3,2]" in str(raised.value)
+    assert "dtype    net/extra         float32       float64" in str(raised.value)
+
+
+def test_like_a_name_based_checkpoint_is_an_error(source, tmp_path):
+    with pytest.raises(SettingsError, match="found a name-based one") as raised:
+        convert_checkpoint(source, tmp_path / "out", "checkpoint", like=source)
+    assert raised.value.key == "like"
+
+
+def test_like_and_without_slots(source, tmp_path):
+    kernel = tf.Variable(tf.zeros((2, 3)), name="model/dense/kernel")
+    optimizer = v1.train.AdamOptimizer()
+    optimizer.apply_gradients([(tf.ones_like(kernel), kernel)])
+    template = write_template(tmp_path, kernel=kernel, optimizer=optimizer)
+    convert_checkpoint(
+        source,
+        tmp_path / "out",
+        "checkpoint",
+        like=template,
+        drop_slots=True,
+        exclude=["global_step"],
+    )
+    assert contents(tmp_path / "out").keys() == {key_of("kernel"), COUNTER_KEY}
