@@ -30,11 +30,6 @@ def source(tmp_path):
     return write_bundle(tmp_path / "source" / "model.ckpt-7", VALUES)
 
 
-def graph_names(prefix):
-    graph = open_checkpoint(prefix).object_graph
-    return {name: dict(node.children) for name, node in enumerate(graph.nodes)}
-
-
 # --- Names to objects ---
 
 

@@ -20,21 +20,11 @@ VALUES = {
     "beta2_power": np.float32(0.25),
     "global_step": np.array(7, np.int64),
 }
-COUNTER_KEY = "save_counter/.ATTRIBUTES/VARIABLE_VALUE"
-
-
-def key_of(path):
-    return f"{path}/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 @pytest.fixture
 def source(tmp_path):
     return write_bundle(tmp_path / "source" / "model.ckpt-7", VALUES)
-
-
-def plan(source, checkpoint_format="saver", **settings):
-    result = convert_checkpoint(source, "/nowhere/out", checkpoint_format, dry_run=True, **settings)
-    return {row.source: (row.action, row.targets) for row in result.rows if row.source}
 
 
 # --- Casts ---

@@ -31,11 +31,6 @@ def source(tmp_path):
     return write_bundle(tmp_path / "source" / "model.ckpt-7", VALUES)
 
 
-def plan(source, checkpoint_format="saver", **settings):
-    result = convert_checkpoint(source, "/nowhere/out", checkpoint_format, dry_run=True, **settings)
-    return {row.source: (row.action, row.targets) for row in result.rows if row.source}
-
-
 # --- Like another ---
 
 

@@ -17,7 +17,6 @@ VALUES = {
     "global_step": np.array(7, np.int64),
     "odd.name.S/x": np.array([1.5, -2.5]),
 }
-COUNTER_KEY = "save_counter/.ATTRIBUTES/VARIABLE_VALUE"
 
 
 @pytest.fixture
