@@ -9,10 +9,9 @@ from typing import Any
 
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.errors import MissingTensorError
-from estimator_ckpt.matching import describe
 from estimator_ckpt.model_side import expected_variables
 from estimator_ckpt.object_graph import SAVE_COUNTER
-from estimator_ckpt.report import NameIndex, Row
+from estimator_ckpt.report import NameIndex, Row, tensor_text
 from estimator_ckpt.starting_values import Target, find_starting_values
 from estimator_ckpt.warm_start import WarmStart
 
@@ -83,7 +82,7 @@ def _restored(checkpoint: Checkpoint, targets: Sequence[Target]) -> list[Row]:
     used: set[str] = set()
     names = NameIndex(checkpoint.variables)
     for target in targets:
-        wanted = describe(target.dtype, target.shape)
+        wanted = tensor_text(target.dtype, target.shape)
         try:
             found = checkpoint.variable(target.name)
         except MissingTensorError:
@@ -92,7 +91,7 @@ def _restored(checkpoint: Checkpoint, targets: Sequence[Target]) -> list[Row]:
             rows.append(Row("missing", target.name, wanted, "", note))
             continue
         used.add(found.name)
-        has = describe(found.dtype, found.shape)
+        has = tensor_text(found.dtype, found.shape)
         if found.dtype != target.dtype:
             rows.append(Row("dtype", target.name, wanted, has))
         elif target.shape is not None and found.shape != target.shape:
@@ -101,7 +100,7 @@ def _restored(checkpoint: Checkpoint, targets: Sequence[Target]) -> list[Row]:
             rows.append(Row("matched", target.name, wanted, has))
     rows.sort(key=lambda row: row.status == "matched")
     rows += [
-        Row("unused", v.name, "", describe(v.dtype, v.shape))
+        Row("unused", v.name, "", tensor_text(v.dtype, v.shape))
         for v in checkpoint.variables.values()
         if v.name not in used and v.name != SAVE_COUNTER
     ]

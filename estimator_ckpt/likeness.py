@@ -13,8 +13,8 @@ from estimator_ckpt.layout import Structure, pruned, save_counter_item
 from estimator_ckpt.naming import read_items
 from estimator_ckpt.object_graph import SAVE_COUNTER, STEP, VARIABLE_VALUE, Attribute, object_key
 from estimator_ckpt.optimizer_state import Optimizer, find_optimizers
-from estimator_ckpt.plan import Item, describe
-from estimator_ckpt.report import NameIndex, Row, fold, text_table
+from estimator_ckpt.plan import Content, Item
+from estimator_ckpt.report import NameIndex, Row, fold, tensor_text, text_table
 
 _MOST_HINTS = 100
 
@@ -143,7 +143,7 @@ def _check(
         if other != place.name:
             rows.append(Row("two places", items[match].name, note=f"{other} and {place.name}"))
         if place.content.shape != has.shape:
-            rows.append(Row("shape", place.name, describe(place.content), describe(has)))
+            rows.append(Row("shape", place.name, _text(place.content), _text(has)))
         elif place.content.dtype != has.dtype:
             names = dtype_name(place.content.dtype), dtype_name(has.dtype)
             rows.append(Row("dtype", place.name, *names))
@@ -156,3 +156,7 @@ def _check(
             [(r.status, r.name, r.expected, r.found, r.note) for r in fold(rows)],
         )
         raise MismatchError(f"{len(rows)} variables do not fit the objects of {template}:\n{table}")
+
+
+def _text(content: Content) -> str:
+    return tensor_text(dtype_name(content.dtype), content.shape)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from estimator_ckpt.bundle.tensors import dtype_name
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import MismatchError, SettingsError
 from estimator_ckpt.object_graph import VAR_LIST, ObjectGraph, match
-from estimator_ckpt.report import NameIndex, Row, fold, text_table
+from estimator_ckpt.report import NameIndex, Row, fold, tensor_text, text_table
 from estimator_ckpt.variables import same_tensor
 
 MATCH_BY = ("path", "name")
@@ -168,34 +169,22 @@ def missing_rows(
     for want in missing:
         near = names.near(want.tensor)
         note = f"did you mean {near[0]}?" if near else ""
-        rows.append(Row(status, want.tensor, describe(want.dtype, want.shape), note=note))
+        rows.append(Row(status, want.tensor, tensor_text(want.dtype, want.shape), note=note))
     return rows
-
-
-def describe(dtype: str, shape: Sequence[int] | None) -> str:
-    """`float32[3,4]`"""
-    return f"{dtype}[{','.join(map(str, shape)) if shape is not None else '?'}]"
 
 
 def _misfit(want: Wanted, entry: Entry, key: str, *, reshape: bool) -> Row | None:
     def row(status: str) -> Row:
-        found = describe(dtype_name(entry.dtype), entry.shape)
-        return Row(status, want.tensor, describe(want.dtype, want.shape), found, f"key {key}")
+        found = tensor_text(dtype_name(entry.dtype), entry.shape)
+        return Row(status, want.tensor, tensor_text(want.dtype, want.shape), found, f"key {key}")
 
     if dtype_name(entry.dtype) != want.dtype:
         return row("dtype")
     if want.shape is None or entry.shape == want.shape:
         return None
-    if reshape and _count(entry.shape) == _count(want.shape):
+    if reshape and math.prod(entry.shape) == math.prod(want.shape):
         return None
     return row("shape")
-
-
-def _count(shape: Sequence[int]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
 
 
 def _ambiguous(want: Wanted, found: _Found) -> Row:

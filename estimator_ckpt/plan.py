@@ -6,7 +6,7 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from estimator_ckpt.bundle.dtypes import STRING, dtype_name
+from estimator_ckpt.bundle.dtypes import STRING
 from estimator_ckpt.bundle.index import Entry, Index
 from estimator_ckpt.bundle.slices import key_bytes, slice_key
 from estimator_ckpt.bundle.tensors import TensorReader, encode_strings, masked_crc32c
@@ -193,8 +193,3 @@ def is_number(content: Content) -> bool:
 def is_counter(content: Content) -> bool:
     """Whether it is an integer scalar, as steps and counters are."""
     return content.shape == () and content.dtype in (INT32, INT64)
-
-
-def describe(content: Content) -> str:
-    """`float32[3,4]`."""
-    return f"{dtype_name(content.dtype)}[{','.join(map(str, content.shape))}]"

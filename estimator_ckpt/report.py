@@ -298,9 +298,9 @@ def size_text(nbytes: int) -> str:
     return f"{value:.1f} {unit}"
 
 
-def tensor_text(dtype: str, shape: Iterable[int]) -> str:
-    """`float32[3,4]`."""
-    return f"{dtype}[{','.join(map(str, shape))}]"
+def tensor_text(dtype: str, shape: Iterable[int] | None) -> str:
+    """`float32[3,4]`; `float32[?]` where the shape is not known."""
+    return f"{dtype}[{'?' if shape is None else ','.join(map(str, shape))}]"
 
 
 class NameIndex:

@@ -13,9 +13,9 @@ from absl import logging
 from estimator_ckpt.checkpoint import Checkpoint, Variable
 from estimator_ckpt.errors import ConflictError, SettingsError
 from estimator_ckpt.mapping import Rules
-from estimator_ckpt.matching import describe, mismatch, policy_for
+from estimator_ckpt.matching import mismatch, policy_for
 from estimator_ckpt.object_graph import SAVE_COUNTER
-from estimator_ckpt.report import NameIndex, Row, did_you_mean, near_names
+from estimator_ckpt.report import NameIndex, Row, did_you_mean, near_names, tensor_text
 from estimator_ckpt.slots import slot_by_name
 from estimator_ckpt.variables import same_tensor
 from estimator_ckpt.warm_start_report import StartingValue, WarmStartReport
@@ -113,7 +113,7 @@ def find_starting_values(
         if source is None:
             note = sources.hint(choice.source) if len(missing) < _MOST_HINTS else ""
             missing.append(choice.source)
-            wanted = describe(target.dtype, target.shape)
+            wanted = tensor_text(target.dtype, target.shape)
             row = Row("missing", target.name, wanted, "", note)
             policy = policy_for(target.name, settings.on_missing)
             reason = f"not in the checkpoint ({choice.place})"
@@ -280,7 +280,10 @@ def _selected(settings: WarmStart, target: Target) -> str | None:
 
 
 def _misfit(target: Target, source: Variable, has_vocabulary: bool) -> Row | None:
-    expected, found = describe(target.dtype, target.shape), describe(source.dtype, source.shape)
+    expected, found = (
+        tensor_text(target.dtype, target.shape),
+        tensor_text(source.dtype, source.shape),
+    )
     if source.dtype != target.dtype:
         return Row("dtype", target.name, expected, found, f"key {source.key}")
     if has_vocabulary or target.shape is None or source.shape == target.shape:

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from estimator_ckpt.matching import describe
-from estimator_ckpt.report import Row, fold, text_table
+from estimator_ckpt.report import Row, fold, tensor_text, text_table
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class WarmStartReport:
             Row(
                 "warm-started" if value.source is not None else "initialized",
                 value.target,
-                describe("", value.shape),
+                tensor_text("", value.shape),
                 value.source or "-",
                 value.rule,
             )

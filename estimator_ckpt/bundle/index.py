@@ -6,7 +6,6 @@ tensorflow/core/util/saved_tensor_slice_util.cc.
 
 from __future__ import annotations
 
-import gc
 import math
 import re
 from collections.abc import Iterator
@@ -26,6 +25,7 @@ from estimator_ckpt.bundle.slices import (
     slice_key,
     slice_shape,
 )
+from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.errors import (
     CheckpointError,
     CorruptCheckpointError,
@@ -120,17 +120,12 @@ def read_index(prefix: str) -> Index:
     if not files.exists(path):
         raise _no_index(prefix, path)
     data = files.map_bytes(path)
-    # A million new tuples make the collector walk through all of them again and again, which
-    # doubles the time; none of them can be part of a cycle.
-    collecting = gc.isenabled()
-    gc.disable()
     try:
-        return _decode_index(data, path)
+        with collector_paused():
+            return _decode_index(data, path)
     except DecodeError as error:
         raise CorruptCheckpointError(f"no protobuf message: {error}", path=path) from error
     finally:
-        if collecting:
-            gc.enable()
         data.release()
 
 
