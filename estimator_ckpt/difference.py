@@ -30,7 +30,8 @@ class Difference:
 
     Attributes:
       count: how many values it has.
-      differing: how many differ: in a bit, or by more than the tolerances if some are given.
+      differing: how many differ: in a bit, or by more than the tolerances if some are given; or
+        are in the slices of one of the two alone.
       max_abs: the largest |x - y| that is finite; None where values cannot be subtracted (strings,
         variants, dtypes that NumPy lacks).
       max_rel: the largest |x - y| / max(|x|, |y|) that is finite; None likewise.
@@ -78,10 +79,11 @@ def difference(
     """
     if x.entry.dtype == STRING:
         return _string_difference(a.get_tensor(x.key), b.get_tensor(y.key))
-    count = math.prod(x.shape)
     if dtype_size(x.entry.dtype) is None:
+        count = math.prod(x.shape)
         same = _raw(a, x) == _raw(b, y)
         return None if same else Difference(count, count)
+    alone = _in_one_only(a, x, b, y)
     done = 0
     for one, other in _chunks(a, x, b, y):
         if not _same_bits(one, other):
@@ -90,14 +92,15 @@ def difference(
         if progress:
             progress(done)
     else:
-        return None
+        if not alone:
+            return None
     for checkpoint, variable in ((a, x), (b, y)):
         _verify(checkpoint, variable)
     found = [_statistics(one, other, rtol, atol) for one, other in _chunks(a, x, b, y)]
     numeric = _has_numbers(x.entry.dtype)
     return Difference(
-        count,
-        sum(one.differing for one in found),
+        sum(one.count for one in found) + alone,
+        sum(one.differing for one in found) + alone,
         max((one.max_abs or 0.0 for one in found), default=0.0) if numeric else None,
         max((one.max_rel or 0.0 for one in found), default=0.0) if numeric else None,
         *(sum(counts) for counts in zip(*((d.nan_a, d.nan_b, d.inf_a, d.inf_b) for d in found))),
@@ -157,15 +160,24 @@ def _chunks(
     a: Checkpoint, x: Variable, b: Checkpoint, y: Variable
 ) -> Iterator[tuple[Array, Array]]:
     """Corresponding values of both, flat, in chunks, however each is partitioned."""
-    theirs = _arrays(b, y)
-    for box, one in _arrays(a, x):
-        for other_box, other in theirs:
-            cut = [(max(s, t), min(s + n, t + m)) for (s, n), (t, m) in zip(box, other_box)]
+    ours, theirs = _arrays(a, x), _arrays(b, y)
+    for cut, n, m in _meetings([box for box, _ in ours], [box for box, _ in theirs]):
+        pair = (
+            array[tuple(slice(i - start, j - start) for (i, j), (start, _) in zip(cut, box))]
+            for box, array in (ours[n], theirs[m])
+        )
+        yield from _pieces(*pair)
+
+
+def _meetings(
+    boxes: list[Extents], others: list[Extents]
+) -> Iterator[tuple[list[tuple[int, int]], int, int]]:
+    """Where slices of both meet: start and end of each dimension, and the numbers of the two."""
+    for n, box in enumerate(boxes):
+        for m, other in enumerate(others):
+            cut = [(max(s, t), min(s + k, t + j)) for (s, k), (t, j) in zip(box, other)]
             if all(start < end for start, end in cut):
-                yield from _pieces(
-                    one[tuple(slice(i - s, j - s) for (i, j), (s, _) in zip(cut, box))],
-                    other[tuple(slice(i - s, j - s) for (i, j), (s, _) in zip(cut, other_box))],
-                )
+                yield cut, n, m
 
 
 def _pieces(one: Array, other: Array) -> Iterator[tuple[Array, Array]]:
@@ -182,6 +194,17 @@ def _pieces(one: Array, other: Array) -> Iterator[tuple[Array, Array]]:
     for start in range(0, len(one), step):
         part, other_part = one[start : start + step], other[start : start + step]
         yield np.ascontiguousarray(part).reshape(-1), np.ascontiguousarray(other_part).reshape(-1)
+
+
+def _in_one_only(a: Checkpoint, x: Variable, b: Checkpoint, y: Variable) -> int:
+    """How many values are in one of the two alone, as slices need not cover a variable."""
+    if not (x.slices or y.slices):
+        return 0
+    boxes, others = ([box for box, _ in _entries(*one)] for one in ((a, x), (b, y)))
+    both = sum(
+        math.prod(end - start for start, end in cut) for cut, _, _ in _meetings(boxes, others)
+    )
+    return sum(math.prod(length for _, length in box) for box in boxes + others) - 2 * both
 
 
 def _same_bits(one: Array, other: Array) -> bool:

@@ -81,7 +81,9 @@ def _with_tf1_slot_names(items: list[Item], graph: ObjectGraph) -> list[Item]:
         if optimizer.dialect != "tf1" or optimizer.label not in KNOWN_SLOTS:
             continue
         names = {
-            slot.item: tf1_slot_name(items[slot.variable].name, optimizer.label, slot.name)
+            slot.item: tf1_slot_name(
+                items[slot.variable].name, optimizer.label, slot.name, items[slot.item].name
+            )
             for slot in optimizer.slots
         }
         own = {items[number].name for number in names}

@@ -22,6 +22,7 @@ from estimator_ckpt.slots import (
     KERAS_SCOPE,
     KERAS_SLOTS,
     TF1_SLOTS,
+    slot_variable,
 )
 
 KNOWN_SLOTS = {**TF1_SLOTS, "CenteredRMSProp": CENTERED_RMSPROP}
@@ -136,11 +137,24 @@ def _label(items: list[Item], optimizer: Optimizer) -> str:
     return "" if label in KNOWN_SLOTS else label  # another optimizer that took the name
 
 
-def tf1_slot_name(variable: str, label: str, slot: str) -> str:
-    """The name that a TF1 optimizer gives a slot, the first time it is made in a graph."""
-    count = KNOWN_SLOTS[label].index(slot)
+def tf1_slot_name(variable: str, label: str, slot: str, name: str = "") -> str:
+    """The name that a TF1 optimizer gives a slot, the first time it is made in a graph.
+
+    Args:
+      variable: the slot's variable.
+      label: of the optimizer.
+      slot: the slot's name.
+      name: what it is called now; a TF1 optimizer's name keeps its scopes: slots.slot_variable().
+    """
     shown = "RMSProp" if label == "CenteredRMSProp" else label
-    return f"{variable}/{shown}" + (f"_{count}" if count else "")
+    start, _, last = name.rpartition("/")
+    counted = COUNTED.fullmatch(last)
+    if not (counted and counted.group(1) == shown) or (
+        slot_variable(start, (), {variable: ()}.get) != variable
+    ):
+        start = variable
+    count = KNOWN_SLOTS[label].index(slot)
+    return f"{start}/{shown}" + (f"_{count}" if count else "")
 
 
 # --- names ---
@@ -178,7 +192,7 @@ def _tf1_slot(name: str, items: list[Item], by_name: dict[str, int]) -> _Named |
     counted = COUNTED.fullmatch(last)
     if not start or not counted or not (counted.group(1) in KNOWN_SLOTS or last in BERT_SLOTS):
         return None
-    variable = _variable(start, items[by_name[name]], items, by_name)
+    variable = _owner(start, name, items, by_name)
     if variable is None:
         return None
     if last in BERT_SLOTS:
@@ -199,15 +213,15 @@ def _keras_slot(name: str, items: list[Item], by_name: dict[str, int]) -> _Named
     scope = KERAS_SCOPE.match(start)
     if scope is None:
         return None
-    variable = _variable(start[scope.end() :], items[by_name[name]], items, by_name)
+    variable = _owner(start[scope.end() :], name, items, by_name)
     return None if variable is None else (scope.group(), scope.group(1), "keras", last, variable)
 
 
-def _variable(start: str, slot: Item, items: list[Item], by_name: dict[str, int]) -> int | None:
-    """The variable of that name and shape, without the scopes that the optimizer was made in."""
-    while start:
-        number = by_name.get(start)
-        if number is not None and items[number].content.shape == slot.content.shape:
-            return number
-        start = start.partition("/")[2]
-    return None
+def _owner(start: str, slot: str, items: list[Item], by_name: dict[str, int]) -> int | None:
+    """The item whose slot is of this name, which begins with `start`."""
+
+    def shape_of(name: str) -> tuple[int, ...] | None:
+        return items[by_name[name]].content.shape if name in by_name else None
+
+    variable = slot_variable(start, shape_of(slot), shape_of)
+    return None if variable is None else by_name[variable]

@@ -109,6 +109,7 @@ class Relinker:
                 "that they read X/Adam, X/Adam_1 or Adam/X/m, Adam/X/v"
             )
         for optimizer in optimizers:
+            self._check_parts(optimizer)
             path = (OPTIMIZER,) if len(optimizers) == 1 else (f"{OPTIMIZER}_{optimizer.label}",)
             if self._target == "keras":
                 self._to_keras(optimizer, path)
@@ -123,6 +124,21 @@ class Relinker:
                 f"{self._target}'s",
                 key="hyperparameters",
             )
+
+    def _check_parts(self, optimizer: Optimizer) -> None:
+        """Raises UnsupportedCheckpointError where each part of a variable has slots of its own."""
+        names: dict[tuple[int, str], str] = {}
+        for slot in optimizer.slots:
+            name = self.items[slot.item].name
+            other = names.setdefault((slot.variable, slot.name), name)
+            if other != name:
+                raise UnsupportedCheckpointError(
+                    f"{other!r} and {name!r} both have the slot {slot.name} of parts of "
+                    f"{self.items[slot.variable].name!r}, which takes one slot variable. Save the "
+                    "checkpoint again without a partitioner, leave the slots out (drop_slots), or "
+                    "convert without `optimizer`",
+                    key=name,
+                )
 
     def _number(self, name: str) -> float | None:
         self._used.add(name)
@@ -274,7 +290,7 @@ class Relinker:
             self._change(
                 slot.item,
                 content=item.content._replace(scale=scale),
-                name=tf1_slot_name(variable.name, label, slot_name),
+                name=tf1_slot_name(variable.name, label, slot_name, item.name),
                 why=f"TF1's slot {slot_name}" + ("" if scale == 1.0 else f", {scale:.6g} times"),
                 slot=Slot(variable.name, path, slot_name),
                 node=-1,
@@ -329,8 +345,13 @@ class Relinker:
                 )
             beta = struct.unpack("<f", struct.pack("<f", beta))[0]  # as TF1 multiplies it
             content = number_content(beta ** (int(steps) + 1), FLOAT32)
-            why = f"{name}^(iter+1)"
-            self.items.append(Item(content, power, why, place=(*path, power)))
+            item = Item(content, power, f"{name}^(iter+1)", place=(*path, power))
+            # A checkpoint that was made from TF1's has the name already, of whatever step.
+            there = [n for n, one in enumerate(self.items) if one.name == power]
+            if there:
+                self.items[there[0]] = item
+            else:
+                self.items.append(item)
 
 
 def _several(optimizer: Optimizer) -> str:

@@ -37,6 +37,7 @@ KERAS_SCOPE = re.compile(
 )
 # What a scope or slot is called, and the number that made it unique.
 COUNTED = re.compile(r"(\w+?)(?:_([1-9]\d*))?")
+_PART = re.compile(r"\d+$")
 
 
 def slot_by_name(
@@ -49,18 +50,53 @@ def slot_by_name(
       shape_of: the shape of a variable, None if the checkpoint has none of that name. A slot's
         variable is there and has the slot's shape.
     """
-    variable, _, last = name.rpartition("/")
+    start, _, last = name.rpartition("/")
     candidates = _slot_names(last)
-    if not candidates or not variable:
+    if not candidates or not start:
         return None
     shape = shape_of(name)
-    if shape_of(variable) == shape:
-        if len(candidates) > 1 and shape_of(f"{variable}/RMSProp_2") is not None:
-            return variable, candidates[1]
-        return variable, candidates[0]
-    scope = KERAS_SCOPE.match(variable) if last in KERAS_SLOTS else None
-    if scope and shape_of(variable[scope.end() :]) == shape:
-        return variable[scope.end() :], last
+    if last in KERAS_SLOTS:
+        scope = KERAS_SCOPE.match(start)
+        below = start[scope.end() :] if scope else start
+        owner = next((one for one in (start, below) if shape_of(one) == shape), None)
+    else:
+        owner = slot_variable(start, shape, shape_of)
+    if owner is None:
+        return None
+    centered = len(candidates) > 1 and shape_of(f"{start}/RMSProp_2") is not None
+    return owner, candidates[centered]
+
+
+def slot_variable(
+    start: str,
+    shape: tuple[int, ...] | None,
+    shape_of: Callable[[str], tuple[int, ...] | None],
+) -> str | None:
+    """The variable of a TF1 slot, by what the slot's name has before its last part.
+
+    That is the variable's own name, or more: the scopes that the optimizer was made in before it;
+    or behind it the end of `NAME/part_N`, as long as those scopes are. slot_creator.py cuts a
+    partitioned variable's slot there, as if it were in no scope. So the canned Estimators of
+    tf.compat.v1 have slots `dnn/logits/kernel/t_0/Adagrad` and `linear/.../weights/part_0/Ftrl`.
+
+    Args:
+      start: without the last part.
+      shape: of the slot.
+      shape_of: as slot_by_name() takes it.
+    """
+    if shape_of(start) == shape:
+        return start
+    variable, _, tail = start.rpartition("/")
+    part = _PART.search(tail)
+    while part and variable:
+        if f"{variable}/part_{part.group()}".endswith(tail) and shape_of(variable) == shape:
+            return variable
+        variable, _, above = variable.rpartition("/")
+        tail = f"{above}/{tail}"
+    while "/" in start:
+        start = start.partition("/")[2]
+        if shape_of(start) == shape:
+            return start
     return None
 
 

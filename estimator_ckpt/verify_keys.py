@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from estimator_ckpt.bundle.index import Index, decode_slice_key, slice_key
-from estimator_ckpt.bundle.slices import key_text, slice_shape
+from estimator_ckpt.bundle.index import Entry, Index, decode_slice_key, slice_key
+from estimator_ckpt.bundle.slices import key_text, overlap, slice_shape
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, ObjectGraph, is_object_key
 from estimator_ckpt.variables import graph_tensors, names_in_var_list, same_tensor
 
@@ -19,18 +19,48 @@ def slice_faults(index: Index) -> Iterator[tuple[str, str]]:
     That a variable's slices exist, lie within it and do not overlap is seen to by read_index().
     """
     named: set[bytes] = set()
+    partial: list[tuple[str, Entry]] = []
     for key, entry in index.entries.items():
         if entry.slices:
             name = key_text(key)
             named.update(slice_key(name, extents) for extents in entry.slices)
-            have = sum(math.prod(slice_shape(entry.shape, extents)) for extents in entry.slices)
-            want = math.prod(entry.shape)
-            if have != want:
-                yield name, f"its {len(entry.slices)} slices have {have} of its {want} values"
+            if _sliced_values(entry) != math.prod(entry.shape):
+                partial.append((name, entry))
+    complete = _complete_together(partial)
+    for name, entry in partial:
+        if name not in complete:
+            count, have = len(entry.slices), _sliced_values(entry)
+            slices = "slice has" if count == 1 else f"{count} slices have"
+            yield name, f"its {slices} {have} of its {math.prod(entry.shape)} values"
     for key in index.entries:
         if key[:1] == b"\0" and key not in named:
             name, extents = decode_slice_key(key)
             yield name, f"the slice {extents} belongs to no variable"
+
+
+def _sliced_values(entry: Entry) -> int:
+    return sum(math.prod(slice_shape(entry.shape, extents)) for extents in entry.slices)
+
+
+def _complete_together(partial: list[tuple[str, Entry]]) -> set[str]:
+    """The keys of slots whose variable's other parts have slots of their own, which have the rest.
+
+    In a scope tf.compat.v1 gives each part of a partitioned variable a slot of another name, of
+    the whole shape and with the part's slice alone: see slots.slot_variable().
+    """
+    groups: dict[tuple[str, str, int, tuple[int, ...]], list[tuple[str, Entry]]] = {}
+    for name, entry in partial:
+        path = name.partition("/.ATTRIBUTES/")[0].replace(".S", "/")
+        start, _, slot = path.rpartition("/")
+        same = start.rstrip("0123456789"), slot, entry.dtype, entry.shape
+        groups.setdefault(same, []).append((name, entry))
+    complete: set[str] = set()
+    for (_, _, _, shape), group in groups.items():
+        slices = [extents for _, entry in group for extents in entry.slices]
+        values = sum(_sliced_values(entry) for _, entry in group)
+        if values == math.prod(shape) and not overlap(shape, slices):
+            complete.update(name for name, _ in group)
+    return complete
 
 
 def graph_faults(graph: ObjectGraph | None, index: Index) -> Iterator[tuple[str | None, str]]:

@@ -13,6 +13,8 @@ import tensorflow as tf
 from estimator_ckpt.bundle.index import Entry, Index, read_index, write_index
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, VARIABLE_VALUE, Attribute, ObjectGraph
 
+v1 = tf.compat.v1
+
 
 def save(
     prefix: Path,
@@ -47,6 +49,17 @@ def save(
         shape_and_slices=specs,
         tensors=[tf.constant(value) for value in values],
     )
+    return str(prefix)
+
+
+def save_slots_of_parts(prefix: Path) -> str:
+    """A variable in two parts, and for each part a slot of its own: TF1's Adam in a scope."""
+    with tf.Graph().as_default(), v1.Session() as session:
+        with v1.variable_scope("dnn", partitioner=v1.fixed_size_partitioner(2)):
+            w = v1.get_variable("w", [4])
+            v1.train.AdamOptimizer(0.1).minimize(tf.reduce_sum(tf.convert_to_tensor(w)))
+        session.run(v1.global_variables_initializer())
+        v1.train.Saver().save(session, str(prefix), write_meta_graph=False, write_state=False)
     return str(prefix)
 
 

@@ -249,6 +249,10 @@ OTHERS = "k c c/RMSProp c/RMSProp_1 c/RMSProp_2 training/Adam/k/m Adam/k/v train
 SHAPES = dict.fromkeys([f"k/{slot}" for slot in SLOTS_OF_K.split(" ")], (2, 3))
 SHAPES.update(dict.fromkeys([*OTHERS.split(" "), "lonely/Adam"], (2, 3)))
 SHAPES["k/AdamW"] = (3,)
+IN_SCOPES = """scope/k/Adam a/b/k/Ftrl_1 dnn/w dnn/w/t_0/Adagrad dnn/w/t_11/Adam_1 linear/w
+    linear/w/part_2/Ftrl a/long/w a/long/w/w/part_0/Adam m/w m/w/0/Adam dnn/w/s_0/Adam
+    dnn/w/t_x/Adam scope/k/m"""
+SHAPES.update(dict.fromkeys(IN_SCOPES.split(), (2, 3)))
 
 
 @pytest.mark.parametrize(
@@ -274,6 +278,16 @@ SHAPES["k/AdamW"] = (3,)
         ("k/m", ("k", "m")),
         ("training/Adam/k/m", ("k", "m")),
         ("Adam/k/v", ("k", "v")),
+        ("scope/k/Adam", ("k", "m")),
+        ("a/b/k/Ftrl_1", ("k", "linear")),
+        ("dnn/w/t_0/Adagrad", ("dnn/w", "accumulator")),
+        ("dnn/w/t_11/Adam_1", ("dnn/w", "v")),
+        ("linear/w/part_2/Ftrl", ("linear/w", "accum")),
+        ("a/long/w/w/part_0/Adam", ("a/long/w", "m")),
+        ("m/w/0/Adam", ("m/w", "m")),
+        ("dnn/w/s_0/Adam", None),  # no end of `dnn/w/part_0`
+        ("dnn/w/t_x/Adam", None),
+        ("scope/k/m", None),
         ("k", None),
         ("m", None),
         ("k/other", None),

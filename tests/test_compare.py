@@ -14,6 +14,7 @@ from stock_files import data_file, edit_index, flip, save, value
 
 from estimator_ckpt import compare_checkpoints, open_checkpoint
 from estimator_ckpt.bundle.aliases import add_keys
+from estimator_ckpt.bundle.index import Entry, slice_key
 from estimator_ckpt.compare import Comparison
 from estimator_ckpt.difference import Difference
 from estimator_ckpt.errors import CorruptCheckpointError, NotACheckpointError
@@ -241,6 +242,32 @@ def test_partitions_along_another_axis(tmp_path: Path) -> None:
     data = np.arange(24, dtype=np.float32).reshape(6, 4)
     a = save(tmp_path / "a", {"v": data}, slices={"v": 3})
     assert compare_checkpoints(a, save_columns(tmp_path / "b", data, 1)).equal
+
+
+@pytest.mark.parametrize(
+    ("kept", "expected"),
+    [([0], Difference(6, 4, 0, 0)), ([0, 1], Difference(6, 2, 0, 0)), ([1, 2], None)],
+)
+def test_values_in_the_slices_of_one_side_alone_differ(kept, expected, tmp_path: Path) -> None:
+    """Slices need not cover a variable: TF1 has slots of single parts."""
+    data = np.arange(6, dtype=np.float32)
+
+    def keep(slices: list[int]) -> Any:
+        def change(entries: dict[bytes, Entry]) -> None:
+            every = entries[b"v"].slices
+            entries[b"v"] = entries[b"v"]._replace(slices=tuple(every[n] for n in slices))
+            for n in {0, 1, 2} - set(slices):
+                del entries[slice_key("v", every[n])]
+
+        return change
+
+    a = edit_index(save(tmp_path / "a", {"v": data}, slices={"v": 3}), keep(kept))
+    other = [1, 2] if expected is None else [0, 1, 2]
+    b = edit_index(save(tmp_path / "b", {"v": data}, slices={"v": 3}), keep(other))
+    (one,) = compare_checkpoints(a, b).variables
+    assert one.difference == expected
+    (same,) = compare_checkpoints(b, a).variables
+    assert same.difference == expected
 
 
 @pytest.mark.parametrize("shape", [(3 << 20,), (3, 1 << 20), (1 << 20, 3), (1, 3 << 20)])

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from convert_helper import stock_values, v1
+from convert_helper import contents, stock_values, v1
 from goldens_helper import golden_cases
+from stock_files import save_slots_of_parts
 
 from estimator_ckpt import convert_checkpoint, open_checkpoint, verify_checkpoint
+from estimator_ckpt.errors import UnsupportedCheckpointError
 
 # The same optimizers in TF1 and in Keras: equal numbers, equal epsilon where there is one. TF1's
 # Adagrad has none; Keras takes 0 for its default, and 1e-30 does nothing to a float32.
@@ -93,22 +95,24 @@ def initial(name):
 class Tf1Job:
     """A TF1 graph with its session."""
 
-    def __init__(self, kind, partitioned=False):
+    def __init__(self, kind, slices=None, scope=""):
         with tf.Graph().as_default() as self.graph:
             variables = []
             for name, shape in SHAPES.items():
-                slices = 2 if partitioned and name == "net/embedding" else None
                 variables.append(
                     v1.get_variable(
                         name,
                         shape,
                         initializer=initializer(name),
-                        partitioner=v1.fixed_size_partitioner(slices) if slices else None,
+                        partitioner=v1.fixed_size_partitioner(slices)
+                        if slices and name == "net/embedding"
+                        else None,
                     )
                 )
             self.loss = loss_of(variables)
             step = v1.train.create_global_step()
-            self.train_op = TF1[kind]().minimize(self.loss, global_step=step)
+            with v1.variable_scope(scope):
+                self.train_op = TF1[kind]().minimize(self.loss, global_step=step)
             self.saver = v1.train.Saver()
             self.session = v1.Session()
             self.session.run(v1.global_variables_initializer())
@@ -200,12 +204,42 @@ def test_without_hyperparameters_keras_keeps_its_own(kind, tmp_path):
 
 
 @pytest.mark.estimator
-def test_the_slots_of_partitioned_variables_go_along(tmp_path):
-    prefix, expected = trained_in_tf1("Adam", tmp_path, partitioned=True)
-    convert_checkpoint(prefix, tmp_path / "out", "both", optimizer="keras")
+@pytest.mark.parametrize(
+    ("slices", "scope", "slot"),
+    [
+        (2, "", "net/embedding/Adam"),
+        (None, "net", "net/net/embedding/Adam"),
+        (1, "net", "net/embedding/t_0/Adam"),
+        (1, "linear", "net/embedding/part_0/Adam"),
+    ],
+)
+def test_slots_go_along_whatever_their_names(slices, scope, slot, tmp_path):
+    prefix, expected = trained_in_tf1("Adam", tmp_path, slices=slices, scope=scope)
+    before = stock_values(prefix)
+    assert slot in before
+    convert_checkpoint(
+        prefix, tmp_path / "out", "both", optimizer="keras", hyperparameters=NUMBERS["Adam"]
+    )
     job = EagerJob(keras("Adam"))
     job.reader.restore(str(tmp_path / "out"))
     np.testing.assert_allclose(job.train(), expected, rtol=2e-6)
+    convert_checkpoint(tmp_path / "out", tmp_path / "objects", "checkpoint")
+    convert_checkpoint(tmp_path / "objects", tmp_path / "back", "saver", optimizer="tf1")
+    powers = {"net/beta1_power", "net/beta2_power", "linear/beta1_power", "linear/beta2_power"}
+    assert before.keys() - stock_values(tmp_path / "back").keys() <= powers
+
+
+def test_slots_of_parts_are_variables_like_any_other_or_left_out(tmp_path):
+    prefix = save_slots_of_parts(tmp_path / "tf1")
+    with pytest.raises(UnsupportedCheckpointError) as caught:
+        convert_checkpoint(prefix, tmp_path / "out", "checkpoint", optimizer="tf1")
+    assert "'dnn/w/t_0/Adam' and 'dnn/w/t_1/Adam' both have the slot m" in str(caught.value)
+    convert_checkpoint(prefix, tmp_path / "out", "checkpoint")
+    convert_checkpoint(tmp_path / "out", tmp_path / "back", "saver")
+    assert contents(tmp_path / "back") == contents(prefix)
+    assert verify_checkpoint(tmp_path / "out").ok
+    convert_checkpoint(prefix, tmp_path / "model", "saver", drop_slots=True)
+    assert list(stock_values(tmp_path / "model")) == ["dnn/w"]
 
 
 @pytest.mark.estimator

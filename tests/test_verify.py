@@ -11,7 +11,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from goldens_helper import GoldenCase, golden_case, golden_cases
-from stock_files import data_file, edit_index, flip, save, save_in_shards, value
+from stock_files import (
+    data_file,
+    edit_index,
+    flip,
+    save,
+    save_in_shards,
+    save_slots_of_parts,
+    value,
+)
 
 from estimator_ckpt import verify_checkpoint
 from estimator_ckpt.bundle.aliases import add_keys
@@ -254,7 +262,21 @@ def test_slices_that_do_not_cover_the_variable(tmp_path: Path) -> None:
 
     found = only_fault(edit_index(prefix, drop))
     assert (found.kind, found.key) == ("slices", "e")
-    assert found.message == "its 1 slices have 4 of its 8 values"
+    assert found.message == "its slice has 4 of its 8 values"
+
+
+def test_parts_of_a_variable_may_have_slots_of_their_own(tmp_path: Path) -> None:
+    prefix = save_slots_of_parts(tmp_path / "m")
+    report = verify_checkpoint(prefix)
+    assert (report.faults, report.notes) == ((), ())
+
+    def drop(entries: dict[bytes, Entry]) -> None:
+        (extents,) = entries.pop(b"dnn/w/t_1/Adam").slices
+        del entries[slice_key("dnn/w/t_1/Adam", extents)]
+
+    found = only_fault(edit_index(prefix, drop))
+    assert (found.kind, found.key) == ("slices", "dnn/w/t_0/Adam")
+    assert found.message == "its slice has 2 of its 4 values"
 
 
 def test_a_slice_of_no_variable(tmp_path: Path) -> None:

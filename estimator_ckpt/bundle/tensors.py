@@ -113,7 +113,8 @@ class TensorReader:
         Raises:
           MissingTensorError: there is no such key.
           CorruptCheckpointError: a data file is missing or too short, or its bytes are wrong.
-          UnsupportedCheckpointError: NumPy cannot hold the values.
+          UnsupportedCheckpointError: NumPy cannot hold the values, or the slices of a partitioned
+            variable do not cover it.
         """
         entry = self._index.entries.get(key)
         if entry is None:
@@ -211,8 +212,9 @@ class TensorReader:
             lengths = slice_shape(entry.shape, extents)
             parts.append((tuple(slice(s, s + n) for s, n in zip(starts, lengths)), part))
         if count != math.prod(entry.shape):  # they do not overlap: read_index saw to that
-            raise CorruptCheckpointError(
-                f"its slices have {count} of the {math.prod(entry.shape)} values", path=self._prefix
+            raise UnsupportedCheckpointError(
+                f"its slices have {count} of the {math.prod(entry.shape)} values, so it cannot be "
+                "read as a whole"
             )
         whole = np.empty(entry.shape, numpy_dtype(entry.dtype))
         for place, part in parts:
