@@ -243,6 +243,32 @@ def test_slots_of_parts_are_variables_like_any_other_or_left_out(tmp_path):
 
 
 @pytest.mark.estimator
+def test_a_canned_estimator_with_a_partitioner_goes_on_from_what_was_converted(tmp_path):
+    words = v1.feature_column.categorical_column_with_vocabulary_list("word", ["a", "b", "c", "d"])
+    column = v1.feature_column.embedding_column(words, 2)
+
+    def estimator(model_dir):
+        return v1.estimator.DNNClassifier(
+            [3],
+            [column],
+            model_dir=str(tmp_path / model_dir),
+            config=tf.estimator.RunConfig(tf_random_seed=1),
+            input_layer_partitioner=v1.fixed_size_partitioner(2),
+        )
+
+    def input_fn():
+        return tf.data.Dataset.from_tensors(({"word": ["a", "d"]}, [0, 1])).repeat()
+
+    estimator("tf1").train(input_fn, steps=2)
+    convert_checkpoint(tmp_path / "tf1", tmp_path / "both", "both")
+    for model_dir in ("tf1", "both"):
+        estimator(model_dir).train(input_fn, steps=2)
+    expected, found = (contents(tmp_path / one / "model.ckpt-4") for one in ("tf1", "both"))
+    assert any(name.endswith("embedding_weights/t_1/Adagrad") for name in expected)
+    assert found == expected
+
+
+@pytest.mark.estimator
 def test_like_a_keras_model_with_its_optimizer(tmp_path):
     prefix, expected = trained_in_tf1("Adam", tmp_path)
     job = EagerJob(keras("Adam"))
