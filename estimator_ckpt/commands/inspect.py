@@ -11,7 +11,7 @@ import json
 import math
 import re
 import sys
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 
 from absl import flags
 
@@ -165,52 +165,26 @@ def _print_listing(
     details = [checkpoint.format] + ([f"global step {step}"] if step is not None else [])
     details.append(f"{shards} data file" + ("s" if shards > 1 else ""))
     print(f"{checkpoint.prefix}: {', '.join(details)}\n")
-    headers = ["name", "shape", "dtype", "bytes", "slices", "slot of", "object path"]
-    optional = [
-        any(one.slices for one in variables),
-        any(one.slot_of is not None for one in variables),
-        any(_path_to_show(one) for one in variables),
-    ]
-    kept = [True] * 4 + optional
-    print_table(
-        [header for header, keep in zip(headers, kept) if keep],
-        _Rows(variables, *optional),
-        _total_line(_totals(counted)),
-        right=["bytes", "slices"],
-    )
+    cells = {
+        "name": [one.name for one in variables],
+        "shape": _shapes(variables),
+        "dtype": [one.dtype for one in variables],
+        "bytes": [f"{one.nbytes:,}" for one in variables],
+        "slices": [str(one.slices or "") for one in variables],
+        "slot of": [f"{one.slot_of} ({one.slot_name})" if one.slot_of else "" for one in variables],
+        "object path": list(map(_path_to_show, variables)),
+    }
+    for header in ("slices", "slot of", "object path"):
+        if not any(cells[header]):
+            del cells[header]
+    total = _total_line(_totals(counted))
+    print_table(list(cells), zip(*cells.values()), total, right=["bytes", "slices"])
     _print_scopes(counted)
 
 
-class _Rows(Collection[list[str]]):
-    """The rows of the listing, made as they are printed: there may be a million."""
-
-    def __init__(
-        self, variables: list[Variable], with_slices: bool, with_slots: bool, with_paths: bool
-    ) -> None:
-        self._variables = variables
-        self._columns = with_slices, with_slots, with_paths
-        self._shapes: dict[tuple[int, ...], str] = {}
-
-    def __len__(self) -> int:
-        return len(self._variables)
-
-    def __contains__(self, row: object) -> bool:
-        return row in list(self)
-
-    def __iter__(self) -> Iterator[list[str]]:
-        with_slices, with_slots, with_paths = self._columns
-        for one in self._variables:
-            shape = self._shapes.get(one.shape)
-            if shape is None:
-                shape = self._shapes[one.shape] = f"[{','.join(map(str, one.shape))}]"
-            cells = [one.name, shape, one.dtype, f"{one.nbytes:,}"]
-            if with_slices:
-                cells.append(str(one.slices or ""))
-            if with_slots:
-                cells.append(f"{one.slot_of} ({one.slot_name})" if one.slot_of else "")
-            if with_paths:
-                cells.append(_path_to_show(one))
-            yield cells
+def _shapes(variables: list[Variable]) -> list[str]:
+    texts = {shape: f"[{','.join(map(str, shape))}]" for shape in {one.shape for one in variables}}
+    return [texts[one.shape] for one in variables]
 
 
 def _path_to_show(one: Variable) -> str:
