@@ -10,8 +10,6 @@ from __future__ import annotations
 import functools
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.errors import (
@@ -19,9 +17,39 @@ from estimator_ckpt.errors import (
     CorruptCheckpointError,
     UnsupportedCheckpointError,
 )
+from estimator_ckpt.graph_message import (
+    VARIABLE_VALUE,
+    Attribute,
+    Node,
+    SlotReference,
+    decode_graph,
+    encode_graph,
+)
+
+__all__ = [
+    "OBJECT_GRAPH_KEY",
+    "SAVE_COUNTER",
+    "STEP",
+    "VARIABLE_VALUE",
+    "VAR_LIST",
+    "Attribute",
+    "Node",
+    "ObjectGraph",
+    "ObjectPath",
+    "SlotReference",
+    "escape",
+    "flat_graph",
+    "flat_key",
+    "is_object_key",
+    "match",
+    "object_key",
+    "parse_path",
+    "path_string",
+    "slot_path",
+    "unescape",
+]
 
 OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
-VARIABLE_VALUE = "VARIABLE_VALUE"
 VAR_LIST = "var_list"
 SAVE_COUNTER = "save_counter"
 STEP = "step"
@@ -86,39 +114,6 @@ def is_object_key(key: str) -> bool:
     return f"/{_ATTRIBUTES}/" in key or key.startswith(f"{_ATTRIBUTES}/")
 
 
-class Attribute(NamedTuple):
-    """One saved value of an object.
-
-    Attributes:
-      name: VARIABLE_VALUE for a variable, `table` for a lookup table, ...
-      full_name: the variable's name in its graph; empty where there is none.
-      checkpoint_key: its key in the index, or the common start of its keys (`...table` stands
-        for `...table-keys` and `...table-values`).
-    """
-
-    name: str
-    full_name: str
-    checkpoint_key: str
-
-
-class SlotReference(NamedTuple):
-    """An optimizer's slot: the slot variable `slot` that belongs to the variable `original`."""
-
-    slot_name: str
-    original: int
-    slot: int
-
-
-@dataclass
-class Node:
-    """One object: its children by local name, its values, its slots if it is an optimizer."""
-
-    children: dict[str, int] = field(default_factory=dict)
-    attributes: list[Attribute] = field(default_factory=list)
-    slots: list[SlotReference] = field(default_factory=list)
-    registered_saver: tuple[str, str] | None = None
-
-
 class ObjectGraph:
     """Objects by node id; node 0 is the root."""
 
@@ -133,98 +128,16 @@ class ObjectGraph:
           CorruptCheckpointError: not such a message, or one that names nodes it does not have or
             has two children of one name.
         """
-        from google.protobuf.message import DecodeError
-
-        from estimator_ckpt.bundle.protos import TrackableObjectGraph
-
-        def corrupt(reason: str) -> CorruptCheckpointError:
-            return CorruptCheckpointError(reason, path=path, key=OBJECT_GRAPH_KEY)
-
-        message = TrackableObjectGraph()
-        try:
-            message.ParseFromString(bytes(data))
-        except DecodeError as error:
-            raise corrupt(f"not a TrackableObjectGraph message: {error}") from None
-        count = len(message.nodes)
-        if not count:
-            raise corrupt("an object graph without a root")
-        nodes = []
         with collector_paused():
-            for number, proto in enumerate(message.nodes):
-                # Slices: protobuf's own iterator takes several times as long to end.
-                children: dict[str, int] = {}
-                for child in proto.children[:]:
-                    name, node_id = child.local_name, child.node_id
-                    if not 0 <= node_id < count:
-                        raise corrupt(
-                            f"node {number} has a child {name!r} that is node {node_id}, of {count}"
-                        )
-                    if children.setdefault(name, node_id) != node_id:
-                        raise corrupt(f"node {number} has two children named {name!r}")
-                references = proto.slot_variables
-                slots = [
-                    SlotReference(s.slot_name, s.original_variable_node_id, s.slot_variable_node_id)
-                    for s in (references[:] if references else ())
-                ]
-                for s in slots:
-                    if not (0 <= s.original < count and 0 <= s.slot < count):
-                        raise corrupt(
-                            f"node {number} has a slot {s.slot_name!r} of node {s.original} in "
-                            f"node {s.slot}, of {count}"
-                        )
-                attributes = [
-                    Attribute(a.name, a.full_name, a.checkpoint_key) for a in proto.attributes[:]
-                ]
-                saver = None
-                if proto.HasField("registered_saver"):
-                    saver = (proto.registered_saver.name, proto.registered_saver.object_name)
-                nodes.append(Node(children, attributes, slots, saver))
-        return cls(nodes)
+            try:
+                return cls(decode_graph(bytes(data)))
+            except CorruptCheckpointError as error:
+                message = error.message
+        raise CorruptCheckpointError(message, path=path, key=OBJECT_GRAPH_KEY)
 
     def serialize(self) -> bytes:
         """The TrackableObjectGraph message, with has_checkpoint_values filled in."""
-        from estimator_ckpt.bundle.protos import TrackableObjectGraph
-
-        with_values = self._nodes_with_values()
-        message = TrackableObjectGraph()
-        for number, node in enumerate(self.nodes):
-            proto = message.nodes.add()
-            for local_name, child in node.children.items():
-                proto.children.add(node_id=child, local_name=local_name)
-            for a in node.attributes:
-                proto.attributes.add(
-                    name=a.name, full_name=a.full_name, checkpoint_key=a.checkpoint_key
-                )
-            for s in node.slots:
-                proto.slot_variables.add(
-                    slot_name=s.slot_name,
-                    original_variable_node_id=s.original,
-                    slot_variable_node_id=s.slot,
-                )
-            if node.registered_saver is not None:
-                saver = proto.registered_saver
-                saver.name, saver.object_name = node.registered_saver
-            proto.has_checkpoint_values.value = number in with_values
-        data: bytes = message.SerializeToString(deterministic=True)
-        return data
-
-    def _nodes_with_values(self) -> set[int]:
-        parents: dict[int, list[int]] = {}
-        for number, node in enumerate(self.nodes):
-            for child in node.children.values():
-                parents.setdefault(child, []).append(number)
-        waiting = [
-            number
-            for number, node in enumerate(self.nodes)
-            if node.attributes or node.slots or node.registered_saver
-        ]
-        found = set(waiting)
-        while waiting:
-            for parent in parents.get(waiting.pop(), ()):
-                if parent not in found:
-                    found.add(parent)
-                    waiting.append(parent)
-        return found
+        return encode_graph(self.nodes)
 
     def add(self, parent: int, local_name: str, *attributes: Attribute) -> int:
         """A new object below `parent`; returns its node id."""

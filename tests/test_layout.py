@@ -23,7 +23,7 @@ FLOORS = """
 1   files(*)
 2   bundle bundle.aliases bundle.coding bundle.dtypes bundle.index bundle.protos bundle.slices
     bundle.table bundle.tensors state
-3   casting destination locate mapping object_graph report slots
+3   casting destination graph_message locate mapping object_graph report slots
 4   checkpoint plan variables
 5   batch compare convert difference eager_start(*) layout likeness matching naming optimizer_state
     optimizers options planning retention starting_values stock_settings(*) tf_internals* transfer

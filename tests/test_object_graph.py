@@ -128,7 +128,8 @@ def test_the_key_of_the_default_structure() -> None:
 def graphs(draw: st.DrawFn) -> ObjectGraph:
     count = draw(st.integers(1, 6))
     ids = st.integers(0, count - 1)
-    attributes = st.builds(Attribute, LOCAL_NAMES, LOCAL_NAMES, LOCAL_NAMES)
+    names = LOCAL_NAMES | st.sampled_from(["", "k" * 127, "k" * 128, "k" * 16384])
+    attributes = st.builds(Attribute, st.just(VARIABLE_VALUE) | LOCAL_NAMES, names, names)
     nodes = st.builds(
         Node,
         children=st.dictionaries(LOCAL_NAMES, ids, max_size=3),
@@ -149,16 +150,37 @@ def test_tensorflow_reads_the_same_message(graph: ObjectGraph) -> None:
     message = TrackableObjectGraph()
     message.ParseFromString(graph.serialize())
     assert len(message.nodes) == len(graph.nodes)
-    for ours, theirs in zip(graph.nodes, message.nodes):
-        assert {c.local_name: c.node_id for c in theirs.children} == ours.children
-        assert [
-            Attribute(a.name, a.full_name, a.checkpoint_key) for a in theirs.attributes
-        ] == ours.attributes
-        assert [
+    assert [as_node(theirs) for theirs in message.nodes] == graph.nodes
+
+
+def as_node(theirs: Any) -> Node:
+    """An object of TensorFlow's message as one of ours."""
+    saver = theirs.registered_saver
+    return Node(
+        {c.local_name: c.node_id for c in theirs.children},
+        [Attribute(a.name, a.full_name, a.checkpoint_key) for a in theirs.attributes],
+        [
             SlotReference(s.slot_name, s.original_variable_node_id, s.slot_variable_node_id)
             for s in theirs.slot_variables
-        ] == ours.slots
-        assert theirs.HasField("registered_saver") == (ours.registered_saver is not None)
+        ],
+        (saver.name, saver.object_name) if theirs.HasField("registered_saver") else None,
+    )
+
+
+@given(st.data())
+def test_a_broken_message_is_refused_or_read_as_tensorflow_reads_it(data: st.DataObject) -> None:
+    graph = flat_graph({"a": VARIABLE_VALUE, "b/" + "c" * 200: VARIABLE_VALUE, "d": "table"})
+    broken = bytearray(graph.serialize())
+    for _ in range(data.draw(st.integers(1, 3))):
+        place = data.draw(st.integers(0, len(broken) - 1))
+        broken[place] = data.draw(st.integers(0, 255))
+    try:
+        found = ObjectGraph.parse(bytes(broken)).nodes
+    except CorruptCheckpointError:
+        return
+    assert found == [
+        as_node(theirs) for theirs in TrackableObjectGraph.FromString(bytes(broken)).nodes
+    ]
 
 
 def test_a_message_of_tensorflow_comes_back_unchanged(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ _SCHEMA = {
         "4 RegisteredSaver registered_saver",
         "5 BoolValue has_checkpoint_values",
     ],
-    "TrackableObjectGraph": ["1 *TrackableObject nodes"],
+    "TrackableObjectGraph": ["1 *bytes nodes"],  # each a TrackableObject, see graph_message.py
     "CheckpointState": [
         "1 string model_checkpoint_path",
         "2 *string all_model_checkpoint_paths",
@@ -61,6 +61,7 @@ _PACKAGE = "estimator_ckpt"
 _Field = descriptor_pb2.FieldDescriptorProto
 _SCALARS = {
     "bool": _Field.TYPE_BOOL,
+    "bytes": _Field.TYPE_BYTES,
     "double": _Field.TYPE_DOUBLE,
     "fixed32": _Field.TYPE_FIXED32,
     "int32": _Field.TYPE_INT32,
@@ -105,5 +106,6 @@ def _message(name: str) -> Any:
 BundleHeader = _message("BundleHeader")
 BundleEntry = _message("BundleEntry")
 TensorShape = _message("TensorShape")
+TrackableObject = _message("TrackableObject")
 TrackableObjectGraph = _message("TrackableObjectGraph")
 CheckpointState = _message("CheckpointState")
