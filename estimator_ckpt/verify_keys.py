@@ -69,7 +69,7 @@ def graph_faults(graph: ObjectGraph | None, index: Index) -> Iterator[tuple[str 
         return
     keys = _plain_keys(index)
     places = graph.places()
-    tensors = list(graph_tensors(graph, keys))
+    tensors = graph_tensors(graph, keys)
     nodes_with_tensors = {tensor.node for tensor in tensors}
     owner: dict[str, int] = {}
     for number, node in enumerate(graph.nodes):
