@@ -47,9 +47,9 @@ def write_checkpoint(prefix: str, count: int, checkpoint_format: str) -> None:
     entries = {}
     if checkpoint_format == "checkpoint":
         graph, crc = encode_strings([flat_graph(dict.fromkeys(keys, VARIABLE_VALUE)).serialize()])
-        data = value + graph
+        data = value + graph + value[:8]
         entries[OBJECT_GRAPH_KEY.encode()] = Entry(STRING, (), 0, len(value), len(graph), crc)
-        counter = Entry(INT64, (), 0, 0, 8, masked_crc32c(value[:8]))
+        counter = Entry(INT64, (), 0, len(value + graph), 8, masked_crc32c(value[:8]))
         entries[object_key("save_counter").encode()] = counter
         keys = [flat_key(key) for key in keys]
     shared = Entry(FLOAT, (4,), 0, 0, len(value), masked_crc32c(value))

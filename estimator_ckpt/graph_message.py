@@ -152,26 +152,23 @@ def encode_graph(nodes: Sequence[Node]) -> bytes:
     from estimator_ckpt.bundle.protos import TrackableObjectGraph
 
     with_values = _with_values(nodes)
-    objects = (
-        _encode_variable(node.attributes[0])
-        if len(node.attributes) == 1
-        and node.attributes[0].name == VARIABLE_VALUE
-        and not (node.children or node.slots or node.registered_saver)
-        else _encode_object(node, number in with_values)
-        for number, node in enumerate(nodes)
-    )
+    objects = []
+    for number, node in enumerate(nodes):
+        attributes = node.attributes
+        if len(attributes) == 1 and not (node.children or node.slots or node.registered_saver):
+            name, full_name, key = attributes[0]
+            if name == VARIABLE_VALUE and full_name and key:
+                objects.append(_encode_variable(full_name.encode(), key.encode()))
+                continue
+        objects.append(_encode_object(node, number in with_values))
     data: bytes = TrackableObjectGraph(nodes=objects).SerializeToString()
     return data
 
 
-def _encode_variable(attribute: Attribute) -> bytes:
-    full_name, key = attribute.full_name.encode(), attribute.checkpoint_key.encode()
-    value = _VALUE
-    if full_name:
-        value += b"\x12" + encode_varint(len(full_name)) + full_name
-    if key:
-        value += b"\x1a" + encode_varint(len(key)) + key
-    return b"\x12" + encode_varint(len(value)) + value + _HAS_VALUES
+def _encode_variable(full_name: bytes, key: bytes) -> bytes:
+    fields = (_VALUE, b"\x12", encode_varint(len(full_name)), full_name)
+    value = b"".join((*fields, b"\x1a", encode_varint(len(key)), key))
+    return b"".join((b"\x12", encode_varint(len(value)), value, _HAS_VALUES))
 
 
 def _encode_object(node: Node, has_values: bool) -> bytes:

@@ -77,6 +77,11 @@ class Transfer:
         self._source = source
         self._index = index
         self._tensors = tensors
+        self._entries_of = {
+            key: index.entries[key_bytes(content.source)]
+            for key, content in tensors.items()
+            if content.source
+        }
         self._progress = progress
         self._done = 0
         self._total = 0
@@ -193,10 +198,9 @@ class Transfer:
     def _used_shards(self) -> dict[int, int]:
         """The data files with bytes that stay as they are -> their numbers in the result."""
         used = set()
-        entries = self._index.entries
-        for content in self._tensors.values():
-            if content.source and not content.computed:
-                entry = entries[key_bytes(content.source)]
+        for key, entry in self._entries_of.items():
+            content = self._tensors[key]
+            if not content.computed:
                 if entry.slices:
                     used |= {piece.entry.shard for piece in self._pieces(content) if piece.entry}
                 elif entry.size:
@@ -222,7 +226,7 @@ class Transfer:
             if not content.source:
                 found[key_bytes(key)] = places[Piece(None, content).identity]
                 continue
-            entry = entries[key_bytes(content.source)]
+            entry = self._entries_of[key]
             if not entry.slices:
                 found[key_bytes(key)] = place(entry, content)
                 continue
