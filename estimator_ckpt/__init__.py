@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     )
     from estimator_ckpt.verify import verify_checkpoint
     from estimator_ckpt.warm_start import WarmStart
-    from estimator_ckpt.warm_start_file import load_warm_start
+    from estimator_ckpt.warm_starting.file import load_warm_start
 
 # Where each public name lives. They load on first use: most need TensorFlow, which takes seconds
 # to import, and the commands that look at files do without it.
@@ -32,7 +32,7 @@ _HOMES = {
     "compare_checkpoints": "compare",
     "convert_checkpoint": "convert",
     "dual_scaffold": "scaffold",
-    "load_warm_start": "warm_start_file",
+    "load_warm_start": "warm_starting.file",
     "make_scaffold": "scaffold",
     "open_checkpoint": "checkpoint",
     "saver_scaffold": "scaffold",

@@ -12,8 +12,8 @@ from estimator_ckpt.errors import MissingTensorError
 from estimator_ckpt.model_side import expected_variables
 from estimator_ckpt.object_graph import SAVE_COUNTER
 from estimator_ckpt.report import NameIndex, Row, tensor_text
-from estimator_ckpt.starting_values import Target, find_starting_values
 from estimator_ckpt.warm_start import WarmStart
+from estimator_ckpt.warm_starting.values import Target, find_starting_values
 
 _MOST_HINTS = 100
 _FITS = ("matched", "warm-started", "initialized", "unused")

@@ -13,10 +13,16 @@ from typing import Any
 from estimator_ckpt import files
 from estimator_ckpt.bundle.index import Index
 from estimator_ckpt.bundle.slices import key_text
-from estimator_ckpt.casting import Casts
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.collector import collector_paused
-from estimator_ckpt.destination import check_destination
+from estimator_ckpt.conversion.casting import Casts
+from estimator_ckpt.conversion.destination import check_destination
+from estimator_ckpt.conversion.plan import (
+    Content,
+    Conversion,
+)
+from estimator_ckpt.conversion.planning import ConvertOptions, make_plan
+from estimator_ckpt.conversion.transfer import Transfer
 from estimator_ckpt.errors import (
     CheckpointError,
     CorruptCheckpointError,
@@ -27,13 +33,7 @@ from estimator_ckpt.files import Progress
 from estimator_ckpt.locate import complete_prefixes, is_saved_model
 from estimator_ckpt.mapping import Pairs
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, is_object_key
-from estimator_ckpt.plan import (
-    Content,
-    Conversion,
-)
-from estimator_ckpt.planning import ConvertOptions, make_plan
 from estimator_ckpt.state import CheckpointState, read_state, write_state
-from estimator_ckpt.transfer import Transfer
 from estimator_ckpt.variables import same_tensor
 
 
@@ -76,8 +76,8 @@ def convert_checkpoint(
       exclude: regular expressions of names to leave out.
       drop_slots: leave out the optimizers' variables.
       optimizer: "keras" makes the slots those of an object `optimizer` that the legacy Keras
-        optimizers restore, "tf1" those of a tf.compat.v1 optimizer; see optimizers.py for what can
-        be converted. None: they are variables like any other.
+        optimizers restore, "tf1" those of a tf.compat.v1 optimizer; conversion/optimizers.py says
+        what can be converted. None: they are variables like any other.
       hyperparameters: numbers of the optimizer, to be written (`beta_1`, `decay`, ...), or to
         convert with (`learning_rate`, `momentum`, `iter`).
       dtype: what floating-point variables are cast to, or a mapping from dtype to dtype. Writes

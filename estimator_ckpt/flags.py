@@ -19,10 +19,10 @@ from typing import Any
 from absl import flags
 
 from estimator_ckpt.errors import SettingsError
-from estimator_ckpt.flag_table import ALIASES, FLAGS, help_text
+from estimator_ckpt.jobs.flag_table import ALIASES, FLAGS, help_text
+from estimator_ckpt.jobs.warm_start_flags import exclusion, parse_policy, with_overrides
 from estimator_ckpt.options import SaverOptions
 from estimator_ckpt.warm_start import WarmStart
-from estimator_ckpt.warm_start_flags import exclusion, parse_policy, with_overrides
 
 # The flags belong to the module that calls define_flags(), so that its --help lists them.
 flags.disclaim_key_flags()
@@ -186,7 +186,7 @@ class JobFlags:
                 key=self.flag_name(next(iter(alone))),
             )
         if config:
-            from estimator_ckpt.warm_start_file import load_warm_start
+            from estimator_ckpt.warm_starting.file import load_warm_start
 
             settings = load_warm_start(config)
         else:
@@ -257,7 +257,7 @@ class JobFlags:
 
         settings = self.warm_start()
         if self.value("warm_start_dry_run") and settings is not None:
-            from estimator_ckpt.dry_run import stop_after_building
+            from estimator_ckpt.jobs.dry_run import stop_after_building
 
             return stop_after_building(wrap_model_fn(model_fn, "saver"), settings)
         return wrap_model_fn(
@@ -278,7 +278,7 @@ class JobFlags:
         settings = self.warm_start()
         if self.value("warm_start_dry_run") and settings is not None:
             from estimator_ckpt import tf_internals
-            from estimator_ckpt.dry_run import stop_after_building
+            from estimator_ckpt.jobs.dry_run import stop_after_building
 
             wrap_estimator(estimator)  # for its errors
             told = stop_after_building(wrap_model_fn(estimator.model_fn, "saver"), settings)
@@ -309,7 +309,7 @@ class JobFlags:
 
         settings = self.warm_start()
         if self.value("warm_start_dry_run") and settings is not None:
-            from estimator_ckpt.dry_run import print_and_exit
+            from estimator_ckpt.jobs.dry_run import print_and_exit
 
             print_and_exit(settings, self.value("model_dir"))
         return make_scaffold(

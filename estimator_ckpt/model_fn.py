@@ -12,13 +12,13 @@ import tensorflow as tf
 from absl import logging
 
 from estimator_ckpt import tf_internals
-from estimator_ckpt.contents import Objects
 from estimator_ckpt.errors import SettingsError
-from estimator_ckpt.matching import weaken
 from estimator_ckpt.options import SaverOptions, check_format, saver_options
 from estimator_ckpt.saver import Saver
+from estimator_ckpt.saving.contents import Objects
+from estimator_ckpt.saving.matching import weaken
 from estimator_ckpt.scaffold import check_agreement, make_saver
-from estimator_ckpt.starter import apply_warm_start
+from estimator_ckpt.warm_starting.starter import apply_warm_start
 
 # The values of tf.estimator.ModeKeys, which the newest TensorFlow does not have.
 _TRAIN, _EVAL = "train", "eval"

@@ -14,7 +14,7 @@ from estimator_ckpt.checkpoint import Variable, open_checkpoint
 from estimator_ckpt.errors import CheckpointError, NotACheckpointError, SettingsError
 from estimator_ckpt.object_graph import SAVE_COUNTER, VAR_LIST, unescape
 from estimator_ckpt.report import did_you_mean, near_names
-from estimator_ckpt.starting_values import Target
+from estimator_ckpt.warm_starting.values import Target
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _PART = re.compile(r"/part_\d+(?=/|$)")
@@ -40,7 +40,7 @@ def expected_variables(expected: Any, input_fn: str | None = None) -> list[Targe
     if isinstance(expected, (str, os.PathLike)):
         return _named(os.fspath(expected), input_fn)
     if hasattr(expected, "as_graph_def") and hasattr(expected, "as_default"):
-        from estimator_ckpt.starter import graph_targets
+        from estimator_ckpt.warm_starting.starter import graph_targets
 
         with expected.as_default():
             return graph_targets()
@@ -205,7 +205,7 @@ def _of_function(text: str, input_fn: str | None) -> list[Target]:
     import tensorflow as tf
 
     from estimator_ckpt import tf_internals
-    from estimator_ckpt.starter import graph_targets
+    from estimator_ckpt.warm_starting.starter import graph_targets
 
     function = _imported(text)
     names = tf_internals.argument_names(function)

@@ -8,8 +8,8 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from estimator_ckpt.errors import SettingsError
-from estimator_ckpt.matching import MATCH_BY, check_policy
 from estimator_ckpt.report import near_names
+from estimator_ckpt.saving.matching import MATCH_BY, check_policy
 
 # `--checkpoint_format` and its Python namesakes.
 CHECKPOINT_FORMATS = ("saver", "checkpoint", "both")

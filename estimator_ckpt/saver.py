@@ -15,17 +15,17 @@ from estimator_ckpt import files, state
 from estimator_ckpt.bundle.aliases import add_keys, rename_checkpoint
 from estimator_ckpt.bundle.index import Entry, Index
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
-from estimator_ckpt.contents import Contents, Objects, VarList, graph_contents
 from estimator_ckpt.errors import (
     CorruptCheckpointError,
     MismatchError,
     NotACheckpointError,
     UnsupportedCheckpointError,
 )
-from estimator_ckpt.graph_ops import SaverOps
-from estimator_ckpt.matching import mismatch, missing_rows, policy_for, resolve
 from estimator_ckpt.options import SaverOptions, check_format
-from estimator_ckpt.retention import Retention
+from estimator_ckpt.saving.contents import Contents, Objects, VarList, graph_contents
+from estimator_ckpt.saving.graph_ops import SaverOps
+from estimator_ckpt.saving.matching import mismatch, missing_rows, policy_for, resolve
+from estimator_ckpt.saving.retention import Retention
 
 # Estimator looks for this one by its name, in every checkpoint: else train(max_steps=...) of a job
 # that has finished would go on (tensorflow_estimator/python/estimator/estimator.py).

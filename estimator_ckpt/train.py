@@ -20,13 +20,13 @@ from absl import flags, logging
 from estimator_ckpt import files, state
 from estimator_ckpt.errors import NotACheckpointError, SettingsError
 from estimator_ckpt.flags import JobFlags, estimator_module
-from estimator_ckpt.model_code import (
+from estimator_ckpt.jobs.model_code import (
     load_function,
     load_input_fn,
     load_params,
     required_arguments,
 )
-from estimator_ckpt.training_hooks import (
+from estimator_ckpt.jobs.training_hooks import (
     Progress,
     Stop,
     StopEvaluation,

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Union
 
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.mapping import Rules
-from estimator_ckpt.matching import check_policy
+from estimator_ckpt.saving.matching import check_policy
 
 if TYPE_CHECKING:
-    from estimator_ckpt.warm_start_report import WarmStartReport
+    from estimator_ckpt.warm_starting.report import WarmStartReport
 
 Policy = Union[str, Mapping[str, str]]
 
@@ -121,7 +121,7 @@ class WarmStart:
           SettingsError: these settings cannot be said in TensorFlow's; says which.
           CheckpointError: the checkpoint cannot be read, or the view not written.
         """
-        from estimator_ckpt.stock_settings import stock_settings
+        from estimator_ckpt.warm_starting.stock_settings import stock_settings
 
         return stock_settings(self, directory)
 
@@ -141,7 +141,7 @@ class WarmStart:
           MismatchError: the checkpoint does not fit; lists everything.
           CheckpointError: the checkpoint cannot be read.
         """
-        from estimator_ckpt.eager_start import apply_eagerly
+        from estimator_ckpt.warm_starting.eager import apply_eagerly
 
         return apply_eagerly(self, variables)
 
@@ -156,7 +156,7 @@ class WarmStart:
         Raises:
           CheckpointError: as apply(), when the block ends.
         """
-        from estimator_ckpt.eager_start import deferred_start
+        from estimator_ckpt.warm_starting.eager import deferred_start
 
         return deferred_start(self)
 

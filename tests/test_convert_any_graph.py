@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from estimator_ckpt import convert_checkpoint, verify_checkpoint
 from estimator_ckpt.bundle.index import read_index, shard_path, write_index
+from estimator_ckpt.conversion.plan import string_content
 from estimator_ckpt.errors import CheckpointError
 from estimator_ckpt.object_graph import (
     OBJECT_GRAPH_KEY,
@@ -21,7 +22,6 @@ from estimator_ckpt.object_graph import (
     ObjectGraph,
     SlotReference,
 )
-from estimator_ckpt.plan import string_content
 
 CHILDREN = [
     "a",

@@ -16,6 +16,7 @@ from convert_helper import contents, names_in, write_bundle
 import estimator_ckpt
 from estimator_ckpt import convert_checkpoint, files, open_checkpoint, verify_checkpoint
 from estimator_ckpt.bundle.index import read_index, write_index
+from estimator_ckpt.conversion.plan import string_content
 from estimator_ckpt.errors import (
     CheckpointError,
     CorruptCheckpointError,
@@ -23,7 +24,6 @@ from estimator_ckpt.errors import (
     WriteError,
 )
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, Attribute, ObjectGraph
-from estimator_ckpt.plan import string_content
 
 ROOT = Path(estimator_ckpt.__file__).parent.parent
 VALUES = {
@@ -307,7 +307,7 @@ def test_an_error_of_another_kind_cleans_up_too(source, tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     (tmp_path / "new").mkdir()
-    monkeypatch.setattr("estimator_ckpt.transfer.write_index", surprise)
+    monkeypatch.setattr("estimator_ckpt.conversion.transfer.write_index", surprise)
     with pytest.raises(KeyboardInterrupt):
         convert_checkpoint(source, tmp_path / "new" / "out", "both")
     assert names_in(tmp_path / "new") == []

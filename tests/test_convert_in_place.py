@@ -64,7 +64,7 @@ def test_the_old_index_stays_valid_until_the_new_one_stands(prefix, monkeypatch)
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("estimator_ckpt.transfer.write_index", killed)
+        patch.setattr("estimator_ckpt.conversion.transfer.write_index", killed)
         with pytest.raises(KeyboardInterrupt):
             in_place(prefix, "both")
     assert Path(f"{prefix}.index").read_bytes() == old

@@ -12,9 +12,9 @@ from convert_helper import contents, names_in, write_bundle
 from goldens_helper import golden_case
 
 from estimator_ckpt import open_checkpoint
-from estimator_ckpt.batch import convert_directory
+from estimator_ckpt.conversion.batch import convert_directory
+from estimator_ckpt.conversion.planning import ConvertOptions
 from estimator_ckpt.errors import NotACheckpointError, SettingsError, WriteError
-from estimator_ckpt.planning import ConvertOptions
 from estimator_ckpt.state import CheckpointState, read_state, write_state
 
 BOTH = ConvertOptions("both")

@@ -19,20 +19,24 @@ ROOT = "estimator_ckpt"
 # A module imports from its own floor and those below. `*` marks those that import TensorFlow when
 # they are imported, `(*)` those that import it inside a function at most.
 FLOORS = """
-0   collector errors
+0   collector errors conversion jobs saving warm_starting
 1   files(*)
 2   bundle bundle.aliases bundle.coding bundle.dtypes bundle.index bundle.protos bundle.slices
     bundle.table bundle.tensors state
-3   casting destination graph_message locate mapping object_graph report slots
-4   checkpoint plan variables
-5   batch compare convert difference eager_start(*) layout likeness matching naming optimizer_state
-    optimizers options planning retention starting_values stock_settings(*) tf_internals* transfer
-    verify verify_keys warm_start(*) warm_start_file warm_start_report
-6   check(*) contents* dry_run* graph_ops* model_side(*) saveables* saver* starter*
+3   conversion.casting conversion.destination graph_message locate mapping object_graph report slots
+4   checkpoint conversion.plan variables
+5   compare convert difference options tf_internals* verify verify_keys warm_start(*)
+    conversion.batch conversion.layout conversion.likeness conversion.naming
+    conversion.optimizer_state conversion.optimizers conversion.planning conversion.transfer
+    saving.matching saving.retention
+    warm_starting.eager(*) warm_starting.file warm_starting.report warm_starting.stock_settings(*)
+    warm_starting.values
+6   check(*) model_side(*) saver* jobs.dry_run* saving.contents* saving.graph_ops* saving.saveables*
+    warm_starting.starter*
 7   scaffold*
 8   model_fn*
-9   flag_table flags(*) model_code warm_start_flags
-10  train* training_hooks*
+9   flags(*) jobs.flag_table jobs.model_code jobs.warm_start_flags
+10  train* jobs.training_hooks*
 11  . __main__ cli commands commands.check commands.compare commands.convert commands.inspect
     commands.progress commands.tensor commands.train commands.tree commands.verify examples
     examples.digits*

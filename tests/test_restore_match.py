@@ -8,7 +8,6 @@ from sessions import VALUE, eager, refused, restored, rows_of, variable, written
 
 from estimator_ckpt.bundle.index import Entry, Index
 from estimator_ckpt.checkpoint import Checkpoint
-from estimator_ckpt.matching import Wanted, resolve
 from estimator_ckpt.object_graph import (
     OBJECT_GRAPH_KEY,
     Attribute,
@@ -17,6 +16,7 @@ from estimator_ckpt.object_graph import (
     flat_key,
     object_key,
 )
+from estimator_ckpt.saving.matching import Wanted, resolve
 
 v1 = tf.compat.v1
 

@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from estimator_ckpt.retention import Retention
+from estimator_ckpt.saving.retention import Retention
 from estimator_ckpt.state import CheckpointState
 
 v1 = tf.compat.v1

@@ -14,7 +14,7 @@ from estimator_jobs import file_format, latest_step, steps_on_disk
 from train_runs import JOB, MODEL, Process, losses, run
 
 from estimator_ckpt import cli
-from estimator_ckpt.training_hooks import Progress, duration, shown_lines
+from estimator_ckpt.jobs.training_hooks import Progress, duration, shown_lines
 
 TRAIN = [*JOB, "--mode=train"]
 

@@ -49,7 +49,7 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
     """Checks one checkpoint; 1 if the model does not fit."""
     settings: WarmStart | None = None
     if flag_values.warm_start_config:
-        from estimator_ckpt.warm_start_file import load_warm_start
+        from estimator_ckpt.warm_starting.file import load_warm_start
 
         settings = load_warm_start(flag_values.warm_start_config)
         arguments = arguments or [settings.ckpt_to_initialize_from]

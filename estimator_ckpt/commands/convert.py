@@ -18,16 +18,16 @@ from typing import Any, Union
 from absl import flags
 
 from estimator_ckpt import files
-from estimator_ckpt.batch import Outcome, convert_directory
 from estimator_ckpt.cli import EXIT_ERROR, EXIT_OK, UsageError
 from estimator_ckpt.commands.progress import progress_bar
+from estimator_ckpt.conversion.batch import Outcome, convert_directory
+from estimator_ckpt.conversion.layout import LAYOUTS
+from estimator_ckpt.conversion.optimizers import TARGETS
+from estimator_ckpt.conversion.plan import Conversion
+from estimator_ckpt.conversion.planning import ConvertOptions
 from estimator_ckpt.convert import convert_with
-from estimator_ckpt.layout import LAYOUTS
 from estimator_ckpt.locate import is_saved_model
-from estimator_ckpt.optimizers import TARGETS
 from estimator_ckpt.options import CHECKPOINT_FORMATS
-from estimator_ckpt.plan import Conversion
-from estimator_ckpt.planning import ConvertOptions
 from estimator_ckpt.report import print_table, size_text
 
 

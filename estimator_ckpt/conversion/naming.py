@@ -8,20 +8,20 @@ from estimator_ckpt.bundle.dtypes import STRING
 from estimator_ckpt.bundle.index import Index
 from estimator_ckpt.bundle.slices import key_text
 from estimator_ckpt.checkpoint import Checkpoint
-from estimator_ckpt.object_graph import (
-    OBJECT_GRAPH_KEY,
-    SAVE_COUNTER,
-    STEP,
-    ObjectGraph,
-)
-from estimator_ckpt.optimizer_state import KNOWN_SLOTS, object_optimizers, tf1_slot_name
-from estimator_ckpt.plan import (
+from estimator_ckpt.conversion.optimizer_state import KNOWN_SLOTS, object_optimizers, tf1_slot_name
+from estimator_ckpt.conversion.plan import (
     INT64,
     Content,
     Item,
     is_counter,
     read_number,
     source_content,
+)
+from estimator_ckpt.object_graph import (
+    OBJECT_GRAPH_KEY,
+    SAVE_COUNTER,
+    STEP,
+    ObjectGraph,
 )
 from estimator_ckpt.variables import GraphTensor, Variable, graph_tensors, names_in_var_list
 

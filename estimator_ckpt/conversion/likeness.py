@@ -8,12 +8,12 @@ from typing import Any
 
 from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
+from estimator_ckpt.conversion.layout import Structure, pruned, save_counter_item
+from estimator_ckpt.conversion.naming import read_items
+from estimator_ckpt.conversion.optimizer_state import Optimizer, find_optimizers
+from estimator_ckpt.conversion.plan import Content, Item
 from estimator_ckpt.errors import MismatchError, SettingsError
-from estimator_ckpt.layout import Structure, pruned, save_counter_item
-from estimator_ckpt.naming import read_items
 from estimator_ckpt.object_graph import SAVE_COUNTER, STEP, VARIABLE_VALUE, Attribute, object_key
-from estimator_ckpt.optimizer_state import Optimizer, find_optimizers
-from estimator_ckpt.plan import Content, Item
 from estimator_ckpt.report import NameIndex, Row, fold, tensor_text, text_table
 
 _MOST_HINTS = 100

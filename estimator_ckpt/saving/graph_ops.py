@@ -17,8 +17,8 @@ import tensorflow as tf
 
 from estimator_ckpt import tf_internals
 from estimator_ckpt.bundle.index import Entry
-from estimator_ckpt.contents import SAVE_COUNTER_KEY, Contents
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
+from estimator_ckpt.saving.contents import SAVE_COUNTER_KEY, Contents
 from estimator_ckpt.tf_internals import BulkSaverBuilder, Saveable
 
 

@@ -10,11 +10,11 @@ from absl import logging
 
 from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.errors import SettingsError
-from estimator_ckpt.starting_values import Target, starting_values
+from estimator_ckpt.warm_starting.values import Target, starting_values
 
 if TYPE_CHECKING:
     from estimator_ckpt.warm_start import WarmStart
-    from estimator_ckpt.warm_start_report import WarmStartReport
+    from estimator_ckpt.warm_starting.report import WarmStartReport
 
 
 class Deferred:

@@ -23,11 +23,9 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from estimator_ckpt.errors import ConflictError, SettingsError, UnsupportedCheckpointError
-from estimator_ckpt.naming import GLOBAL_STEP
-from estimator_ckpt.object_graph import ObjectPath
-from estimator_ckpt.optimizer_state import Optimizer, tf1_slot_name
-from estimator_ckpt.plan import (
+from estimator_ckpt.conversion.naming import GLOBAL_STEP
+from estimator_ckpt.conversion.optimizer_state import Optimizer, tf1_slot_name
+from estimator_ckpt.conversion.plan import (
     FLOAT32,
     INT64,
     Content,
@@ -36,6 +34,8 @@ from estimator_ckpt.plan import (
     is_number,
     number_content,
 )
+from estimator_ckpt.errors import ConflictError, SettingsError, UnsupportedCheckpointError
+from estimator_ckpt.object_graph import ObjectPath
 
 TARGETS = ("keras", "tf1")
 OPTIMIZER = "optimizer"

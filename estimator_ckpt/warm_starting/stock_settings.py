@@ -22,7 +22,7 @@ from estimator_ckpt.bundle.index import encode_index, shard_path, write_index
 from estimator_ckpt.checkpoint import Checkpoint, Variable, open_checkpoint
 from estimator_ckpt.errors import SettingsError, WriteError
 from estimator_ckpt.report import did_you_mean, near_names
-from estimator_ckpt.starting_values import Sources
+from estimator_ckpt.warm_starting.values import Sources
 
 if TYPE_CHECKING:
     from estimator_ckpt.warm_start import WarmStart

@@ -18,9 +18,9 @@ from estimator_ckpt import tf_internals
 from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.errors import CheckpointError, SettingsError
 from estimator_ckpt.saver import Saver
-from estimator_ckpt.starting_values import Target, starting_values
 from estimator_ckpt.warm_start import WarmStart, warm_start_from
-from estimator_ckpt.warm_start_report import WarmStartReport
+from estimator_ckpt.warm_starting.report import WarmStartReport
+from estimator_ckpt.warm_starting.values import Target, starting_values
 
 
 class Starter:

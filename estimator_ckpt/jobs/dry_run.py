@@ -9,10 +9,10 @@ from typing import Any, NoReturn
 
 from estimator_ckpt import state
 from estimator_ckpt.checkpoint import open_checkpoint
-from estimator_ckpt.starter import graph_targets
-from estimator_ckpt.starting_values import starting_values
 from estimator_ckpt.warm_start import WarmStart
-from estimator_ckpt.warm_start_report import WarmStartReport
+from estimator_ckpt.warm_starting.report import WarmStartReport
+from estimator_ckpt.warm_starting.starter import graph_targets
+from estimator_ckpt.warm_starting.values import starting_values
 
 
 def preview_warm_start(settings: WarmStart) -> WarmStartReport:

@@ -13,8 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from estimator_ckpt.conversion.plan import Item
 from estimator_ckpt.object_graph import ObjectGraph
-from estimator_ckpt.plan import Item
 from estimator_ckpt.slots import (
     BERT_SLOTS,
     CENTERED_RMSPROP,

@@ -15,11 +15,11 @@ from estimator_ckpt.bundle.dtypes import STRING, VARIANT, dtype_size
 from estimator_ckpt.bundle.index import Entry, Index, shard_path, write_index
 from estimator_ckpt.bundle.slices import key_bytes, slice_key
 from estimator_ckpt.bundle.tensors import TensorReader
-from estimator_ckpt.casting import cast_chunk
-from estimator_ckpt.destination import check_destination, claim, release
+from estimator_ckpt.conversion.casting import cast_chunk
+from estimator_ckpt.conversion.destination import check_destination, claim, release
+from estimator_ckpt.conversion.plan import Content
 from estimator_ckpt.errors import CorruptCheckpointError
 from estimator_ckpt.files import Progress
-from estimator_ckpt.plan import Content
 
 _CHUNK = 4 << 20
 

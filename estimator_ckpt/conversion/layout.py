@@ -6,8 +6,9 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
+from estimator_ckpt.conversion.naming import lookup_tables
+from estimator_ckpt.conversion.plan import INT64, Item, number_content
 from estimator_ckpt.errors import ConflictError, UnsupportedCheckpointError
-from estimator_ckpt.naming import lookup_tables
 from estimator_ckpt.object_graph import (
     SAVE_COUNTER,
     STEP,
@@ -21,7 +22,6 @@ from estimator_ckpt.object_graph import (
     path_string,
     slot_path,
 )
-from estimator_ckpt.plan import INT64, Item, number_content
 
 LAYOUTS = ("var_list", "scopes")
 _TABLE = "table"

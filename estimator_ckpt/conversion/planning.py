@@ -8,25 +8,15 @@ from typing import Any
 
 from estimator_ckpt.bundle.dtypes import dtype_size
 from estimator_ckpt.bundle.slices import key_bytes
-from estimator_ckpt.casting import Casts, parse_casts
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.collector import collector_paused
-from estimator_ckpt.errors import (
-    CheckpointError,
-    ConflictError,
-    CorruptCheckpointError,
-    SettingsError,
-    UnsupportedCheckpointError,
-)
-from estimator_ckpt.layout import LAYOUTS, Structure, kept_structure, new_structure
-from estimator_ckpt.likeness import like_structure
-from estimator_ckpt.mapping import Pairs, Rules
-from estimator_ckpt.naming import global_step, read_items
-from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
-from estimator_ckpt.optimizer_state import find_optimizers
-from estimator_ckpt.optimizers import TARGETS, Relinker
-from estimator_ckpt.options import CHECKPOINT_FORMATS
-from estimator_ckpt.plan import (
+from estimator_ckpt.conversion.casting import Casts, parse_casts
+from estimator_ckpt.conversion.layout import LAYOUTS, Structure, kept_structure, new_structure
+from estimator_ckpt.conversion.likeness import like_structure
+from estimator_ckpt.conversion.naming import global_step, read_items
+from estimator_ckpt.conversion.optimizer_state import find_optimizers
+from estimator_ckpt.conversion.optimizers import TARGETS, Relinker
+from estimator_ckpt.conversion.plan import (
     Content,
     Conversion,
     ConversionRow,
@@ -34,6 +24,16 @@ from estimator_ckpt.plan import (
     read_number,
     string_content,
 )
+from estimator_ckpt.errors import (
+    CheckpointError,
+    ConflictError,
+    CorruptCheckpointError,
+    SettingsError,
+    UnsupportedCheckpointError,
+)
+from estimator_ckpt.mapping import Pairs, Rules
+from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
+from estimator_ckpt.options import CHECKPOINT_FORMATS
 from estimator_ckpt.verify import structure_faults
 
 

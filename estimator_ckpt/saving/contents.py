@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from estimator_ckpt import tf_internals
 from estimator_ckpt.errors import ConflictError, SettingsError
-from estimator_ckpt.matching import Wanted
 from estimator_ckpt.object_graph import (
     OBJECT_GRAPH_KEY,
     SAVE_COUNTER,
@@ -23,7 +22,14 @@ from estimator_ckpt.object_graph import (
     flat_key,
     object_key,
 )
-from estimator_ckpt.saveables import VARIABLE_OPS, shape_of, source, suffixes_of, variables_of
+from estimator_ckpt.saving.matching import Wanted
+from estimator_ckpt.saving.saveables import (
+    VARIABLE_OPS,
+    shape_of,
+    source,
+    suffixes_of,
+    variables_of,
+)
 from estimator_ckpt.tf_internals import Saveable
 
 VarList = Union[Sequence[Any], Mapping[str, Any], None]

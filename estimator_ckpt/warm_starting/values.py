@@ -13,12 +13,12 @@ from absl import logging
 from estimator_ckpt.checkpoint import Checkpoint, Variable
 from estimator_ckpt.errors import ConflictError, SettingsError
 from estimator_ckpt.mapping import Rules
-from estimator_ckpt.matching import mismatch, policy_for
 from estimator_ckpt.object_graph import SAVE_COUNTER
 from estimator_ckpt.report import NameIndex, Row, did_you_mean, near_names, tensor_text
+from estimator_ckpt.saving.matching import mismatch, policy_for
 from estimator_ckpt.slots import slot_by_name
 from estimator_ckpt.variables import same_tensor
-from estimator_ckpt.warm_start_report import StartingValue, WarmStartReport
+from estimator_ckpt.warm_starting.report import StartingValue, WarmStartReport
 
 if TYPE_CHECKING:
     from estimator_ckpt.warm_start import WarmStart

@@ -17,13 +17,13 @@ from estimator_ckpt import files
 from estimator_ckpt.bundle.index import Index, read_index
 from estimator_ckpt.bundle.slices import key_text
 from estimator_ckpt.checkpoint import open_checkpoint
+from estimator_ckpt.conversion.destination import release
+from estimator_ckpt.conversion.plan import Content, Conversion
+from estimator_ckpt.conversion.planning import ConvertOptions, make_plan
 from estimator_ckpt.convert import carry_out, changes, check_in_place, is_inside
-from estimator_ckpt.destination import release
 from estimator_ckpt.errors import CheckpointError, NotACheckpointError, SettingsError, WriteError
 from estimator_ckpt.files import Progress
 from estimator_ckpt.locate import complete_prefixes, is_saved_model
-from estimator_ckpt.plan import Content, Conversion
-from estimator_ckpt.planning import ConvertOptions, make_plan
 from estimator_ckpt.state import CheckpointState, read_state, write_state
 
 _STATE_FILE = "checkpoint"

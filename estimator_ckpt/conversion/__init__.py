@@ -1,0 +1,1 @@
+"""What convert.py is made of: from the tensors of a checkpoint to a plan, and to its files."""

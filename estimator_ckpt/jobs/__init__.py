@@ -1,0 +1,1 @@
+"""What flags.py and train.py are made of: flags, the functions that they name, hooks."""

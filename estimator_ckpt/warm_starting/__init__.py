@@ -1,0 +1,1 @@
+"""What stands behind a WarmStart: its file, what it resolves to, how it is applied, its report."""
