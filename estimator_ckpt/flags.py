@@ -188,7 +188,7 @@ class JobFlags:
         if config:
             from estimator_ckpt.warm_starting.file import load_warm_start
 
-            settings = load_warm_start(config)
+            settings = load_warm_start(config, ckpt_to_initialize_from=source)
         else:
             settings = WarmStart(str(source))
         overrides: list[str] = self.value("warm_start_override") or []
@@ -196,7 +196,6 @@ class JobFlags:
             settings,
             overrides,
             key=self.flag_name("warm_start_override"),
-            source=source,
             exclude=[exclusion(scope) for scope in self.value("checkpoint_exclude_scopes") or []],
             on_missing="warn" if self.value("ignore_missing_vars") else None,
         )

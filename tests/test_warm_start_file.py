@@ -107,6 +107,12 @@ def test_what_is_refused_names_the_file_and_the_place_in_it(tmp_path, text, plac
     assert message in caught.value.message
 
 
+@pytest.mark.parametrize("text", ["exclude: [a]", "exclude: [a]\nckpt_to_initialize_from: other"])
+def test_a_checkpoint_that_is_given_is_taken_in_place_of_the_files(tmp_path, text):
+    found = load_warm_start(written(tmp_path, text), ckpt_to_initialize_from=tmp_path / "m")
+    assert found == WarmStart(str(tmp_path / "m"), exclude=["a"])
+
+
 @pytest.mark.parametrize("text", ["", "[1]", "text", "exclude: [a]", "ckpt_to_initialize_from: 3"])
 def test_a_file_without_a_checkpoint_is_refused(tmp_path, text):
     with pytest.raises(SettingsError):

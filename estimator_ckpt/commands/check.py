@@ -51,7 +51,8 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
     if flag_values.warm_start_config:
         from estimator_ckpt.warm_starting.file import load_warm_start
 
-        settings = load_warm_start(flag_values.warm_start_config)
+        source = arguments[0] if len(arguments) == 1 else None
+        settings = load_warm_start(flag_values.warm_start_config, ckpt_to_initialize_from=source)
         arguments = arguments or [settings.ckpt_to_initialize_from]
     if len(arguments) != 1:
         raise UsageError(f"check: expected one checkpoint, found {len(arguments)}")

@@ -57,7 +57,6 @@ def with_overrides(
     overrides: Sequence[str],
     *,
     key: str = "override",
-    source: str | None = None,
     exclude: Sequence[str] = (),
     on_missing: str | None = None,
 ) -> WarmStart:
@@ -69,7 +68,6 @@ def with_overrides(
         mapping, or the number of a line in a list, whose length appends one. A key may contain
         dots; for a vocabulary it is `NAME.FIELD`. A pattern for a policy goes before the others.
       key: the flag's name, for errors.
-      source: ckpt_to_initialize_from.
       exclude: patterns, added to those that there are.
       on_missing: the policy for what no override is about.
 
@@ -77,8 +75,6 @@ def with_overrides(
       SettingsError: an unknown field, a key that the field cannot have, no YAML, a wrong value.
     """
     changed = {one.name: getattr(settings, one.name) for one in fields(WarmStart)}
-    if source is not None:
-        changed["ckpt_to_initialize_from"] = source
     changed["exclude"] = [*changed["exclude"], *exclude]
     if on_missing is not None:
         changed["on_missing"] = on_missing

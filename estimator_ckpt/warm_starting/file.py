@@ -65,12 +65,21 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep)
 
 
-def load_warm_start(path: str | os.PathLike[str]) -> WarmStart:
+def load_warm_start(
+    path: str | os.PathLike[str],
+    *,
+    ckpt_to_initialize_from: str | os.PathLike[str] | None = None,
+) -> WarmStart:
     """Reads a YAML file with the fields of WarmStart.
 
     A field has the type that it has in Python, and no other is converted to it: a name that reads
     as a number needs quotes. `assignment_map` and `rename` are lists of pairs, or mappings;
     `var_name_to_vocab_info` is a mapping from variable names to the fields of VocabInfo.
+
+    Args:
+      path: of the file.
+      ckpt_to_initialize_from: a checkpoint in place of the file's, which then may name none: rules
+        that serve many jobs.
 
     Raises:
       SettingsError: no such file, no YAML, an unknown field, a wrong type; with the file and the
@@ -85,6 +94,8 @@ def load_warm_start(path: str | os.PathLike[str]) -> WarmStart:
         raise SettingsError(f"no YAML: {' '.join(str(error).split())}", path=path) from None
     if not isinstance(found, dict):
         raise SettingsError("expected a mapping with the fields of WarmStart", path=path)
+    if ckpt_to_initialize_from is not None:
+        found = {**found, "ckpt_to_initialize_from": os.fspath(ckpt_to_initialize_from)}
     try:
         _check("", found, _Fields)
         for name, info in found.get("var_name_to_vocab_info", {}).items():
