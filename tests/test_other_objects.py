@@ -210,9 +210,7 @@ def test_registered_savers_are_refused(graph):
 
 
 @pytest.mark.parametrize(
-    "wrong",
-    [5, "text", [5], {"a": 5}, {5: "a"}, lambda: None, lambda: print, {"a": None}],
-    ids=str,
+    "wrong", [5, "text", [5], {"a": 5}, {5: "a"}, lambda: None, lambda: print, {"a": None}]
 )
 def test_what_is_no_trackable_is_refused(graph, wrong):
     with pytest.raises(SettingsError, match="checkpoint"):
