@@ -106,7 +106,7 @@ def test_a_progress_bar_is_for_long_reads_on_a_terminal(
     assert sys.stderr.getvalue() == ""
     monkeypatch.setattr(progress, "_LONG", 1)
     assert run("verify", prefix).code == 0
-    assert f"verifying {tmp_path}" in sys.stderr.getvalue()
+    assert f"verifying {str(tmp_path)[:20]}" in sys.stderr.getvalue()  # the rest may be cut
 
 
 # --- compare ---
