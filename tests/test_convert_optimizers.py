@@ -10,7 +10,7 @@ from goldens_helper import golden_cases
 from stock_files import save_slots_of_parts
 
 from estimator_ckpt import convert_checkpoint, open_checkpoint, verify_checkpoint
-from estimator_ckpt.errors import UnsupportedCheckpointError
+from estimator_ckpt.errors import ConflictError, UnsupportedCheckpointError
 
 # The same optimizers in TF1 and in Keras: equal numbers, equal epsilon where there is one. TF1's
 # Adagrad has none; Keras takes 0 for its default, and 1e-30 does nothing to a float32.
@@ -386,3 +386,15 @@ def test_tf1_objects_become_names_and_a_tf1_job_goes_on(tmp_path):
     job = Tf1Job("Adam")
     job.restore(tmp_path / "out")
     np.testing.assert_allclose(job.train(), expected, rtol=2e-6)
+
+
+def test_a_rule_does_not_leave_the_old_name_in_var_list(tmp_path):
+    prefix = save_slots_of_parts(tmp_path / "tf1")
+    convert_checkpoint(prefix, tmp_path / "tf2", "checkpoint")
+    rename = [("dnn/(.*)", r"net/\1")]
+    with pytest.raises(ConflictError, match="ask for the layout 'var_list'"):
+        convert_checkpoint(tmp_path / "tf2", tmp_path / "out", "checkpoint", rename=rename)
+    convert_checkpoint(
+        tmp_path / "tf2", tmp_path / "out", "checkpoint", rename=rename, layout="var_list"
+    )
+    assert "net/w" in open_checkpoint(tmp_path / "out").variables

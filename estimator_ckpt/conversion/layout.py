@@ -22,6 +22,7 @@ from estimator_ckpt.object_graph import (
     path_string,
     slot_path,
 )
+from estimator_ckpt.variables import names_in_var_list
 
 LAYOUTS = ("var_list", "scopes")
 _TABLE = "table"
@@ -188,12 +189,25 @@ def kept_structure(items: list[Item], graph: ObjectGraph) -> Structure:
     """The source's own objects, without what was left out, with the names that rules changed.
 
     Raises:
-      ConflictError: one tensor under two names: it has but one object.
+      ConflictError: one tensor under two names: it has but one object; or a new name for one that
+        is in `var_list`.
     """
     keys: list[str | None] = []
     names: dict[tuple[int, str], str] = {}
     seen: dict[str, str] = {}
+    in_var_list = names_in_var_list(graph)
     for item in items:
+        if (
+            item.renamed
+            and item.in_objects
+            and item.owner not in in_var_list.get(item.node, [item.owner])
+        ):
+            raise ConflictError(
+                f"a rule calls it {item.owner!r}, but the objects that are kept have it in "
+                "var_list under its old name, by which readers would go on finding it; ask for "
+                "the layout 'var_list', which is made anew",
+                key=item.content.source,
+            )
         key = item.content.source if item.in_objects else None
         if key is not None:
             if seen.setdefault(key, item.name) != item.name:

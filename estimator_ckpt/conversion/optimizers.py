@@ -171,6 +171,8 @@ class Relinker:
                         content=number_content(given, content.dtype),
                         why="given",
                     )
+            if "iter" not in optimizer.own:  # its `iterations` were the global step
+                self._add_iter(optimizer, optimizer.label, path)
             return
         kind = self._kind(optimizer)
         scale = self._scale(optimizer.label, "keras")
