@@ -21,8 +21,8 @@ ROOT = "estimator_ckpt"
 FLOORS = """
 0   collector errors conversion jobs saving warm_starting
 1   files(*)
-2   bundle bundle.aliases bundle.coding bundle.dtypes bundle.index bundle.protos bundle.slices
-    bundle.table bundle.tensors state
+2   bundle bundle.aliases bundle.coding bundle.dtypes bundle.entries bundle.index bundle.protos
+    bundle.slices bundle.table bundle.tensors state
 3   conversion.casting conversion.destination graph_message locate mapping object_graph report slots
 4   checkpoint conversion.plan variables
 5   compare convert difference options tf_internals* verify verify_keys warm_start(*)

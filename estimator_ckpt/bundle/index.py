@@ -6,19 +6,18 @@ tensorflow/core/util/saved_tensor_slice_util.cc.
 
 from __future__ import annotations
 
-import math
+import itertools
 import re
 from collections.abc import Iterator
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from google.protobuf.message import DecodeError
 
 from estimator_ckpt import files
 from estimator_ckpt.bundle import protos, table
-from estimator_ckpt.bundle.coding import encode_varint
-from estimator_ckpt.bundle.dtypes import STRING, VARIANT, dtype_name, dtype_size
+from estimator_ckpt.bundle.dtypes import dtype_name
+from estimator_ckpt.bundle.entries import Entry, Shapes, decode_entries, encode_entries
 from estimator_ckpt.bundle.slices import (
-    Extents,
     decode_slice_key,
     key_text,
     overlap,
@@ -48,34 +47,7 @@ __all__ = [
 _HEADER_KEY = b""
 _FORMAT_VERSION = 1  # kTensorBundleVersion
 _MAX_SHARDS = 99_999  # as many as five digits of a file name can count
-_MAX_RANK = 254  # TensorShape::MaxDimensions
-_INT64_MAX = (1 << 63) - 1
-_SLICES_TAG = 0x3A
 _V1_PATTERN = re.compile(r"\?{5}(?=-of-\d{5}$)")
-
-
-class Entry(NamedTuple):
-    """Where a tensor is: one line of the index.
-
-    Attributes:
-      dtype: its number in TensorFlow's DataType enum.
-      shape: the full shape.
-      shard: which data file, from 0.
-      offset: where its bytes start in that file.
-      size: the count of its bytes.
-      crc32c: their checksum, masked, as stored.
-      slices: for a partitioned variable the slices that have its values, each a (start, length)
-        per dimension, length -1 for the whole dimension; shard, offset, size and crc32c are 0 then,
-        and each slice has an entry of its own under its `slice_key`.
-    """
-
-    dtype: int
-    shape: tuple[int, ...]
-    shard: int
-    offset: int
-    size: int
-    crc32c: int
-    slices: tuple[Extents, ...] = ()
 
 
 class Version(NamedTuple):
@@ -151,15 +123,18 @@ def _decode_index(data: memoryview, path: str) -> Index:
             raise CorruptCheckpointError(f"the index is cut off: {expected}", path=path)
         raise NotACheckpointError(f"no checkpoint's index: {expected}", path=path)
     blocks = table.read_table(data, path)
-    keys, values = next(blocks, ([], []))
-    if not keys or keys[0] != _HEADER_KEY:
+    first_keys, first_values = next(blocks, ([], []))
+    if not first_keys or first_keys[0] != _HEADER_KEY:
         raise CorruptCheckpointError("the header, under the empty key, is missing", path=path)
-    num_shards, version = _decode_header(values[0], path)
+    num_shards, version = _decode_header(first_values[0], path)
     entries: dict[bytes, Entry] = {}
-    shapes: _Shapes = {}
-    _decode_entries(keys[1:], values[1:], num_shards, shapes, entries, path)
-    for keys, values in blocks:
-        _decode_entries(keys, values, num_shards, shapes, entries, path)
+    shapes: Shapes = {}
+    for keys, values in itertools.chain([(first_keys[1:], first_values[1:])], blocks):
+        before = len(entries)
+        try:
+            entries.update(zip(keys, decode_entries(values, num_shards, shapes)))
+        except CorruptCheckpointError as error:
+            raise _at_key(error, path, keys[len(entries) - before]) from None
     _check_slices(entries, path)
     return Index(num_shards, entries, version)
 
@@ -196,80 +171,8 @@ def _decode_header(value: bytes, path: str) -> tuple[int, Version]:
     return header.num_shards, version
 
 
-# (dtype, serialized shape) -> shape, lowest and highest count of bytes
-_Shapes = dict[tuple[int, bytes], tuple[tuple[int, ...], int, int]]
-
-
-def _decode_entries(
-    keys: list[bytes],
-    values: list[bytes],
-    num_shards: int,
-    shapes: _Shapes,
-    entries: dict[bytes, Entry],
-    path: str,
-) -> None:
-    """Adds the entries of one block to ``entries``.
-
-    A checkpoint has few different shapes, so each is decoded once, into ``shapes``. protobuf's
-    parser is as fast here as one by hand in Python, and takes every valid encoding.
-    """
-    parse = protos.BundleEntry.FromString
-    key = b""
-    try:
-        for key, value in zip(keys, values):
-            message = parse(value)
-            dtype = message.dtype
-            shape_key = (dtype, message.shape.SerializeToString())
-            known = shapes.get(shape_key)
-            if known is None:
-                known = shapes[shape_key] = _decode_shape(dtype, message.shape)
-            shape, least, most = known
-            shard = message.shard_id
-            offset = message.offset
-            size = message.size
-            slices: tuple[Extents, ...] = ()
-            if _SLICES_TAG in value and message.slices:  # to ask the bytes first is faster
-                slices = tuple(map(_decode_slice, message.slices))
-                if shard or offset or size:
-                    raise CorruptCheckpointError("a partitioned variable with bytes of its own")
-            elif not (least <= size <= most and 0 <= shard < num_shards and offset >= 0):
-                raise CorruptCheckpointError(
-                    f"{dtype_name(dtype)}{list(shape)} of {size} bytes at byte {offset} of data "
-                    f"file {shard} of {num_shards}; expected {least} bytes"
-                    + (" or more" if most > least else "")
-                )
-            entries[key] = Entry(dtype, shape, shard, offset, size, message.crc32c, slices)
-    except DecodeError as error:
-        raise _at_key(CorruptCheckpointError(f"no entry message: {error}"), path, key) from error
-    except CorruptCheckpointError as error:
-        raise _at_key(error, path, key) from None
-
-
 def _at_key(error: CorruptCheckpointError, path: str, key: bytes) -> CorruptCheckpointError:
     return CorruptCheckpointError(error.message, path=path, key=key_text(key))
-
-
-def _decode_shape(dtype: int, message: Any) -> tuple[tuple[int, ...], int, int]:
-    """The shape, and the lowest and highest count of bytes that its elements can take."""
-    if message.unknown_rank or len(message.dim) > _MAX_RANK:
-        raise CorruptCheckpointError(f"a tensor of unknown rank, or above {_MAX_RANK}")
-    shape = tuple([dim.size for dim in message.dim])
-    if dtype <= 0 or min(shape, default=0) < 0:
-        raise CorruptCheckpointError(f"dtype {dtype} and shape {list(shape)}")
-    width = dtype_size(dtype)
-    # Zeros do not count: TensorFlow and NumPy both want the strides of an empty tensor in range.
-    if math.prod(size or 1 for size in shape) * (width or 1) > _INT64_MAX:
-        raise CorruptCheckpointError(f"shape {list(shape)}, which is beyond all memory")
-    count = math.prod(shape)
-    if width is not None:
-        return shape, count * width, count * width
-    if dtype == STRING:  # a varint each, and 4 bytes of checksum; TensorFlow also reads nothing
-        return shape, count + 4 if count else 0, _INT64_MAX
-    return shape, 5 * count if dtype == VARIANT else 0, _INT64_MAX
-
-
-def _decode_slice(message: Any) -> Extents:
-    return tuple([(e.start, e.length if e.HasField("length") else -1) for e in message.extent])
 
 
 def _check_slices(entries: dict[bytes, Entry], path: str) -> None:
@@ -330,45 +233,5 @@ def _items(index: Index) -> Iterator[tuple[bytes, bytes]]:
     header.version.min_consumer = index.version.min_consumer
     header.version.bad_consumers.extend(index.version.bad_consumers)
     yield _HEADER_KEY, header.SerializeToString()
-    # Few tensors differ in dtype, shape and size, so these are encoded once each.
-    known: dict[tuple[int, tuple[int, ...], int], tuple[bytes, bytes]] = {}
-    for key in sorted(index.entries):
-        dtype, shape, shard, offset, size, crc, slices = index.entries[key]
-        fields = known.get((dtype, shape, size))
-        if fields is None:
-            fields = (_encode_head(dtype, shape), b"\x28" + encode_varint(size) if size else b"")
-            known[dtype, shape, size] = fields
-        # Protobuf's fields in their order, zeros left out: shard_id, offset, size, crc32c, slices.
-        value, size_field = fields
-        if shard:
-            value += b"\x18" + encode_varint(shard)
-        if offset:
-            value += b"\x20" + encode_varint(offset)
-        value += size_field
-        if crc:
-            value += b"\x35" + crc.to_bytes(4, "little")
-        if slices:
-            value += _encode_slices(slices)
-        yield key, value
-
-
-def _encode_head(dtype: int, shape: tuple[int, ...]) -> bytes:
-    """The fields dtype and shape; a scalar's shape is there, but empty."""
-    message = protos.BundleEntry(dtype=dtype)
-    message.shape.SetInParent()
-    for size in shape:
-        message.shape.dim.add(size=size)
-    return message.SerializeToString()  # type: ignore[no-any-return]
-
-
-def _encode_slices(slices: tuple[Extents, ...]) -> bytes:
-    """The field slices; a whole dimension is an empty message."""
-    message = protos.BundleEntry()
-    for extents in slices:
-        field = message.slices.add()
-        for start, length in extents:
-            extent = field.extent.add()
-            if length != -1:
-                extent.start = start
-                extent.length = length
-    return message.SerializeToString()  # type: ignore[no-any-return]
+    keys = sorted(index.entries)
+    yield from zip(keys, encode_entries(map(index.entries.__getitem__, keys)))

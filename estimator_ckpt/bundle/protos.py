@@ -32,6 +32,16 @@ _SCHEMA = {
         "6 fixed32 crc32c",
         "7 *TensorSlice slices",
     ],
+    # Entries one behind the other, read as one message: each field of all of them in a row.
+    "BundleEntryColumns": [
+        "1 *int32 dtype",
+        "2 *bytes shape",
+        "3 *int32 shard_id",
+        "4 *int64 offset",
+        "5 *int64 size",
+        "6 *fixed32 crc32c",
+        "7 *bytes slices",
+    ],
     "ObjectReference": ["1 int32 node_id", "2 string local_name"],
     "SerializedTensor": ["1 string name", "2 string full_name", "3 string checkpoint_key"],
     "SlotVariableReference": [
@@ -105,6 +115,7 @@ def _message(name: str) -> Any:
 
 BundleHeader = _message("BundleHeader")
 BundleEntry = _message("BundleEntry")
+BundleEntryColumns = _message("BundleEntryColumns")
 TensorShape = _message("TensorShape")
 TrackableObject = _message("TrackableObject")
 TrackableObjectGraph = _message("TrackableObjectGraph")
