@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.errors import (
@@ -38,6 +38,7 @@ __all__ = [
     "ObjectPath",
     "SlotReference",
     "escape",
+    "escape_all",
     "flat_graph",
     "flat_key",
     "is_object_key",
@@ -65,6 +66,15 @@ ObjectPath = tuple[str, ...]
 def escape(local_name: str) -> str:
     """A local name as it stands inside a key (tensorflow/python/trackable/trackable_utils.py)."""
     return local_name.replace(".", "..").replace("/", ".S")
+
+
+def escape_all(local_names: Collection[str], before: str = "", behind: str = "") -> list[str]:
+    """`before + escape(name) + behind` of all names; several times as fast for many."""
+    text = "\n".join(local_names)
+    if not local_names or text.count("\n") != len(local_names) - 1:
+        return [f"{before}{escape(name)}{behind}" for name in local_names]
+    text = escape(text).replace("\n", f"{behind}\n{before}")
+    return f"{before}{text}{behind}".split("\n")
 
 
 def unescape(part: str) -> str:
@@ -141,13 +151,17 @@ class ObjectGraph:
 
     def add(self, parent: int, local_name: str, *attributes: Attribute) -> int:
         """A new object below `parent`; returns its node id."""
-        self.nodes.append(Node(attributes=list(attributes)))
+        self.nodes.append(Node({}, attributes))
         self.link(parent, local_name, len(self.nodes) - 1)
         return len(self.nodes) - 1
 
     def link(self, parent: int, local_name: str, node: int) -> None:
         """One more edge. Raises ConflictError where another object has that place already."""
-        found = self.nodes[parent].children.setdefault(local_name, node)
+        children = self.nodes[parent].children
+        if not isinstance(children, dict):
+            children = {}
+            self.nodes[parent] = self.nodes[parent]._replace(children=children)
+        found = children.setdefault(local_name, node)
         if found != node:
             place = path_string((*self.paths().get(parent, ("?",)), local_name))
             raise ConflictError(f"two objects would stand at {place!r}", key=place)
@@ -175,11 +189,21 @@ class ObjectGraph:
         """
         found = {0: ""}
         total = 0
-        for parent, local_name, child in self.edges_from_root():
-            part = escape(local_name)
-            found[child] = f"{found[parent]}/{part}" if parent else part
-            total += len(found[child])
+        waiting = deque([0])
+        while waiting:
+            parent = waiting.popleft()
+            children = self.nodes[parent].children
+            if not found.keys().isdisjoint(children.values()):
+                children = {name: child for name, child in children.items() if child not in found}
+            start = f"{found[parent]}/" if parent else ""
+            total += len(start) * len(children)
             _check_path_bytes(total)
+            for child, place in zip(children.values(), escape_all(children, start)):
+                if child not in found:
+                    found[child] = place
+                    total += len(place) - len(start)
+                    if self.nodes[child].children:
+                        waiting.append(child)
         for optimizer, slot in self.slot_references():
             if slot.slot not in found and slot.original in found and optimizer in found:
                 place = slot_path(found[slot.original], found[optimizer], slot.slot_name)

@@ -185,15 +185,11 @@ def text_table(
     right: Collection[str] = (),
 ) -> str:
     """An aligned table of plain text, each line ended; see table_lines()."""
-    return "".join(line + "\n" for line in table_lines(headers, rows, total, right=right))
+    return "".join(line + "\n" for line in table_lines(_cells(headers, rows), total, right=right))
 
 
 def table_lines(
-    headers: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    total: str = "",
-    *,
-    right: Collection[str] = (),
+    cells: Mapping[str, Sequence[str]], total: str = "", *, right: Collection[str] = ()
 ) -> Iterator[str]:
     """The lines of an aligned table: headers, a rule, rows, and `total` below a rule.
 
@@ -201,35 +197,42 @@ def table_lines(
     does not widen every line.
 
     Args:
-      headers: one word for each column.
-      rows: as many cells each; unprintable characters in them are shown escaped.
+      cells: the columns by their headers, all equally long; unprintable characters are shown
+        escaped.
       total: the last line.
       right: the headers of the columns that are aligned to the right.
     """
-    rows = _printable_rows(rows)
-    # A million rows are taken apart and put together by zip, map and %: no loop of ours is as fast.
-    widths = [min(max(map(len, cells)), _WIDEST_COLUMN) for cells in zip(headers, *rows)]
+    # A million rows are checked by column and put together by zip and %: no loop of ours is as
+    # fast.
+    columns = [_printable_cells(column) for column in cells.values()]
+    widths = [
+        min(max(map(len, [header, *column])), _WIDEST_COLUMN)
+        for header, column in zip(cells, columns)
+    ]
     form = "  ".join(
-        f"%{'' if header in right else '-'}{width}s" for header, width in zip(headers, widths)
+        f"%{'' if header in right else '-'}{width}s" for header, width in zip(cells, widths)
     )
     rule = "  ".join("-" * width for width in widths)
-    yield (form % tuple(headers)).rstrip()
+    yield (form % tuple(cells)).rstrip()
     yield rule
-    for row in rows:
+    for row in zip(*columns):
         yield (form % row).rstrip()
     if total:
-        if rows:
+        if any(columns):
             yield rule
         yield total
 
 
-def _printable_rows(rows: Iterable[Sequence[str]]) -> list[tuple[str, ...]]:
-    found = list(map(tuple, rows))
-    for start in range(0, len(found), _LINES_AT_ONCE):
-        batch = found[start : start + _LINES_AT_ONCE]
-        if not "".join(itertools.chain.from_iterable(batch)).isprintable():
-            found[start : start + _LINES_AT_ONCE] = [tuple(map(printable, row)) for row in batch]
-    return found
+def _cells(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> dict[str, Sequence[str]]:
+    columns = list(zip(*rows))
+    return dict(zip(headers, columns or [()] * len(headers)))
+
+
+def _printable_cells(cells: Sequence[str]) -> Sequence[str]:
+    for start in range(0, len(cells), _LINES_AT_ONCE):
+        if not "".join(cells[start : start + _LINES_AT_ONCE]).isprintable():
+            return list(map(printable, cells))
+    return cells
 
 
 def print_table(
@@ -240,23 +243,34 @@ def print_table(
     right: Collection[str] = (),
     file: TextIO | None = None,
 ) -> None:
-    """Writes a table: drawn by rich where a person reads it whole, else plain lines, streamed."""
+    """Writes a table; see print_columns()."""
+    print_columns(_cells(headers, rows), total, right=right, file=file)
+
+
+def print_columns(
+    cells: Mapping[str, Sequence[str]],
+    total: str = "",
+    *,
+    right: Collection[str] = (),
+    file: TextIO | None = None,
+) -> None:
+    """Writes a table: drawn by rich where a person reads it whole, else plain lines, streamed.
+
+    Args:
+      cells, total, right: as table_lines() takes them.
+      file: sys.stdout if it is None.
+    """
     file = sys.stdout if file is None else file
-    rows = list(rows)
-    if len(rows) <= _SCREENFUL and file.isatty():
-        _draw(headers, rows, total, right, file)
+    if max(map(len, cells.values()), default=0) <= _SCREENFUL and file.isatty():
+        _draw(cells, total, right, file)
         return
-    lines = table_lines(headers, rows, total, right=right)
+    lines = table_lines(cells, total, right=right)
     while batch := list(itertools.islice(lines, _LINES_AT_ONCE)):
         file.write("\n".join([*batch, ""]))
 
 
 def _draw(
-    headers: Sequence[str],
-    rows: Iterable[Sequence[str]],
-    total: str,
-    right: Collection[str],
-    file: TextIO,
+    cells: Mapping[str, Sequence[str]], total: str, right: Collection[str], file: TextIO
 ) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
@@ -264,9 +278,9 @@ def _draw(
     from rich.text import Text
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for header in headers:
+    for header in cells:
         table.add_column(header, justify="right" if header in right else "left", overflow="fold")
-    for row in rows:
+    for row in zip(*cells.values()):
         table.add_row(*(Text(printable(cell)) for cell in row))
     console = Console(file=file, highlight=False)
     console.print(table)

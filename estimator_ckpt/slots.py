@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 # tf.compat.v1 optimizers name a slot `X/OPTIMIZER`, `X/OPTIMIZER_1`, ... in the order in which
 # they create it (tensorflow/python/training/slot_creator.py and each optimizer's _create_slots).
@@ -67,6 +66,33 @@ def slot_by_name(
     return owner, candidates[centered]
 
 
+def slots_by_name(
+    names: Sequence[str],
+    shapes: Sequence[tuple[int, ...]],
+    shape_of: Callable[[str], tuple[int, ...] | None],
+) -> list[tuple[str, str] | None]:
+    """slot_by_name() of each of many variables, in the order of their names."""
+    found: list[tuple[str, str] | None] = []
+    candidates: dict[str, tuple[str, ...]] = {}
+    variable = ""  # the last that is no slot: the next ones may be its slots
+    shape_of_variable: tuple[int, ...] = ()
+    for name, shape in zip(names, shapes):
+        last = name[name.rfind("/") + 1 :]
+        slot_names = candidates.get(last)
+        if slot_names is None:
+            slot_names = candidates[last] = _slot_names(last)
+        if not slot_names:
+            variable, shape_of_variable = name, shape
+            found.append(None)
+            continue
+        start = name[: -len(last) - 1]
+        if start == variable and shape == shape_of_variable and len(slot_names) == 1:
+            found.append((variable, slot_names[0]))
+        else:
+            found.append(slot_by_name(name, shape_of))
+    return found
+
+
 def slot_variable(
     start: str,
     shape: tuple[int, ...] | None,
@@ -100,7 +126,6 @@ def slot_variable(
     return None
 
 
-@functools.lru_cache(maxsize=1 << 12)
 def _slot_names(last: str) -> tuple[str, ...]:
     """The slot that a name ending so may be; for RMSProp also the one that it is if centered."""
     if last in KERAS_SLOTS:

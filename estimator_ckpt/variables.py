@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import bisect
+import functools
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Collection, Mapping, Sequence
+from itertools import chain, repeat
+from operator import itemgetter
+from typing import Any, NamedTuple, Union
 
 from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.bundle.index import Entry, Index, slice_key
-from estimator_ckpt.bundle.slices import key_bytes
+from estimator_ckpt.bundle.slices import key_bytes, key_text
 from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.object_graph import (
     OBJECT_GRAPH_KEY,
@@ -19,7 +22,7 @@ from estimator_ckpt.object_graph import (
     ObjectGraph,
     escape,
 )
-from estimator_ckpt.slots import slot_by_name
+from estimator_ckpt.slots import slots_by_name
 
 
 class Variable(NamedTuple):
@@ -77,15 +80,24 @@ class GraphTensor(NamedTuple):
     full_name: str
 
 
-def graph_tensors(graph: ObjectGraph, keys: Collection[str]) -> list[GraphTensor]:
-    """The tensors of all objects as far as they are among `keys`, each key once.
+def graph_tensors(graph: ObjectGraph, keys: Collection[str]) -> dict[str, GraphTensor]:
+    """The tensors of all objects by their keys, as far as these are among `keys`.
 
     An attribute's checkpoint_key is a key, or the start of several: `...table` stands for
     `...table-keys` and `...table-values`.
     """
+    make = functools.partial(tuple.__new__, GraphTensor)
+    values = [number for number, node in enumerate(graph.nodes) if node.attributes]
+    attributes = list(chain.from_iterable(node.attributes for node in graph.nodes))
+    starts = [attribute.checkpoint_key for attribute in attributes]
+    if len(values) == len(attributes) and all(map(keys.__contains__, starts)):
+        # One value each, and each with a key of its own, as in nearly all graphs.
+        full_names = [attribute.full_name for attribute in attributes]
+        found = dict(zip(starts, map(make, zip(starts, values, repeat(""), full_names))))
+        if len(found) == len(starts):
+            return found
+    found = {}
     ordered: list[str] = []
-    found: dict[str, GraphTensor] = {}
-    make = GraphTensor._make  # twice as fast as GraphTensor(...)
     for number, node in enumerate(graph.nodes):
         for attribute, full_name, start in node.attributes:
             own = ""
@@ -100,7 +112,7 @@ def graph_tensors(graph: ObjectGraph, keys: Collection[str]) -> list[GraphTensor
                 key = start + suffix
                 if key not in found:
                     found[key] = make((key, number, own + suffix, full_name))
-    return list(found.values())
+    return found
 
 
 def _suffixes(start: str, ordered: list[str]) -> list[str]:
@@ -124,79 +136,104 @@ def read_variables(index: Index, graph: ObjectGraph | None) -> tuple[dict[str, V
     a name in `var_list` that is also the key of other bytes is left to the key.
     """
     with collector_paused():
-        entries = {
-            key.decode("utf-8", "surrogateescape"): entry
-            for key, entry in index.entries.items()
-            if key[:1] != b"\0"
-        }
+        texts = map(bytes.decode, index.entries, repeat("utf-8"), repeat("surrogateescape"))
+        entries = dict(zip(texts, index.entries.values()))
+        for key in [key for key in index.entries if key[:1] == b"\0"]:
+            del entries[key_text(key)]
         entries.pop(OBJECT_GRAPH_KEY, None)
         if graph is None:
-            by_name = {name: (name,) for name in entries}
-            return dict(_variables(index, entries, by_name, {}, {})), "saver"
-        keys, places, slots, is_both = _named_by_graph(index, graph, entries)
-        variables = dict(_variables(index, entries, keys, places, slots))
+            names = sorted(entries)
+            columns = list(zip(names)), [None] * len(names)
+            return _variables(index, entries, names, *columns, {}), "saver"
+        named, slots, is_both = _named_by_graph(index, graph, entries)
+        names = sorted(named)
+        keys, places = zip(*map(named.__getitem__, names)) if names else ((), ())
+        variables = _variables(index, entries, names, keys, places, slots)
         return variables, "both" if is_both else "checkpoint"
 
 
 def _variables(
     index: Index,
     entries: Mapping[str, Entry],
-    keys: Mapping[str, tuple[str, ...]],
-    places: Mapping[str, str],
+    names: Sequence[str],
+    keys: Sequence[tuple[str, ...]],
+    places: Sequence[str | None],
     slots: Mapping[str, tuple[str, str]],
-) -> Iterator[tuple[str, Variable]]:
-    """The variables by name, of which `keys` has all keys, the one that counts first."""
-    shape_of = {name: entries[its_keys[0]].shape for name, its_keys in keys.items()}.get
-    dtypes = {number: dtype_name(number) for number in {entry.dtype for entry in entries.values()}}
-    make = Variable._make  # twice as fast as Variable(...), and there may be a million
-    for name in sorted(keys):
-        its_keys = keys[name]
-        entry = entries[its_keys[0]]
-        slot_of, slot_name = slots.get(name) or slot_by_name(name, shape_of) or (None, None)
-        nbytes = entry.size
-        if entry.slices:
-            parts = (slice_key(its_keys[0], extents) for extents in entry.slices)
-            nbytes = sum(index.entries[part].size for part in parts)
-        fields = (
-            name,
-            its_keys[0],
-            its_keys,
-            places.get(name),
-            entry.shape,
-            dtypes[entry.dtype],
-            nbytes,
-            len(entry.slices),
-            slot_of,
-            slot_name,
-            entry,
-        )
-        yield name, make(fields)
+) -> dict[str, Variable]:
+    """The variables by name; all keys of each, the one that counts first."""
+    # Field by field, as no loop of Python's is as fast as map, and there may be a million.
+    first_keys = list(map(itemgetter(0), keys))
+    found = list(map(entries.__getitem__, first_keys))
+    dtypes, shapes, _, _, sizes, _, slices = (list(map(itemgetter(n), found)) for n in range(7))
+    for number in [number for number, extents in enumerate(slices) if extents]:
+        parts = (slice_key(first_keys[number], extents) for extents in slices[number])
+        sizes[number] = sum(index.entries[part].size for part in parts)
+    dtype_names = {number: dtype_name(number) for number in set(dtypes)}
+    shape_of: dict[str, tuple[int, ...]] = {}
+
+    def find_shape(name: str) -> tuple[int, ...] | None:
+        if not shape_of:
+            shape_of.update(zip(names, shapes))
+        return shape_of.get(name)
+
+    slots_of = [slot or (None, None) for slot in slots_by_name(names, shapes, find_shape)]
+    if slots:
+        slots_of = list(map(slots.get, names, slots_of))
+    fields = (
+        names,
+        first_keys,
+        keys,
+        places,
+        shapes,
+        map(dtype_names.__getitem__, dtypes),
+        sizes,
+        map(len, slices),
+        map(itemgetter(0), slots_of),
+        map(itemgetter(1), slots_of),
+        found,
+    )
+    return dict(zip(names, map(functools.partial(tuple.__new__, Variable), zip(*fields))))
+
+
+# By name: all keys, the one that counts first, and the object path.
+_Named = dict[str, tuple[tuple[str, ...], Union[str, None]]]
 
 
 def _named_by_graph(
     index: Index, graph: ObjectGraph, entries: Mapping[str, Entry]
-) -> tuple[dict[str, tuple[str, ...]], dict[str, str], dict[str, tuple[str, str]], bool]:
-    """By name: the keys, the object paths, the slots that the graph refers to.
+) -> tuple[_Named, dict[str, tuple[str, str]], bool]:
+    """The variables by name, and the slots that the graph refers to, by the names of both.
 
     And whether all tensors of the graph have a variable name for a key as well.
     """
     tensors = graph_tensors(graph, entries)
-    graph_keys = {tensor.key for tensor in tensors}
-    plain_keys = entries.keys() - graph_keys
+    plain_keys = entries.keys() - tensors.keys() if len(entries) > len(tensors) else set()
     places = graph.places()
     in_var_list = names_in_var_list(graph)
-    outside = [tensor for tensor in tensors if tensor.node not in in_var_list]
-    full_names = Counter(tensor.full_name + tensor.suffix for tensor in outside)
-    reserved = {
-        name + tensor.suffix
-        for tensor in (tensors if outside else ())
-        for name in in_var_list.get(tensor.node, ())
-    }
-    save_counter = graph.nodes[0].children.get(SAVE_COUNTER)
-    keys: dict[str, tuple[str, ...]] = {}
-    object_paths: dict[str, str] = {}
-    name_of_node: dict[int, str] = {}
-    single = 0
+    named: _Named = {}
+    rest: list[GraphTensor] = []
+    # Nearly all are in var_list once, by a name that means nothing else.
+    listed_names = set(chain.from_iterable(in_var_list.values()))
+    distinct = tensors.keys().isdisjoint(listed_names)
+    for key, tensor in tensors.items():
+        _, node, suffix, full_name = tensor
+        listed = in_var_list.get(node, ())
+        place = places.get(node)
+        if suffix or len(listed) != 1 or not distinct:
+            rest.append(tensor)
+        elif not plain_keys:
+            named[listed[0]] = ((key,), place)
+        elif listed[0] in plain_keys and same_tensor(index, listed[0], key):
+            named[listed[0]] = ((listed[0], key), place)
+        elif plain_keys.isdisjoint((listed[0], full_name, place)):
+            named[listed[0]] = ((key,), place)
+        else:
+            rest.append(tensor)
+
+    full_names = Counter(t.full_name + t.suffix for t in rest if t.node not in in_var_list)
+    reserved = listed_names.union(
+        name + tensor.suffix for tensor in rest for name in in_var_list.get(tensor.node, ())
+    )
 
     def choose(tensor: GraphTensor) -> tuple[str, bool]:
         """The name that is a key of the same bytes, else the first that means nothing else."""
@@ -205,42 +242,51 @@ def _named_by_graph(
         others += [places[node]] if node in places else []
         names = [name + suffix for name in in_var_list.get(node, ())]
         names += [name + suffix for name in others if name + suffix not in reserved]
-        free = [name for name in names if name not in keys and name not in graph_keys]
+        free = [name for name in names if name not in named and name not in tensors]
         for name in free:
             if name in plain_keys and same_tensor(index, name, key):
                 return name, True
         return next((name for name in free if name not in plain_keys), key), False
 
-    for tensor in tensors:
-        key, node, suffix, _ = tensor
-        listed = in_var_list.get(node)
-        name, has_plain = listed[0] + suffix if listed else "", False
-        if not listed or plain_keys or name in keys or name in graph_keys:
-            name, has_plain = choose(tensor)
-        keys[name] = (name, key) if has_plain else (key,)
-        if not has_plain and node != save_counter:
-            single += 1
-        if node in places:
-            object_paths[name] = places[node]
-        name_of_node.setdefault(node, name)
+    for tensor in rest:
+        name, has_plain = choose(tensor)
+        named[name] = ((name, tensor.key) if has_plain else (tensor.key,), places.get(tensor.node))
+    save_counter = graph.nodes[0].children.get(SAVE_COUNTER)
+    counted = [key for key, tensor in tensors.items() if tensor.node != save_counter]
+    is_both = bool(counted) and {
+        keys[-1] for keys, _ in named.values() if len(keys) > 1
+    }.issuperset(counted)
     for name in plain_keys:
-        keys.setdefault(name, (name,))
-    slots = {}
-    for _, slot in graph.slot_references():
-        slot_variable, original = name_of_node.get(slot.slot), name_of_node.get(slot.original)
-        if slot_variable is not None and original is not None:
-            slots[slot_variable] = (original, slot.slot_name)
-    is_both = not single and any(tensor.node != save_counter for tensor in tensors)
-    return keys, object_paths, slots, is_both
+        named.setdefault(name, ((name,), None))
+    return named, _slots_by_reference(graph, tensors, named), is_both
 
 
-def names_in_var_list(graph: ObjectGraph) -> dict[int, list[str]]:
+def _slots_by_reference(
+    graph: ObjectGraph, tensors: Mapping[str, GraphTensor], named: _Named
+) -> dict[str, tuple[str, str]]:
+    references = [slot for _, slot in graph.slot_references()]
+    if not references:
+        return {}
+    names: dict[int, str] = {}
+    for name, (keys, _) in named.items():
+        if keys[-1] in tensors:
+            names.setdefault(tensors[keys[-1]].node, name)
+    return {
+        names[slot.slot]: (names[slot.original], slot.slot_name)
+        for slot in references
+        if slot.slot in names and slot.original in names
+    }
+
+
+def names_in_var_list(graph: ObjectGraph) -> dict[int, tuple[str, ...]]:
     """The variable names by the object that they stand for."""
-    names: dict[int, list[str]] = {}
     var_list = graph.child_at((VAR_LIST,))
-    if var_list is not None:
-        for name, node in graph.nodes[var_list].children.items():
-            names.setdefault(node, []).append(name)
+    children = {} if var_list is None else graph.nodes[var_list].children
+    names: dict[int, tuple[str, ...]] = dict(zip(children.values(), zip(children)))
+    if len(names) < len(children):
+        names = {}
+        for name, node in children.items():
+            names[node] = (*names.get(node, ()), name)
     return names
 
 

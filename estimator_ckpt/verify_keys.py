@@ -70,7 +70,7 @@ def graph_faults(graph: ObjectGraph | None, index: Index) -> Iterator[tuple[str 
     keys = _plain_keys(index)
     places = graph.places()
     tensors = graph_tensors(graph, keys)
-    nodes_with_tensors = {tensor.node for tensor in tensors}
+    nodes_with_tensors = {tensor.node for tensor in tensors.values()}
     owner: dict[str, int] = {}
     for number, node in enumerate(graph.nodes):
         place = f"object {number} ({places.get(number, 'no path')!r})"
@@ -86,9 +86,9 @@ def graph_faults(graph: ObjectGraph | None, index: Index) -> Iterator[tuple[str 
                 yield key, f"the value {attribute.name!r} of {place} is not in the index"
             elif not is_object_key(key):
                 yield key, f"{place} has a key without .ATTRIBUTES/, which no reader restores"
-    plain_keys = keys - {tensor.key for tensor in tensors}
+    plain_keys = keys - tensors.keys()
     in_var_list = names_in_var_list(graph)
-    for tensor in tensors:
+    for tensor in tensors.values():
         for name in in_var_list.get(tensor.node, ()):
             name += tensor.suffix
             if name in plain_keys and not same_tensor(index, name, tensor.key):
@@ -103,7 +103,7 @@ def graph_notes(graph: ObjectGraph | None, index: Index) -> list[str]:
         stray = sorted(key for key in keys if is_object_key(key))
         what = "are keys of objects, but there is no object graph"
     else:
-        known = {tensor.key for tensor in graph_tensors(graph, keys)}
+        known = graph_tensors(graph, keys)
         stray = sorted(key for key in keys if is_object_key(key) and key not in known)
         what = "are keys of objects that the object graph does not name"
         for number, node in enumerate(graph.nodes):

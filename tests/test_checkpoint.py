@@ -23,6 +23,7 @@ from estimator_ckpt.object_graph import (
     OBJECT_GRAPH_KEY,
     VARIABLE_VALUE,
     Attribute,
+    Node,
     ObjectGraph,
     SlotReference,
     flat_graph,
@@ -331,11 +332,10 @@ def test_slots_by_the_references_of_an_optimizer(tmp_path: Path) -> None:
     graph = ObjectGraph()
     kernel = graph.add(0, "w", value("kernel", "w/.ATTRIBUTES/V"))
     optimizer = graph.add(0, "opt")
-    graph.nodes.append(ObjectGraph().nodes[0])
-    slot = len(graph.nodes) - 1
     key = "w/.OPTIMIZER_SLOT/opt/m/.ATTRIBUTES/V"
-    graph.nodes[slot].attributes.append(value("strange/name", key))
-    graph.nodes[optimizer].slots.append(SlotReference("m", kernel, slot))
+    graph.nodes.append(Node(attributes=(value("strange/name", key),)))
+    slots = (SlotReference("m", kernel, len(graph.nodes) - 1),)
+    graph.nodes[optimizer] = graph.nodes[optimizer]._replace(slots=slots)
     prefix = save(tmp_path / "m", {"w/.ATTRIBUTES/V": np.float32(1), key: np.float32(2)}, graph)
     found = open_checkpoint(prefix).variables["strange/name"]
     assert (found.slot_of, found.slot_name) == ("kernel", "m")

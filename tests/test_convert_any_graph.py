@@ -78,18 +78,17 @@ def any_graph(choose, keys):
     count = choose.randint(1, 6)
     nodes = []
     for _ in range(count):
-        node = Node()
+        node = Node({})
         for _ in range(choose.randint(0, 3)):
             node.children[choose.choice(CHILDREN)] = choose.randrange(count)
         if choose.random() < 0.6:
             key = choose.choice(keys) if choose.random() < 0.8 else object_key(choose)
             name = choose.choice(["", "a", "b", "a/Adam", "dense"])
-            node.attributes.append(Attribute(choose.choice(ATTRIBUTES), name, key))
+            node = node._replace(attributes=(Attribute(choose.choice(ATTRIBUTES), name, key),))
         if choose.random() < 0.3:
             slot_name = choose.choice(["m", "v", "momentum", "accum"])
-            node.slots.append(
-                SlotReference(slot_name, choose.randrange(count), choose.randrange(count))
-            )
+            slot = SlotReference(slot_name, choose.randrange(count), choose.randrange(count))
+            node = node._replace(slots=(slot,))
         nodes.append(node)
     # Every object is reached, so that more of the graphs are read.
     for number in range(1, count):

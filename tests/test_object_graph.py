@@ -133,8 +133,8 @@ def graphs(draw: st.DrawFn) -> ObjectGraph:
     nodes = st.builds(
         Node,
         children=st.dictionaries(LOCAL_NAMES, ids, max_size=3),
-        attributes=st.lists(attributes, max_size=2),
-        slots=st.lists(st.builds(SlotReference, LOCAL_NAMES, ids, ids), max_size=2),
+        attributes=st.lists(attributes, max_size=2).map(tuple),
+        slots=st.lists(st.builds(SlotReference, LOCAL_NAMES, ids, ids), max_size=2).map(tuple),
         registered_saver=st.none() | st.tuples(LOCAL_NAMES, LOCAL_NAMES),
     )
     return ObjectGraph(draw(st.lists(nodes, min_size=count, max_size=count)))
@@ -158,11 +158,11 @@ def as_node(theirs: Any) -> Node:
     saver = theirs.registered_saver
     return Node(
         {c.local_name: c.node_id for c in theirs.children},
-        [Attribute(a.name, a.full_name, a.checkpoint_key) for a in theirs.attributes],
-        [
+        tuple(Attribute(a.name, a.full_name, a.checkpoint_key) for a in theirs.attributes),
+        tuple(
             SlotReference(s.slot_name, s.original_variable_node_id, s.slot_variable_node_id)
             for s in theirs.slot_variables
-        ],
+        ),
         (saver.name, saver.object_name) if theirs.HasField("registered_saver") else None,
     )
 
@@ -333,9 +333,9 @@ def test_the_default_structure_is_added_to_a_graph_of_the_users_own() -> None:
     flat_graph({"dense/kernel": kernel, "bias": VARIABLE_VALUE}, base=graph)
     var_list = graph.nodes[0].children["var_list"]
     assert graph.nodes[var_list].children["dense/kernel"] == kernel
-    assert graph.nodes[kernel].attributes == [
-        value("dense/kernel", "model/kernel/.ATTRIBUTES/VARIABLE_VALUE")
-    ]
+    assert graph.nodes[kernel].attributes == (
+        value("dense/kernel", "model/kernel/.ATTRIBUTES/VARIABLE_VALUE"),
+    )
     assert graph.places()[graph.nodes[var_list].children["bias"]] == "var_list/bias"
 
 

@@ -11,17 +11,21 @@ import json
 import math
 import re
 import sys
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Iterator
+from typing import TypeVar
 
 from absl import flags
 
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.cli import EXIT_OK, UsageError
 from estimator_ckpt.collector import collector_paused
-from estimator_ckpt.report import print_table, size_text
+from estimator_ckpt.object_graph import escape
+from estimator_ckpt.report import print_columns, print_table, size_text
 from estimator_ckpt.variables import Variable
 
 _MOST_SCOPES = 40
+_T = TypeVar("_T", bound=Hashable)
 
 
 def define(flag_values: flags.FlagValues) -> None:
@@ -84,12 +88,25 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
     tensor = flag_values.tensor or flag_values.tensor_name
     if sum(map(bool, (flag_values.tree, tensor, flag_values.all_tensors))) > 1:
         raise UsageError("inspect: --tree, --tensor and --all_tensors do not go together")
-    with collector_paused(), open_checkpoint(paths[0]) as checkpoint:
+    # Paused until all is let go of: a collector that came back before would walk through it.
+    with collector_paused():
+        _run(paths[0], tensor, pattern, excluded, flag_values)
+    return EXIT_OK
+
+
+def _run(
+    path: str,
+    tensor: str | None,
+    pattern: re.Pattern[str] | None,
+    excluded: re.Pattern[str] | None,
+    flag_values: flags.FlagValues,
+) -> None:
+    with open_checkpoint(path) as checkpoint:
         if flag_values.tree:
             from estimator_ckpt.commands.tree import tree_lines
 
             _write_lines(tree_lines(checkpoint))
-            return EXIT_OK
+            return
         if tensor or flag_values.all_tensors:
             from estimator_ckpt.commands.tensor import print_tensors, set_print_options
 
@@ -97,7 +114,7 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
             chosen = [checkpoint.variable(tensor)] if tensor else _chosen(checkpoint, pattern)
             values = bool(flag_values.values or flag_values.tensor_name or not tensor)
             print_tensors(checkpoint, chosen, values=values, as_json=flag_values.json)
-            return EXIT_OK
+            return
         variables = _chosen(checkpoint, pattern)
         if flag_values.sort == "size":
             variables.sort(key=lambda one: -one.nbytes)
@@ -106,7 +123,6 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
             _print_json(checkpoint, variables, counted)
         else:
             _print_listing(checkpoint, variables, counted)
-    return EXIT_OK
 
 
 def _pattern(flag: str, text: str | None) -> re.Pattern[str] | None:
@@ -131,9 +147,10 @@ def _chosen(checkpoint: Checkpoint, pattern: re.Pattern[str] | None) -> list[Var
 
 def _totals(counted: list[Variable]) -> dict[str, int]:
     slots = [one for one in counted if one.slot_of is not None]
+    shapes = Counter(one.shape for one in counted)
     return {
         "variables": len(counted),
-        "values": sum(math.prod(one.shape) for one in counted),
+        "values": sum(count * math.prod(shape) for shape, count in shapes.items()),
         "bytes": sum(one.nbytes for one in counted),
         "slot_variables": len(slots),
         "slot_bytes": sum(one.nbytes for one in slots),
@@ -167,10 +184,10 @@ def _print_listing(
     print(f"{checkpoint.prefix}: {', '.join(details)}\n")
     cells = {
         "name": [one.name for one in variables],
-        "shape": _shapes(variables),
+        "shape": _texts([one.shape for one in variables], _shape_text),
         "dtype": [one.dtype for one in variables],
-        "bytes": [f"{one.nbytes:,}" for one in variables],
-        "slices": [str(one.slices or "") for one in variables],
+        "bytes": _texts([one.nbytes for one in variables], "{:,}".format),
+        "slices": _texts([one.slices or "" for one in variables], str),
         "slot of": [f"{one.slot_of} ({one.slot_name})" if one.slot_of else "" for one in variables],
         "object path": list(map(_path_to_show, variables)),
     }
@@ -178,13 +195,18 @@ def _print_listing(
         if not any(cells[header]):
             del cells[header]
     total = _total_line(_totals(counted))
-    print_table(list(cells), zip(*cells.values()), total, right=["bytes", "slices"])
+    print_columns(cells, total, right=["bytes", "slices"])
     _print_scopes(counted)
 
 
-def _shapes(variables: list[Variable]) -> list[str]:
-    texts = {shape: f"[{','.join(map(str, shape))}]" for shape in {one.shape for one in variables}}
-    return [texts[one.shape] for one in variables]
+def _texts(values: list[_T], text: Callable[[_T], str]) -> list[str]:
+    """The values as text, of which few are different."""
+    texts = {value: text(value) for value in set(values)}
+    return list(map(texts.__getitem__, values))
+
+
+def _shape_text(shape: tuple[int, ...]) -> str:
+    return f"[{','.join(map(str, shape))}]"
 
 
 def _path_to_show(one: Variable) -> str:
@@ -192,8 +214,7 @@ def _path_to_show(one: Variable) -> str:
     path = one.object_path
     if path is None or one.name.startswith(path):
         return ""
-    escaped = one.name.replace(".", "..").replace("/", ".S")
-    return "" if path.startswith("var_list/") and escaped.startswith(path[9:]) else path
+    return "" if path.startswith("var_list/") and escape(one.name).startswith(path[9:]) else path
 
 
 def _print_scopes(counted: list[Variable]) -> None:

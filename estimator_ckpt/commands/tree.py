@@ -28,7 +28,7 @@ def tree_lines(checkpoint: Checkpoint) -> Iterator[str]:
     places = graph.places()
     by_key = {key: one for one in checkpoint.variables.values() for key in one.keys}
     tensors: dict[int, list[Variable]] = {}
-    for tensor in graph_tensors(graph, by_key):
+    for tensor in graph_tensors(graph, by_key).values():
         tensors.setdefault(tensor.node, []).append(by_key[tensor.key])
     shortest = {(parent, local_name) for parent, local_name, _ in graph.edges_from_root()}
     # Node, its line's start, whether it stands here, the indent of what is below it.

@@ -87,6 +87,7 @@ def new_structure(items: list[Item], layout: str, step: int | None) -> Structure
         paths = {item.name: item.place or path_of(item.owner) for item in items}
         for number in slots:
             keys[number] = builder.put_slot(items[number], paths)
+        builder.put_references()
     root = builder.graph.nodes[0]
     if step is not None and STEP not in root.children and keys[step] is not None:
         owner = items[step].owner
@@ -125,24 +126,21 @@ class _Builder:
 
     def __init__(self) -> None:
         self.graph = ObjectGraph()
+        self._slots: dict[int, list[SlotReference]] = {}
 
     def node(self, path: ObjectPath) -> int:
         """The object at a path, made if it is not there."""
-        nodes = self.graph.nodes
         found = 0
         for name in path:
-            children = nodes[found].children
-            child = children.get(name)
-            if child is None:
-                child = children[name] = len(nodes)
-                nodes.append(Node())
-            found = child
+            child = self.graph.nodes[found].children.get(name)
+            found = self.graph.add(found, name) if child is None else child
         return found
 
     def put(self, path: ObjectPath, attribute: str, full_name: str) -> str:
         """Gives an object a value; returns its key, or the start of its keys."""
-        attributes = self.graph.nodes[self.node(path)].attributes
-        for there in attributes:
+        number = self.node(path)
+        node = self.graph.nodes[number]
+        for there in node.attributes:
             if there.name == attribute:
                 if attribute == _TABLE and there.full_name == full_name:
                     return there.checkpoint_key
@@ -151,7 +149,8 @@ class _Builder:
                     key=path_string(path),
                 )
         key = _prefix(path) + _key_end(attribute)
-        attributes.append(Attribute(attribute, full_name, key))
+        added = Attribute(attribute, full_name, key)
+        self.graph.nodes[number] = node._replace(attributes=(*node.attributes, added))
         return key
 
     def put_slot(self, item: Item, paths: Mapping[str, ObjectPath]) -> str:
@@ -159,13 +158,18 @@ class _Builder:
         slot = item.slot
         assert slot is not None
         variable = paths[slot.of]
-        optimizer = self.graph.nodes[self.node(slot.optimizer)]
+        slots = self._slots.setdefault(self.node(slot.optimizer), [])
         place = slot_path(_prefix(variable), path_string(slot.optimizer), slot.name)
         key = object_key(place)
         original = self.node(variable)
-        self.graph.nodes.append(Node(attributes=[Attribute(item.attribute, item.name, key)]))
-        optimizer.slots.append(SlotReference(slot.name, original, len(self.graph.nodes) - 1))
+        self.graph.nodes.append(Node({}, (Attribute(item.attribute, item.name, key),)))
+        slots.append(SlotReference(slot.name, original, len(self.graph.nodes) - 1))
         return key
+
+    def put_references(self) -> None:
+        """Makes the slots that were added those of their optimizers."""
+        for number, slots in self._slots.items():
+            self.graph.nodes[number] = self.graph.nodes[number]._replace(slots=tuple(slots))
 
 
 @functools.lru_cache(maxsize=100)
@@ -233,16 +237,18 @@ def pruned(graph: ObjectGraph, names: Mapping[tuple[int, str], str]) -> ObjectGr
     nodes = [
         Node(
             node.children,
-            [
+            tuple(
                 Attribute(a.name, names[number, a.name] or a.full_name, a.checkpoint_key)
                 for a in node.attributes
                 if (number, a.name) in names
-            ],
+            ),
             node.slots,
             node.registered_saver,
         )
         for number, node in enumerate(graph.nodes)
     ]
-    for node in nodes:
-        node.slots = [slot for slot in node.slots if nodes[slot.slot].attributes]
+    for number, node in enumerate(nodes):
+        if node.slots:
+            slots = tuple(slot for slot in node.slots if nodes[slot.slot].attributes)
+            nodes[number] = node._replace(slots=slots)
     return ObjectGraph(nodes)

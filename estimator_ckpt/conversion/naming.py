@@ -41,7 +41,7 @@ def read_items(checkpoint: Checkpoint) -> list[Item]:
     graph = checkpoint.object_graph
     keys = {key_text(key) for key in checkpoint.index.entries if key[:1] != b"\0"}
     keys.discard(OBJECT_GRAPH_KEY)
-    tensors = {tensor.key: tensor for tensor in graph_tensors(graph, keys)}
+    tensors = graph_tensors(graph, keys)
     in_var_list = names_in_var_list(graph)
     full_names = Counter(tensor.full_name for tensor in tensors.values())
     save_counter = graph.nodes[0].children.get(SAVE_COUNTER)
@@ -135,7 +135,7 @@ def _item(
 def _reason(
     variable: Variable,
     tensor: GraphTensor,
-    in_var_list: dict[int, list[str]],
+    in_var_list: dict[int, tuple[str, ...]],
     full_names: Counter[str],
 ) -> str:
     full_name = tensor.full_name

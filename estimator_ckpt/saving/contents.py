@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Union
 
 import tensorflow as tf
@@ -263,7 +263,7 @@ def _with_var_list(
     flat_graph(places, step=step, base=graph)
     structure = ObjectGraph(graph.nodes)
     number = graph.nodes[0].children[VAR_LIST]
-    structure.nodes[number] = replace(graph.nodes[number], children=theirs)
+    structure.nodes[number] = graph.nodes[number]._replace(children=theirs)
     return structure
 
 
@@ -299,7 +299,8 @@ def _keys_of(
 def _rename(graph: ObjectGraph, number: int, name: str) -> None:
     """Full names are the names of var_list: a stock Saver looks for them in an object graph."""
     node = graph.nodes[number]
-    node.attributes = [attribute._replace(full_name=name) for attribute in node.attributes]
+    attributes = tuple(attribute._replace(full_name=name) for attribute in node.attributes)
+    graph.nodes[number] = node._replace(attributes=attributes)
 
 
 def _users_parts(
