@@ -25,7 +25,7 @@ from estimator_ckpt.options import SaverOptions, check_format
 from estimator_ckpt.saving.contents import Contents, Objects, VarList, graph_contents
 from estimator_ckpt.saving.graph_ops import SaverOps
 from estimator_ckpt.saving.matching import mismatch, missing_rows, policy_for, resolve
-from estimator_ckpt.saving.retention import Retention
+from estimator_ckpt.saving.retention import Retention, real_prefix
 
 # Estimator looks for this one by its name, in every checkpoint: else train(max_steps=...) of a job
 # that has finished would go on (tensorflow_estimator/python/estimator/estimator.py).
@@ -340,14 +340,13 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         if checkpoint_paths:
             written = state.read_state(os.path.dirname(checkpoint_paths[-1]))
             if written is not None:
-                known = dict(
-                    zip(written.all_model_checkpoint_paths, written.all_model_checkpoint_timestamps)
-                )
+                places = map(real_prefix, written.all_model_checkpoint_paths)
+                known = dict(zip(places, written.all_model_checkpoint_timestamps))
                 last_preserved = written.last_preserved_timestamp
         for prefix in checkpoint_paths:
             written_at = _written_at(prefix)
             if written_at is not None:
-                found.append((prefix, known.get(prefix, written_at)))
+                found.append((prefix, known.get(real_prefix(prefix), written_at)))
         self._retention.adopt(found, last_preserved)
 
 
