@@ -55,8 +55,8 @@ def check_checkpoint(
       expected: the model's variables: a mapping from variable names to (shape, dtype); a tf.Graph;
         the path of another checkpoint, a SavedModel, a `.meta` graph or a `graph.pbtxt`; or
         `package.module:function`, a model_fn or a function without arguments, which is called in a
-        graph. Of files without that knowledge, all variables count as trainable but slots and the
-        global step.
+        graph. Of files without that knowledge, all variables count as trainable but the state of a
+        training: slots and numbers of optimizers, the global step.
       warm_start: settings by which the model would start from this checkpoint; the one that they
         name does not count. None: it would restore all of its variables, by name or object path.
       input_fn: `package.module:function`, which gives such a model_fn its features and labels.

@@ -10,17 +10,17 @@ from dataclasses import replace
 from typing import Any
 
 from estimator_ckpt import files
-from estimator_ckpt.checkpoint import Variable, open_checkpoint
+from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.errors import CheckpointError, NotACheckpointError, SettingsError
 from estimator_ckpt.object_graph import SAVE_COUNTER, VAR_LIST, unescape
 from estimator_ckpt.report import did_you_mean, near_names
+from estimator_ckpt.warm_starting.training_state import training_state
 from estimator_ckpt.warm_starting.values import Target
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _PART = re.compile(r"/part_\d+(?=/|$)")
 _ATTRIBUTES = "/.ATTRIBUTES/"
 _VARIABLE_OPS = ("VarHandleOp", "VariableV2", "Variable")
-_GLOBAL_STEP = "global_step"
 _ASSIGN_OPS = ("AssignVariableOp", "Assign")
 
 
@@ -36,7 +36,7 @@ def expected_variables(expected: Any, input_fn: str | None = None) -> list[Targe
       CheckpointError: the file is not what it should be.
     """
     if isinstance(expected, Mapping):
-        return [_plain(name, value) for name, value in expected.items()]
+        return _without_training_state([_plain(name, value) for name, value in expected.items()])
     if isinstance(expected, (str, os.PathLike)):
         return _named(os.fspath(expected), input_fn)
     if hasattr(expected, "as_graph_def") and hasattr(expected, "as_default"):
@@ -59,15 +59,18 @@ def _named(text: str, input_fn: str | None) -> list[Target]:
     if _FUNCTION.fullmatch(text) and not files.exists(text):
         return _of_function(text, input_fn)
     with open_checkpoint(text) as checkpoint:
-        return [
-            Target(v.name, v.shape, v.dtype, _may_train(v), (f"{v.name}:0",))
+        return _without_training_state(
+            Target(v.name, v.shape, v.dtype, v.slot_of is None, (f"{v.name}:0",))
             for v in checkpoint.variables.values()
             if v.name != SAVE_COUNTER
-        ]
+        )
 
 
-def _may_train(variable: Variable) -> bool:
-    return variable.slot_of is None and variable.name != _GLOBAL_STEP
+def _without_training_state(targets: Iterable[Target]) -> list[Target]:
+    """The same, as far as names tell which of them are trainable: nothing else does."""
+    targets = list(targets)
+    state = training_state({target.name: target.shape for target in targets})
+    return [replace(t, trainable=False) if t.name in state else t for t in targets]
 
 
 def _plain(name: Any, value: Any) -> Target:
@@ -75,7 +78,7 @@ def _plain(name: Any, value: Any) -> Target:
         shape, dtype = value
         found = None if shape is None else tuple(int(size) for size in shape)
         text = dtype if isinstance(dtype, str) else getattr(dtype, "name", None) or dtype.__name__
-        return Target(str(name), found, text.rstrip("_"), name != _GLOBAL_STEP, (f"{name}:0",))
+        return Target(str(name), found, text.rstrip("_"), True, (f"{name}:0",))
     except (AttributeError, TypeError, ValueError):
         raise SettingsError(
             f"expected a shape and a dtype, such as ((3, 4), 'float32'), found {value!r}",
@@ -145,7 +148,7 @@ def _targets_of(graph_def: Any, path: str) -> list[Target]:
         shape = tuple(int(size) for size in extents.split()[:-1])  # "10 2 0,4:0,2": whole, slice
         parts = (*(found[name].parts if name in found else ()), *target.parts)
         found[name] = replace(target, name=name, shape=shape, parts=parts)
-    return list(found.values())
+    return _without_training_state(found.values())
 
 
 def _behind_identities(name: str, nodes: Mapping[str, Any]) -> tuple[Any, int]:

@@ -46,9 +46,12 @@ class WarmStart:
         tf.compat.v1.train.init_from_checkpoint: ("scope/", "other/"), ("name", "other"),
         ("name", variable), ("name", [parts of a partitioned variable]), ("/", "scope/"). A scope or
         name of an object-based checkpoint may be a variable name's or an object path's. A scope
-        does not stand for the slots of optimizers in it.
+        does not stand for the state of the training in it: slots and numbers of optimizers
+        (`beta1_power`, `learning_rate`), the global step. Name them, or give vars_to_warm_start a
+        list, to start from these.
       rename: (pattern, replacement) pairs. The first pattern that matches a whole name of the
-        checkpoint renames that variable, as re.sub does, before anything is looked up.
+        checkpoint renames that variable, as re.sub does, before anything is looked up; its object
+        path then does not find it either.
       exclude: patterns; a variable whose whole name one of them matches keeps its initial value.
       on_missing: what to do with a selected variable that the checkpoint lacks: "error"; "warn" or
         "init", which leave it its initial value; or a mapping from patterns to these.

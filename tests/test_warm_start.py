@@ -1,5 +1,6 @@
 """What a training without a checkpoint of its own starts from."""
 
+import contextlib
 import json
 
 import numpy as np
@@ -131,6 +132,52 @@ def test_the_root_goes_to_a_scope(tmp_path):
     assert start["model/x"] == 16.0
 
 
+def trained(scope, rate=0.1):
+    """A weight and a moving mean below `scope`, an optimizer of each kind, and the step."""
+
+    def build():
+        with v1.variable_scope(scope) if scope else contextlib.nullcontext():
+            w = v1.get_variable("w", initializer=[1.0, 2.0])
+            mean = v1.get_variable("mean", initializer=[3.0], trainable=False)
+            step = v1.train.get_or_create_global_step()
+            keras = tf.keras.optimizers.legacy.Adam(rate, amsgrad=True)
+            return tf.group(
+                v1.train.AdamOptimizer(0.1).minimize(tf.reduce_sum(w**2), global_step=step),
+                keras.get_updates(tf.reduce_sum(w**3), [w]),
+                mean.assign_add([1.0]),
+            )
+
+    return build
+
+
+@pytest.mark.estimator  # the TensorFlow that has Keras' legacy optimizers
+@pytest.mark.parametrize("source_format", FORMATS)
+@pytest.mark.parametrize("pair", [("old/", "new/"), ("/", "new/"), ("old/", "/"), ("/", "/")])
+def test_a_scope_leaves_the_state_of_the_training_alone(tmp_path, pair, source_format):
+    old, new = (scope.rstrip("/") for scope in pair)
+    run_job(tmp_path / "source", scaffold(source_format), build=trained(old, 0.7), steps=3)
+    settings = WarmStart(str(tmp_path / "source"), assignment_map=[pair])
+    start, _ = run_job(tmp_path / "target", scaffold(warm_start=settings), build=trained(new))
+    fresh, _ = run_job(tmp_path / "fresh", build=trained(new))
+    moved = {pair[1].lstrip("/") + name for name in ("w", "mean")}
+    assert start[pair[1].lstrip("/") + "mean"] == [6.0]
+    for name, value in fresh.items():
+        assert np.array_equal(start[name], value) == (name not in moved), name
+
+
+def test_the_state_of_the_training_starts_where_it_is_named(tmp_path):
+    _, end = run_job(tmp_path / "source", build=build_model)
+    names = ["beta1_power", "beta2_power", "scope/w/Adam"]
+    settings = WarmStart(
+        str(tmp_path / "source"), assignment_map=[("/", "/"), *((name, name) for name in names)]
+    )
+    start, _ = run_job(tmp_path / "target", scaffold(warm_start=settings))
+    for name in [*names, "scope/w", "scope/parts"]:
+        np.testing.assert_array_equal(start[name], end[name])
+    assert start["global_step"] == 0
+    assert not np.any(start["scope/w/Adam_1"])
+
+
 REFUSED = {
     "two rules": (
         {"assignment_map": [("old/", "new/"), ("old/b/w", "new/a/w")]},
@@ -215,6 +262,26 @@ def test_excluded_and_renamed(tmp_path):
     start, _ = run_job(tmp_path / "target", scaffold(warm_start=settings), build=two_scopes)
     np.testing.assert_array_equal(start["new/a/w"], [1, 2])
     np.testing.assert_array_equal(start["new/b/w"], [0, 0])
+
+
+def test_a_renamed_variable_is_not_found_by_its_object_path_either(tmp_path):
+    module = tf.Module()
+    module.old = tf.Module()
+    module.old.w = tf.Variable([1.0, 2.0], name="old/w")
+    prefix = tf.train.Checkpoint(old=module.old).save(str(tmp_path / "ckpt"))
+
+    def build():
+        v1.get_variable("old/w", initializer=[0.0, 0.0])
+        v1.get_variable("new/w", initializer=[0.0, 0.0])
+        return v1.assign_add(v1.train.get_or_create_global_step(), 1)
+
+    rename = [("old/(.*)", r"new/\1")]
+    with pytest.raises(MismatchError, match=r"missing +old/w"):
+        run_job(tmp_path / "a", scaffold(warm_start=WarmStart(prefix, rename=rename)), build=build)
+    settings = WarmStart(prefix, rename=rename, on_missing={"old/w": "init"})
+    start, _ = run_job(tmp_path / "b", scaffold(warm_start=settings), build=build)
+    np.testing.assert_array_equal(start["new/w"], [1, 2])
+    np.testing.assert_array_equal(start["old/w"], [0, 0])
 
 
 def test_what_came_from_where_stands_beside_the_first_checkpoint(tmp_path):

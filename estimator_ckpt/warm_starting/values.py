@@ -16,9 +16,9 @@ from estimator_ckpt.mapping import Rules
 from estimator_ckpt.object_graph import SAVE_COUNTER
 from estimator_ckpt.report import NameIndex, Row, did_you_mean, near_names, tensor_text
 from estimator_ckpt.saving.matching import mismatch, policy_for
-from estimator_ckpt.slots import slot_by_name
 from estimator_ckpt.variables import same_tensor
 from estimator_ckpt.warm_starting.report import StartingValue, WarmStartReport
+from estimator_ckpt.warm_starting.training_state import training_state
 
 if TYPE_CHECKING:
     from estimator_ckpt.warm_start import WarmStart
@@ -149,7 +149,7 @@ class Sources(dict[str, Variable]):
     """The checkpoint's variables by the names that the rename rules give them.
 
     Attributes:
-      object_paths: the same by their object paths.
+      object_paths: those that no rule has renamed, by their object paths.
     """
 
     def __init__(self, settings: WarmStart, checkpoint: Checkpoint) -> None:
@@ -160,8 +160,9 @@ class Sources(dict[str, Variable]):
             (line.target, checkpoint.variables[line.source]) for line in lines if line.target
         )
         self.object_paths: dict[str, Variable] = {}
-        for variable in self.values():
-            if variable.object_path is not None:
+        for name, variable in self.items():
+            # An object's path often is its variable's name, which must not find it any longer.
+            if variable.object_path is not None and name == variable.name:
                 self.object_paths.setdefault(variable.object_path, variable)
         self._checkpoint = checkpoint
         self._names: NameIndex | None = None
@@ -202,10 +203,10 @@ def _choose(settings: WarmStart, targets: Sequence[Target]) -> tuple[dict[str, _
             )
 
     by_name = {target.name: target for target in targets}
-    # TensorFlow's maps are applied before the optimizer has made its slots, so a scope that moves
-    # leaves them alone, as vars_to_warm_start does that is not a list.
-    shapes = {target.name: target.shape for target in targets}
-    slots = {t.name for t in targets if not t.trainable and slot_by_name(t.name, shapes.get)}
+    # TensorFlow's maps are applied before the optimizer has made its variables, so a scope that
+    # moves leaves them alone, as vars_to_warm_start does that is not a list.
+    state = training_state({target.name: target.shape for target in targets})
+    state -= {target.name for target in targets if target.trainable}
     whole_of = {part: target.name for target in targets for part in target.parts}
     for number, (source, model) in enumerate(settings.assignment_map):
         place = f"assignment_map[{number}]"
@@ -213,7 +214,7 @@ def _choose(settings: WarmStart, targets: Sequence[Target]) -> tuple[dict[str, _
             source_scope = "" if source == "/" else source
             target_scope = "" if model == "/" else model
             for target in targets:
-                if target.name.startswith(target_scope) and target.name not in slots:
+                if target.name.startswith(target_scope) and target.name not in state:
                     rest = target.name[len(target_scope) :]
                     choose(
                         target.name, _Choice(source_scope + rest, place, f"{source!r} -> {model!r}")
