@@ -13,16 +13,18 @@ from absl import logging
 
 from estimator_ckpt import files, state
 from estimator_ckpt.bundle.aliases import add_keys, rename_checkpoint
-from estimator_ckpt.bundle.index import Entry, Index
-from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
+from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import (
     CorruptCheckpointError,
     MismatchError,
     NotACheckpointError,
-    UnsupportedCheckpointError,
+    SettingsError,
 )
 from estimator_ckpt.options import SaverOptions, check_format
-from estimator_ckpt.saving.contents import Contents, Objects, VarList, graph_contents
+from estimator_ckpt.saving.averages import average_problems
+from estimator_ckpt.saving.contents import Contents, graph_contents
+from estimator_ckpt.saving.first_format import open_any
+from estimator_ckpt.saving.given import Objects, VarList
 from estimator_ckpt.saving.graph_ops import SaverOps
 from estimator_ckpt.saving.matching import mismatch, missing_rows, policy_for, resolve
 from estimator_ckpt.saving.retention import Retention, real_prefix
@@ -103,9 +105,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         """
         if self._ops is not None:
             return
-        self._contents = graph_contents(
-            self._source_list, self._objects, average=self.options.average
-        )
+        self._contents = graph_contents(self._source_list, self._objects, ema=self.options.ema)
         self._ops = SaverOps(self._contents, object_keys=self.checkpoint_format != "saver")
         self._var_list = dict(self._contents.saveables)
         self._builder = self._ops
@@ -171,6 +171,12 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
                 sess, save_path, write_meta_graph=False, write_state=False
             )
             return exported
+        if self.options.ema is not None:
+            raise SettingsError(
+                "a saver that reads averages would write them as the variables' own values; give "
+                "`ema` to evaluation and prediction alone",
+                key="ema",
+            )
         save_path = tf.compat.as_str(save_path)
         prefix: str = save_path
         if global_step is not None:
@@ -262,7 +268,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             logging.info("Restoring parameters from %s", save_path)
             assert self._contents is not None
             assert self._ops is not None
-            with _open(save_path) as checkpoint:
+            with open_any(save_path) as checkpoint:
                 keys, initializers = self._resolve(checkpoint)
                 feeds = self._ops.feeds(keys, checkpoint.index.entries)
                 prefix = checkpoint.prefix
@@ -294,17 +300,20 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
     def _resolve(self, checkpoint: Checkpoint) -> tuple[dict[str, str], list[tf.Operation]]:
         """The keys to read, and the initializers of what is to be initialized instead."""
         assert self._contents is not None
+        wanted = self._contents.wanted()
         resolution = resolve(
             checkpoint,
-            self._contents.wanted(),
+            wanted,
             self._contents.structure,
             match_by=self.options.match_by,
             reshape=self._reshaping,
         )
         policy = self.options.on_missing
         required = [w for w in resolution.missing if policy_for(w.variable, policy) == "error"]
-        if required or resolution.problems:
-            raise mismatch(checkpoint, [*resolution.problems, *missing_rows(checkpoint, required)])
+        problems = [*resolution.problems, *missing_rows(checkpoint, required)]
+        problems += average_problems(checkpoint, wanted, resolution, policy)
+        if problems:
+            raise mismatch(checkpoint, problems)
         warned = [w for w in resolution.missing if policy_for(w.variable, policy) == "warn"]
         if warned:
             logging.warning(
@@ -354,25 +363,6 @@ def _reason(error: tf.errors.OpError) -> str:
     """What an op says, without the stack that TensorFlow puts around it."""
     message: str = error.message.partition("\n\t [[")[0]
     return message.rpartition("\n")[2]
-
-
-def _open(path: str) -> Checkpoint:
-    try:
-        return open_checkpoint(path)
-    except (UnsupportedCheckpointError, NotACheckpointError) as error:
-        # RestoreV2 reads TensorFlow's first file format too, by names. If it was sharded, its path
-        # is a pattern.
-        try:
-            reader = tf.compat.v1.train.NewCheckpointReader(path)
-        except (tf.errors.OpError, ValueError, RuntimeError):
-            raise error from None
-        shapes = reader.get_variable_to_shape_map()
-        entries = {
-            # Only TensorFlow knows where the bytes are: they are told apart by their numbers.
-            name.encode(): Entry(dtype.as_datatype_enum, tuple(shapes[name]), 0, number, 1, number)
-            for number, (name, dtype) in enumerate(reader.get_variable_to_dtype_map().items())
-        }
-        return Checkpoint(path, path, Index(1, entries), None)
 
 
 def _written_at(prefix: str) -> float | None:

@@ -12,7 +12,7 @@ from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
 from estimator_ckpt.options import SaverOptions, check_format, saver_options
 from estimator_ckpt.saver import Saver
-from estimator_ckpt.saving.contents import Objects, VarList
+from estimator_ckpt.saving.given import Objects, VarList
 from estimator_ckpt.warm_starting.starter import apply_warm_start
 
 
