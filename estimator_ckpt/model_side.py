@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,7 @@ _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _PART = re.compile(r"/part_\d+(?=/|$)")
 _ATTRIBUTES = "/.ATTRIBUTES/"
 _VARIABLE_OPS = ("VarHandleOp", "VariableV2", "Variable")
+_GRAPH_FILES = (".meta", ".pbtxt", ".pb")
 _ASSIGN_OPS = ("AssignVariableOp", "Assign")
 
 
@@ -51,13 +53,24 @@ def expected_variables(expected: Any, input_fn: str | None = None) -> list[Targe
     )
 
 
+def is_function(text: str) -> bool:
+    """Whether a text names a function, and no file."""
+    return _FUNCTION.fullmatch(text) is not None and not files.exists(text)
+
+
+def is_checkpoint(text: str) -> bool:
+    """Whether a text can only be the path of a checkpoint or a SavedModel."""
+    return not (text.endswith(_GRAPH_FILES) and not files.is_dir(text)) and not is_function(text)
+
+
 def _named(text: str, input_fn: str | None) -> list[Target]:
-    if text.endswith(".meta"):
-        return _of_meta_graph(text)
-    if text.endswith((".pbtxt", ".pb")) and not files.is_dir(text):
-        return _of_graph_def(text)
-    if _FUNCTION.fullmatch(text) and not files.exists(text):
-        return _of_function(text, input_fn)
+    if text.endswith(_GRAPH_FILES) and not files.is_dir(text):
+        return _of_meta_graph(text) if text.endswith(".meta") else _of_graph_def(text)
+    if is_function(text):
+        from estimator_ckpt.warm_starting.starter import graph_targets
+
+        with built_graph(text, input_fn):
+            return graph_targets()
     with open_checkpoint(text) as checkpoint:
         return _without_training_state(
             Target(v.name, v.shape, v.dtype, v.slot_of is None, (f"{v.name}:0",))
@@ -203,12 +216,19 @@ def _parsed(path: str, message: Any) -> Any:
         raise NotACheckpointError(f"expected a {kind}: {error}", path=path) from None
 
 
-def _of_function(text: str, input_fn: str | None) -> list[Target]:
-    """The variables that a model_fn, or a function without arguments, makes in a graph."""
+@contextlib.contextmanager
+def built_graph(text: str, input_fn: str | None) -> Iterator[Any]:
+    """A graph, as the default one, in which a model_fn or a function without arguments was called.
+
+    Yields:
+      What the function returned.
+
+    Raises:
+      SettingsError: the function cannot be imported, or called.
+    """
     import tensorflow as tf
 
     from estimator_ckpt import tf_internals
-    from estimator_ckpt.warm_starting.starter import graph_targets
 
     function = _imported(text)
     names = tf_internals.argument_names(function)
@@ -224,14 +244,14 @@ def _of_function(text: str, input_fn: str | None) -> list[Target]:
                     )
                 tf.compat.v1.train.get_or_create_global_step()
                 given["features"], given["labels"] = _inputs(tf, _imported(input_fn)())
-            function(**{name: given[name] for name in names if name in given})
+            made = function(**{name: given[name] for name in names if name in given})
         except CheckpointError:
             raise
         except Exception as error:  # whatever a user's function raises
             raise SettingsError(
                 f"building the model failed: {type(error).__name__}: {error}", key=text
             ) from error
-        return graph_targets()
+        yield made
 
 
 def _inputs(tf: Any, made: Any) -> tuple[Any, Any]:

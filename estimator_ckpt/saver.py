@@ -23,10 +23,17 @@ from estimator_ckpt.errors import (
 from estimator_ckpt.options import SaverOptions, check_format
 from estimator_ckpt.saving.averages import average_problems
 from estimator_ckpt.saving.contents import Contents, graph_contents
-from estimator_ckpt.saving.first_format import open_any
 from estimator_ckpt.saving.given import Objects, VarList
 from estimator_ckpt.saving.graph_ops import SaverOps
-from estimator_ckpt.saving.matching import mismatch, missing_rows, policy_for, resolve
+from estimator_ckpt.saving.matching import (
+    Resolution,
+    Wanted,
+    mismatch,
+    missing_rows,
+    policy_for,
+    resolve,
+)
+from estimator_ckpt.saving.on_disk import delete, open_any, written_at
 from estimator_ckpt.saving.retention import Retention, real_prefix
 
 # Estimator looks for this one by its name, in every checkpoint: else train(max_steps=...) of a job
@@ -199,7 +206,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
                 os.path.dirname(save_path), self._retention.state(), latest_filename or "checkpoint"
             )
             for old in expired:
-                _delete(old, meta_graph_suffix)
+                delete(old, meta_graph_suffix)
             for name, content in self._beside_first.items():
                 path = os.path.join(os.path.dirname(save_path), name)
                 files.write_atomic(path, json.dumps(content, indent=1).encode())
@@ -297,21 +304,31 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             # After the restore: an initial value may be computed from another variable's value.
             sess.run(initializers)
 
-    def _resolve(self, checkpoint: Checkpoint) -> tuple[dict[str, str], list[tf.Operation]]:
-        """The keys to read, and the initializers of what is to be initialized instead."""
+    @property
+    def wanted(self) -> Sequence[Wanted]:
+        """The tensors that a restore needs, of a saver that is built."""
         assert self._contents is not None
-        wanted = self._contents.wanted()
-        resolution = resolve(
+        return self._contents.wanted()
+
+    def resolution(self, checkpoint: Checkpoint) -> Resolution:
+        """What a checkpoint has of these, and where the two do not fit."""
+        assert self._contents is not None
+        return resolve(
             checkpoint,
-            wanted,
+            self.wanted,
             self._contents.structure,
             match_by=self.options.match_by,
             reshape=self._reshaping,
         )
+
+    def _resolve(self, checkpoint: Checkpoint) -> tuple[dict[str, str], list[tf.Operation]]:
+        """The keys to read, and the initializers of what is to be initialized instead."""
+        assert self._contents is not None
+        resolution = self.resolution(checkpoint)
         policy = self.options.on_missing
         required = [w for w in resolution.missing if policy_for(w.variable, policy) == "error"]
         problems = [*resolution.problems, *missing_rows(checkpoint, required)]
-        problems += average_problems(checkpoint, wanted, resolution, policy)
+        problems += average_problems(checkpoint, self.wanted, resolution, policy)
         if problems:
             raise mismatch(checkpoint, problems)
         warned = [w for w in resolution.missing if policy_for(w.variable, policy) == "warn"]
@@ -353,9 +370,9 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
                 known = dict(zip(places, written.all_model_checkpoint_timestamps))
                 last_preserved = written.last_preserved_timestamp
         for prefix in checkpoint_paths:
-            written_at = _written_at(prefix)
-            if written_at is not None:
-                found.append((prefix, known.get(real_prefix(prefix), written_at)))
+            modified = written_at(prefix)
+            if modified is not None:
+                found.append((prefix, known.get(real_prefix(prefix), modified)))
         self._retention.adopt(found, last_preserved)
 
 
@@ -363,21 +380,3 @@ def _reason(error: tf.errors.OpError) -> str:
     """What an op says, without the stack that TensorFlow puts around it."""
     message: str = error.message.partition("\n\t [[")[0]
     return message.rpartition("\n")[2]
-
-
-def _written_at(prefix: str) -> float | None:
-    try:
-        return float(tf.io.gfile.stat(f"{prefix}.index").mtime_nsec) / 1e9
-    except tf.errors.NotFoundError:
-        return None
-
-
-def _delete(prefix: str, meta_graph_suffix: str) -> None:
-    try:
-        # The index first: what has none is no checkpoint, wherever this stops.
-        for pattern in (".index", ".data-?????-of-?????", f".{meta_graph_suffix}"):
-            for path in tf.io.gfile.glob(prefix + pattern):
-                tf.io.gfile.remove(path)
-    except tf.errors.OpError as error:
-        # A checkpoint too many is no reason to stop a training.
-        logging.warning("Could not delete %s: %s", prefix, error)

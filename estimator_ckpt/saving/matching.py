@@ -174,10 +174,13 @@ def missing_rows(
     """A row for each tensor that the checkpoint lacks, with the nearest name that it has."""
     pairs = len(missing) * len(checkpoint.variables)
     names = NameIndex(checkpoint.variables if pairs <= _MOST_COMPARED else ())
+    at = {v.object_path: v.name for v in checkpoint.variables.values() if v.name != v.object_path}
     rows = []
     for want in missing:
         near = names.near(want.tensor)
         note = f"did you mean {near[0]}?" if near else ""
+        if want.tensor in at:
+            note = f"the object there is {at[want.tensor]}; `checkpoint=` gives the model objects"
         rows.append(Row(status, want.tensor, tensor_text(want.dtype, want.shape), note=note))
     return rows
 
