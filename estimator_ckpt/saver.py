@@ -75,9 +75,15 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
           pad_step_number: as tf.compat.v1.train.Saver has it.
 
         Raises:
-          SettingsError: no such format.
+          SettingsError: no such format, or no graph: TensorFlow executes eagerly.
         """
         check_format(checkpoint_format)
+        if tf.executing_eagerly():
+            raise SettingsError(
+                "expected a graph, found eager execution; make the scaffold where the model is "
+                "built, in a model_fn or in `with tf.Graph().as_default():`. An eager program "
+                "saves with tf.train.Checkpoint, and starts with WarmStart(...).apply(variables)"
+            )
         options = options or SaverOptions()
         max_to_keep = 5 if options.keep_checkpoint_max is None else options.keep_checkpoint_max
         every_n_hours = options.keep_checkpoint_every_n_hours or 10_000.0

@@ -10,11 +10,17 @@ import tensorflow as tf
 from estimator_ckpt import tf_internals
 from estimator_ckpt.errors import ConflictError, SettingsError
 from estimator_ckpt.object_graph import ObjectGraph
-from estimator_ckpt.saving.saveables import VARIABLE_OPS, source
+from estimator_ckpt.saving.saveables import VARIABLE_OPS, graph_of, source
 from estimator_ckpt.tf_internals import Saveable
 
 VarList = Union[Sequence[Any], Mapping[str, Any], None]
 Objects = Union["tf.train.Checkpoint", Mapping[str, Any], Sequence[Saveable], Callable[[], Any]]
+
+_EXPECTED = (
+    "expected variables and objects of the graph that is trained: make them in the model_fn, or in "
+    "the graph in which the session is to run; found"
+)
+_MOST_SHOWN = 5
 
 
 def all_saveable_objects() -> list[Any]:
@@ -40,6 +46,7 @@ def named_saveables(var_list: VarList) -> dict[str, list[Saveable]]:
         raise SettingsError(
             f"expected what tf.compat.v1.train.Saver takes: {error}", key="var_list"
         ) from None
+    _check_graph(saveables, "var_list")
     for one in given if not isinstance(given, Mapping) else ():
         # Of two tables with one name TensorFlow saves the last and forgets the other.
         kept = saveables.get(one.name) if tf_internals.is_saveable(one) else None
@@ -74,7 +81,11 @@ def users_objects(objects: Objects | None) -> tuple[ObjectGraph, list[Saveable]]
             reason = f"expected a dict of trackables: {error}"
             raise SettingsError(reason, key="checkpoint") from None
     if isinstance(objects, tf.train.Checkpoint):
-        objects = tf_internals.frozen_saveables(objects)
+        try:
+            objects = tf_internals.frozen_saveables(objects)
+        except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+            # Tables, iterators and the like of eager execution refuse in words of their own.
+            raise SettingsError(f"{_EXPECTED}: {error}", key="checkpoint") from error
     if not isinstance(objects, (list, tuple)) or not all(map(tf_internals.is_saveable, objects)):
         raise SettingsError(
             "expected a tf.train.Checkpoint, a dict of trackables or a callable that returns one, "
@@ -96,4 +107,20 @@ def users_objects(objects: Objects | None) -> tuple[ObjectGraph, list[Saveable]]
             "cannot be saved from a graph",
             key="checkpoint",
         )
+    paths = {one.name.partition("/.ATTRIBUTES/")[0]: [one] for one in saveables}
+    _check_graph(paths, "checkpoint")
     return graph, saveables
+
+
+def _check_graph(saveables: Mapping[str, Sequence[Saveable]], key: str) -> None:
+    """Raises SettingsError for what belongs to another graph than the default one, or to none."""
+    strangers: dict[str, list[str]] = {}
+    for name, group in saveables.items():
+        graph = graph_of(group[0])
+        if graph is not tf.compat.v1.get_default_graph():
+            whose = "eager execution" if graph is None else "another graph"
+            strangers.setdefault(whose, []).append(name)
+    for whose, names in strangers.items():
+        more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
+        shown = ", ".join(map(repr, names[:_MOST_SHOWN]))
+        raise SettingsError(f"{_EXPECTED} {shown}{more} of {whose}", key=key)
