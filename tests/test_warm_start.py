@@ -207,6 +207,11 @@ REFUSED = {
         MismatchError,
         r"(?s)missing.*new/.*assignment_map: \[\[\"old/\", \"new/\"\]\]",
     ),
+    "nothing selected": (
+        {"vars_to_warm_start": None},
+        SettingsError,
+        "select no variable of the model",
+    ),
     "unexpected": (
         {"assignment_map": [("old/a/", "new/a/")], "on_unexpected": "error"},
         MismatchError,
@@ -293,6 +298,33 @@ def test_what_came_from_where_stands_beside_the_first_checkpoint(tmp_path):
         {"variable": "x", "source": "x", "rule": "same name", "shape": [], "bytes": 4}
     ]
     assert written["unexpected"] == ["global_step"]
+    assert written["not_trainable"] == []
+
+
+def test_moving_statistics_that_keep_their_initial_values_are_told(tmp_path, caplog):
+    """TensorFlow's default takes trainable variables alone, and says nothing of the others."""
+
+    def build(value):
+        def normalized():
+            v1.get_variable("bn/gamma", initializer=[value])
+            v1.get_variable("bn/moving_mean", initializer=[value], trainable=False)
+            v1.get_variable("bn/new", initializer=[value], trainable=False) if value else None
+            return counting(start=value)()
+
+        return normalized
+
+    run_job(tmp_path / "source", build=build(0.0))
+    source = str(tmp_path / "source")
+    start, _ = run_job(tmp_path / "a", scaffold(warm_start=source), build=build(1.0))
+    assert (start["bn/gamma"], start["bn/moving_mean"]) == ([0.0], [1.0])
+    written = json.loads((tmp_path / "a" / "warm_start.json").read_text())
+    assert written["not_trainable"] == ["bn/moving_mean"]
+    assert "from its checkpoint: bn/moving_mean" in caplog.text
+    caplog.clear()
+    settings = WarmStart(source, assignment_map=[("/", "/")], on_missing={"bn/new": "init"})
+    start, _ = run_job(tmp_path / "b", scaffold(warm_start=settings), build=build(1.0))
+    assert (start["bn/gamma"], start["bn/moving_mean"]) == ([0.0], [0.0])
+    assert "not trainable" not in caplog.text
 
 
 def test_the_users_own_init_op_and_init_fn_still_run(tmp_path):

@@ -20,6 +20,7 @@ from estimator_jobs import (
 from jobs import FORMATS, global_values, latest, run_job, v1
 
 from estimator_ckpt import WarmStart, checkpoint_scaffold, make_scaffold, wrap_estimator
+from estimator_ckpt.errors import MismatchError
 
 TRAINABLE = ("linear/w", "b")
 
@@ -240,6 +241,9 @@ def test_the_source_is_what_keras_saves(tmp_path):
     "pair",
     [
         ("model/layers/0/kernel", "dense/kernel"),
+        ("model/layers_too/again/kernel", "dense/kernel"),
+        ("model/layers_too/again/", "dense/"),
+        ("model/layers/0/kernel/.ATTRIBUTES/VARIABLE_VALUE", "dense/kernel"),
         ("model/layers/0/", "dense/"),
         ("other/kernel", "dense/kernel"),
     ],
@@ -247,6 +251,8 @@ def test_the_source_is_what_keras_saves(tmp_path):
 def test_an_object_is_found_by_its_path_and_by_its_name(tmp_path, pair):
     model, layer = tf.Module(), tf.Module()
     model.layers = [layer]
+    model.layers_too = tf.Module()
+    model.layers_too.again = layer
     layer.kernel = tf.Variable([6.0, 7.0], name="other/kernel")
     prefix = tf.train.Checkpoint(model=model).save(str(tmp_path / "a" / "ckpt"))
     settings = WarmStart(prefix, assignment_map=[pair])
@@ -254,6 +260,13 @@ def test_an_object_is_found_by_its_path_and_by_its_name(tmp_path, pair):
         tmp_path / "b", lambda: checkpoint_scaffold(warm_start=settings), build=counting
     )
     np.testing.assert_array_equal(start["dense/kernel"], [6, 7])
+
+
+def test_a_name_that_several_objects_share_is_told_with_their_paths(tmp_path):
+    pair = [tf.Variable([6.0, 7.0], name="dense/kernel") for _ in range(2)]
+    prefix = tf.train.Checkpoint(first=pair[0], second=pair[1]).save(str(tmp_path / "ckpt"))
+    with pytest.raises(MismatchError, match="the name of 2 variables: first, second"):
+        run_job(tmp_path / "b", lambda: checkpoint_scaffold(warm_start=prefix), build=counting)
 
 
 @pytest.mark.estimator

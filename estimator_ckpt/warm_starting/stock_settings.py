@@ -22,8 +22,8 @@ from estimator_ckpt.bundle.index import encode_index, shard_path, write_index
 from estimator_ckpt.checkpoint import Checkpoint, Variable, open_checkpoint
 from estimator_ckpt.errors import SettingsError, WriteError
 from estimator_ckpt.report import did_you_mean, near_names
+from estimator_ckpt.warm_starting.sources import Sources
 from estimator_ckpt.warm_starting.training_state import TRAINING_STATE
-from estimator_ckpt.warm_starting.values import Sources
 
 if TYPE_CHECKING:
     from estimator_ckpt.warm_start import WarmStart

@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
 from estimator_ckpt.checkpoint import Checkpoint, Variable
-from estimator_ckpt.errors import ConflictError, SettingsError
-from estimator_ckpt.mapping import Rules
+from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.object_graph import SAVE_COUNTER
-from estimator_ckpt.report import NameIndex, Row, did_you_mean, near_names, tensor_text
+from estimator_ckpt.report import Row, did_you_mean, fold, near_names, tensor_text
 from estimator_ckpt.saving.matching import mismatch, policy_for
-from estimator_ckpt.variables import same_tensor
 from estimator_ckpt.warm_starting.report import StartingValue, WarmStartReport
+from estimator_ckpt.warm_starting.sources import Sources
 from estimator_ckpt.warm_starting.training_state import training_state
 
 if TYPE_CHECKING:
@@ -77,6 +76,13 @@ def starting_values(
     for value in report.values:
         if value.warns:
             logging.warning("%s is initialized, not warm-started: %s", value.target, value.rule)
+    if report.not_trainable:
+        rows = fold(Row("initialized", name) for name in report.not_trainable)
+        logging.warning(
+            "The checkpoint has these variables, but they are not trainable and keep their initial "
+            'values; assignment_map=[("/", "/")] starts all of a model from its checkpoint: %s',
+            ", ".join(row.name for row in rows),
+        )
     if report.unexpected and settings.on_unexpected == "warn":
         rows = [Row("unexpected", name) for name in report.unexpected]
         logging.warning("%s", mismatch(checkpoint, rows))
@@ -138,55 +144,18 @@ def find_starting_values(
             )
     if settings.require_all_rules_match and not problems:
         _require_all(settings, matched)
+        if not values:
+            raise SettingsError(
+                "the settings select no variable of the model, so nothing would start from the "
+                "checkpoint; require_all_rules_match=False allows that",
+                key="vars_to_warm_start",
+            )
     unexpected = [n for n, v in sources.items() if v.name not in used and n != SAVE_COUNTER]
-    hint = _shift_to_paste(missing, list(sources)) if problems else ""
+    hint = _shift_to_paste(missing, [*sources, *sources.object_paths]) if problems else ""
     if settings.on_unexpected == "error":
         problems += [Row("unexpected", name) for name in unexpected]
-    return WarmStartReport(checkpoint.prefix, values, unexpected), problems, hint
-
-
-class Sources(dict[str, Variable]):
-    """The checkpoint's variables by the names that the rename rules give them.
-
-    Attributes:
-      object_paths: those that no rule has renamed, by their object paths.
-    """
-
-    def __init__(self, settings: WarmStart, checkpoint: Checkpoint) -> None:
-        lines = Rules(rename=settings.rename).resolve(
-            checkpoint.variables, require_all_rules_match=settings.require_all_rules_match
-        )
-        super().__init__(
-            (line.target, checkpoint.variables[line.source]) for line in lines if line.target
-        )
-        self.object_paths: dict[str, Variable] = {}
-        for name, variable in self.items():
-            # An object's path often is its variable's name, which must not find it any longer.
-            if variable.object_path is not None and name == variable.name:
-                self.object_paths.setdefault(variable.object_path, variable)
-        self._checkpoint = checkpoint
-        self._names: NameIndex | None = None
-
-    def find(self, source: str) -> Variable | None:
-        """The variable of that name or object path."""
-        named, placed = self.get(source), self.object_paths.get(source)
-        if named is None or placed is None or named is placed:
-            return named or placed
-        if same_tensor(self._checkpoint.index, named.key, placed.key):
-            return named
-        raise ConflictError(
-            f"this is the name of one variable (key {named.key}) and the object path of another "
-            f"({placed.name}, key {placed.key}); rename one with a `rename` rule",
-            path=self._checkpoint.prefix,
-            key=source,
-        )
-
-    def hint(self, source: str) -> str:
-        """Which of the names `source` may stand for."""
-        if self._names is None:
-            self._names = NameIndex(self)
-        near = self._names.near(source, limit=1)
-        return f"did you mean {near[0]}?" if near else ""
+    others = _not_trainable(settings, targets, chosen, sources)
+    return WarmStartReport(checkpoint.prefix, values, unexpected, others), problems, hint
 
 
 def _choose(settings: WarmStart, targets: Sequence[Target]) -> tuple[dict[str, _Choice], set[str]]:
@@ -205,8 +174,7 @@ def _choose(settings: WarmStart, targets: Sequence[Target]) -> tuple[dict[str, _
     by_name = {target.name: target for target in targets}
     # TensorFlow's maps are applied before the optimizer has made its variables, so a scope that
     # moves leaves them alone, as vars_to_warm_start does that is not a list.
-    state = training_state({target.name: target.shape for target in targets})
-    state -= {target.name for target in targets if target.trainable}
+    state = _training_state(targets)
     whole_of = {part: target.name for target in targets for part in target.parts}
     for number, (source, model) in enumerate(settings.assignment_map):
         place = f"assignment_map[{number}]"
@@ -244,6 +212,35 @@ def _choose(settings: WarmStart, targets: Sequence[Target]) -> tuple[dict[str, _
             matched.add(f"var_name_to_vocab_info[{name!r}]")
             chosen.setdefault(name, _Choice(name, f"var_name_to_vocab_info[{name!r}]", ""))
     return chosen, matched
+
+
+def _training_state(targets: Sequence[Target]) -> set[str]:
+    state = training_state({target.name: target.shape for target in targets})
+    return state - {target.name for target in targets if target.trainable}
+
+
+def _not_trainable(
+    settings: WarmStart,
+    targets: Sequence[Target],
+    chosen: Collection[str],
+    sources: Sources,
+) -> list[str]:
+    """See WarmStartReport.not_trainable."""
+    if not isinstance(settings.selection, str):
+        return []
+    selection = re.compile(settings.selection)
+    state = _training_state(targets)
+    names = {target.name for target in targets}
+    return [
+        target.name
+        for target in targets
+        if not target.trainable
+        and target.name not in state
+        and target.name not in chosen
+        and target.name.rpartition("/")[0] not in names  # an average follows its variable
+        and selection.match(target.name)
+        and target.name in sources
+    ]
 
 
 def _target_names(
