@@ -343,35 +343,42 @@ def test_the_users_own_init_op_and_init_fn_still_run(tmp_path):
     assert start["x"] == 16.0
 
 
-def test_a_vocabulary_is_remapped(tmp_path):
+def embedding(value):
+    """An embedding with its average."""
+
+    def build():
+        w = v1.get_variable("embedding", initializer=np.float32(value))
+        average = tf.train.ExponentialMovingAverage(0.5).apply([w])
+        return tf.group(average, v1.assign_add(v1.train.get_or_create_global_step(), 1))
+
+    return build
+
+
+@pytest.mark.parametrize("own_init_op", [False, True])
+@pytest.mark.parametrize("source_format", FORMATS)
+def test_a_vocabulary_is_remapped(tmp_path, source_format, own_init_op):
     old, new = tmp_path / "old.txt", tmp_path / "new.txt"
     old.write_text("a\nb\nc\n")
     new.write_text("c\nd\na\n")
+    source = tmp_path / "source"
+    run_job(source, scaffold(source_format), build=embedding([[1, 1], [2, 2], [3, 3]]))
+    info = {
+        "new_vocab": str(new),
+        "new_vocab_size": 3,
+        "num_oov_buckets": 0,
+        "old_vocab": str(old),
+        "backup_initializer": None,
+    }
 
-    def embedding(value):
-        def build():
-            v1.get_variable("embedding", initializer=np.float32(value))
-            return v1.assign_add(v1.train.get_or_create_global_step(), 1)
-
-        return build
-
-    for source_format in FORMATS:
-        source = tmp_path / source_format
-        run_job(source, scaffold(source_format), build=embedding([[1, 1], [2, 2], [3, 3]]))
-        info = {
-            "new_vocab": str(new),
-            "new_vocab_size": 3,
-            "num_oov_buckets": 0,
-            "old_vocab": str(old),
-            "backup_initializer": None,
-        }
+    def start_scaffold():
+        init_op = v1.global_variables_initializer() if own_init_op else None
         settings = WarmStart(str(source), var_name_to_vocab_info={"embedding": info})
-        start, _ = run_job(
-            tmp_path / f"target-{source_format}",
-            scaffold(warm_start=settings),
-            build=embedding(np.full([3, 2], 9)),
-        )
-        np.testing.assert_array_equal(start["embedding"], [[3, 3], [0, 0], [1, 1]])
+        base = v1.train.Scaffold(init_op=init_op)
+        return make_scaffold("checkpoint", base=base, warm_start=settings)
+
+    start, _ = run_job(tmp_path / "target", start_scaffold, build=embedding(np.full([3, 2], 9)))
+    for name in ("embedding", "embedding/ExponentialMovingAverage"):
+        np.testing.assert_array_equal(start[name], [[3, 3], [0, 0], [1, 1]])
 
 
 @pytest.mark.parametrize("own_init_op", [False, True])
