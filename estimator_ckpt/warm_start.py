@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Union
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.mapping import Rules
 from estimator_ckpt.saving.matching import check_policy
+from estimator_ckpt.warm_starting.vocabulary import check_vocabulary
 
 if TYPE_CHECKING:
     from estimator_ckpt.warm_starting.report import WarmStartReport
@@ -85,6 +86,8 @@ class WarmStart:
         for name in ("var_name_to_vocab_info", "var_name_to_prev_var_name"):
             if not isinstance(getattr(self, name), Mapping):
                 raise _wrong(name, "a mapping from variable names", getattr(self, name))
+        for variable, info in self.var_name_to_vocab_info.items():
+            check_vocabulary(f"var_name_to_vocab_info[{variable!r}]", info)
         for variable, previous in self.var_name_to_prev_var_name.items():
             if not isinstance(previous, str) or not previous:
                 place = f"var_name_to_prev_var_name[{variable!r}]"

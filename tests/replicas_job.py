@@ -1,7 +1,7 @@
 """A job on two virtual CPU devices: python replicas_job.py SOURCE MODEL_DIR SETTINGS.
 
-It is warm-started from SOURCE, by the fields of a WarmStart in JSON, and prints what the replicas of
-each variable started from, as JSON.
+It is warm-started from SOURCE, by the fields of a WarmStart in JSON, and prints as JSON what the
+replicas of each variable started from.
 """
 
 import json

@@ -381,6 +381,38 @@ def test_a_vocabulary_is_remapped(tmp_path, source_format, own_init_op):
         np.testing.assert_array_equal(start[name], [[3, 3], [0, 0], [1, 1]])
 
 
+VOCABULARY = {"new_vocab": "a", "new_vocab_size": 3, "num_oov_buckets": 1, "old_vocab": "b"}
+
+
+@pytest.mark.parametrize(
+    ("info", "message"),
+    [
+        (3, "expected a VocabInfo or a mapping with its fields, found 3"),
+        ({"new_vocab": "a"}, "expected new_vocab_size, num_oov_buckets, old_vocab as well"),
+        ({**VOCABULARY, "new_vocabb": "a"}, "no such field; did you mean 'new_vocab'"),
+    ],
+)
+def test_a_vocabulary_has_its_fields(info, message):
+    with pytest.raises(SettingsError, match=message) as caught:
+        WarmStart("source", var_name_to_vocab_info={"w": info})
+    assert caught.value.key.startswith("var_name_to_vocab_info['w']")
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "message"),
+    [
+        ((3, 2), SettingsError, r"= 3 \+ 1 for the size of axis 0, found the shape \[3, 2\]"),
+        ((4,), SettingsError, r"found the shape \[4\]"),
+        ((4, 3), MismatchError, r"shape .*embedding .*float32\[4,3\] .*float32\[3,2\]"),
+    ],
+)
+def test_a_vocabulary_must_fit_the_variable(tmp_path, shape, kind, message):
+    run_job(tmp_path / "source", build=embedding(np.ones([3, 2])))
+    settings = WarmStart(str(tmp_path / "source"), var_name_to_vocab_info={"embedding": VOCABULARY})
+    with pytest.raises(kind, match=message):
+        run_job(tmp_path / "target", scaffold(warm_start=settings), build=embedding(np.ones(shape)))
+
+
 @pytest.mark.parametrize("own_init_op", [False, True])
 def test_an_average_starts_at_the_value_that_its_variable_starts_from(tmp_path, own_init_op):
     run_job(tmp_path / "source", build=counting(), steps=3)

@@ -164,7 +164,8 @@ def test_a_graph_is_left_to_its_scaffold(source):
 
 
 def test_vocabularies_are_refused(source):
-    settings = WarmStart(source["saver"], var_name_to_vocab_info={"dense/kernel": {}})
+    info = {"new_vocab": "a", "new_vocab_size": 2, "num_oov_buckets": 0, "old_vocab": "b"}
+    settings = WarmStart(source["saver"], var_name_to_vocab_info={"dense/kernel": info})
     with pytest.raises(SettingsError, match="graphs only"):
         settings.apply(Dense())
 

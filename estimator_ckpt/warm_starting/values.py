@@ -18,6 +18,7 @@ from estimator_ckpt.saving.matching import mismatch, policy_for
 from estimator_ckpt.warm_starting.report import StartingValue, WarmStartReport
 from estimator_ckpt.warm_starting.sources import Sources
 from estimator_ckpt.warm_starting.training_state import training_state
+from estimator_ckpt.warm_starting.vocabulary import check_size, fits
 
 if TYPE_CHECKING:
     from estimator_ckpt.warm_start import WarmStart
@@ -124,8 +125,11 @@ def find_starting_values(
             policy = policy_for(target.name, settings.on_missing)
             reason = f"not in the checkpoint ({choice.place})"
         else:
-            has_vocabulary = target.name in settings.var_name_to_vocab_info
-            misfit = _misfit(target, source, has_vocabulary)
+            info = settings.var_name_to_vocab_info.get(target.name)
+            has_vocabulary = info is not None
+            if has_vocabulary:
+                check_size(f"var_name_to_vocab_info[{target.name!r}]", info, target.shape)
+            misfit = _misfit(target, source, info)
             if misfit is None:
                 used.add(source.name)
                 rule, size = str(choice), source.nbytes
@@ -277,14 +281,16 @@ def _selected(settings: WarmStart, target: Target) -> str | None:
     return None
 
 
-def _misfit(target: Target, source: Variable, has_vocabulary: bool) -> Row | None:
+def _misfit(target: Target, source: Variable, vocabulary: Any) -> Row | None:
     expected, found = (
         tensor_text(target.dtype, target.shape),
         tensor_text(source.dtype, source.shape),
     )
     if source.dtype != target.dtype:
         return Row("dtype", target.name, expected, found, f"key {source.key}")
-    if has_vocabulary or target.shape is None or source.shape == target.shape:
+    if target.shape is None or source.shape == target.shape:
+        return None
+    if vocabulary is not None and fits(vocabulary, target.shape, source.shape):
         return None
     return Row("shape", target.name, expected, found, f"key {source.key}")
 
