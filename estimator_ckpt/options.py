@@ -35,7 +35,8 @@ class SaverOptions:
         error, as on_missing has it by the names of averages; there "warn" and "init" read the
         variables themselves. So is one that lacks an average which the object keeps in this graph
         (after its apply()); else a variable that has none, beside others that do, is read itself.
-        A saver with `ema` writes no checkpoints.
+        A saver with `ema` writes no checkpoints. An InMemoryEvaluatorHook restores none, and so
+        evaluates the variables themselves.
 
     Raises:
       SettingsError: a value out of its range.

@@ -34,7 +34,7 @@ from estimator_ckpt.saving.matching import (
     resolve,
 )
 from estimator_ckpt.saving.on_disk import delete, open_any, written_at
-from estimator_ckpt.saving.retention import Retention, real_prefix
+from estimator_ckpt.saving.retention import Retention
 
 # Estimator looks for this one by its name, in every checkpoint: else train(max_steps=...) of a job
 # that has finished would go on (tensorflow_estimator/python/estimator/estimator.py).
@@ -372,13 +372,13 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         if checkpoint_paths:
             written = state.read_state(os.path.dirname(checkpoint_paths[-1]))
             if written is not None:
-                places = map(real_prefix, written.all_model_checkpoint_paths)
+                places = map(state.real_prefix, written.all_model_checkpoint_paths)
                 known = dict(zip(places, written.all_model_checkpoint_timestamps))
                 last_preserved = written.last_preserved_timestamp
         for prefix in checkpoint_paths:
             modified = written_at(prefix)
             if modified is not None:
-                found.append((prefix, known.get(real_prefix(prefix), modified)))
+                found.append((prefix, known.get(state.real_prefix(prefix), modified)))
         self._retention.adopt(found, last_preserved)
 
 

@@ -178,6 +178,24 @@ def test_the_state_of_the_training_starts_where_it_is_named(tmp_path):
     assert not np.any(start["scope/w/Adam_1"])
 
 
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_partitioned_variable_is_named_by_all_of_its_parts(tmp_path, whole):
+    _, end = run_job(tmp_path / "source", build=build_model)
+
+    def start_scaffold():
+        parts = [v for v in v1.global_variables() if v.op.name.startswith("scope/parts/part_")]
+        parts = [v for v in parts if "Adam" not in v.op.name][: None if whole else 2]
+        settings = WarmStart(str(tmp_path / "source"), assignment_map=[("scope/parts", parts)])
+        return make_scaffold("both", warm_start=settings)
+
+    if not whole:
+        with pytest.raises(SettingsError, match="expected all 3 parts of 'scope/parts', found"):
+            run_job(tmp_path / "target", start_scaffold)
+        return
+    start, _ = run_job(tmp_path / "target", start_scaffold)
+    np.testing.assert_array_equal(start["scope/parts"], end["scope/parts"])
+
+
 REFUSED = {
     "two rules": (
         {"assignment_map": [("old/", "new/"), ("old/b/w", "new/a/w")]},

@@ -8,8 +8,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from estimator_ckpt import files
-from estimator_ckpt.state import CheckpointState
+from estimator_ckpt.state import CheckpointState, real_prefix
 
 
 @dataclass
@@ -91,11 +90,3 @@ class Retention:
             all_model_checkpoint_timestamps=tuple(written for _, written in existing),
             last_preserved_timestamp=self._last_preserved,
         )
-
-
-def real_prefix(prefix: str) -> str:
-    """The same for every way to write a checkpoint's path: relative, absolute, by a link."""
-    if files.is_remote(prefix):
-        return prefix
-    directory, name = os.path.split(prefix)
-    return os.path.join(os.path.realpath(directory), name)

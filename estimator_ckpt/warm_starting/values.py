@@ -257,10 +257,17 @@ def _target_names(
             raise SettingsError(f"the model has no variable {model!r}{hint}", key=place)
         return [model]
     parts = list(model) if isinstance(model, (list, tuple)) else [model]
-    names = {whole_of.get(getattr(part, "name", ""), getattr(part, "name", "")) for part in parts}
+    given = {getattr(part, "name", "") for part in parts}
+    names = {whole_of.get(name, name) for name in given}
     if len(names) != 1 or not names <= by_name.keys():
         raise SettingsError(f"the model has no one variable {model!r}", key=place)
-    return list(names)
+    (name,) = names
+    if not given >= set(by_name[name].parts) and given != names:
+        raise SettingsError(
+            f"expected all {len(by_name[name].parts)} parts of {name!r}, found {sorted(given)}",
+            key=place,
+        )
+    return [name]
 
 
 def _selected(settings: WarmStart, target: Target) -> str | None:
