@@ -91,6 +91,24 @@ def test_a_mapping_gives_variables_other_names(source):
     np.testing.assert_array_equal(module.bias, [0, 0])
 
 
+def test_a_variable_itself_is_meant_whatever_a_mapping_calls_it(source):
+    """The mapping calls each of the two by the name that the other has of its own."""
+    one, two = tf.Variable(tf.zeros([2]), name="one"), tf.Variable(tf.zeros([2]), name="two")
+    variables = {"two": one, "one": two}
+    WarmStart(source["saver"], assignment_map=[("dense/bias", one)]).apply(variables)
+    np.testing.assert_array_equal(one, BIAS)
+    np.testing.assert_array_equal(two, [0, 0])
+    settings = WarmStart(
+        source["saver"], vars_to_warm_start=[two], var_name_to_prev_var_name={"one": "dense/bias"}
+    )
+    one.assign([0, 0])
+    settings.apply(variables)
+    np.testing.assert_array_equal(one, [0, 0])
+    np.testing.assert_array_equal(two, BIAS)
+    with pytest.raises(SettingsError, match="none of the variables to start"):
+        settings.apply({"one": one})
+
+
 def test_nothing_is_assigned_where_one_does_not_fit(source):
     module = Dense()
     module.bias = tf.Variable(tf.zeros([3]), name="dense/bias")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from absl import logging
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
 
 
 _KEY = "variables"
+_SELECTED = "vars_to_warm_start"
 _BUILD = (
     "call it on an input first, or have its variables started when they are made: "
     "`with settings.deferred(): model(inputs)`"
@@ -52,6 +55,7 @@ def apply_eagerly(settings: WarmStart, variables: Any) -> WarmStartReport:
         )
     by_name = _named(variables)
     targets = [_target(name, same_named) for name, same_named in by_name.items()]
+    settings = _by_names(settings, by_name)
     with open_checkpoint(settings.ckpt_to_initialize_from) as checkpoint:
         report = starting_values(settings, checkpoint, targets)
         for name in (value.target for value in report.values):
@@ -104,6 +108,29 @@ def _named(given: Any) -> dict[str, list[Any]]:
     if not found:
         raise SettingsError(f"{type(given).__name__} has no variables yet; {_BUILD}", key=_KEY)
     return found
+
+
+def _by_names(settings: WarmStart, by_name: Mapping[str, list[Any]]) -> WarmStart:
+    """The settings with names for the variables themselves, which a mapping may call otherwise."""
+
+    def named(place: str, given: Any) -> str:
+        for one in given if isinstance(given, (list, tuple)) else [given]:
+            for name, same_named in by_name.items():
+                if any(one is variable for variable in same_named):
+                    return name
+        raise SettingsError(f"{given!r} is none of the variables to start", key=place)
+
+    pairs = [
+        (source, model if isinstance(model, str) else named(f"assignment_map[{number}]", model))
+        for number, (source, model) in enumerate(settings.assignment_map)
+    ]
+    selected = settings.vars_to_warm_start
+    if isinstance(selected, (list, tuple)):
+        selected = [
+            one if isinstance(one, str) else f"{re.escape(named(f'{_SELECTED}[{number}]', one))}$"
+            for number, one in enumerate(selected)
+        ]
+    return replace(settings, assignment_map=pairs, vars_to_warm_start=selected)
 
 
 def _variables(given: Any) -> Iterable[Any]:
