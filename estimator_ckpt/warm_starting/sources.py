@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 from estimator_ckpt.checkpoint import Checkpoint, Variable
 from estimator_ckpt.errors import ConflictError
 from estimator_ckpt.mapping import Rules
-from estimator_ckpt.object_graph import ObjectGraph, parse_path
+from estimator_ckpt.object_graph import Attribute, ObjectGraph, parse_path
 from estimator_ckpt.report import NameIndex
 from estimator_ckpt.variables import same_tensor
 
@@ -66,11 +68,15 @@ class Sources(dict[str, Variable]):
             found = self._by_key.get(attributes[0].checkpoint_key)
         return found
 
+    @cached_property
+    def _graph_names(self) -> Mapping[str, Sequence[tuple[int, Attribute]]]:
+        return self._graph.names()
+
     def hint(self, source: str) -> str:
         """Which of the names `source` may stand for."""
         sharing = {
             variable.object_path
-            for _, attribute in self._graph.names().get(source, ())
+            for _, attribute in self._graph_names.get(source, ())
             for variable in [self._by_key.get(attribute.checkpoint_key)]
             if variable is not None and variable.object_path is not None
         }
