@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Union
 
 from estimator_ckpt.checkpoint import Checkpoint, Variable, open_checkpoint
@@ -12,6 +12,7 @@ from estimator_ckpt.object_graph import SAVE_COUNTER, VARIABLE_VALUE, ObjectGrap
 from estimator_ckpt.saving.matching import Resolution, Wanted, resolve
 
 _NO_NODE = -1
+_TABLE = ("keys", "values")
 
 
 class Restore(NamedTuple):
@@ -53,10 +54,9 @@ def restore_of(expected: Any, checkpoint: Checkpoint, input_fn: str | None = Non
             wanted = list(_wanted_of(other, structure))
     else:
         structure = ObjectGraph()
-        wanted = [
-            Wanted(t.name, "", _NO_NODE, VARIABLE_VALUE, t.shape, t.dtype)
-            for t in expected_variables(expected, input_fn)
-        ]
+        targets = expected_variables(expected, input_fn)
+        names = {target.name for target in targets}
+        wanted = [_named(t.name, names, t.shape, t.dtype) for t in targets]
     return Restore(wanted, resolve(checkpoint, wanted, structure))
 
 
@@ -81,15 +81,26 @@ def _wanted_of(other: Checkpoint, structure: ObjectGraph) -> Iterator[Wanted]:
     }
     for variable in other.variables.values():
         if variable.name != SAVE_COUNTER:
-            yield _wanted(variable, places)
+            yield _wanted(variable, places) or _named(
+                variable.name, other.variables, variable.shape, variable.dtype
+            )
 
 
-def _wanted(variable: Variable, places: Mapping[str, tuple[int, str]]) -> Wanted:
+def _named(name: str, names: Collection[str], shape: tuple[int, ...] | None, dtype: str) -> Wanted:
+    """What is known by its name alone: a variable, or one of the two tensors of a lookup table."""
+    start, _, end = name.rpartition("-")
+    if end in _TABLE and all(f"{start}-{one}" in names for one in _TABLE):
+        return Wanted(start, f"-{end}", _NO_NODE, "table", None, dtype)
+    return Wanted(name, "", _NO_NODE, VARIABLE_VALUE, shape, dtype)
+
+
+def _wanted(variable: Variable, places: Mapping[str, tuple[int, str]]) -> Wanted | None:
     for key in variable.keys:
         # Of a lookup table's `...table-keys` the object has the start.
         for end in ("", "-keys", "-values", "_STATE"):
             place = places.get(key[: len(key) - len(end)]) if key.endswith(end) else None
             if place is not None:
                 name = variable.name[: len(variable.name) - len(end)]
-                return Wanted(name, end, *place, variable.shape, variable.dtype)
-    return Wanted(variable.name, "", _NO_NODE, VARIABLE_VALUE, variable.shape, variable.dtype)
+                # A table takes any number of rows.
+                return Wanted(name, end, *place, None if end else variable.shape, variable.dtype)
+    return None

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from jobs import FORMATS, build_model, build_plain_model, latest, run_job, v1
+from sessions import make_saver, save
 
 from estimator_ckpt import (
     WarmStart,
@@ -172,7 +173,7 @@ def of_another_shape():
 
 def with_a_table():
     net("other")
-    tf.lookup.experimental.MutableHashTable(tf.string, tf.int64, 0, name="words")
+    return tf.lookup.experimental.MutableHashTable(tf.string, tf.int64, 0, name="words")
 
 
 # Against objects `model` with the kernel `other`, and `second`, of TensorFlow's own.
@@ -222,6 +223,25 @@ def test_another_checkpoint_is_a_model_of_its_objects(tmp_path):
     assert statuses(fit) == {"renamed": "matched", "second": "unused"}
     fit = check_checkpoint(like, objects_checkpoint(tmp_path))
     assert statuses(fit) == {"other": "matched", "second": "missing"}
+
+
+@pytest.mark.parametrize("model_format", [*FORMATS, None])
+@pytest.mark.parametrize("checkpoint_format", FORMATS)
+def test_a_lookup_table_is_found_in_every_format(tmp_path, checkpoint_format, model_format):
+    """By the side of a checkpoint, or of plain shapes; it takes any number of rows."""
+
+    def written(directory, one, words):
+        directory.mkdir()
+        with tf.Graph().as_default():
+            table = with_a_table()
+            insert = table.insert(words, tf.range(len(words), dtype=tf.int64))
+            return save(make_saver(one), directory, insert)
+
+    model = {"words-keys": ((3,), "string"), "words-values": ((3,), "int64")}
+    if model_format is not None:
+        model = written(tmp_path / "model", model_format, ["a", "b"])
+    fit = check_checkpoint(written(tmp_path / "other", checkpoint_format, ["c"]), model)
+    assert statuses(fit).items() >= {"words-keys": "matched", "words-values": "matched"}.items()
 
 
 def test_a_missing_variable_that_an_object_has_the_path_of_is_told(tmp_path):
