@@ -7,15 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from estimator_ckpt.bundle.dtypes import dtype_name
+from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
-from estimator_ckpt.errors import MissingTensorError
 from estimator_ckpt.model_side import expected_variables
 from estimator_ckpt.object_graph import SAVE_COUNTER
-from estimator_ckpt.report import NameIndex, Row, tensor_text
+from estimator_ckpt.report import Row, tensor_text
+from estimator_ckpt.restore_side import Restore, restore_of
+from estimator_ckpt.saving.matching import missing_rows, policy_for
 from estimator_ckpt.warm_start import WarmStart
-from estimator_ckpt.warm_starting.values import Target, find_starting_values
+from estimator_ckpt.warm_starting.values import find_starting_values
 
-_MOST_HINTS = 100
 _FITS = ("matched", "warm-started", "initialized", "unused")
 
 
@@ -27,7 +29,7 @@ class Fit:
       checkpoint: the prefix of the checkpoint.
       rows: one for each variable of the model, and one for each of the checkpoint that nothing
         reads. The status is `matched`; `warm-started` or `initialized`; `unused`; or, where it does
-        not fit, `missing`, `shape`, `dtype` or `unexpected`.
+        not fit, `missing`, `shape`, `dtype`, `ambiguous` or `unexpected`.
       hint: a rule for a warm start that would help, or "".
     """
 
@@ -55,10 +57,13 @@ def check_checkpoint(
       expected: the model's variables: a mapping from variable names to (shape, dtype); a tf.Graph;
         the path of another checkpoint, a SavedModel, a `.meta` graph or a `graph.pbtxt`; or
         `package.module:function`, a model_fn or a function without arguments, which is called in a
-        graph. Of files without that knowledge, all variables count as trainable but slots and the
-        global step.
+        graph. Of files without that knowledge, all variables count as trainable but the state of a
+        training: slots and numbers of optimizers, the global step.
       warm_start: settings by which the model would start from this checkpoint; the one that they
-        name does not count. None: it would restore all of its variables, by name or object path.
+        name does not count. None: it would restore all of its variables, as its saver does: that of
+        a function which makes one (wrap_model_fn(), or a factory's Scaffold that it returns), with
+        its objects and options; else by names, and by objects where another checkpoint is the
+        model's side.
       input_fn: `package.module:function`, which gives such a model_fn its features and labels.
 
     Raises:
@@ -66,9 +71,10 @@ def check_checkpoint(
       SettingsError: `expected` is none of these, or a rule of the settings is wrong.
     """
     with open_checkpoint(path) as checkpoint:
-        targets = expected_variables(expected, input_fn)
         if warm_start is None:
-            return Fit(checkpoint.prefix, _restored(checkpoint, targets))
+            restore = restore_of(expected, checkpoint, input_fn)
+            return Fit(checkpoint.prefix, _restored(checkpoint, restore))
+        targets = expected_variables(expected, input_fn)
         settings = replace(warm_start, ckpt_to_initialize_from=checkpoint.prefix)
         report, problems, hint = find_starting_values(settings, checkpoint, targets)
         rows = [*problems, *report.rows()]
@@ -77,31 +83,24 @@ def check_checkpoint(
         return Fit(checkpoint.prefix, rows, hint.strip())
 
 
-def _restored(checkpoint: Checkpoint, targets: Sequence[Target]) -> list[Row]:
-    rows: list[Row] = []
-    used: set[str] = set()
-    names = NameIndex(checkpoint.variables)
-    for target in targets:
-        wanted = tensor_text(target.dtype, target.shape)
-        try:
-            found = checkpoint.variable(target.name)
-        except MissingTensorError:
-            near = names.near(target.name, limit=1) if len(rows) < _MOST_HINTS else []
-            note = f"did you mean {near[0]}?" if near else ""
-            rows.append(Row("missing", target.name, wanted, "", note))
-            continue
-        used.add(found.name)
-        has = tensor_text(found.dtype, found.shape)
-        if found.dtype != target.dtype:
-            rows.append(Row("dtype", target.name, wanted, has))
-        elif target.shape is not None and found.shape != target.shape:
-            rows.append(Row("shape", target.name, wanted, has))
-        else:
-            rows.append(Row("matched", target.name, wanted, has))
-    rows.sort(key=lambda row: row.status == "matched")
+def _restored(checkpoint: Checkpoint, restore: Restore) -> list[Row]:
+    resolution = restore.resolution
+    policies = {w.tensor: policy_for(w.variable, restore.on_missing) for w in resolution.missing}
+    required = [want for want in resolution.missing if policies[want.tensor] == "error"]
+    others = [want for want in resolution.missing if policies[want.tensor] != "error"]
+    rows = [*resolution.problems, *missing_rows(checkpoint, required)]
+    rows += missing_rows(checkpoint, others, "initialized")
+    for want in restore.wanted:
+        key = resolution.keys.get(want.tensor)
+        if key is not None:
+            entry = checkpoint.index.entries[key_bytes(key)]
+            has = tensor_text(dtype_name(entry.dtype), entry.shape)
+            rows.append(Row("matched", want.tensor, tensor_text(want.dtype, want.shape), has))
+    used = {*resolution.keys.values()}
+    named = {SAVE_COUNTER, *(row.name for row in rows)}
     rows += [
         Row("unused", v.name, "", tensor_text(v.dtype, v.shape))
         for v in checkpoint.variables.values()
-        if v.name not in used and v.name != SAVE_COUNTER
+        if v.name not in named and used.isdisjoint(v.keys)
     ]
     return rows

@@ -15,7 +15,7 @@ from estimator_ckpt import tf_internals
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.options import SaverOptions, check_format, saver_options
 from estimator_ckpt.saver import Saver
-from estimator_ckpt.saving.contents import Objects
+from estimator_ckpt.saving.given import Objects
 from estimator_ckpt.saving.matching import weaken
 from estimator_ckpt.scaffold import check_agreement, make_saver
 from estimator_ckpt.warm_starting.starter import apply_warm_start

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
 from estimator_ckpt import files
-from estimator_ckpt.checkpoint import Variable, open_checkpoint
+from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.errors import CheckpointError, NotACheckpointError, SettingsError
 from estimator_ckpt.object_graph import SAVE_COUNTER, VAR_LIST, unescape
 from estimator_ckpt.report import did_you_mean, near_names
+from estimator_ckpt.warm_starting.training_state import training_state
 from estimator_ckpt.warm_starting.values import Target
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _PART = re.compile(r"/part_\d+(?=/|$)")
 _ATTRIBUTES = "/.ATTRIBUTES/"
 _VARIABLE_OPS = ("VarHandleOp", "VariableV2", "Variable")
-_GLOBAL_STEP = "global_step"
+_GRAPH_FILES = (".meta", ".pbtxt", ".pb")
 _ASSIGN_OPS = ("AssignVariableOp", "Assign")
 
 
@@ -36,7 +38,7 @@ def expected_variables(expected: Any, input_fn: str | None = None) -> list[Targe
       CheckpointError: the file is not what it should be.
     """
     if isinstance(expected, Mapping):
-        return [_plain(name, value) for name, value in expected.items()]
+        return _without_training_state([_plain(name, value) for name, value in expected.items()])
     if isinstance(expected, (str, os.PathLike)):
         return _named(os.fspath(expected), input_fn)
     if hasattr(expected, "as_graph_def") and hasattr(expected, "as_default"):
@@ -51,23 +53,37 @@ def expected_variables(expected: Any, input_fn: str | None = None) -> list[Targe
     )
 
 
+def is_function(text: str) -> bool:
+    """Whether a text names a function, and no file."""
+    return _FUNCTION.fullmatch(text) is not None and not files.exists(text)
+
+
+def is_checkpoint(text: str) -> bool:
+    """Whether a text can only be the path of a checkpoint or a SavedModel."""
+    return not (text.endswith(_GRAPH_FILES) and not files.is_dir(text)) and not is_function(text)
+
+
 def _named(text: str, input_fn: str | None) -> list[Target]:
-    if text.endswith(".meta"):
-        return _of_meta_graph(text)
-    if text.endswith((".pbtxt", ".pb")) and not files.is_dir(text):
-        return _of_graph_def(text)
-    if _FUNCTION.fullmatch(text) and not files.exists(text):
-        return _of_function(text, input_fn)
+    if text.endswith(_GRAPH_FILES) and not files.is_dir(text):
+        return _of_meta_graph(text) if text.endswith(".meta") else _of_graph_def(text)
+    if is_function(text):
+        from estimator_ckpt.warm_starting.starter import graph_targets
+
+        with built_graph(text, input_fn):
+            return graph_targets()
     with open_checkpoint(text) as checkpoint:
-        return [
-            Target(v.name, v.shape, v.dtype, _may_train(v), (f"{v.name}:0",))
+        return _without_training_state(
+            Target(v.name, v.shape, v.dtype, v.slot_of is None, (f"{v.name}:0",))
             for v in checkpoint.variables.values()
             if v.name != SAVE_COUNTER
-        ]
+        )
 
 
-def _may_train(variable: Variable) -> bool:
-    return variable.slot_of is None and variable.name != _GLOBAL_STEP
+def _without_training_state(targets: Iterable[Target]) -> list[Target]:
+    """The same, as far as names tell which of them are trainable: nothing else does."""
+    targets = list(targets)
+    state = training_state({target.name: target.shape for target in targets})
+    return [replace(t, trainable=False) if t.name in state else t for t in targets]
 
 
 def _plain(name: Any, value: Any) -> Target:
@@ -75,7 +91,7 @@ def _plain(name: Any, value: Any) -> Target:
         shape, dtype = value
         found = None if shape is None else tuple(int(size) for size in shape)
         text = dtype if isinstance(dtype, str) else getattr(dtype, "name", None) or dtype.__name__
-        return Target(str(name), found, text.rstrip("_"), name != _GLOBAL_STEP, (f"{name}:0",))
+        return Target(str(name), found, text.rstrip("_"), True, (f"{name}:0",))
     except (AttributeError, TypeError, ValueError):
         raise SettingsError(
             f"expected a shape and a dtype, such as ((3, 4), 'float32'), found {value!r}",
@@ -145,7 +161,7 @@ def _targets_of(graph_def: Any, path: str) -> list[Target]:
         shape = tuple(int(size) for size in extents.split()[:-1])  # "10 2 0,4:0,2": whole, slice
         parts = (*(found[name].parts if name in found else ()), *target.parts)
         found[name] = replace(target, name=name, shape=shape, parts=parts)
-    return list(found.values())
+    return _without_training_state(found.values())
 
 
 def _behind_identities(name: str, nodes: Mapping[str, Any]) -> tuple[Any, int]:
@@ -200,12 +216,19 @@ def _parsed(path: str, message: Any) -> Any:
         raise NotACheckpointError(f"expected a {kind}: {error}", path=path) from None
 
 
-def _of_function(text: str, input_fn: str | None) -> list[Target]:
-    """The variables that a model_fn, or a function without arguments, makes in a graph."""
+@contextlib.contextmanager
+def built_graph(text: str, input_fn: str | None) -> Iterator[Any]:
+    """A graph, as the default one, in which a model_fn or a function without arguments was called.
+
+    Yields:
+      What the function returned.
+
+    Raises:
+      SettingsError: the function cannot be imported, or called.
+    """
     import tensorflow as tf
 
     from estimator_ckpt import tf_internals
-    from estimator_ckpt.warm_starting.starter import graph_targets
 
     function = _imported(text)
     names = tf_internals.argument_names(function)
@@ -221,14 +244,14 @@ def _of_function(text: str, input_fn: str | None) -> list[Target]:
                     )
                 tf.compat.v1.train.get_or_create_global_step()
                 given["features"], given["labels"] = _inputs(tf, _imported(input_fn)())
-            function(**{name: given[name] for name in names if name in given})
+            made = function(**{name: given[name] for name in names if name in given})
         except CheckpointError:
             raise
         except Exception as error:  # whatever a user's function raises
             raise SettingsError(
                 f"building the model failed: {type(error).__name__}: {error}", key=text
             ) from error
-        return graph_targets()
+        yield made
 
 
 def _inputs(tf: Any, made: Any) -> tuple[Any, Any]:

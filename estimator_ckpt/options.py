@@ -31,7 +31,12 @@ class SaverOptions:
       match_by: "path" or "name" decides where a variable's object path and its name lead to
         different tensors of the checkpoint; None makes that an error.
       ema: the name given to tf.train.ExponentialMovingAverage, or that object itself: evaluation
-        and prediction read the averages, where the checkpoint has them.
+        and prediction read the averages in place of the variables. A checkpoint without one is an
+        error, as on_missing has it by the names of averages; there "warn" and "init" read the
+        variables themselves. So is one that lacks an average which the object keeps in this graph
+        (after its apply()); else a variable that has none, beside others that do, is read itself.
+        A saver with `ema` writes no checkpoints. An InMemoryEvaluatorHook restores none, and so
+        evaluates the variables themselves.
 
     Raises:
       SettingsError: a value out of its range.

@@ -13,18 +13,27 @@ from absl import logging
 
 from estimator_ckpt import files, state
 from estimator_ckpt.bundle.aliases import add_keys, rename_checkpoint
-from estimator_ckpt.bundle.index import Entry, Index
-from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
+from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import (
     CorruptCheckpointError,
     MismatchError,
     NotACheckpointError,
-    UnsupportedCheckpointError,
+    SettingsError,
 )
 from estimator_ckpt.options import SaverOptions, check_format
-from estimator_ckpt.saving.contents import Contents, Objects, VarList, graph_contents
+from estimator_ckpt.saving.averages import average_problems
+from estimator_ckpt.saving.contents import Contents, graph_contents
+from estimator_ckpt.saving.given import Objects, VarList
 from estimator_ckpt.saving.graph_ops import SaverOps
-from estimator_ckpt.saving.matching import mismatch, missing_rows, policy_for, resolve
+from estimator_ckpt.saving.matching import (
+    Resolution,
+    Wanted,
+    mismatch,
+    missing_rows,
+    policy_for,
+    resolve,
+)
+from estimator_ckpt.saving.on_disk import delete, open_any, written_at
 from estimator_ckpt.saving.retention import Retention
 
 # Estimator looks for this one by its name, in every checkpoint: else train(max_steps=...) of a job
@@ -66,9 +75,15 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
           pad_step_number: as tf.compat.v1.train.Saver has it.
 
         Raises:
-          SettingsError: no such format.
+          SettingsError: no such format, or no graph: TensorFlow executes eagerly.
         """
         check_format(checkpoint_format)
+        if tf.executing_eagerly():
+            raise SettingsError(
+                "expected a graph, found eager execution; make the scaffold where the model is "
+                "built, in a model_fn or in `with tf.Graph().as_default():`. An eager program "
+                "saves with tf.train.Checkpoint, and starts with WarmStart(...).apply(variables)"
+            )
         options = options or SaverOptions()
         max_to_keep = 5 if options.keep_checkpoint_max is None else options.keep_checkpoint_max
         every_n_hours = options.keep_checkpoint_every_n_hours or 10_000.0
@@ -103,9 +118,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         """
         if self._ops is not None:
             return
-        self._contents = graph_contents(
-            self._source_list, self._objects, average=self.options.average
-        )
+        self._contents = graph_contents(self._source_list, self._objects, ema=self.options.ema)
         self._ops = SaverOps(self._contents, object_keys=self.checkpoint_format != "saver")
         self._var_list = dict(self._contents.saveables)
         self._builder = self._ops
@@ -171,6 +184,12 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
                 sess, save_path, write_meta_graph=False, write_state=False
             )
             return exported
+        if self.options.ema is not None:
+            raise SettingsError(
+                "a saver that reads averages would write them as the variables' own values; give "
+                "`ema` to evaluation and prediction alone",
+                key="ema",
+            )
         save_path = tf.compat.as_str(save_path)
         prefix: str = save_path
         if global_step is not None:
@@ -193,7 +212,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
                 os.path.dirname(save_path), self._retention.state(), latest_filename or "checkpoint"
             )
             for old in expired:
-                _delete(old, meta_graph_suffix)
+                delete(old, meta_graph_suffix)
             for name, content in self._beside_first.items():
                 path = os.path.join(os.path.dirname(save_path), name)
                 files.write_atomic(path, json.dumps(content, indent=1).encode())
@@ -262,7 +281,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             logging.info("Restoring parameters from %s", save_path)
             assert self._contents is not None
             assert self._ops is not None
-            with _open(save_path) as checkpoint:
+            with open_any(save_path) as checkpoint:
                 keys, initializers = self._resolve(checkpoint)
                 feeds = self._ops.feeds(keys, checkpoint.index.entries)
                 prefix = checkpoint.prefix
@@ -291,20 +310,33 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             # After the restore: an initial value may be computed from another variable's value.
             sess.run(initializers)
 
-    def _resolve(self, checkpoint: Checkpoint) -> tuple[dict[str, str], list[tf.Operation]]:
-        """The keys to read, and the initializers of what is to be initialized instead."""
+    @property
+    def wanted(self) -> Sequence[Wanted]:
+        """The tensors that a restore needs, of a saver that is built."""
         assert self._contents is not None
-        resolution = resolve(
+        return self._contents.wanted()
+
+    def resolution(self, checkpoint: Checkpoint) -> Resolution:
+        """What a checkpoint has of these, and where the two do not fit."""
+        assert self._contents is not None
+        return resolve(
             checkpoint,
-            self._contents.wanted(),
+            self.wanted,
             self._contents.structure,
             match_by=self.options.match_by,
             reshape=self._reshaping,
         )
+
+    def _resolve(self, checkpoint: Checkpoint) -> tuple[dict[str, str], list[tf.Operation]]:
+        """The keys to read, and the initializers of what is to be initialized instead."""
+        assert self._contents is not None
+        resolution = self.resolution(checkpoint)
         policy = self.options.on_missing
         required = [w for w in resolution.missing if policy_for(w.variable, policy) == "error"]
-        if required or resolution.problems:
-            raise mismatch(checkpoint, [*resolution.problems, *missing_rows(checkpoint, required)])
+        problems = [*resolution.problems, *missing_rows(checkpoint, required)]
+        problems += average_problems(checkpoint, self.wanted, resolution, policy)
+        if problems:
+            raise mismatch(checkpoint, problems)
         warned = [w for w in resolution.missing if policy_for(w.variable, policy) == "warn"]
         if warned:
             logging.warning(
@@ -340,14 +372,13 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         if checkpoint_paths:
             written = state.read_state(os.path.dirname(checkpoint_paths[-1]))
             if written is not None:
-                known = dict(
-                    zip(written.all_model_checkpoint_paths, written.all_model_checkpoint_timestamps)
-                )
+                places = map(state.real_prefix, written.all_model_checkpoint_paths)
+                known = dict(zip(places, written.all_model_checkpoint_timestamps))
                 last_preserved = written.last_preserved_timestamp
         for prefix in checkpoint_paths:
-            written_at = _written_at(prefix)
-            if written_at is not None:
-                found.append((prefix, known.get(prefix, written_at)))
+            modified = written_at(prefix)
+            if modified is not None:
+                found.append((prefix, known.get(state.real_prefix(prefix), modified)))
         self._retention.adopt(found, last_preserved)
 
 
@@ -355,40 +386,3 @@ def _reason(error: tf.errors.OpError) -> str:
     """What an op says, without the stack that TensorFlow puts around it."""
     message: str = error.message.partition("\n\t [[")[0]
     return message.rpartition("\n")[2]
-
-
-def _open(path: str) -> Checkpoint:
-    try:
-        return open_checkpoint(path)
-    except (UnsupportedCheckpointError, NotACheckpointError) as error:
-        # RestoreV2 reads TensorFlow's first file format too, by names. If it was sharded, its path
-        # is a pattern.
-        try:
-            reader = tf.compat.v1.train.NewCheckpointReader(path)
-        except (tf.errors.OpError, ValueError, RuntimeError):
-            raise error from None
-        shapes = reader.get_variable_to_shape_map()
-        entries = {
-            # Only TensorFlow knows where the bytes are: they are told apart by their numbers.
-            name.encode(): Entry(dtype.as_datatype_enum, tuple(shapes[name]), 0, number, 1, number)
-            for number, (name, dtype) in enumerate(reader.get_variable_to_dtype_map().items())
-        }
-        return Checkpoint(path, path, Index(1, entries), None)
-
-
-def _written_at(prefix: str) -> float | None:
-    try:
-        return float(tf.io.gfile.stat(f"{prefix}.index").mtime_nsec) / 1e9
-    except tf.errors.NotFoundError:
-        return None
-
-
-def _delete(prefix: str, meta_graph_suffix: str) -> None:
-    try:
-        # The index first: what has none is no checkpoint, wherever this stops.
-        for pattern in (".index", ".data-?????-of-?????", f".{meta_graph_suffix}"):
-            for path in tf.io.gfile.glob(prefix + pattern):
-                tf.io.gfile.remove(path)
-    except tf.errors.OpError as error:
-        # A checkpoint too many is no reason to stop a training.
-        logging.warning("Could not delete %s: %s", prefix, error)

@@ -12,7 +12,7 @@ from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
 from estimator_ckpt.options import SaverOptions, check_format, saver_options
 from estimator_ckpt.saver import Saver
-from estimator_ckpt.saving.contents import Objects, VarList
+from estimator_ckpt.saving.given import Objects, VarList
 from estimator_ckpt.warm_starting.starter import apply_warm_start
 
 
@@ -43,7 +43,7 @@ def saver_scaffold(
       A tf.compat.v1.train.Scaffold whose saver is built when the Scaffold is finalized.
 
     Raises:
-      SettingsError: an unknown option, or a value out of its range.
+      SettingsError: an unknown option, a value out of its range, or no graph.
     """
     theirs = base.saver if base is not None else None
     saver = make_saver("saver", saver_options(options), run_config, theirs, var_list=var_list)
@@ -80,7 +80,7 @@ def checkpoint_scaffold(
       A tf.compat.v1.train.Scaffold whose saver is built when the Scaffold is finalized.
 
     Raises:
-      SettingsError: an unknown option, or a value out of its range.
+      SettingsError: an unknown option, a value out of its range, or no graph.
     """
     return make_scaffold(
         "checkpoint", checkpoint, warm_start=warm_start, run_config=run_config, base=base, **options
@@ -130,7 +130,7 @@ def make_scaffold(
       A tf.compat.v1.train.Scaffold whose saver is built when the Scaffold is finalized.
 
     Raises:
-      SettingsError: no such format, an unknown option, or a value out of its range.
+      SettingsError: no such format, an unknown option, a value out of its range, or no graph.
     """
     theirs = base.saver if base is not None else None
     saver = make_saver(

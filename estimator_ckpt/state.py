@@ -90,9 +90,14 @@ def write_state(model_dir: str, state: CheckpointState, name: str = "checkpoint"
             return prefix[len(start) :] if prefix.startswith(start) else prefix
         if files.is_remote(model_dir):
             return os.path.abspath(prefix)
-        relative = os.path.relpath(prefix, model_dir)
-        outside = relative.split(os.sep)[0] == os.pardir
-        return os.path.abspath(prefix) if outside else relative
+        for spelled, directory in (
+            (prefix, model_dir),
+            (real_prefix(prefix), os.path.realpath(model_dir)),
+        ):
+            relative = os.path.relpath(spelled, directory)
+            if relative.split(os.sep)[0] != os.pardir:
+                return relative
+        return os.path.abspath(prefix)
 
     message = protos.CheckpointState(
         model_checkpoint_path=stored(state.model_checkpoint_path),
@@ -106,3 +111,11 @@ def write_state(model_dir: str, state: CheckpointState, name: str = "checkpoint"
 
 def _is_absolute(prefix: str) -> bool:
     return os.path.isabs(prefix) or files.is_remote(prefix)
+
+
+def real_prefix(prefix: str) -> str:
+    """The same for every way to write a checkpoint's path: relative, absolute, by a link."""
+    if files.is_remote(prefix):
+        return prefix
+    directory, name = os.path.split(prefix)
+    return os.path.join(os.path.realpath(directory), name)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Union
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.mapping import Rules
 from estimator_ckpt.saving.matching import check_policy
+from estimator_ckpt.warm_starting.vocabulary import check_vocabulary
 
 if TYPE_CHECKING:
     from estimator_ckpt.warm_starting.report import WarmStartReport
@@ -46,9 +47,12 @@ class WarmStart:
         tf.compat.v1.train.init_from_checkpoint: ("scope/", "other/"), ("name", "other"),
         ("name", variable), ("name", [parts of a partitioned variable]), ("/", "scope/"). A scope or
         name of an object-based checkpoint may be a variable name's or an object path's. A scope
-        does not stand for the slots of optimizers in it.
+        does not stand for the state of the training in it: slots and numbers of optimizers
+        (`beta1_power`, `learning_rate`), the global step. Name them, or give vars_to_warm_start a
+        list, to start from these.
       rename: (pattern, replacement) pairs. The first pattern that matches a whole name of the
-        checkpoint renames that variable, as re.sub does, before anything is looked up.
+        checkpoint renames that variable, as re.sub does, before anything is looked up; its object
+        path then does not find it either.
       exclude: patterns; a variable whose whole name one of them matches keeps its initial value.
       on_missing: what to do with a selected variable that the checkpoint lacks: "error"; "warn" or
         "init", which leave it its initial value; or a mapping from patterns to these.
@@ -82,6 +86,8 @@ class WarmStart:
         for name in ("var_name_to_vocab_info", "var_name_to_prev_var_name"):
             if not isinstance(getattr(self, name), Mapping):
                 raise _wrong(name, "a mapping from variable names", getattr(self, name))
+        for variable, info in self.var_name_to_vocab_info.items():
+            check_vocabulary(f"var_name_to_vocab_info[{variable!r}]", info)
         for variable, previous in self.var_name_to_prev_var_name.items():
             if not isinstance(previous, str) or not previous:
                 place = f"var_name_to_prev_var_name[{variable!r}]"

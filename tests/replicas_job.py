@@ -1,6 +1,7 @@
-"""A job on two virtual CPU devices: python replicas_job.py SOURCE MODEL_DIR.
+"""A job on two virtual CPU devices: python replicas_job.py SOURCE MODEL_DIR SETTINGS.
 
-It is warm-started from SOURCE and prints what the replicas of each variable started from, as JSON.
+It is warm-started from SOURCE, by the fields of a WarmStart in JSON, and prints as JSON what the
+replicas of each variable started from.
 """
 
 import json
@@ -13,6 +14,8 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 import tensorflow as tf
 from estimator_jobs import estimator, input_fn
 
+from estimator_ckpt import WarmStart
+
 v1 = tf.compat.v1
 
 
@@ -24,15 +27,16 @@ class Replicas(v1.train.SessionRunHook):
         }
 
 
-def main(source, model_dir):
+def main(source, model_dir, settings):
     (cpu,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
     # The default way to reduce hangs on a machine of two cores, whichever the saver.
     strategy = tf.distribute.MirroredStrategy(
         ["/cpu:0", "/cpu:1"], cross_device_ops=tf.distribute.ReductionToOneDevice()
     )
+    warm_start = WarmStart(source, **json.loads(settings))
     job = estimator(
-        model_dir, "checkpoint", config={"train_distribute": strategy}, warm_start=source
+        model_dir, "checkpoint", config={"train_distribute": strategy}, warm_start=warm_start
     )
     replicas = Replicas()
     job.train(input_fn, steps=1, hooks=[replicas])

@@ -28,11 +28,12 @@ FLOORS = """
 5   compare convert difference options tf_internals* verify verify_keys warm_start(*)
     conversion.batch conversion.layout conversion.likeness conversion.naming
     conversion.optimizer_state conversion.optimizers conversion.planning conversion.transfer
-    saving.matching saving.retention
+    saving.averages saving.matching saving.retention
     warm_starting.eager(*) warm_starting.file warm_starting.report warm_starting.stock_settings(*)
-    warm_starting.values
-6   check(*) model_side(*) saver* jobs.dry_run* saving.contents* saving.graph_ops* saving.saveables*
-    warm_starting.starter*
+    warm_starting.sources warm_starting.training_state warm_starting.values
+    warm_starting.vocabulary
+6   check(*) model_side(*) restore_side(*) saver* jobs.dry_run* saving.contents* saving.given*
+    saving.graph_ops* saving.on_disk* saving.saveables* warm_starting.starter*
 7   scaffold*
 8   model_fn*
 9   flags(*) jobs.flag_table jobs.model_code jobs.warm_start_flags

@@ -16,6 +16,7 @@ from sessions import (
 )
 from tensorflow.python.saved_model.registration import register_tf_checkpoint_saver
 
+from estimator_ckpt import checkpoint_scaffold, dual_scaffold, saver_scaffold
 from estimator_ckpt.errors import ConflictError, SettingsError
 
 v1 = tf.compat.v1
@@ -225,6 +226,50 @@ def test_an_object_by_itself_is_refused(graph):
 
     with pytest.raises(SettingsError, match=r"dict of trackables .*found Model"):
         make_saver("checkpoint", Model())
+
+
+def of_another_graph():
+    with tf.Graph().as_default():
+        return {"net": {"w": variable("w", 1.0)}}
+
+
+def eager_table():
+    return tf.lookup.experimental.MutableHashTable(tf.string, tf.int64, 0)
+
+
+STRANGERS = {
+    "module": (lambda: {"net": tf.Module(), "w": tf.Variable(1.0)}, "'w' of eager execution"),
+    "Checkpoint": (lambda: tf.train.Checkpoint(w=tf.Variable(1.0)), "'w' of eager execution"),
+    "generator": (lambda: {"a": tf.random.Generator.from_seed(1)}, "_state_var' of eager"),
+    "table": (lambda: {"table": eager_table()}, "Eager"),
+    "iterator": (lambda: {"data": iter(tf.data.Dataset.range(3))}, "Eager"),
+    "other graph": (of_another_graph, "'net/w' of another graph"),
+}
+
+
+@pytest.mark.parametrize("kind", STRANGERS)
+def test_objects_that_are_not_the_graphs_are_refused(kind):
+    make, told = STRANGERS[kind]
+    objects = make()
+    for given in (objects, lambda: objects):
+        with tf.Graph().as_default():
+            variable("w", 1.0)
+            with pytest.raises(SettingsError, match=f"make them in the model_fn.*found.*{told}"):
+                make_saver("checkpoint", given)
+
+
+@pytest.mark.parametrize("as_mapping", [True, False])
+def test_a_var_list_that_is_not_the_graphs_is_refused(as_mapping):
+    w = tf.Variable(1.0, name="w")
+    with tf.Graph().as_default(), pytest.raises(SettingsError, match="'w' of eager") as caught:
+        make_saver("checkpoint", var_list={"w": w} if as_mapping else [w])
+    assert caught.value.key == "var_list"
+
+
+@pytest.mark.parametrize("factory", [saver_scaffold, checkpoint_scaffold, dual_scaffold])
+def test_a_scaffold_without_a_graph_is_refused(factory):
+    with pytest.raises(SettingsError, match=r"expected a graph, found eager execution; make the"):
+        factory()
 
 
 def test_a_partitioned_variable_cannot_be_an_object(graph):

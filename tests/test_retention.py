@@ -1,8 +1,13 @@
 """Which checkpoints stay: ours beside tf.compat.v1.train.Saver's, by one clock."""
 
+import os
+import shutil
+
 import pytest
 import tensorflow as tf
+from jobs import latest, run_job
 
+from estimator_ckpt import make_scaffold
 from estimator_ckpt.saving.retention import Retention
 from estimator_ckpt.state import CheckpointState
 
@@ -155,3 +160,54 @@ def test_a_checkpoint_written_again_within_the_grace_period_stays(clock):
     retention.add("a")
     clock.hours = 2
     assert retention.add("c") == ["b"]
+
+
+# --- one directory, spelled in several ways ---
+
+
+def test_two_spellings_of_one_checkpoint_are_one(tmp_path, monkeypatch, clock):
+    monkeypatch.chdir(tmp_path)
+    os.symlink(tmp_path, tmp_path / "link")
+    for spelling in ("model-5", "./model-5", "link/model-5", str(tmp_path / "model-5")):
+        retention = Retention(1, now=clock)
+        retention.adopt([("model-4", 1e9), (spelling, 1e9), ("model-5", 1e9)])
+        assert retention.add(str(tmp_path / "link" / "model-5")) == ["model-4"]
+        assert retention.prefixes == [str(tmp_path / "link" / "model-5")]
+
+
+def test_the_checkpoints_of_another_directory_are_left_alone(tmp_path, clock):
+    retention = Retention(1, now=clock)
+    retention.adopt([(str(tmp_path / "other" / "model-4"), 1e9)])
+    assert retention.add(str(tmp_path / "model-5")) == []
+    assert retention.prefixes == [str(tmp_path / "model-5")]
+
+
+def train_with_own_saver(model_dir, steps=2):
+    """A job whose stock Saver records its checkpoints by their absolute paths."""
+
+    def scaffold():
+        return v1.train.Scaffold(saver=v1.train.Saver(save_relative_paths=False))
+
+    _, end = run_job(model_dir, scaffold, steps=steps)
+    assert str(model_dir) in (model_dir / "checkpoint").read_text()
+    return end
+
+
+def test_a_job_resumes_in_its_directory_by_a_relative_path(tmp_path, monkeypatch):
+    """Its first checkpoint overwrites the one that it resumes from, and counts as that one."""
+    end = train_with_own_saver(tmp_path / "run")
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        start, _ = run_job("run", lambda: make_scaffold("both", keep_checkpoint_max=1), steps=0)
+        assert (start["scope/w"] == end["scope/w"]).all()
+        assert latest(tmp_path / "run") == str(tmp_path / "run" / "model.ckpt-2")
+
+
+def test_a_copied_directory_does_not_prune_the_one_it_was_copied_from(tmp_path):
+    train_with_own_saver(tmp_path / "run")
+    before = sorted(os.listdir(tmp_path / "run"))
+    shutil.copytree(tmp_path / "run", tmp_path / "copy")
+    start, _ = run_job(tmp_path / "copy", lambda: make_scaffold("both", keep_checkpoint_max=1))
+    assert start["global_step"] == 2
+    assert latest(tmp_path / "copy") == str(tmp_path / "copy" / "model.ckpt-4")
+    assert sorted(os.listdir(tmp_path / "run")) == before

@@ -205,3 +205,12 @@ def test_any_text_gives_a_state_or_a_checkpoint_error(tmp_path_factory, words):
 def test_a_directory_that_is_missing(tmp_path):
     with pytest.raises(WriteError, match="No such file or directory"):
         write_state(str(tmp_path / "missing"), CheckpointState("a"))
+
+
+def test_a_checkpoint_under_another_spelling_of_the_directory_is_named_relative_to_it(tmp_path):
+    (tmp_path / "run").mkdir()
+    os.symlink(tmp_path / "run", tmp_path / "link")
+    write_state(str(tmp_path / "run"), CheckpointState(str(tmp_path / "link" / "model-5")))
+    assert (
+        (tmp_path / "run" / "checkpoint").read_text().startswith('model_checkpoint_path: "model-5"')
+    )

@@ -1,5 +1,6 @@
 """What a training without a checkpoint of its own starts from."""
 
+import contextlib
 import json
 
 import numpy as np
@@ -131,6 +132,70 @@ def test_the_root_goes_to_a_scope(tmp_path):
     assert start["model/x"] == 16.0
 
 
+def trained(scope, rate=0.1):
+    """A weight and a moving mean below `scope`, an optimizer of each kind, and the step."""
+
+    def build():
+        with v1.variable_scope(scope) if scope else contextlib.nullcontext():
+            w = v1.get_variable("w", initializer=[1.0, 2.0])
+            mean = v1.get_variable("mean", initializer=[3.0], trainable=False)
+            step = v1.train.get_or_create_global_step()
+            keras = tf.keras.optimizers.legacy.Adam(rate, amsgrad=True)
+            return tf.group(
+                v1.train.AdamOptimizer(0.1).minimize(tf.reduce_sum(w**2), global_step=step),
+                keras.get_updates(tf.reduce_sum(w**3), [w]),
+                mean.assign_add([1.0]),
+            )
+
+    return build
+
+
+@pytest.mark.estimator  # the TensorFlow that has Keras' legacy optimizers
+@pytest.mark.parametrize("source_format", FORMATS)
+@pytest.mark.parametrize("pair", [("old/", "new/"), ("/", "new/"), ("old/", "/"), ("/", "/")])
+def test_a_scope_leaves_the_state_of_the_training_alone(tmp_path, pair, source_format):
+    old, new = (scope.rstrip("/") for scope in pair)
+    run_job(tmp_path / "source", scaffold(source_format), build=trained(old, 0.7), steps=3)
+    settings = WarmStart(str(tmp_path / "source"), assignment_map=[pair])
+    start, _ = run_job(tmp_path / "target", scaffold(warm_start=settings), build=trained(new))
+    fresh, _ = run_job(tmp_path / "fresh", build=trained(new))
+    moved = {pair[1].lstrip("/") + name for name in ("w", "mean")}
+    assert start[pair[1].lstrip("/") + "mean"] == [6.0]
+    for name, value in fresh.items():
+        assert np.array_equal(start[name], value) == (name not in moved), name
+
+
+def test_the_state_of_the_training_starts_where_it_is_named(tmp_path):
+    _, end = run_job(tmp_path / "source", build=build_model)
+    names = ["beta1_power", "beta2_power", "scope/w/Adam"]
+    settings = WarmStart(
+        str(tmp_path / "source"), assignment_map=[("/", "/"), *((name, name) for name in names)]
+    )
+    start, _ = run_job(tmp_path / "target", scaffold(warm_start=settings))
+    for name in [*names, "scope/w", "scope/parts"]:
+        np.testing.assert_array_equal(start[name], end[name])
+    assert start["global_step"] == 0
+    assert not np.any(start["scope/w/Adam_1"])
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_partitioned_variable_is_named_by_all_of_its_parts(tmp_path, whole):
+    _, end = run_job(tmp_path / "source", build=build_model)
+
+    def start_scaffold():
+        parts = [v for v in v1.global_variables() if v.op.name.startswith("scope/parts/part_")]
+        parts = [v for v in parts if "Adam" not in v.op.name][: None if whole else 2]
+        settings = WarmStart(str(tmp_path / "source"), assignment_map=[("scope/parts", parts)])
+        return make_scaffold("both", warm_start=settings)
+
+    if not whole:
+        with pytest.raises(SettingsError, match="expected all 3 parts of 'scope/parts', found"):
+            run_job(tmp_path / "target", start_scaffold)
+        return
+    start, _ = run_job(tmp_path / "target", start_scaffold)
+    np.testing.assert_array_equal(start["scope/parts"], end["scope/parts"])
+
+
 REFUSED = {
     "two rules": (
         {"assignment_map": [("old/", "new/"), ("old/b/w", "new/a/w")]},
@@ -159,6 +224,11 @@ REFUSED = {
         {},
         MismatchError,
         r"(?s)missing.*new/.*assignment_map: \[\[\"old/\", \"new/\"\]\]",
+    ),
+    "nothing selected": (
+        {"vars_to_warm_start": None},
+        SettingsError,
+        "select no variable of the model",
     ),
     "unexpected": (
         {"assignment_map": [("old/a/", "new/a/")], "on_unexpected": "error"},
@@ -217,6 +287,26 @@ def test_excluded_and_renamed(tmp_path):
     np.testing.assert_array_equal(start["new/b/w"], [0, 0])
 
 
+def test_a_renamed_variable_is_not_found_by_its_object_path_either(tmp_path):
+    module = tf.Module()
+    module.old = tf.Module()
+    module.old.w = tf.Variable([1.0, 2.0], name="old/w")
+    prefix = tf.train.Checkpoint(old=module.old).save(str(tmp_path / "ckpt"))
+
+    def build():
+        v1.get_variable("old/w", initializer=[0.0, 0.0])
+        v1.get_variable("new/w", initializer=[0.0, 0.0])
+        return v1.assign_add(v1.train.get_or_create_global_step(), 1)
+
+    rename = [("old/(.*)", r"new/\1")]
+    with pytest.raises(MismatchError, match=r"missing +old/w"):
+        run_job(tmp_path / "a", scaffold(warm_start=WarmStart(prefix, rename=rename)), build=build)
+    settings = WarmStart(prefix, rename=rename, on_missing={"old/w": "init"})
+    start, _ = run_job(tmp_path / "b", scaffold(warm_start=settings), build=build)
+    np.testing.assert_array_equal(start["new/w"], [1, 2])
+    np.testing.assert_array_equal(start["old/w"], [0, 0])
+
+
 def test_what_came_from_where_stands_beside_the_first_checkpoint(tmp_path):
     run_job(tmp_path / "source", build=counting(), steps=3)
     run_job(tmp_path / "target", scaffold(warm_start=str(tmp_path / "source")), build=counting())
@@ -226,6 +316,33 @@ def test_what_came_from_where_stands_beside_the_first_checkpoint(tmp_path):
         {"variable": "x", "source": "x", "rule": "same name", "shape": [], "bytes": 4}
     ]
     assert written["unexpected"] == ["global_step"]
+    assert written["not_trainable"] == []
+
+
+def test_moving_statistics_that_keep_their_initial_values_are_told(tmp_path, caplog):
+    """TensorFlow's default takes trainable variables alone, and says nothing of the others."""
+
+    def build(value):
+        def normalized():
+            v1.get_variable("bn/gamma", initializer=[value])
+            v1.get_variable("bn/moving_mean", initializer=[value], trainable=False)
+            v1.get_variable("bn/new", initializer=[value], trainable=False) if value else None
+            return counting(start=value)()
+
+        return normalized
+
+    run_job(tmp_path / "source", build=build(0.0))
+    source = str(tmp_path / "source")
+    start, _ = run_job(tmp_path / "a", scaffold(warm_start=source), build=build(1.0))
+    assert (start["bn/gamma"], start["bn/moving_mean"]) == ([0.0], [1.0])
+    written = json.loads((tmp_path / "a" / "warm_start.json").read_text())
+    assert written["not_trainable"] == ["bn/moving_mean"]
+    assert "from its checkpoint: bn/moving_mean" in caplog.text
+    caplog.clear()
+    settings = WarmStart(source, assignment_map=[("/", "/")], on_missing={"bn/new": "init"})
+    start, _ = run_job(tmp_path / "b", scaffold(warm_start=settings), build=build(1.0))
+    assert (start["bn/gamma"], start["bn/moving_mean"]) == ([0.0], [0.0])
+    assert "not trainable" not in caplog.text
 
 
 def test_the_users_own_init_op_and_init_fn_still_run(tmp_path):
@@ -244,35 +361,74 @@ def test_the_users_own_init_op_and_init_fn_still_run(tmp_path):
     assert start["x"] == 16.0
 
 
-def test_a_vocabulary_is_remapped(tmp_path):
+def embedding(value):
+    """An embedding with its average."""
+
+    def build():
+        w = v1.get_variable("embedding", initializer=np.float32(value))
+        average = tf.train.ExponentialMovingAverage(0.5).apply([w])
+        return tf.group(average, v1.assign_add(v1.train.get_or_create_global_step(), 1))
+
+    return build
+
+
+@pytest.mark.parametrize("own_init_op", [False, True])
+@pytest.mark.parametrize("source_format", FORMATS)
+def test_a_vocabulary_is_remapped(tmp_path, source_format, own_init_op):
     old, new = tmp_path / "old.txt", tmp_path / "new.txt"
     old.write_text("a\nb\nc\n")
     new.write_text("c\nd\na\n")
+    source = tmp_path / "source"
+    run_job(source, scaffold(source_format), build=embedding([[1, 1], [2, 2], [3, 3]]))
+    info = {
+        "new_vocab": str(new),
+        "new_vocab_size": 3,
+        "num_oov_buckets": 0,
+        "old_vocab": str(old),
+        "backup_initializer": None,
+    }
 
-    def embedding(value):
-        def build():
-            v1.get_variable("embedding", initializer=np.float32(value))
-            return v1.assign_add(v1.train.get_or_create_global_step(), 1)
-
-        return build
-
-    for source_format in FORMATS:
-        source = tmp_path / source_format
-        run_job(source, scaffold(source_format), build=embedding([[1, 1], [2, 2], [3, 3]]))
-        info = {
-            "new_vocab": str(new),
-            "new_vocab_size": 3,
-            "num_oov_buckets": 0,
-            "old_vocab": str(old),
-            "backup_initializer": None,
-        }
+    def start_scaffold():
+        init_op = v1.global_variables_initializer() if own_init_op else None
         settings = WarmStart(str(source), var_name_to_vocab_info={"embedding": info})
-        start, _ = run_job(
-            tmp_path / f"target-{source_format}",
-            scaffold(warm_start=settings),
-            build=embedding(np.full([3, 2], 9)),
-        )
-        np.testing.assert_array_equal(start["embedding"], [[3, 3], [0, 0], [1, 1]])
+        base = v1.train.Scaffold(init_op=init_op)
+        return make_scaffold("checkpoint", base=base, warm_start=settings)
+
+    start, _ = run_job(tmp_path / "target", start_scaffold, build=embedding(np.full([3, 2], 9)))
+    for name in ("embedding", "embedding/ExponentialMovingAverage"):
+        np.testing.assert_array_equal(start[name], [[3, 3], [0, 0], [1, 1]])
+
+
+VOCABULARY = {"new_vocab": "a", "new_vocab_size": 3, "num_oov_buckets": 1, "old_vocab": "b"}
+
+
+@pytest.mark.parametrize(
+    ("info", "message"),
+    [
+        (3, "expected a VocabInfo or a mapping with its fields, found 3"),
+        ({"new_vocab": "a"}, "expected new_vocab_size, num_oov_buckets, old_vocab as well"),
+        ({**VOCABULARY, "new_vocabb": "a"}, "no such field; did you mean 'new_vocab'"),
+    ],
+)
+def test_a_vocabulary_has_its_fields(info, message):
+    with pytest.raises(SettingsError, match=message) as caught:
+        WarmStart("source", var_name_to_vocab_info={"w": info})
+    assert caught.value.key.startswith("var_name_to_vocab_info['w']")
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "message"),
+    [
+        ((3, 2), SettingsError, r"= 3 \+ 1 for the size of axis 0, found the shape \[3, 2\]"),
+        ((4,), SettingsError, r"found the shape \[4\]"),
+        ((4, 3), MismatchError, r"shape .*embedding .*float32\[4,3\] .*float32\[3,2\]"),
+    ],
+)
+def test_a_vocabulary_must_fit_the_variable(tmp_path, shape, kind, message):
+    run_job(tmp_path / "source", build=embedding(np.ones([3, 2])))
+    settings = WarmStart(str(tmp_path / "source"), var_name_to_vocab_info={"embedding": VOCABULARY})
+    with pytest.raises(kind, match=message):
+        run_job(tmp_path / "target", scaffold(warm_start=settings), build=embedding(np.ones(shape)))
 
 
 @pytest.mark.parametrize("own_init_op", [False, True])

@@ -91,6 +91,24 @@ def test_a_mapping_gives_variables_other_names(source):
     np.testing.assert_array_equal(module.bias, [0, 0])
 
 
+def test_a_variable_itself_is_meant_whatever_a_mapping_calls_it(source):
+    """The mapping calls each of the two by the name that the other has of its own."""
+    one, two = tf.Variable(tf.zeros([2]), name="one"), tf.Variable(tf.zeros([2]), name="two")
+    variables = {"two": one, "one": two}
+    WarmStart(source["saver"], assignment_map=[("dense/bias", one)]).apply(variables)
+    np.testing.assert_array_equal(one, BIAS)
+    np.testing.assert_array_equal(two, [0, 0])
+    settings = WarmStart(
+        source["saver"], vars_to_warm_start=[two], var_name_to_prev_var_name={"one": "dense/bias"}
+    )
+    one.assign([0, 0])
+    settings.apply(variables)
+    np.testing.assert_array_equal(one, [0, 0])
+    np.testing.assert_array_equal(two, BIAS)
+    with pytest.raises(SettingsError, match="none of the variables to start"):
+        settings.apply({"one": one})
+
+
 def test_nothing_is_assigned_where_one_does_not_fit(source):
     module = Dense()
     module.bias = tf.Variable(tf.zeros([3]), name="dense/bias")
@@ -116,8 +134,34 @@ def test_nothing_is_assigned_where_one_is_damaged(tmp_path):
 
 def test_what_is_not_built_is_refused(source):
     for given in (keras_model(), tf.Module(), []):
-        with pytest.raises(SettingsError, match=r"build it first|no variables yet"):
+        with pytest.raises(SettingsError, match=r"with settings.deferred\(\): model\(inputs\)"):
             WarmStart(source["saver"]).apply(given)
+
+
+class Branching(tf.keras.Model):
+    """A model of which a call builds one layer and leaves the other."""
+
+    def __init__(self):
+        super().__init__(name="model")
+        self.dense = tf.keras.layers.Dense(2, name="dense")
+        self.head = tf.keras.layers.Dense(2, name="head")
+
+    def call(self, inputs):
+        return self.dense(inputs)
+
+
+def test_what_is_not_built_as_a_whole_is_refused(source):
+    """Its other layers would keep their initial values, whenever they are built."""
+    model, module = Branching(), tf.Module()
+    model(tf.zeros([1, 2]))
+    module.layers = [model]
+    for given in (model, module, tf.train.Checkpoint(model=model)):
+        with pytest.raises(SettingsError, match="without all of their variables: 'head'"):
+            WarmStart(source["saver"]).apply(given)
+    assert not np.any(model.dense.bias)
+    names = {"dense/kernel": model.dense.kernel, "dense/bias": model.dense.bias}
+    WarmStart(source["saver"]).apply(names)
+    assert_started(model.dense.kernel, model.dense.bias)
 
 
 @pytest.mark.parametrize("given", [3, object(), [3], {"a": 3}, None])
@@ -129,7 +173,7 @@ def test_what_has_no_variables_is_refused(source, given):
 def test_two_variables_of_one_name_need_a_mapping(source):
     variables = [tf.Variable(1.0, name="x"), tf.Variable(2.0, name="x")]
     with pytest.raises(SettingsError, match="a mapping from names"):
-        WarmStart(source["saver"]).apply(variables)
+        WarmStart(source["saver"], on_missing="init").apply(variables)
 
 
 def test_a_graph_is_left_to_its_scaffold(source):
@@ -138,7 +182,8 @@ def test_a_graph_is_left_to_its_scaffold(source):
 
 
 def test_vocabularies_are_refused(source):
-    settings = WarmStart(source["saver"], var_name_to_vocab_info={"dense/kernel": {}})
+    info = {"new_vocab": "a", "new_vocab_size": 2, "num_oov_buckets": 0, "old_vocab": "b"}
+    settings = WarmStart(source["saver"], var_name_to_vocab_info={"dense/kernel": info})
     with pytest.raises(SettingsError, match="graphs only"):
         settings.apply(Dense())
 
@@ -158,6 +203,24 @@ def test_a_keras_model_starts_when_its_first_call_ends(source):
     with WarmStart(source["checkpoint"]).deferred():
         model(tf.zeros([1, 2]))
     assert_started(*model.weights)
+
+
+@pytest.mark.estimator
+def test_a_keras_model_starts_when_the_block_that_makes_and_trains_it_ends(source):
+    """It makes counters without names, slots, and metrics of one name."""
+    with WarmStart(source["checkpoint"]).deferred() as start:
+        model = keras_model()
+        model.compile("adam", "mse", metrics=["mae", "mse"])
+        model.fit(np.ones([4, 2]), np.ones([4, 2]), verbose=0)
+    assert_started(*model.weights[:2])
+    assert len(start.report.values) == 2
+
+
+def test_two_variables_of_one_name_are_no_error_where_they_start_from_nothing(source):
+    module = Dense()
+    others = [tf.Variable(1.0, name="total", trainable=False) for _ in range(2)]
+    WarmStart(source["saver"]).apply([module.kernel, *others, module.bias])
+    assert_started(module.kernel, module.bias)
 
 
 def test_a_block_that_fails_starts_nothing(source):

@@ -20,6 +20,7 @@ from estimator_jobs import (
 from jobs import FORMATS, global_values, latest, run_job, v1
 
 from estimator_ckpt import WarmStart, checkpoint_scaffold, make_scaffold, wrap_estimator
+from estimator_ckpt.errors import MismatchError
 
 TRAINABLE = ("linear/w", "b")
 
@@ -95,13 +96,11 @@ def test_an_evaluator_in_memory_sees_the_training_job(tmp_path):
     assert latest_step(tmp_path / "b") == 2
 
 
-@pytest.mark.estimator
-@pytest.mark.parametrize("source_format", ["saver", "checkpoint"])
-def test_every_replica_of_a_strategy_starts_from_the_checkpoint(tmp_path, source_format):
-    _, end = train(estimator(tmp_path / "a", source_format), steps=2)
+def replicas(source, model_dir, **fields):
+    """What the replicas of each variable start from, under a strategy with two of them."""
     # In a process of its own: devices are configured before TensorFlow does anything else.
     job = Path(__file__).parent / "replicas_job.py"
-    command = [sys.executable, str(job), str(tmp_path / "a"), str(tmp_path / "b")]
+    command = [sys.executable, str(job), str(source), str(model_dir), json.dumps(fields)]
     root = str(Path(__file__).parents[1])
     done = subprocess.run(
         command,
@@ -112,12 +111,42 @@ def test_every_replica_of_a_strategy_starts_from_the_checkpoint(tmp_path, source
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
-    replicas = json.loads(done.stdout.splitlines()[-1])
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert all(len(values) == 2 for values in found.values())
+    return found
+
+
+@pytest.mark.estimator
+@pytest.mark.parametrize("source_format", ["saver", "checkpoint"])
+def test_every_replica_of_a_strategy_starts_from_the_checkpoint(tmp_path, source_format):
+    _, end = train(estimator(tmp_path / "a", source_format), steps=2)
+    found = replicas(tmp_path / "a", tmp_path / "b")
     for name in TRAINABLE:
-        assert len(replicas[name]) == 2
-        for value in replicas[name]:
+        for value in found[name]:
             np.testing.assert_allclose(value, end[name], rtol=1e-6)
-    assert replicas["global_step"] == [0, 0]
+    assert found["global_step"] == [0, 0]
+
+
+@pytest.mark.estimator
+def test_every_replica_of_a_strategy_starts_with_the_remapped_vocabulary(tmp_path):
+    def counted(features, labels, mode):
+        spec = linear_spec(features, labels, mode)
+        (w,) = (v for v in v1.global_variables() if v.op.name == "linear/w")
+        with tf.control_dependencies([spec.train_op]):
+            counted = w.assign([[1.0], [2.0], [3.0], [4.0]])
+        return spec._replace(train_op=tf.group(counted))
+
+    train(estimator(tmp_path / "a", "checkpoint", counted), steps=1)
+    (tmp_path / "old.txt").write_text("a\nb\nc\nd\n")
+    (tmp_path / "new.txt").write_text("d\na\ne\nc\n")
+    info = {
+        "new_vocab": str(tmp_path / "new.txt"),
+        "new_vocab_size": 4,
+        "num_oov_buckets": 0,
+        "old_vocab": str(tmp_path / "old.txt"),
+    }
+    found = replicas(tmp_path / "a", tmp_path / "b", var_name_to_vocab_info={"linear/w": info})
+    assert found["linear/w"] == [[[4.0], [1.0], [0.0], [3.0]]] * 2
 
 
 def counting():
@@ -240,6 +269,9 @@ def test_the_source_is_what_keras_saves(tmp_path):
     "pair",
     [
         ("model/layers/0/kernel", "dense/kernel"),
+        ("model/layers_too/again/kernel", "dense/kernel"),
+        ("model/layers_too/again/", "dense/"),
+        ("model/layers/0/kernel/.ATTRIBUTES/VARIABLE_VALUE", "dense/kernel"),
         ("model/layers/0/", "dense/"),
         ("other/kernel", "dense/kernel"),
     ],
@@ -247,6 +279,8 @@ def test_the_source_is_what_keras_saves(tmp_path):
 def test_an_object_is_found_by_its_path_and_by_its_name(tmp_path, pair):
     model, layer = tf.Module(), tf.Module()
     model.layers = [layer]
+    model.layers_too = tf.Module()
+    model.layers_too.again = layer
     layer.kernel = tf.Variable([6.0, 7.0], name="other/kernel")
     prefix = tf.train.Checkpoint(model=model).save(str(tmp_path / "a" / "ckpt"))
     settings = WarmStart(prefix, assignment_map=[pair])
@@ -254,6 +288,13 @@ def test_an_object_is_found_by_its_path_and_by_its_name(tmp_path, pair):
         tmp_path / "b", lambda: checkpoint_scaffold(warm_start=settings), build=counting
     )
     np.testing.assert_array_equal(start["dense/kernel"], [6, 7])
+
+
+def test_a_name_that_several_objects_share_is_told_with_their_paths(tmp_path):
+    pair = [tf.Variable([6.0, 7.0], name="dense/kernel") for _ in range(2)]
+    prefix = tf.train.Checkpoint(first=pair[0], second=pair[1]).save(str(tmp_path / "ckpt"))
+    with pytest.raises(MismatchError, match="the name of 2 variables: first, second"):
+        run_job(tmp_path / "b", lambda: checkpoint_scaffold(warm_start=prefix), build=counting)
 
 
 @pytest.mark.estimator

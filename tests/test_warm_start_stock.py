@@ -83,6 +83,16 @@ def test_rules_that_move_names(tmp_path, sources, source_format, rules):
     assert not any(np.any(value) for value in slots)
 
 
+@pytest.mark.parametrize("source_format", FORMATS)
+def test_the_root_scope_leaves_the_state_of_the_training_alone(tmp_path, sources, source_format):
+    source, end = sources[source_format]
+    settings = WarmStart(source, assignment_map=[("/", "/")]).to_settings(str(tmp_path / "view"))
+    start = stock_start(tmp_path, settings)
+    np.testing.assert_array_equal(start[W], end[W])
+    assert (start["global_step"], start["beta1_power"]) == (0, np.float32(0.9))
+    assert not np.any(start[f"{W}/Adam"])
+
+
 def test_exclusions(tmp_path, sources):
     source, end = sources["checkpoint"]
     start = stock_start(tmp_path, WarmStart(source, exclude=["lin.*"]).to_settings())

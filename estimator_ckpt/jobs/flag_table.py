@@ -75,7 +75,8 @@ FLAGS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         {
             "default": None,
             "help": "The name of the ExponentialMovingAverage whose averages evaluation and"
-            " prediction read.",
+            " prediction read. A checkpoint without them is an error, unless --on_missing allows"
+            " it.",
         },
     ),
     "warm_start_from": (

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Union
+from typing import Any
 
 import tensorflow as tf
 
 from estimator_ckpt import tf_internals
-from estimator_ckpt.errors import ConflictError, SettingsError
+from estimator_ckpt.errors import ConflictError
 from estimator_ckpt.object_graph import (
     OBJECT_GRAPH_KEY,
     SAVE_COUNTER,
@@ -22,18 +22,10 @@ from estimator_ckpt.object_graph import (
     flat_key,
     object_key,
 )
+from estimator_ckpt.saving.given import Objects, VarList, named_saveables, users_objects
 from estimator_ckpt.saving.matching import Wanted
-from estimator_ckpt.saving.saveables import (
-    VARIABLE_OPS,
-    shape_of,
-    source,
-    suffixes_of,
-    variables_of,
-)
+from estimator_ckpt.saving.saveables import shape_of, source, suffixes_of, variables_of
 from estimator_ckpt.tf_internals import Saveable
-
-VarList = Union[Sequence[Any], Mapping[str, Any], None]
-Objects = Union["tf.train.Checkpoint", Mapping[str, Any], Sequence[Saveable], Callable[[], Any]]
 
 SAVE_COUNTER_KEY = object_key(SAVE_COUNTER)
 
@@ -117,16 +109,8 @@ class Contents:
         return found
 
 
-def all_saveable_objects() -> list[Any]:
-    """The default graph's global variables and other saveables: what a stock Saver saves."""
-    return [
-        *tf.compat.v1.global_variables(),
-        *tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.SAVEABLE_OBJECTS),
-    ]
-
-
 def graph_contents(
-    var_list: VarList = None, objects: Objects | None = None, *, average: str | None = None
+    var_list: VarList = None, objects: Objects | None = None, *, ema: Any = None
 ) -> Contents:
     """Reads from the default graph what a saver is to save.
 
@@ -134,16 +118,16 @@ def graph_contents(
       var_list: as tf.compat.v1.train.Saver takes it; None means all saveable objects.
       objects: the user's own: a tf.train.Checkpoint, a dict of trackables, a callable that returns
         one of these, or the saveables that TensorFlow made of one.
-      average: the name of a tf.train.ExponentialMovingAverage, whose variables a restore reads
-        instead of the averaged ones where the checkpoint has them.
+      ema: a tf.train.ExponentialMovingAverage or its name, whose variables a restore reads instead
+        of the averaged ones.
 
     Raises:
       ConflictError: one name or key would mean two tensors.
       SettingsError: `objects` is none of these, creates variables, or has a saver registered for
         one of its classes, which cannot run inside a graph; `var_list` is not what a Saver takes.
     """
-    graph, users_saveables = _users_objects(objects)
-    saveables = _named_saveables(var_list)
+    graph, users_saveables = users_objects(objects)
+    saveables = named_saveables(var_list)
 
     by_source = {source(saveable): saveable for saveable in reversed(users_saveables)}
     attributes = _attributes(graph)
@@ -165,11 +149,18 @@ def graph_contents(
 
     structure = _with_var_list(graph, places, _global_step_name(saveables))
     attributes = _attributes(graph)
+    with_average = _averages(ema)
     tensors: dict[int, Sequence[SavedTensor]] = {}
     for name, group in saveables.items():
         for saveable in group:
             tensors[id(saveable)] = [
-                _saved_tensor(name, suffix, keys[name][suffix], attributes, saveable, spec, average)
+                SavedTensor(
+                    with_average(
+                        _wanted(name, suffix, keys[name][suffix], attributes, saveable, spec),
+                        saveable,
+                    ),
+                    keys[name][suffix],
+                )
                 for suffix, spec in zip(suffixes_of(name, saveable), saveable.specs)
             ]
 
@@ -187,71 +178,6 @@ def graph_contents(
     contents = Contents(saveables, tensors, variables, graph, structure)
     _check_keys(contents)
     return contents
-
-
-def _named_saveables(var_list: VarList) -> dict[str, list[Saveable]]:
-    given = all_saveable_objects() if var_list is None else var_list
-    try:
-        saveables = tf_internals.saveables_by_name(given)
-    except ValueError as error:
-        raise ConflictError(str(error)) from None
-    except (TypeError, AttributeError) as error:
-        raise SettingsError(
-            f"expected what tf.compat.v1.train.Saver takes: {error}", key="var_list"
-        ) from None
-    for one in given if not isinstance(given, Mapping) else ():
-        # Of two tables with one name TensorFlow saves the last and forgets the other.
-        kept = saveables.get(one.name) if tf_internals.is_saveable(one) else None
-        if kept and kept[0] is not one and source(kept[0]) != source(one):
-            raise ConflictError("two saveable objects have this name; rename one", key=one.name)
-    return saveables
-
-
-def _users_objects(objects: Objects | None) -> tuple[ObjectGraph, list[Saveable]]:
-    """The user's object graph and its saveables, each named by its key."""
-    if objects is None:
-        return ObjectGraph(), []
-    if callable(objects) and not isinstance(objects, tf.__internal__.tracking.Trackable):
-        ops = tf.compat.v1.get_default_graph().get_operations
-        before = len(ops())
-        objects = objects()
-        created = [op.name for op in ops()[before:] if op.type in VARIABLE_OPS]
-        if created:
-            raise SettingsError(
-                "the callable runs while the graph is finalized, when variables can no longer be "
-                f"initialized, but it created {created}; create them in the model_fn",
-                key="checkpoint",
-            )
-    if isinstance(objects, Mapping):
-        try:
-            objects = tf.train.Checkpoint(**objects)
-        except (TypeError, ValueError) as error:
-            reason = f"expected a dict of trackables: {error}"
-            raise SettingsError(reason, key="checkpoint") from None
-    if isinstance(objects, tf.train.Checkpoint):
-        objects = tf_internals.frozen_saveables(objects)
-    if not isinstance(objects, (list, tuple)) or not all(map(tf_internals.is_saveable, objects)):
-        raise SettingsError(
-            "expected a tf.train.Checkpoint, a dict of trackables or a callable that returns one, "
-            f"found {type(objects).__name__}",
-            key="checkpoint",
-        )
-    graph = ObjectGraph()
-    saveables = []
-    for saveable in objects:
-        data = tf_internals.object_graph_bytes(saveable)
-        if data is None:
-            saveables.append(saveable)
-        else:
-            graph = ObjectGraph.parse(data)
-    registered = [node.registered_saver[0] for node in graph.nodes if node.registered_saver]
-    if registered:
-        raise SettingsError(
-            f"objects saved through registered savers ({', '.join(sorted(set(registered)))}) "
-            "cannot be saved from a graph",
-            key="checkpoint",
-        )
-    return graph, saveables
 
 
 def _with_var_list(
@@ -338,27 +264,47 @@ def _users_parts(
         yield tensor.wanted.tensor, tf_internals.written_only(spec), [tensor]
 
 
-def _saved_tensor(
+def _wanted(
     name: str,
     suffix: str,
     key: str,
     attributes: Mapping[str, tuple[int, Attribute]],
     saveable: Saveable,
     spec: Any,
-    average: str | None,
-) -> SavedTensor:
+) -> Wanted:
     number, attribute = attributes.get(key) or attributes[key[: len(key) - len(suffix)]]
     named_otherwise = not spec.name.startswith(name)
-    wanted = Wanted(
+    return Wanted(
         name="" if named_otherwise else name,
         suffix=suffix,
         node=number,
         attribute=attribute.name,
         shape=shape_of(saveable, spec),
         dtype=spec.dtype.base_dtype.name,
-        aliases=(f"{name}/{average}",) if average and attribute.name == VARIABLE_VALUE else (),
     )
-    return SavedTensor(wanted, key)
+
+
+def _averages(ema: Any) -> Callable[[Wanted, Saveable], Wanted]:
+    """Adds to what is wanted of a saveable what is known of its average."""
+    label = ema if isinstance(ema, str) else getattr(ema, "name", "")
+    # Averages that this graph has itself, by the ops of their variables.
+    own = {}
+    for variable in tf.compat.v1.global_variables() if hasattr(ema, "average") else ():
+        average = ema.average(variable)
+        if average is not None:
+            own[variable.op.name] = tf_internals.full_name(average)
+    trainable = {variable.op.name for variable in tf.compat.v1.trainable_variables()}
+
+    def with_average(wanted: Wanted, saveable: Saveable) -> Wanted:
+        if not label or wanted.attribute != VARIABLE_VALUE:
+            return wanted
+        op = source(saveable)
+        average = own.get(op, "")
+        if not own and tf.as_dtype(wanted.dtype).is_floating:
+            average = f"{wanted.name}/{label}"
+        return replace(wanted, average=average, is_averaged=op in own, is_trainable=op in trainable)
+
+    return with_average
 
 
 def _global_step_name(saveables: Mapping[str, Sequence[Saveable]]) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from estimator_ckpt.bundle.index import Entry, slice_key
@@ -33,7 +33,9 @@ class Wanted:
       attribute: the name of its value there (VARIABLE_VALUE, `table`, ...).
       shape: of the whole variable, not of a slice; None where it is not known.
       dtype: its name, `float32`.
-      aliases: other variable names to read instead where the checkpoint has them, best first.
+      average: the variable name of its average, to be read instead where there is one, or "".
+      is_averaged: whether the model knows that there is one.
+      is_trainable: whether the model trains it.
     """
 
     name: str
@@ -42,7 +44,9 @@ class Wanted:
     attribute: str
     shape: tuple[int, ...] | None
     dtype: str
-    aliases: tuple[str, ...] = ()
+    average: str = ""
+    is_averaged: bool = False
+    is_trainable: bool = False
 
     @property
     def tensor(self) -> str:
@@ -63,11 +67,13 @@ class Resolution:
       missing: the tensors that the checkpoint lacks.
       problems: one row for each that does not fit: a path and a name that lead to different
         tensors, a name that two variables share, another shape or dtype.
+      averages: the tensors, by their Wanted.tensor, of which `keys` has the average.
     """
 
     keys: Mapping[str, str]
     missing: Sequence[Wanted]
     problems: Sequence[Row]
+    averages: Collection[str] = ()
 
 
 def policy_for(name: str, policy: str | Mapping[str, str]) -> str:
@@ -141,7 +147,8 @@ def resolve(
                 keys[want.tensor] = one.key
             else:
                 rows.append(row)
-    return Resolution(keys, missing, rows)
+    averages = [tensor for tensor, one in found.items() if one.is_average]
+    return Resolution(keys, missing, rows, averages)
 
 
 def mismatch(checkpoint: Checkpoint, rows: Iterable[Row]) -> MismatchError:
@@ -153,6 +160,8 @@ def mismatch(checkpoint: Checkpoint, rows: Iterable[Row]) -> MismatchError:
     )
     if any(row.status == "missing" for row in rows):
         table += "\non_missing='warn' or 'init' initializes what is missing instead."
+    if any(row.status == "no average" for row in rows):
+        table += "\non_missing='warn' or 'init' for these names reads the variables themselves."
     count = f"{len(rows)} variable{'s do' if len(rows) > 1 else ' does'}"
     return MismatchError(
         f"{count} not fit this {checkpoint.format} checkpoint:\n{table}", path=checkpoint.prefix
@@ -165,10 +174,13 @@ def missing_rows(
     """A row for each tensor that the checkpoint lacks, with the nearest name that it has."""
     pairs = len(missing) * len(checkpoint.variables)
     names = NameIndex(checkpoint.variables if pairs <= _MOST_COMPARED else ())
+    at = {v.object_path: v.name for v in checkpoint.variables.values() if v.name != v.object_path}
     rows = []
     for want in missing:
         near = names.near(want.tensor)
         note = f"did you mean {near[0]}?" if near else ""
+        if want.tensor in at:
+            note = f"the object there is {at[want.tensor]}; `checkpoint=` gives the model objects"
         rows.append(Row(status, want.tensor, tensor_text(want.dtype, want.shape), note=note))
     return rows
 
@@ -218,13 +230,13 @@ class _Found:
       ways: the keys that each way has found.
       key: the one that was chosen; None where there is none, or no one choice.
       note: why there is no one choice.
-      is_alias: whether the chosen one stands in for the variable itself.
+      is_average: whether the chosen one is the variable's average.
     """
 
     ways: Mapping[str, Sequence[str]]
     key: str | None = None
     note: str = ""
-    is_alias: bool = False
+    is_average: bool = False
 
 
 class _Finder:
@@ -240,12 +252,11 @@ class _Finder:
                 self._full_names.setdefault(name, []).append(number)
 
     def find(self, want: Wanted, match_by: str | None) -> _Found:
-        for alias in want.aliases:
-            ways = self._ways(want, alias, ())
-            if any(ways.values()):
-                found = self._choose(ways, match_by)
-                found.is_alias = True
-                return found
+        ways = self._ways(want, want.average, ()) if want.average else {}
+        if any(ways.values()):
+            found = self._choose(ways, match_by)
+            found.is_average = True
+            return found
         return self._choose(
             self._ways(want, want.name, self._bindings.get(want.node, ())), match_by
         )
@@ -258,7 +269,7 @@ class _Finder:
         """
         claims: dict[object, list[str]] = {}
         for tensor, one in found.items():
-            if one.key is not None and not one.is_alias:
+            if one.key is not None and not one.is_average:
                 claims.setdefault(self._place(one.key), []).append(tensor)
         for place, tensors in claims.items():
             if len(tensors) < 2:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from estimator_ckpt.state import CheckpointState
+from estimator_ckpt.state import CheckpointState, real_prefix
 
 
 @dataclass
@@ -16,7 +17,9 @@ class Retention:
 
     Unlike it, adopts what an earlier run has left, shrinks to the limit at once when the limit was
     lowered, goes on counting the hours where that run left off, does not count a pause as hours of
-    training, and can wait before it deletes.
+    training, can wait before it deletes, knows one checkpoint under two spellings of its directory,
+    and leaves those of another directory alone: a state file with absolute paths goes on naming the
+    checkpoints of the model_dir that it was copied from.
 
     Attributes:
       max_to_keep: how many stay; 0 or None: all, and the state file names the newest alone.
@@ -45,7 +48,8 @@ class Retention:
         self, checkpoints: Sequence[tuple[str, float]], last_preserved: float | None = None
     ) -> None:
         """Takes over the checkpoints of an earlier run: (prefix, seconds since the epoch)."""
-        self._kept = list(checkpoints)
+        newest_first = {real_prefix(one[0]): one for one in reversed(checkpoints)}
+        self._kept = list(reversed(newest_first.values()))
         self._expired = []
         if last_preserved is not None:
             self._last_preserved = last_preserved
@@ -53,8 +57,14 @@ class Retention:
     def add(self, prefix: str) -> list[str]:
         """A checkpoint has been written; returns the prefixes that can be deleted now."""
         now = self.now()
-        self._kept = [kept for kept in self._kept if kept[0] != prefix] + [(prefix, now)]
-        self._expired = [gone for gone in self._expired if gone[0] != prefix]
+        place = real_prefix(prefix)
+
+        def is_another(one: str) -> bool:
+            other = real_prefix(one)
+            return other != place and os.path.dirname(other) == os.path.dirname(place)
+
+        self._kept = [kept for kept in self._kept if is_another(kept[0])] + [(prefix, now)]
+        self._expired = [gone for gone in self._expired if is_another(gone[0])]
         if not self.max_to_keep:
             return []
         while len(self._kept) > self.max_to_keep:

@@ -15,6 +15,15 @@ def _starts(saveable: Saveable) -> list[tf.Operation]:
     return [spec.tensor.op for spec in saveable.specs]
 
 
+def graph_of(saveable: Saveable) -> tf.Graph | None:
+    """The graph that holds the value; None if eager execution does."""
+    is_direct = isinstance(saveable.op, (tf.Variable, tf.Tensor))
+    graph: tf.Graph | None = getattr(
+        saveable.op if is_direct else saveable.specs[0].tensor, "graph", None
+    )
+    return graph
+
+
 def source(saveable: Saveable) -> str:
     """The op that holds the value, whatever reads it: one variable or table, one source."""
     op = _starts(saveable)[0]

@@ -40,11 +40,15 @@ class WarmStartReport:
       checkpoint: the prefix of the checkpoint.
       values: one for every variable of the model that the settings select or exclude.
       unexpected: the checkpoint's variables from which nothing starts.
+      not_trainable: variables of the model, moving statistics for example, that the expression of
+        vars_to_warm_start matches, and that the checkpoint has, but which keep their initial values
+        as it stands for trainable ones alone.
     """
 
     checkpoint: str
     values: Sequence[StartingValue]
     unexpected: Sequence[str]
+    not_trainable: Sequence[str] = ()
 
     def rows(self) -> list[Row]:
         """A row for each value: `warm-started` or `initialized`."""
@@ -84,4 +88,5 @@ class WarmStartReport:
                 for value in self.values
             ],
             "unexpected": list(self.unexpected),
+            "not_trainable": list(self.not_trainable),
         }

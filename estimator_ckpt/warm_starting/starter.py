@@ -8,7 +8,7 @@ the initial values; otherwise the init_fn assigns it after them.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -45,6 +45,7 @@ class Starter:
         self._found: WarmStartReport | None = None
         self._fetches: list[Any] = []
         self._feeds: dict[Any, Any] = {}
+        self._remapping: list[tf.Operation] = []
         self._followers: list[list[tf.Operation]] = []
         self.report: WarmStartReport | None = None
         # A strategy groups the replicas' init_ops, and cannot do so with what is fed to them.
@@ -67,8 +68,9 @@ class Starter:
         del scaffold
         if self._error is not None:
             raise self._error
-        if self._init_op is None and self._fetches:
-            session.run(self._fetches, self._feeds)
+        if self._init_op is None:
+            # One of the user's own may know only the initializers from before the remapping.
+            session.run([self._fetches, self._remapping], self._feeds)
         for initializers in self._followers:
             session.run(initializers)
         self.report = self._found
@@ -88,11 +90,17 @@ class Starter:
             prefix = checkpoint.prefix
         keys = {v.target: v.source for v in found.values if v.has_vocabulary and v.source}
         variables = {name: parts for name, parts in _graph_variables().items() if name in keys}
+        names = {
+            tf_internals.full_name(replica): name
+            for name, parts in variables.items()
+            for part in parts
+            for replica in _replicas(part)
+        }
         tf.compat.v1.train.warm_start(
             prefix,
-            [part for parts in variables.values() for part in parts],
-            {name: _vocab_info(vocabularies[name]) for name in variables},
-            {name: keys[name] for name in variables},
+            [r for parts in variables.values() for part in parts for r in _replicas(part)],
+            {replica: _vocab_info(vocabularies[name]) for replica, name in names.items()},
+            {replica: keys[name] for replica, name in names.items()},
         )
 
     def _prepare(self) -> None:
@@ -121,7 +129,9 @@ class Starter:
         except CheckpointError as error:
             self._error = error
             return
-        self._followers = _followers(variables, reading)
+        remapped = {value.target for value in self._found.values if value.has_vocabulary}
+        self._remapping = [part.initializer for name in remapped for part in variables[name]]
+        self._followers = _followers(variables, {*reading, *remapped})
         if self._init_op is not None:
             self._init_feed_dict.update(self._feeds)
             others = [
@@ -232,9 +242,15 @@ def _last_round(initializer: Any, rounds: dict[str, int], own: Collection[str]) 
     return last
 
 
+def _replicas(variable: tf.Variable) -> Sequence[tf.Variable]:
+    """The variable, or under a strategy one for each replica."""
+    replicas: Sequence[tf.Variable] = getattr(variable, "values", (variable,))
+    return replicas
+
+
 def _replica_ops(variable: tf.Variable) -> list[tf.Operation]:
-    """The op that holds a variable, or those of its replicas under a strategy."""
-    return [replica.op for replica in getattr(variable, "values", (variable,))]
+    """The ops that hold a variable."""
+    return [replica.op for replica in _replicas(variable)]
 
 
 def _vocab_info(given: Any) -> Any:

@@ -22,17 +22,14 @@ from estimator_ckpt.bundle.index import encode_index, shard_path, write_index
 from estimator_ckpt.checkpoint import Checkpoint, Variable, open_checkpoint
 from estimator_ckpt.errors import SettingsError, WriteError
 from estimator_ckpt.report import did_you_mean, near_names
-from estimator_ckpt.warm_starting.values import Sources
+from estimator_ckpt.warm_starting.sources import Sources
+from estimator_ckpt.warm_starting.training_state import TRAINING_STATE
 
 if TYPE_CHECKING:
     from estimator_ckpt.warm_start import WarmStart
 
 # What TensorFlow's patterns are matched with: "w:0", and "w/part_0:0" of a partitioned variable.
 _END = r"(?:/part_\d+)?:\d+$"
-_SLOT = (
-    r".*/(?:(?:Adadelta|Adagrad|AdagradDA|Adam|AdamW|AdaMax|Ftrl|LazyAdam|Momentum|ProximalAdagrad"
-    r"|RMSProp)(?:_\d+)?|adam_m|adam_v)"
-)
 
 
 def stock_settings(settings: WarmStart, directory: str | None = None) -> Any:
@@ -112,7 +109,7 @@ def _assigned(settings: WarmStart, sources: Sources) -> tuple[list[str], dict[st
                     variable = sources.find(name)
                     assert variable is not None
                     found[target + name[len(scope) :]] = variable
-            patterns.append(f"(?!{_SLOT}{_END}){re.escape(target)}")
+            patterns.append(f"(?!{TRAINING_STATE}{_END}){re.escape(target)}")
         else:
             variable = sources.find(source)
             if variable is not None:

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
 from estimator_ckpt.checkpoint import Checkpoint, Variable
-from estimator_ckpt.errors import ConflictError, SettingsError
-from estimator_ckpt.mapping import Rules
+from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.object_graph import SAVE_COUNTER
-from estimator_ckpt.report import NameIndex, Row, did_you_mean, near_names, tensor_text
+from estimator_ckpt.report import Row, did_you_mean, fold, near_names, tensor_text
 from estimator_ckpt.saving.matching import mismatch, policy_for
-from estimator_ckpt.slots import slot_by_name
-from estimator_ckpt.variables import same_tensor
 from estimator_ckpt.warm_starting.report import StartingValue, WarmStartReport
+from estimator_ckpt.warm_starting.sources import Sources
+from estimator_ckpt.warm_starting.training_state import training_state
+from estimator_ckpt.warm_starting.vocabulary import check_size, fits
 
 if TYPE_CHECKING:
     from estimator_ckpt.warm_start import WarmStart
@@ -77,6 +77,13 @@ def starting_values(
     for value in report.values:
         if value.warns:
             logging.warning("%s is initialized, not warm-started: %s", value.target, value.rule)
+    if report.not_trainable:
+        rows = fold(Row("initialized", name) for name in report.not_trainable)
+        logging.warning(
+            "The checkpoint has these variables, but they are not trainable and keep their initial "
+            'values; assignment_map=[("/", "/")] starts all of a model from its checkpoint: %s',
+            ", ".join(row.name for row in rows),
+        )
     if report.unexpected and settings.on_unexpected == "warn":
         rows = [Row("unexpected", name) for name in report.unexpected]
         logging.warning("%s", mismatch(checkpoint, rows))
@@ -118,8 +125,11 @@ def find_starting_values(
             policy = policy_for(target.name, settings.on_missing)
             reason = f"not in the checkpoint ({choice.place})"
         else:
-            has_vocabulary = target.name in settings.var_name_to_vocab_info
-            misfit = _misfit(target, source, has_vocabulary)
+            info = settings.var_name_to_vocab_info.get(target.name)
+            has_vocabulary = info is not None
+            if has_vocabulary:
+                check_size(f"var_name_to_vocab_info[{target.name!r}]", info, target.shape)
+            misfit = _misfit(target, source, info)
             if misfit is None:
                 used.add(source.name)
                 rule, size = str(choice), source.nbytes
@@ -138,54 +148,18 @@ def find_starting_values(
             )
     if settings.require_all_rules_match and not problems:
         _require_all(settings, matched)
+        if not values:
+            raise SettingsError(
+                "the settings select no variable of the model, so nothing would start from the "
+                "checkpoint; require_all_rules_match=False allows that",
+                key="vars_to_warm_start",
+            )
     unexpected = [n for n, v in sources.items() if v.name not in used and n != SAVE_COUNTER]
-    hint = _shift_to_paste(missing, list(sources)) if problems else ""
+    hint = _shift_to_paste(missing, [*sources, *sources.object_paths]) if problems else ""
     if settings.on_unexpected == "error":
         problems += [Row("unexpected", name) for name in unexpected]
-    return WarmStartReport(checkpoint.prefix, values, unexpected), problems, hint
-
-
-class Sources(dict[str, Variable]):
-    """The checkpoint's variables by the names that the rename rules give them.
-
-    Attributes:
-      object_paths: the same by their object paths.
-    """
-
-    def __init__(self, settings: WarmStart, checkpoint: Checkpoint) -> None:
-        lines = Rules(rename=settings.rename).resolve(
-            checkpoint.variables, require_all_rules_match=settings.require_all_rules_match
-        )
-        super().__init__(
-            (line.target, checkpoint.variables[line.source]) for line in lines if line.target
-        )
-        self.object_paths: dict[str, Variable] = {}
-        for variable in self.values():
-            if variable.object_path is not None:
-                self.object_paths.setdefault(variable.object_path, variable)
-        self._checkpoint = checkpoint
-        self._names: NameIndex | None = None
-
-    def find(self, source: str) -> Variable | None:
-        """The variable of that name or object path."""
-        named, placed = self.get(source), self.object_paths.get(source)
-        if named is None or placed is None or named is placed:
-            return named or placed
-        if same_tensor(self._checkpoint.index, named.key, placed.key):
-            return named
-        raise ConflictError(
-            f"this is the name of one variable (key {named.key}) and the object path of another "
-            f"({placed.name}, key {placed.key}); rename one with a `rename` rule",
-            path=self._checkpoint.prefix,
-            key=source,
-        )
-
-    def hint(self, source: str) -> str:
-        """Which of the names `source` may stand for."""
-        if self._names is None:
-            self._names = NameIndex(self)
-        near = self._names.near(source, limit=1)
-        return f"did you mean {near[0]}?" if near else ""
+    others = _not_trainable(settings, targets, chosen, sources)
+    return WarmStartReport(checkpoint.prefix, values, unexpected, others), problems, hint
 
 
 def _choose(settings: WarmStart, targets: Sequence[Target]) -> tuple[dict[str, _Choice], set[str]]:
@@ -202,10 +176,9 @@ def _choose(settings: WarmStart, targets: Sequence[Target]) -> tuple[dict[str, _
             )
 
     by_name = {target.name: target for target in targets}
-    # TensorFlow's maps are applied before the optimizer has made its slots, so a scope that moves
-    # leaves them alone, as vars_to_warm_start does that is not a list.
-    shapes = {target.name: target.shape for target in targets}
-    slots = {t.name for t in targets if not t.trainable and slot_by_name(t.name, shapes.get)}
+    # TensorFlow's maps are applied before the optimizer has made its variables, so a scope that
+    # moves leaves them alone, as vars_to_warm_start does that is not a list.
+    state = _training_state(targets)
     whole_of = {part: target.name for target in targets for part in target.parts}
     for number, (source, model) in enumerate(settings.assignment_map):
         place = f"assignment_map[{number}]"
@@ -213,7 +186,7 @@ def _choose(settings: WarmStart, targets: Sequence[Target]) -> tuple[dict[str, _
             source_scope = "" if source == "/" else source
             target_scope = "" if model == "/" else model
             for target in targets:
-                if target.name.startswith(target_scope) and target.name not in slots:
+                if target.name.startswith(target_scope) and target.name not in state:
                     rest = target.name[len(target_scope) :]
                     choose(
                         target.name, _Choice(source_scope + rest, place, f"{source!r} -> {model!r}")
@@ -245,6 +218,35 @@ def _choose(settings: WarmStart, targets: Sequence[Target]) -> tuple[dict[str, _
     return chosen, matched
 
 
+def _training_state(targets: Sequence[Target]) -> set[str]:
+    state = training_state({target.name: target.shape for target in targets})
+    return state - {target.name for target in targets if target.trainable}
+
+
+def _not_trainable(
+    settings: WarmStart,
+    targets: Sequence[Target],
+    chosen: Collection[str],
+    sources: Sources,
+) -> list[str]:
+    """See WarmStartReport.not_trainable."""
+    if not isinstance(settings.selection, str):
+        return []
+    selection = re.compile(settings.selection)
+    state = _training_state(targets)
+    names = {target.name for target in targets}
+    return [
+        target.name
+        for target in targets
+        if not target.trainable
+        and target.name not in state
+        and target.name not in chosen
+        and target.name.rpartition("/")[0] not in names  # an average follows its variable
+        and selection.match(target.name)
+        and target.name in sources
+    ]
+
+
 def _target_names(
     place: str, model: Any, by_name: Mapping[str, Target], whole_of: Mapping[str, str]
 ) -> list[str]:
@@ -255,10 +257,17 @@ def _target_names(
             raise SettingsError(f"the model has no variable {model!r}{hint}", key=place)
         return [model]
     parts = list(model) if isinstance(model, (list, tuple)) else [model]
-    names = {whole_of.get(getattr(part, "name", ""), getattr(part, "name", "")) for part in parts}
+    given = {getattr(part, "name", "") for part in parts}
+    names = {whole_of.get(name, name) for name in given}
     if len(names) != 1 or not names <= by_name.keys():
         raise SettingsError(f"the model has no one variable {model!r}", key=place)
-    return list(names)
+    (name,) = names
+    if not given >= set(by_name[name].parts) and given != names:
+        raise SettingsError(
+            f"expected all {len(by_name[name].parts)} parts of {name!r}, found {sorted(given)}",
+            key=place,
+        )
+    return [name]
 
 
 def _selected(settings: WarmStart, target: Target) -> str | None:
@@ -279,14 +288,16 @@ def _selected(settings: WarmStart, target: Target) -> str | None:
     return None
 
 
-def _misfit(target: Target, source: Variable, has_vocabulary: bool) -> Row | None:
+def _misfit(target: Target, source: Variable, vocabulary: Any) -> Row | None:
     expected, found = (
         tensor_text(target.dtype, target.shape),
         tensor_text(source.dtype, source.shape),
     )
     if source.dtype != target.dtype:
         return Row("dtype", target.name, expected, found, f"key {source.key}")
-    if has_vocabulary or target.shape is None or source.shape == target.shape:
+    if target.shape is None or source.shape == target.shape:
+        return None
+    if vocabulary is not None and fits(vocabulary, target.shape, source.shape):
         return None
     return Row("shape", target.name, expected, found, f"key {source.key}")
 

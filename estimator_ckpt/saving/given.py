@@ -1,0 +1,126 @@
+"""What a saver is given to save: variables, or objects of the user's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Union
+
+import tensorflow as tf
+
+from estimator_ckpt import tf_internals
+from estimator_ckpt.errors import ConflictError, SettingsError
+from estimator_ckpt.object_graph import ObjectGraph
+from estimator_ckpt.saving.saveables import VARIABLE_OPS, graph_of, source
+from estimator_ckpt.tf_internals import Saveable
+
+VarList = Union[Sequence[Any], Mapping[str, Any], None]
+Objects = Union["tf.train.Checkpoint", Mapping[str, Any], Sequence[Saveable], Callable[[], Any]]
+
+_EXPECTED = (
+    "expected variables and objects of the graph that is trained: make them in the model_fn, or in "
+    "the graph in which the session is to run; found"
+)
+_MOST_SHOWN = 5
+
+
+def all_saveable_objects() -> list[Any]:
+    """The default graph's global variables and other saveables: what a stock Saver saves."""
+    return [
+        *tf.compat.v1.global_variables(),
+        *tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.SAVEABLE_OBJECTS),
+    ]
+
+
+def named_saveables(var_list: VarList) -> dict[str, list[Saveable]]:
+    """The saveables by name; a partitioned variable's slices stand under one name.
+
+    Raises:
+      ConflictError, SettingsError: as graph_contents() does.
+    """
+    given = all_saveable_objects() if var_list is None else var_list
+    try:
+        saveables = tf_internals.saveables_by_name(given)
+    except ValueError as error:
+        raise ConflictError(str(error)) from None
+    except (TypeError, AttributeError) as error:
+        raise SettingsError(
+            f"expected what tf.compat.v1.train.Saver takes: {error}", key="var_list"
+        ) from None
+    _check_graph(saveables, "var_list")
+    for one in given if not isinstance(given, Mapping) else ():
+        # Of two tables with one name TensorFlow saves the last and forgets the other.
+        kept = saveables.get(one.name) if tf_internals.is_saveable(one) else None
+        if kept and kept[0] is not one and source(kept[0]) != source(one):
+            raise ConflictError("two saveable objects have this name; rename one", key=one.name)
+    return saveables
+
+
+def users_objects(objects: Objects | None) -> tuple[ObjectGraph, list[Saveable]]:
+    """The user's object graph and its saveables, each named by its key.
+
+    Raises:
+      SettingsError: as graph_contents() does.
+    """
+    if objects is None:
+        return ObjectGraph(), []
+    if callable(objects) and not isinstance(objects, tf.__internal__.tracking.Trackable):
+        ops = tf.compat.v1.get_default_graph().get_operations
+        before = len(ops())
+        objects = objects()
+        created = [op.name for op in ops()[before:] if op.type in VARIABLE_OPS]
+        if created:
+            raise SettingsError(
+                "the callable runs while the graph is finalized, when variables can no longer be "
+                f"initialized, but it created {created}; create them in the model_fn",
+                key="checkpoint",
+            )
+    if isinstance(objects, Mapping):
+        try:
+            objects = tf.train.Checkpoint(**objects)
+        except (TypeError, ValueError) as error:
+            reason = f"expected a dict of trackables: {error}"
+            raise SettingsError(reason, key="checkpoint") from None
+    if isinstance(objects, tf.train.Checkpoint):
+        try:
+            objects = tf_internals.frozen_saveables(objects)
+        except (AttributeError, RuntimeError, TypeError, ValueError) as error:
+            # Tables, iterators and the like of eager execution refuse in words of their own.
+            raise SettingsError(f"{_EXPECTED}: {error}", key="checkpoint") from error
+    if not isinstance(objects, (list, tuple)) or not all(map(tf_internals.is_saveable, objects)):
+        raise SettingsError(
+            "expected a tf.train.Checkpoint, a dict of trackables or a callable that returns one, "
+            f"found {type(objects).__name__}",
+            key="checkpoint",
+        )
+    graph = ObjectGraph()
+    saveables = []
+    for saveable in objects:
+        data = tf_internals.object_graph_bytes(saveable)
+        if data is None:
+            saveables.append(saveable)
+        else:
+            graph = ObjectGraph.parse(data)
+    registered = [node.registered_saver[0] for node in graph.nodes if node.registered_saver]
+    if registered:
+        raise SettingsError(
+            f"objects saved through registered savers ({', '.join(sorted(set(registered)))}) "
+            "cannot be saved from a graph",
+            key="checkpoint",
+        )
+    paths = {one.name.partition("/.ATTRIBUTES/")[0]: [one] for one in saveables}
+    _check_graph(paths, "checkpoint")
+    return graph, saveables
+
+
+def _check_graph(saveables: Mapping[str, Sequence[Saveable]], key: str) -> None:
+    """Raises SettingsError for what belongs to another graph than the default one, or to none."""
+    strangers: dict[str, list[str]] = {}
+    for name, group in saveables.items():
+        graph = graph_of(group[0])
+        if graph is not tf.compat.v1.get_default_graph():
+            whose = "eager execution" if graph is None else "another graph"
+            strangers.setdefault(whose, []).append(name)
+    for whose, names in strangers.items():
+        more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
+        shown = ", ".join(map(repr, names[:_MOST_SHOWN]))
+        raise SettingsError(f"{_EXPECTED} {shown}{more} of {whose}", key=key)
