@@ -71,7 +71,9 @@ def convert_checkpoint(
         None: "var_list" for a name-based source; the objects that are there for another.
       like: an object-based checkpoint, or a tf.train.Checkpoint, whose objects are to be those of
         the result, matched by variable name.
-      rename: pairs of a regular expression and a replacement; see mapping.py for all three.
+      rename: pairs of a regular expression and a replacement; see mapping.py for all three. What
+        belongs to a variable, its slots and its moving average, goes along wherever rules take the
+        variable, and out with it, unless a rule names it alone.
       assignment_map: pairs of names or scopes.
       exclude: regular expressions of names to leave out.
       drop_slots: leave out the optimizers' variables.
@@ -95,7 +97,8 @@ def convert_checkpoint(
 
     Raises:
       SettingsError: an argument is wrong, or a rule matches nothing.
-      ConflictError: two tensors would have one key.
+      ConflictError: two tensors would have one key, or a rule would make a slot that of another
+        variable.
       MismatchError: the variables do not fit `like`.
       NotACheckpointError, CorruptCheckpointError, UnsupportedCheckpointError: the source is none,
         or is broken; nothing has been written.

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from estimator_ckpt.conversion.plan import Item
+from estimator_ckpt.conversion.plan import Item, OptimizerPart
 from estimator_ckpt.object_graph import ObjectGraph
 from estimator_ckpt.slots import (
     BERT_SLOTS,
@@ -80,6 +80,17 @@ def find_optimizers(items: list[Item], graph: ObjectGraph | None) -> list[Optimi
     found = object_optimizers(items, graph) if graph is not None else []
     known = {number for optimizer in found for number in optimizer.items()}
     return found + _by_names(items, known)
+
+
+def mark_parts(items: list[Item], optimizers: list[Optimizer]) -> None:
+    """Tells the items, in place, of which optimizers they are parts."""
+    for optimizer in optimizers:
+        own = OptimizerPart(optimizer.label, False)
+        slot = OptimizerPart(optimizer.label, True)
+        for number in (*optimizer.own.values(), *optimizer.others):
+            items[number] = items[number]._replace(part=own)
+        for number in [one.item for one in optimizer.slots]:
+            items[number] = items[number]._replace(part=slot)
 
 
 # --- objects ---

@@ -56,6 +56,13 @@ class Slot(NamedTuple):
     name: str
 
 
+class OptimizerPart(NamedTuple):
+    """What a tensor is to an optimizer: one of its slots, or a variable of its own."""
+
+    label: str
+    is_slot: bool
+
+
 class Item(NamedTuple):
     """A tensor on its way from the source to the result.
 
@@ -67,7 +74,8 @@ class Item(NamedTuple):
       attribute: what that object calls the value.
       suffix: what its key has after the attribute (`-keys` of a lookup table).
       tail: what its name has after the object's name.
-      slot: where it belongs as an optimizer's slot.
+      part: of which optimizer it is a part, in the source or by its new name.
+      slot: where it is to belong as an optimizer's slot.
       place: its object path, if that does not follow from the name.
       renamed: whether a rule gave it the name.
       in_names: whether a name-based reader is to find it.
@@ -81,6 +89,7 @@ class Item(NamedTuple):
     attribute: str = VARIABLE_VALUE
     suffix: str = ""
     tail: str = ""
+    part: OptimizerPart | None = None
     slot: Slot | None = None
     place: ObjectPath | None = None
     renamed: bool = False
