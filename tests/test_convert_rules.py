@@ -115,6 +115,29 @@ def test_where_objects_stay_what_is_left_out_loses_its_value_alone(tmp_path):
     tf.train.Checkpoint(root=module).read(str(tmp_path / "out")).assert_consumed()
 
 
+@pytest.mark.parametrize("checkpoint_format", ["checkpoint", "both"])
+@pytest.mark.parametrize("reader", ["paths", "var_list"])
+def test_where_objects_stay_no_reader_takes_what_is_left_out_for_restored(
+    reader, checkpoint_format, tmp_path
+):
+    def objects(kernel, bias):
+        model = tf.Module()
+        model.kernel, model.bias = tf.Variable(kernel), tf.Variable(bias)
+        return model, {"kernel": model.kernel, "bias": model.bias}
+
+    model, names = objects([1.0], [2.0])
+    prefix = tf.train.Checkpoint(model=model, var_list=names).save(str(tmp_path / "m"))
+    convert_checkpoint(prefix, tmp_path / "out", checkpoint_format, exclude=["bias"])
+    model, names = objects([0.0], [0.0])
+    whole = {"model": model} if reader == "paths" else {"var_list": names}
+    status = tf.train.Checkpoint(**whole).restore(str(tmp_path / "out"))
+    with pytest.raises(AssertionError, match="not bound to checkpointed values"):
+        status.assert_existing_objects_matched()
+    del model.bias, names["bias"]
+    tf.train.Checkpoint(**whole).restore(str(tmp_path / "out")).assert_consumed()
+    assert model.kernel.numpy().tolist() == [1]
+
+
 @pytest.mark.parametrize(
     ("settings", "key"),
     [

@@ -226,6 +226,9 @@ def kept_structure(items: list[Item], graph: ObjectGraph) -> Structure:
 def pruned(graph: ObjectGraph, names: Mapping[tuple[int, str], str]) -> ObjectGraph:
     """The same objects with some of their values.
 
+    No edge leads to an object that has lost all of its values and has none below it: a reader's
+    variable that finds an object there counts as restored, whether that has a value or not.
+
     Args:
       graph: is not changed.
       names: by object and attribute the values that stay, each with a new full name, or "".
@@ -243,6 +246,15 @@ def pruned(graph: ObjectGraph, names: Mapping[tuple[int, str], str]) -> ObjectGr
         )
         for number, node in enumerate(graph.nodes)
     ]
+    empty = {
+        number
+        for number, node in enumerate(nodes)
+        if graph.nodes[number].attributes and not (node.attributes or node.children)
+    }
     for node in nodes:
         node.slots = [slot for slot in node.slots if nodes[slot.slot].attributes]
+        if not empty.isdisjoint(node.children.values()):
+            node.children = {
+                name: child for name, child in node.children.items() if child not in empty
+            }
     return ObjectGraph(nodes)
