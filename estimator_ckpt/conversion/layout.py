@@ -219,6 +219,14 @@ def kept_structure(items: list[Item], graph: ObjectGraph) -> Structure:
             if item.node >= 0:
                 names[item.node, item.attribute] = item.owner if item.renamed else ""
         keys.append(key)
+    given = {name for name in names.values() if name}
+    for item in items if given else ():
+        place = (item.node, item.attribute)
+        # Of two with one full name readers by names take the last.
+        if names.get(place) == "" and any(
+            a.full_name in given for a in graph.nodes[item.node].attributes
+        ):
+            names[place] = item.owner
     kept = pruned(graph, names)
     return Structure(items, keys, None if kept.nodes == graph.nodes else kept)
 
