@@ -76,12 +76,13 @@ def convert_checkpoint(
         variable, and out with it, unless a rule names it alone.
       assignment_map: pairs of names or scopes.
       exclude: regular expressions of names to leave out.
-      drop_slots: leave out the optimizers' variables.
+      drop_slots: leave out the optimizers' variables, unless one is the global step as well.
       optimizer: "keras" makes the slots those of an object `optimizer` that the legacy Keras
         optimizers restore, "tf1" those of a tf.compat.v1 optimizer; conversion/optimizers.py says
         what can be converted. None: they are variables like any other.
       hyperparameters: numbers of the optimizer, to be written (`beta_1`, `decay`, ...), or to
-        convert with (`learning_rate`, `momentum`, `iter`).
+        convert with (`learning_rate`, `momentum`, `iter`). Where there are several optimizers each
+        number tells whose it is: `Momentum/learning_rate`.
       dtype: what floating-point variables are cast to, or a mapping from dtype to dtype. Writes
         new data files, as compact does.
       copy: make independent data files instead of links.

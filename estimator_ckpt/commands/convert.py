@@ -73,7 +73,8 @@ def define(flag_values: flags.FlagValues) -> None:
         "hyperparameters",
         [],
         "NAME=NUMBER,...: numbers of the optimizer, to be written or to convert with:"
-        " learning_rate, momentum, beta_1, iter, ...",
+        " learning_rate, momentum, beta_1, iter, ...; of several optimizers"
+        " Momentum/learning_rate, Adam/beta_1, ...",
         flag_values=flag_values,
     )
     flags.DEFINE_list(

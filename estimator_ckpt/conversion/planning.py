@@ -139,10 +139,11 @@ def _make_plan(
             checkpoint, items, optimizers, rules, relinks=options.optimizer is not None
         )
         rows += [_row(item.content, (), why) for item, why in left_out]
-    if options.drop_slots:
-        items = _without_slots(items, rows)
-    items = _cast(items, options)
     step = global_step(items, graph)
+    if options.drop_slots:
+        items = _without_slots(items, step, rows)
+        step = global_step(items, graph)
+    items = _cast(items, options)
     if options.optimizer:
 
         def read(content: Content) -> float:
@@ -220,11 +221,15 @@ def _row(content: Content, targets: tuple[str, ...], why: str) -> ConversionRow:
     return ConversionRow(action, content.source, targets, why, content.nbytes)
 
 
-def _without_slots(items: list[Item], rows: list[ConversionRow]) -> list[Item]:
-    for item in items:
-        if item.part is not None:
+def _without_slots(items: list[Item], step: int | None, rows: list[ConversionRow]) -> list[Item]:
+    """The items that are no optimizer's; the global step stays, if it is its `iter` too."""
+    found = []
+    for number, item in enumerate(items):
+        if item.part is None or number == step:
+            found.append(item)
+        else:
             rows.append(_row(item.content, (), f"of the optimizer {item.part.label}".rstrip()))
-    return [item for item in items if item.part is None]
+    return found
 
 
 def _cast(items: list[Item], options: ConvertOptions) -> list[Item]:
