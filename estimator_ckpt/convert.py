@@ -83,8 +83,9 @@ def convert_checkpoint(
       hyperparameters: numbers of the optimizer, to be written (`beta_1`, `decay`, ...), or to
         convert with (`learning_rate`, `momentum`, `iter`). Where there are several optimizers each
         number tells whose it is: `Momentum/learning_rate`.
-      dtype: what floating-point variables are cast to, or a mapping from dtype to dtype. Writes
-        new data files, as compact does.
+      dtype: what floating-point variables are cast to, or a mapping from dtype to dtype. Slots go
+        along with their variables, as optimizers make them; steps and an optimizer's own numbers
+        (beta1_power, learning_rate, ...) keep their dtype. Writes new data files, as compact does.
       copy: make independent data files instead of links.
       compact: write new data files without what was left out.
       in_place: rewrite the index where it is; an object graph is appended to the last data file.
@@ -100,7 +101,8 @@ def convert_checkpoint(
       SettingsError: an argument is wrong, or a rule matches nothing.
       ConflictError: two tensors would have one key, or a rule would make a slot that of another
         variable.
-      MismatchError: the variables do not fit `like`.
+      MismatchError: the variables do not fit `like`; or values do not fit the new dtype: too large,
+        or in a slot too small. In other variables small ones become 0: `underflows` counts them.
       NotACheckpointError, CorruptCheckpointError, UnsupportedCheckpointError: the source is none,
         or is broken; nothing has been written.
       WriteError: the result cannot be written; nothing of it is left behind.
@@ -244,6 +246,7 @@ def carry_out(
         True,
         tuple(written.data_files),
         written.compared,
+        tuple(written.underflows.items()),
     )
 
 

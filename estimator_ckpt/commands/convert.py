@@ -80,7 +80,8 @@ def define(flag_values: flags.FlagValues) -> None:
     flags.DEFINE_list(
         "dtype",
         [],
-        "DTYPE to cast all floating-point variables to, or FROM:TO,... Writes new data files.",
+        "DTYPE to cast all floating-point variables to, or FROM:TO,... Slots go along; steps and an"
+        " optimizer's own numbers stay. Writes new data files.",
         flag_values=flag_values,
     )
     boolean("copy", False, "Copy data files instead of linking them.")
@@ -123,6 +124,8 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
         _print_plan(conversion)
     else:
         print(_summary(conversion))
+        if conversion.warning:
+            print(f"estimator-ckpt: {conversion.warning}", file=sys.stderr)
     return EXIT_OK
 
 
@@ -262,6 +265,7 @@ def _json(conversion: Conversion) -> dict[str, Any]:
         "checkpoint_format": conversion.checkpoint_format,
         "written": conversion.written,
         "verified": conversion.verified,
+        "underflows": dict(conversion.underflows),
         "data_files": [{"path": path, "how": how} for path, how in conversion.data_files],
         "rows": [row._asdict() for row in conversion.rows],
     }

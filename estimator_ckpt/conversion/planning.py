@@ -33,7 +33,7 @@ from estimator_ckpt.errors import (
     UnsupportedCheckpointError,
 )
 from estimator_ckpt.mapping import Pairs, Rules
-from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
+from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, SAVE_COUNTER
 from estimator_ckpt.options import CHECKPOINT_FORMATS
 from estimator_ckpt.verify import structure_faults
 
@@ -143,7 +143,7 @@ def _make_plan(
     if options.drop_slots:
         items = _without_slots(items, step, rows)
         step = global_step(items, graph)
-    items = _cast(items, options)
+    items = _cast(items, step, options)
     if options.optimizer:
 
         def read(content: Content) -> float:
@@ -232,22 +232,30 @@ def _without_slots(items: list[Item], step: int | None, rows: list[ConversionRow
     return found
 
 
-def _cast(items: list[Item], options: ConvertOptions) -> list[Item]:
+def _cast(items: list[Item], step: int | None, options: ConvertOptions) -> list[Item]:
+    """The items with other dtypes; of an optimizer's variables the slots alone."""
     casts = parse_casts(options.dtype)
     if not casts:
         return items
     found = []
-    for item in items:
+    for number, item in enumerate(items):
         content = item.content
         target = casts.get(content.dtype, content.dtype)
-        if target != content.dtype:
+        counts = number == step or item.place == (SAVE_COUNTER,)
+        is_own = item.part is not None and not item.part.is_slot and content.shape == ()
+        if target != content.dtype and (counts or is_own):
+            whys = filter(None, (item.why, "no model variable, so it keeps its dtype"))
+            item = item._replace(why="; ".join(whys))
+        elif target != content.dtype:
             before, after = dtype_size(content.dtype), dtype_size(target)
             assert before is not None
             assert after is not None
             nbytes = content.nbytes // before * after
-            item = item._replace(content=content._replace(dtype=target, nbytes=nbytes, cast=True))
+            strict = item.part is not None
+            cast = content._replace(dtype=target, nbytes=nbytes, cast=True, strict=strict)
+            item = item._replace(content=cast)
         found.append(item)
-    if found == items:
+    if not any(item.content.cast for item in found):
         raise SettingsError(f"{options.dtype!r} applies to no variable", key="dtype")
     return found
 
