@@ -71,17 +71,21 @@ def convert_checkpoint(
         None: "var_list" for a name-based source; the objects that are there for another.
       like: an object-based checkpoint, or a tf.train.Checkpoint, whose objects are to be those of
         the result, matched by variable name.
-      rename: pairs of a regular expression and a replacement; see mapping.py for all three.
+      rename: pairs of a regular expression and a replacement; see mapping.py for all three. What
+        belongs to a variable, its slots and its moving average, goes along wherever rules take the
+        variable, and out with it, unless a rule names it alone.
       assignment_map: pairs of names or scopes.
       exclude: regular expressions of names to leave out.
-      drop_slots: leave out the optimizers' variables.
+      drop_slots: leave out the optimizers' variables, unless one is the global step as well.
       optimizer: "keras" makes the slots those of an object `optimizer` that the legacy Keras
         optimizers restore, "tf1" those of a tf.compat.v1 optimizer; conversion/optimizers.py says
         what can be converted. None: they are variables like any other.
       hyperparameters: numbers of the optimizer, to be written (`beta_1`, `decay`, ...), or to
-        convert with (`learning_rate`, `momentum`, `iter`).
-      dtype: what floating-point variables are cast to, or a mapping from dtype to dtype. Writes
-        new data files, as compact does.
+        convert with (`learning_rate`, `momentum`, `iter`). Where there are several optimizers each
+        number tells whose it is: `Momentum/learning_rate`.
+      dtype: what floating-point variables are cast to, or a mapping from dtype to dtype. Slots go
+        along with their variables, as optimizers make them; steps and an optimizer's own numbers
+        (beta1_power, learning_rate, ...) keep their dtype. Writes new data files, as compact does.
       copy: make independent data files instead of links.
       compact: write new data files without what was left out.
       in_place: rewrite the index where it is; an object graph is appended to the last data file.
@@ -95,8 +99,10 @@ def convert_checkpoint(
 
     Raises:
       SettingsError: an argument is wrong, or a rule matches nothing.
-      ConflictError: two tensors would have one key.
-      MismatchError: the variables do not fit `like`.
+      ConflictError: two tensors would have one key, or a rule would make a slot that of another
+        variable.
+      MismatchError: the variables do not fit `like`; or values do not fit the new dtype: too large,
+        or in a slot too small. In other variables small ones become 0: `underflows` counts them.
       NotACheckpointError, CorruptCheckpointError, UnsupportedCheckpointError: the source is none,
         or is broken; nothing has been written.
       WriteError: the result cannot be written; nothing of it is left behind.
@@ -240,6 +246,7 @@ def carry_out(
         True,
         tuple(written.data_files),
         written.compared,
+        tuple(written.underflows.items()),
     )
 
 

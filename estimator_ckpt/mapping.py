@@ -12,6 +12,10 @@ Three kinds of rules, applied in this order:
    places; a name that none matches keeps its name.
 
 Regular expressions match a whole name, as `re.fullmatch` does.
+
+A name may belong to another, as `dense/kernel/Adam` does to `dense/kernel`. It goes where that one
+goes, to several places or out, and keeps what its own name adds. Only a rule that matches it and
+not the other one decides for it alone.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from estimator_ckpt.errors import ConflictError, SettingsError
 from estimator_ckpt.report import NameIndex, did_you_mean
 
 Pairs = Union[Mapping[str, str], Sequence[tuple[str, str]]]
+_Rule = tuple[str, int]  # the setting, its number in there
 
 _ROOT = "/"
 _MOST_SHOWN = 10
@@ -37,11 +42,13 @@ class Line(NamedTuple):
       source: the name in the checkpoint.
       target: the new name; None if it is left out.
       reason: the rules that made it so, empty where none applied.
+      of: the new name of the one that it belongs to; None if there is none, or it is left out.
     """
 
     source: str
     target: str | None
     reason: str
+    of: str | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,7 @@ class Rules:
         names: Iterable[str],
         *,
         also: Mapping[str, str] | None = None,
+        owners: Mapping[str, str] | None = None,
         require_all_rules_match: bool = True,
     ) -> list[Line]:
         """What becomes of every name, in their order; a name that goes to two places has two lines.
@@ -100,6 +108,7 @@ class Rules:
         Args:
           names: the variable names of the checkpoint.
           also: name -> another that `assignment_map` and `exclude` may call it by, its object path.
+          owners: name -> the one that it belongs to, which itself belongs to none.
           require_all_rules_match: whether a rule that no name matches is an error.
 
         Raises:
@@ -107,17 +116,28 @@ class Rules:
           ConflictError: two names would become one.
         """
         names = list(names)
-        used: set[str] = set()
-        lines = [line for name in names for line in self._lines(name, (also or {}).get(name), used)]
+        also = also or {}
+        owners = owners or {}
+        used: set[_Rule] = set()
+        found: dict[str, list[Line]] = {}
+        matched: dict[str, set[_Rule]] = {}
+        for name in names:
+            matching = matched.setdefault(name, set()) if name in owners else used
+            found[name] = self._lines(name, also.get(name), matching)
+        for name, owner in owners.items():
+            alone = any(not self._matches(rule, owner, also.get(owner)) for rule in matched[name])
+            found[name] = _with_owner(name, found[name], owner, found[owner], alone)
+            used |= matched[name]
+        lines = [line for name in names for line in found[name]]
         if require_all_rules_match:
             self._check_used(used, names)
         check_targets(lines)
         return lines
 
-    def _lines(self, name: str, other: str | None, used: set[str]) -> list[Line]:
+    def _lines(self, name: str, other: str | None, used: set[_Rule]) -> list[Line]:
         for number, pattern in enumerate(self.exclude):
             if re.fullmatch(pattern, name) or (other and re.fullmatch(pattern, other)):
-                used.add(f"exclude[{number}]")
+                used.add(("exclude", number))
                 return [Line(name, None, f"exclude {pattern}")]
         renamed, reasons = self._renamed(name, used)
         lines: dict[str, Line] = {}
@@ -126,16 +146,29 @@ class Rules:
             if found is None and other:
                 found = _assigned(other, source, target)
             if found is not None:
-                used.add(f"assignment_map[{number}]")
+                used.add(("assignment_map", number))
                 reason = ", ".join([*reasons, f"assignment_map {source} -> {target}"])
                 lines.setdefault(found, Line(name, found, reason))
         return list(lines.values()) or [Line(name, renamed, ", ".join(reasons))]
 
-    def _renamed(self, name: str, used: set[str]) -> tuple[str, list[str]]:
+    def _matches(self, rule: _Rule, name: str, other: str | None) -> bool:
+        setting, number = rule
+        if setting == "rename":
+            return re.fullmatch(list(self.rename)[number][0], name) is not None
+        if setting == "exclude":
+            pattern = self.exclude[number]
+            return bool(re.fullmatch(pattern, name) or (other and re.fullmatch(pattern, other)))
+        source, target = list(self.assignment_map)[number]
+        so_far = self._renamed(name, set())[0]
+        return bool(
+            _assigned(so_far, source, target) or (other and _assigned(other, source, target))
+        )
+
+    def _renamed(self, name: str, used: set[_Rule]) -> tuple[str, list[str]]:
         for number, (pattern, replacement) in enumerate(self.rename):
             found = re.fullmatch(pattern, name)
             if found:
-                used.add(f"rename[{number}]")
+                used.add(("rename", number))
                 renamed = found.expand(replacement)
                 if not renamed:
                     raise SettingsError(
@@ -144,10 +177,10 @@ class Rules:
                 return renamed, [f"rename {pattern} -> {replacement}"]
         return name, []
 
-    def _check_used(self, used: set[str], names: list[str]) -> None:
+    def _check_used(self, used: set[_Rule], names: list[str]) -> None:
         for setting in ("exclude", "assignment_map", "rename"):
             for number, rule in enumerate(getattr(self, setting)):
-                if f"{setting}[{number}]" in used:
+                if (setting, number) in used:
                     continue
                 pattern = rule if isinstance(rule, str) else rule[0]
                 hint = did_you_mean(NameIndex(names).near(pattern.strip("^$/.*")))
@@ -158,6 +191,64 @@ class Rules:
                     + hint,
                     key=f"{setting}[{number}]",
                 )
+
+
+def _with_owner(
+    name: str, lines: list[Line], owner: str, owner_lines: list[Line], alone: bool
+) -> list[Line]:
+    """What becomes of a name that belongs to another.
+
+    Args:
+      name: of the one that follows.
+      lines: by the rules, for itself.
+      owner: the name of the other.
+      owner_lines: what becomes of that.
+      alone: whether a rule matches this name and not the other.
+    """
+    if lines[0].target is None:
+        return lines
+    new_owners = [line.target for line in owner_lines if line.target is not None]
+    if not new_owners:
+        gone = Line(name, None, f"with {owner}, {owner_lines[0].reason}")
+        return lines if alone else [gone]
+    moved = [_moved(name, owner, new_owner) for new_owner in new_owners]
+    pairs = [(target, number) for number, target in enumerate(moved)]
+    if alone or None in moved:
+        pairs = [
+            pair
+            for place, line in enumerate(lines)
+            for pair in _settled(name, line.target or "", owner, new_owners, place)
+        ]
+    reasons = {line.target: line.reason for line in lines}
+    found: dict[str, Line] = {}
+    for target, number in pairs:
+        assert target is not None  # as _settled() has it
+        why = reasons.get(target)
+        if why is None:
+            why = ", ".join(filter(None, (f"with {owner}", owner_lines[number].reason)))
+        found.setdefault(target, Line(name, target, why, new_owners[number]))
+    return list(found.values())
+
+
+def _settled(
+    name: str, target: str, owner: str, new_owners: list[str], place: int
+) -> list[tuple[str | None, int]]:
+    """The names where rules made `target` of a name, each with the number of its owner."""
+    for number, new_owner in enumerate(new_owners):
+        if target == _moved(name, owner, new_owner) or target.startswith(f"{new_owner}/"):
+            return [(target, number)]
+    moved = [_moved(target, owner, new_owner) for new_owner in new_owners]
+    if target == name or None in moved:
+        return [(target, min(place, len(moved) - 1))]
+    return [(one, number) for number, one in enumerate(moved)]
+
+
+def _moved(name: str, owner: str, new_owner: str) -> str | None:
+    """`name` with another name for its owner, None if that is not in there."""
+    if name.startswith(f"{owner}/"):
+        return new_owner + name[len(owner) :]
+    before, found, after = name.rpartition(f"/{owner}/")
+    return f"{before}/{new_owner}/{after}" if found else None
 
 
 def check_targets(lines: Iterable[Line]) -> None:

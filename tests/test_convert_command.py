@@ -134,6 +134,19 @@ def test_a_directory(run, source, tmp_path):
     assert json.loads(log.read_text())["status"] == "converted"
 
 
+def test_values_that_a_cast_makes_0_are_told(run, tmp_path):
+    source = write_bundle(tmp_path / "source" / "m", {"x": np.float32([1e-9, 1])})
+    told = "values too small for their new dtype became 0: 1 of x"
+    arguments = ("--checkpoint_format=saver", "--dtype=float16")
+    code, _, err = run(*arguments, source, tmp_path / "out")
+    assert (code, err) == (0, f"estimator-ckpt: {told}\n")
+    code, out, _ = run(*arguments, tmp_path / "source", tmp_path / "tree")
+    assert (code, out.splitlines()[0]) == (
+        0,
+        f"[1/1] converted {source} -> {tmp_path}/tree/m: {told}",
+    )
+
+
 def test_a_directory_with_a_failure(run, source, tmp_path):
     broken = write_bundle(tmp_path / "source" / "model.ckpt-8", VALUES)
     Path(f"{broken}.index").write_bytes(b"")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
-from convert_helper import contents, names_in, stock_values, write_bundle
+import tensorflow as tf
+from convert_helper import contents, names_in, stock_values, v1, write_bundle
 from goldens_helper import golden_case, golden_cases
 
 from estimator_ckpt import convert_checkpoint, open_checkpoint, verify_checkpoint
-from estimator_ckpt.errors import MismatchError
+from estimator_ckpt.errors import MismatchError, SettingsError
 
 KERNEL = np.arange(6, dtype=np.float32).reshape(2, 3)
 VALUES = {
@@ -109,6 +110,79 @@ def test_a_number_beyond_the_range_is_an_error_with_its_key(values, target, mess
         )
     assert raised.value.key == "x"
     assert names_in(tmp_path) == ["m.data-00000-of-00001", "m.index"]
+
+
+def train(dtype, prefix, *, restore):
+    """Losses of a TF1 job with Adam, from a checkpoint or from one that it saves."""
+    with tf.Graph().as_default(), v1.Session() as session:
+        variable = v1.get_variable("w", initializer=np.array([1, -2], dtype))
+        loss = tf.reduce_sum(tf.square(variable * 3 - 4))
+        train_op = v1.train.AdamOptimizer(0.1).minimize(loss, v1.train.create_global_step())
+        saver = v1.train.Saver()
+        if restore:
+            saver.restore(session, prefix)
+        else:
+            session.run(v1.global_variables_initializer())
+            for _ in range(4):
+                session.run(train_op)
+            saver.save(session, prefix, write_meta_graph=False)
+        return [session.run([loss, train_op])[0] for _ in range(4)]
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-5), ("float16", 3e-3)])
+def test_a_job_of_another_dtype_goes_on_with_slots_of_that_dtype(dtype, tolerance, tmp_path):
+    source, out = str(tmp_path / "m"), str(tmp_path / "out")
+    expected = train("float32", source, restore=False)
+    convert_checkpoint(source, out, "saver", dtype=dtype)
+    found = train(dtype, out, restore=True)
+    np.testing.assert_allclose(found, expected, rtol=tolerance)
+
+
+@pytest.mark.parametrize(
+    ("kind", "own"),
+    [
+        ("slots_tf1", {"beta1_power", "beta2_power"}),
+        ("slots_object", {"beta1_power", "beta2_power"}),
+        ("slots_keras_legacy", {f"Adam/{n}" for n in ("beta_1", "beta_2", "decay")}),
+    ],
+)
+def test_the_optimizers_own_numbers_keep_their_dtype(kind, own, tmp_path):
+    case = golden_case("2.15", kind)
+    convert_checkpoint(case.prefix, tmp_path / "out", "saver", dtype="bfloat16")
+    found = {v.name: v.dtype for v in open_checkpoint(tmp_path / "out").variables.values()}
+    kept = {name for name, dtype in found.items() if dtype == "float32"}
+    assert kept == own | ({"Adam/learning_rate"} if kind == "slots_keras_legacy" else set())
+
+
+def test_steps_keep_their_dtype(tmp_path):
+    values = {"x": np.int64([1]), "global_step": np.array(7, np.int64)}
+    source = write_bundle(tmp_path / "m", values)
+    convert_checkpoint(source, tmp_path / "out", "both", dtype={"int64": "int32"})
+    found = {v.name: v.dtype for v in open_checkpoint(tmp_path / "out").variables.values()}
+    assert found == {"x": "int32", "global_step": "int64", "save_counter": "int64"}
+    with pytest.raises(SettingsError, match="applies to no variable"):
+        convert_checkpoint(source, tmp_path / "no", "both", dtype={"int64": "int32"}, exclude=["x"])
+
+
+def test_values_that_are_too_small_become_0_and_are_counted(tmp_path):
+    small = np.float32([1e-8, -1e-9, 1e-3, 0, 1e-40])
+    source = write_bundle(tmp_path / "m", {"x": small, "y": np.float32([1]), "z": small[:1]})
+    result = convert_checkpoint(source, tmp_path / "out", "saver", dtype="float16")
+    assert result.underflows == (("x", 2), ("z", 1))
+    assert result.warning == "values too small for their new dtype became 0: 2 of x, 1 of z"
+    wide = convert_checkpoint(source, tmp_path / "wide", "saver", dtype="bfloat16")
+    assert (wide.underflows, wide.warning) == ((), "")
+
+
+@pytest.mark.parametrize("slot", ["x/Adam_1", "x/Adagrad", "Adam/x/v", "x/adam_v"])
+def test_a_slots_value_that_would_become_0_is_an_error(slot, tmp_path):
+    source = write_bundle(tmp_path / "m", {"x": np.float32([1]), slot: np.float32([1e-10])})
+    with pytest.raises(MismatchError, match=r"the value 1e-10 .* would be 0 as float16") as raised:
+        convert_checkpoint(source, tmp_path / "out", "saver", dtype="float16")
+    assert (raised.value.path, raised.value.key) == (source, slot)
+    assert names_in(tmp_path) == ["m.data-00000-of-00001", "m.index"]
+    convert_checkpoint(source, tmp_path / "out", "saver", dtype="float16", drop_slots=True)
+    assert stock_values(tmp_path / "out") == {"x": [1]}
 
 
 def test_infinities_and_nan_are_cast(tmp_path):

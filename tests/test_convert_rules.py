@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from convert_helper import contents, names_in, stock_values, variables_like, write_bundle
+from convert_helper import contents, names_in, stock_values, v1, variables_like, write_bundle
 from goldens_helper import golden_case, golden_cases
 
 from estimator_ckpt import convert_checkpoint, open_checkpoint, verify_checkpoint
@@ -113,6 +113,42 @@ def test_where_objects_stay_what_is_left_out_loses_its_value_alone(tmp_path):
     for layer in module.layers:
         layer.kernel = tf.Variable(tf.zeros((2, 3)))
     tf.train.Checkpoint(root=module).read(str(tmp_path / "out")).assert_consumed()
+
+
+def test_where_objects_stay_a_new_name_means_one_of_them_alone(tmp_path):
+    layers = [tf.Module(), tf.Module()]
+    for number, layer in enumerate(layers):
+        layer.kernel = tf.Variable([float(number)], name="kernel")
+    prefix = tf.train.Checkpoint(a=layers[0], b=layers[1]).save(str(tmp_path / "m"))
+    convert_checkpoint(prefix, tmp_path / "out", "checkpoint", rename={"a/kernel": "kernel"})
+    with tf.Graph().as_default(), v1.Session() as session:
+        kernel = v1.get_variable("kernel", [1])
+        v1.train.Saver([kernel]).restore(session, str(tmp_path / "out"))
+        assert session.run(kernel).tolist() == [0]
+    assert open_checkpoint(tmp_path / "out").get_tensor("b/kernel").tolist() == [1]
+
+
+@pytest.mark.parametrize("checkpoint_format", ["checkpoint", "both"])
+@pytest.mark.parametrize("reader", ["paths", "var_list"])
+def test_where_objects_stay_no_reader_takes_what_is_left_out_for_restored(
+    reader, checkpoint_format, tmp_path
+):
+    def objects(kernel, bias):
+        model = tf.Module()
+        model.kernel, model.bias = tf.Variable(kernel), tf.Variable(bias)
+        return model, {"kernel": model.kernel, "bias": model.bias}
+
+    model, names = objects([1.0], [2.0])
+    prefix = tf.train.Checkpoint(model=model, var_list=names).save(str(tmp_path / "m"))
+    convert_checkpoint(prefix, tmp_path / "out", checkpoint_format, exclude=["bias"])
+    model, names = objects([0.0], [0.0])
+    whole = {"model": model} if reader == "paths" else {"var_list": names}
+    status = tf.train.Checkpoint(**whole).restore(str(tmp_path / "out"))
+    with pytest.raises(AssertionError, match="not bound to checkpointed values"):
+        status.assert_existing_objects_matched()
+    del model.bias, names["bias"]
+    tf.train.Checkpoint(**whole).restore(str(tmp_path / "out")).assert_consumed()
+    assert model.kernel.numpy().tolist() == [1]
 
 
 @pytest.mark.parametrize(

@@ -198,3 +198,32 @@ def test_what_is_no_rule_is_an_error_with_its_place(settings, key):
 def test_a_rule_that_leaves_an_empty_name_is_an_error():
     with pytest.raises(SettingsError, match="leaves nothing of the name 'a'"):
         Rules(rename={"^a$": ""}).resolve(["a"])
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        (Rules(), ["a/m"]),
+        (Rules(rename={"a": "b"}), ["b/m"]),
+        (Rules(exclude=["a"]), [None]),
+        (Rules(exclude=["a/m"]), [None]),
+        (Rules(assignment_map=[("a", "b"), ("a", "c")]), ["b/m", "c/m"]),
+        (Rules(assignment_map=[("/", "x/"), ("/", "y/")]), ["x/a/m", "y/a/m"]),
+        (Rules(rename={"a(.*)": r"a\1_old"}), ["a_old/m"]),
+        # A rule for it alone.
+        (Rules(rename={"a/m": "c"}), ["c"]),
+        (Rules(rename=[("a/m", "a/m"), ("a", "b")]), ["a/m"]),
+        (Rules(rename={"a/m": "a/n"}, assignment_map={"a": "b"}), ["b/n"]),
+        (Rules(rename={"a/m": "c"}, exclude=["a"]), ["c"]),
+    ],
+)
+def test_a_name_goes_where_the_one_goes_that_it_belongs_to(rules, expected):
+    lines = rules.resolve(["a", "a/m"], owners={"a/m": "a"})
+    assert targets(lines)["a/m"] == expected
+
+
+def test_a_name_that_does_not_tell_its_owner_keeps_to_its_own_rules():
+    rules = Rules(rename={"(.*)": r"x/\1"})
+    assert rules.resolve(["a", "m"], owners={"m": "a"})[1] == (
+        Line("m", "x/m", "rename (.*) -> x/\\1", "x/a")
+    )

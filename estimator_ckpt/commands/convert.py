@@ -6,6 +6,8 @@ files, by a new index and links to the same data. SOURCE is a prefix, PREFIX.ind
 directory, and DESTINATION a new prefix or a directory; or SOURCE is a directory with checkpoints,
 or with many such directories below it, and DESTINATION one that gets the same tree of results.
 Every rule below reads FROM:TO, divided at the last colon; regular expressions match whole names.
+What belongs to a variable, its slots and its moving average, goes along where the rules take the
+variable, and is left out with it, unless a rule names it alone; --dry_run tells.
 """
 
 from __future__ import annotations
@@ -71,13 +73,15 @@ def define(flag_values: flags.FlagValues) -> None:
         "hyperparameters",
         [],
         "NAME=NUMBER,...: numbers of the optimizer, to be written or to convert with:"
-        " learning_rate, momentum, beta_1, iter, ...",
+        " learning_rate, momentum, beta_1, iter, ...; of several optimizers"
+        " Momentum/learning_rate, Adam/beta_1, ...",
         flag_values=flag_values,
     )
     flags.DEFINE_list(
         "dtype",
         [],
-        "DTYPE to cast all floating-point variables to, or FROM:TO,... Writes new data files.",
+        "DTYPE to cast all floating-point variables to, or FROM:TO,... Slots go along; steps and an"
+        " optimizer's own numbers stay. Writes new data files.",
         flag_values=flag_values,
     )
     boolean("copy", False, "Copy data files instead of linking them.")
@@ -120,6 +124,8 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
         _print_plan(conversion)
     else:
         print(_summary(conversion))
+        if conversion.warning:
+            print(f"estimator-ckpt: {conversion.warning}", file=sys.stderr)
     return EXIT_OK
 
 
@@ -259,6 +265,7 @@ def _json(conversion: Conversion) -> dict[str, Any]:
         "checkpoint_format": conversion.checkpoint_format,
         "written": conversion.written,
         "verified": conversion.verified,
+        "underflows": dict(conversion.underflows),
         "data_files": [{"path": path, "how": how} for path, how in conversion.data_files],
         "rows": [row._asdict() for row in conversion.rows],
     }

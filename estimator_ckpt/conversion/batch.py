@@ -162,7 +162,7 @@ def _convert_one(
             if dry_run:
                 return Outcome("planned", prefix, result, conversion=conversion)
             done = carry_out(checkpoint, conversion, tensors, options, progress)
-            return Outcome("converted", prefix, result, conversion=done)
+            return Outcome("converted", prefix, result, done.warning, conversion=done)
     except CheckpointError as error:
         return Outcome("failed", prefix, result, str(error))
 

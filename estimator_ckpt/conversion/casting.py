@@ -13,6 +13,8 @@ INTEGERS = ("int64", "int32", "int16", "int8", "uint64", "uint32", "uint16", "ui
 _KINDS = (FLOATS, INTEGERS)
 _NUMBERS = {dtype_name(number): number for number in range(1, 34)}
 
+_SMALLEST = 2.0**-126  # of float32's normal numbers
+
 # A name for all floating-point variables, or a mapping from dtype to dtype.
 Casts = Union[str, Mapping[str, str], None]
 
@@ -37,11 +39,17 @@ def parse_casts(casts: Casts) -> dict[int, int]:
     return {_NUMBERS[source]: _NUMBERS[target] for source, target in casts.items()}
 
 
-def cast_chunk(chunk: bytes, source: int, target: int, scale: float, key: str) -> bytes:
+def cast_chunk(
+    chunk: bytes, source: int, target: int, scale: float, key: str, strict: bool = False
+) -> tuple[bytes, int]:
     """The values of one dtype in `chunk`, multiplied by `scale`, as another dtype.
 
+    Returns:
+      The values, and how many of them are 0 only because they are too small for the other dtype.
+      Those that float32 has no normal number for, below 1.2e-38, count as 0 from the start.
+
     Raises:
-      MismatchError: a number is beyond the range of the other dtype.
+      MismatchError: a number is beyond the range of the other dtype; or, if `strict`, too small.
     """
     import numpy as np
 
@@ -50,18 +58,28 @@ def cast_chunk(chunk: bytes, source: int, target: int, scale: float, key: str) -
     values: Any = np.frombuffer(chunk, numpy_dtype(source))
     if scale != 1.0:
         values = values * np.asarray(scale, values.dtype)
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", under="ignore"):
         result = values.astype(numpy_dtype(target))
+    small = values[:0]
     if dtype_name(target) in INTEGERS:
         lost = result.astype(values.dtype) != values
         lost |= (result < 0) != (values < 0)
     else:
-        lost = np.isinf(result.astype(np.float64)) & ~np.isinf(values.astype(np.float64))
+        lost = np.isinf(result)
+        lost[lost] = ~np.isinf(values[lost])
+        zeros = values[result == 0]
+        small = zeros[np.abs(zeros.astype(np.float64)) >= _SMALLEST]
     if lost.any():
         raise MismatchError(
             f"the value {values[lost.argmax()]} is beyond the range of {dtype_name(target)}; leave "
             "the dtype as it is, or the variable out",
             key=key,
         )
-    data: bytes = result.tobytes()
-    return data
+    if strict and small.size:
+        raise MismatchError(
+            f"the value {small[0]:.6g} of an optimizer's slot would be 0 as {dtype_name(target)}, "
+            "and optimizers divide by such values; leave the slots out (drop_slots), or take "
+            "bfloat16",
+            key=key,
+        )
+    return result.tobytes(), small.size

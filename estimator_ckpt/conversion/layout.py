@@ -223,12 +223,23 @@ def kept_structure(items: list[Item], graph: ObjectGraph) -> Structure:
             if item.node >= 0:
                 names[item.node, item.attribute] = item.owner if item.renamed else ""
         keys.append(key)
+    given = {name for name in names.values() if name}
+    for item in items if given else ():
+        place = (item.node, item.attribute)
+        # Of two with one full name readers by names take the last.
+        if names.get(place) == "" and any(
+            a.full_name in given for a in graph.nodes[item.node].attributes
+        ):
+            names[place] = item.owner
     kept = pruned(graph, names)
     return Structure(items, keys, None if kept.nodes == graph.nodes else kept)
 
 
 def pruned(graph: ObjectGraph, names: Mapping[tuple[int, str], str]) -> ObjectGraph:
     """The same objects with some of their values.
+
+    No edge leads to an object that has lost all of its values and has none below it: a reader's
+    variable that finds an object there counts as restored, whether that has a value or not.
 
     Args:
       graph: is not changed.
@@ -247,8 +258,16 @@ def pruned(graph: ObjectGraph, names: Mapping[tuple[int, str], str]) -> ObjectGr
         )
         for number, node in enumerate(graph.nodes)
     ]
+    empty = {
+        number
+        for number, node in enumerate(nodes)
+        if graph.nodes[number].attributes and not (node.attributes or node.children)
+    }
     for number, node in enumerate(nodes):
         if node.slots:
             slots = tuple(slot for slot in node.slots if nodes[slot.slot].attributes)
             nodes[number] = node._replace(slots=slots)
+        if not empty.isdisjoint(node.children.values()):
+            children = {name: one for name, one in node.children.items() if one not in empty}
+            nodes[number] = nodes[number]._replace(children=children)
     return ObjectGraph(nodes)

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from estimator_ckpt.conversion.plan import Item
+from estimator_ckpt.conversion.plan import Item, OptimizerPart
+from estimator_ckpt.errors import UnsupportedCheckpointError
 from estimator_ckpt.object_graph import ObjectGraph
 from estimator_ckpt.slots import (
     BERT_SLOTS,
@@ -82,6 +83,33 @@ def find_optimizers(items: list[Item], graph: ObjectGraph | None) -> list[Optimi
     return found + _by_names(items, known)
 
 
+def mark_parts(items: list[Item], optimizers: list[Optimizer]) -> None:
+    """Tells the items, in place, of which optimizers they are parts."""
+    for optimizer in optimizers:
+        own = OptimizerPart(optimizer.label, False)
+        slot = OptimizerPart(optimizer.label, True)
+        for number in (*optimizer.own.values(), *optimizer.others):
+            items[number] = items[number]._replace(part=own)
+        for number in [one.item for one in optimizer.slots]:
+            items[number] = items[number]._replace(part=slot)
+
+
+def check_parts(items: list[Item], optimizer: Optimizer) -> None:
+    """Raises UnsupportedCheckpointError where each part of a variable has slots of its own."""
+    names: dict[tuple[int, str], str] = {}
+    for slot in optimizer.slots:
+        name = items[slot.item].name
+        other = names.setdefault((slot.variable, slot.name), name)
+        if other != name:
+            raise UnsupportedCheckpointError(
+                f"{other!r} and {name!r} both have the slot {slot.name} of parts of "
+                f"{items[slot.variable].name!r}, which takes one slot variable. Save the "
+                "checkpoint again without a partitioner, leave the slots out (drop_slots), or "
+                "convert without `optimizer`",
+                key=name,
+            )
+
+
 # --- objects ---
 
 
@@ -100,13 +128,16 @@ def object_optimizers(items: list[Item], graph: ObjectGraph) -> list[Optimizer]:
             others = {item_of[child] for child in listed if child in item_of} | set(own.values())
             found.append(Optimizer("Keras optimizer", "keras_new", others=sorted(others)))
         elif node.slots or {"iter", "decay"} <= own.keys():
-            dialect = "keras" if "iter" in own else "tf1"
             slots = [
                 SlotOf(item_of[slot.slot], item_of[slot.original], slot.slot_name)
                 for slot in node.slots
                 if slot.slot in item_of and slot.original in item_of
             ]
-            optimizer = Optimizer("", dialect, slots, own)
+            # Without `iter`, if its `iterations` were set to be the global step.
+            is_keras = not _KERAS_OWN.isdisjoint(own) or any(
+                _keras_scope(items[slot.item].name) for slot in slots[:1]
+            )
+            optimizer = Optimizer("", "keras" if is_keras else "tf1", slots, own)
             optimizer.label = _label(items, optimizer)
             found.append(optimizer)
     return found
@@ -115,7 +146,13 @@ def object_optimizers(items: list[Item], graph: ObjectGraph) -> list[Optimizer]:
 def _label(items: list[Item], optimizer: Optimizer) -> str:
     """What the names of its variables call it: `Adam` of `Adam/iter` and of `dense/kernel/Adam`."""
     if optimizer.dialect == "keras":
-        scope = items[optimizer.own["iter"]].name.rpartition("/")[0].rpartition("/")[2]
+        for slot in optimizer.slots[:1]:
+            known = _keras_scope(items[slot.item].name)
+            if known:
+                return known.group(1)
+        # `iter` may have another name, if it is the step of the whole program.
+        own = sorted(optimizer.own, key=lambda name: name == "iter")
+        scope = items[optimizer.own[own[0]]].name.rpartition("/")[0].rpartition("/")[2]
         counted = COUNTED.fullmatch(scope)
         return counted.group(1) if counted else scope
     labels = set()
@@ -208,13 +245,17 @@ def _tf1_slot(name: str, items: list[Item], by_name: dict[str, int]) -> _Named |
 
 def _keras_slot(name: str, items: list[Item], by_name: dict[str, int]) -> _Named | None:
     start, _, last = name.rpartition("/")
-    if last not in KERAS_SLOTS:
-        return None
-    scope = KERAS_SCOPE.match(start)
+    scope = _keras_scope(name)
     if scope is None:
         return None
     variable = _owner(start[scope.end() :], name, items, by_name)
     return None if variable is None else (scope.group(), scope.group(1), "keras", last, variable)
+
+
+def _keras_scope(name: str) -> re.Match[str] | None:
+    """The optimizer's scope in what is called as Keras calls slots: the group is the class."""
+    start, _, last = name.rpartition("/")
+    return KERAS_SCOPE.match(start) if last in KERAS_SLOTS else None
 
 
 def _owner(start: str, slot: str, items: list[Item], by_name: dict[str, int]) -> int | None:

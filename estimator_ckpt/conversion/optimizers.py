@@ -24,13 +24,14 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from estimator_ckpt.conversion.naming import GLOBAL_STEP
-from estimator_ckpt.conversion.optimizer_state import Optimizer, tf1_slot_name
+from estimator_ckpt.conversion.optimizer_state import Optimizer, check_parts, tf1_slot_name
 from estimator_ckpt.conversion.plan import (
     FLOAT32,
     INT64,
     Content,
     Item,
     Slot,
+    is_counter,
     is_number,
     number_content,
 )
@@ -75,7 +76,7 @@ class Relinker:
       items: of the checkpoint, named; replaced and added to in place.
       step: which of them is the global step.
       target: "keras" for the legacy Keras optimizers, "tf1" for those of tf.compat.v1.
-      numbers: hyperparameters given by the user, and `iter`.
+      numbers: hyperparameters given by the user, and `iter`; of several optimizers `Adam/iter`.
       read: the value of a scalar.
     """
 
@@ -91,6 +92,8 @@ class Relinker:
         self.step = step
         self._target = target
         self._numbers = numbers
+        self._given: Mapping[str, float] = {}  # to the optimizer that is being relinked
+        self._start = ""  # of its numbers' names: "Adam/" if there are several optimizers
         self._read = read
         self._used: set[str] = set()
 
@@ -108,8 +111,16 @@ class Relinker:
                 "found no optimizer's slots; leave out `optimizer`, or rename the variables so "
                 "that they read X/Adam, X/Adam_1 or Adam/X/m, Adam/X/v"
             )
+        self._check_several(optimizers)
         for optimizer in optimizers:
-            self._check_parts(optimizer)
+            check_parts(self.items, optimizer)
+            if len(optimizers) > 1:
+                self._start = f"{optimizer.label}/"
+            self._given = {
+                name[len(self._start) :]: value
+                for name, value in self._numbers.items()
+                if name.startswith(self._start)
+            }
             path = (OPTIMIZER,) if len(optimizers) == 1 else (f"{OPTIMIZER}_{optimizer.label}",)
             if self._target == "keras":
                 self._to_keras(optimizer, path)
@@ -119,30 +130,40 @@ class Relinker:
                 self._to_tf1(optimizer, path)
         unused = sorted(self._numbers.keys() - self._used)
         if unused:
+            labels = " and ".join(optimizer.label for optimizer in optimizers)
             raise SettingsError(
-                f"{', '.join(unused)}: no such variable in {optimizers[0].label}, which is to be "
-                f"{self._target}'s",
+                f"{', '.join(unused)}: no such variable in {labels}, to be {self._target}'s",
                 key="hyperparameters",
             )
 
-    def _check_parts(self, optimizer: Optimizer) -> None:
-        """Raises UnsupportedCheckpointError where each part of a variable has slots of its own."""
-        names: dict[tuple[int, str], str] = {}
-        for slot in optimizer.slots:
-            name = self.items[slot.item].name
-            other = names.setdefault((slot.variable, slot.name), name)
-            if other != name:
-                raise UnsupportedCheckpointError(
-                    f"{other!r} and {name!r} both have the slot {slot.name} of parts of "
-                    f"{self.items[slot.variable].name!r}, which takes one slot variable. Save the "
-                    "checkpoint again without a partitioner, leave the slots out (drop_slots), or "
-                    "convert without `optimizer`",
-                    key=name,
-                )
+    def _check_several(self, optimizers: list[Optimizer]) -> None:
+        """Raises an error where nothing tells which of the optimizers is meant."""
+        labels = [optimizer.label for optimizer in optimizers]
+        for optimizer in optimizers:
+            if labels.count(optimizer.label) > 1:
+                raise UnsupportedCheckpointError(_several(optimizer))
+        counts = {self._count(one.own["iter"]) for one in optimizers if "iter" in one.own}
+        if self._target == "tf1" and self.step is None and len(counts) > 1:
+            told = " and ".join(sorted(map(str, counts), key=len))
+            raise ConflictError(
+                f"the optimizers count {told} steps; say which is the "
+                f"global step by a rule that calls it {GLOBAL_STEP!r}"
+            )
+        shared = sorted(name for name in self._numbers if "/" not in name)
+        if shared and len(labels) > 1:
+            raise SettingsError(
+                f"{', '.join(shared)}: there are {len(labels)} optimizers, {', '.join(labels)}; "
+                f"say whose it is, as in {labels[0]}/{shared[0]}",
+                key="hyperparameters",
+            )
 
     def _number(self, name: str) -> float | None:
-        self._used.add(name)
-        return self._numbers.get(name)
+        self._used.add(self._start + name)
+        return self._given.get(name)
+
+    def _count(self, number: int) -> float | None:
+        content = self.items[number].content
+        return self._read(content) if is_counter(content) else None
 
     def _change(self, number: int, **changes: Any) -> None:
         self.items[number] = self.items[number]._replace(**changes)
@@ -218,8 +239,8 @@ class Relinker:
             if not rate or rate < 0:
                 raise SettingsError(
                     "Keras' SGD keeps -learning_rate times what TF1's Momentum keeps; give the "
-                    "learning_rate with which the training goes on, or leave the slots out "
-                    "(drop_slots)",
+                    f"{self._start}learning_rate with which the training goes on, or leave the "
+                    "slots out (drop_slots)",
                     key="hyperparameters",
                 )
             return -rate if target == "keras" else -1 / rate
@@ -227,7 +248,7 @@ class Relinker:
             momentum = self._number("momentum")
             if not momentum:
                 raise SettingsError(
-                    f"{label} can be converted only with a momentum above 0, which must be given: "
+                    f"{label} can be converted only with a {self._start}momentum above 0, given: "
                     "without momentum Keras adds epsilon outside of the root, TF1 inside, and no "
                     "state makes them equal. Or leave the slots out (drop_slots)",
                     key="hyperparameters",
@@ -242,7 +263,7 @@ class Relinker:
         elif self.step is None:
             raise SettingsError(
                 "Keras' optimizers count their steps in `iter`, and the checkpoint has no "
-                "global_step to take it from; give it",
+                f"global_step to take it from; give {self._start}iter",
                 key="hyperparameters",
             )
         else:
@@ -257,7 +278,7 @@ class Relinker:
         """Raises ConflictError where TF1's powers of beta say that Adam has made other steps."""
         told = {}
         for name, power in (("beta_1", "beta1_power"), ("beta_2", "beta2_power")):
-            given = self._numbers.get(name)
+            given = self._given.get(name)
             number = optimizer.own.get(power)
             if number is None or not is_number(self.items[number].content):
                 continue
@@ -276,7 +297,7 @@ class Relinker:
         if len(counts) == 2 and _near(counts[0], counts[1]) and not _near(counts[1], steps):
             raise ConflictError(
                 f"Adam's powers of beta say that it has made {counts[1]:.0f} steps, the global "
-                f"step says {steps}; give iter={counts[1]:.0f} (or beta_1 and beta_2)"
+                f"step says {steps}; give {self._start}iter={counts[1]:.0f} (or beta_1 and beta_2)"
             )
 
     # --- to TF1 ---
@@ -298,12 +319,13 @@ class Relinker:
                 node=-1,
             )
         steps = self._number("iter")
-        if steps is None and "iter" in optimizer.own:
-            steps = self._read(self.items[optimizer.own["iter"]].content)
+        counter = optimizer.own.get("iter", self.step)  # its `iterations` may be the global step
+        if steps is None and counter is not None:
+            steps = self._count(counter)
         if label == "Adam":
             self._add_beta_powers(optimizer, steps, path)
         for name, number in optimizer.own.items():
-            if name == "iter" and self.step is None:
+            if name == "iter" and self.step in (None, number):
                 self._change(number, name=GLOBAL_STEP, why="the optimizer's iter", node=-1)
                 self.step = number
             else:
@@ -342,7 +364,7 @@ class Relinker:
             if beta is None or steps is None:
                 raise SettingsError(
                     f"TF1's Adam keeps {power}, which takes {name} and iter; the checkpoint lacks "
-                    f"{name if beta is None else 'iter'}, give it",
+                    f"it; give {self._start}{name if beta is None else 'iter'}",
                     key="hyperparameters",
                 )
             beta = struct.unpack("<f", struct.pack("<f", beta))[0]  # as TF1 multiplies it
@@ -350,7 +372,7 @@ class Relinker:
             item = Item(content, power, f"{name}^(iter+1)", place=(*path, power))
             # A checkpoint that was made from TF1's has the name already, of whatever step.
             there = [n for n, one in enumerate(self.items) if one.name == power]
-            if there:
+            if there and self.items[there[0]].part is None:
                 self.items[there[0]] = item
             else:
                 self.items.append(item)

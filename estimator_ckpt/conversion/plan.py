@@ -16,6 +16,7 @@ from estimator_ckpt.object_graph import VARIABLE_VALUE, ObjectPath
 FLOAT32 = 1
 INT32 = 3
 INT64 = 9
+_MOST_SHOWN = 10
 _FORMATS = {FLOAT32: "<f", 2: "<d", INT32: "<i", INT64: "<q", 19: "<e"}
 
 
@@ -29,6 +30,7 @@ class Content(NamedTuple):
       nbytes: in the result.
       scale: what every value of the source is multiplied by.
       cast: whether the dtype is another than the source's.
+      strict: whether a value that is too small for the dtype is an error.
       value: the bytes, if it is new, as they are stored.
       crc32c: of the value, masked.
     """
@@ -39,6 +41,7 @@ class Content(NamedTuple):
     nbytes: int
     scale: float = 1.0
     cast: bool = False
+    strict: bool = False
     value: bytes = b""
     crc32c: int = 0
 
@@ -56,6 +59,13 @@ class Slot(NamedTuple):
     name: str
 
 
+class OptimizerPart(NamedTuple):
+    """What a tensor is to an optimizer: one of its slots, or a variable of its own."""
+
+    label: str
+    is_slot: bool
+
+
 class Item(NamedTuple):
     """A tensor on its way from the source to the result.
 
@@ -67,7 +77,8 @@ class Item(NamedTuple):
       attribute: what that object calls the value.
       suffix: what its key has after the attribute (`-keys` of a lookup table).
       tail: what its name has after the object's name.
-      slot: where it belongs as an optimizer's slot.
+      part: of which optimizer it is a part, in the source or by its new name.
+      slot: where it is to belong as an optimizer's slot.
       place: its object path, if that does not follow from the name.
       renamed: whether a rule gave it the name.
       in_names: whether a name-based reader is to find it.
@@ -81,6 +92,7 @@ class Item(NamedTuple):
     attribute: str = VARIABLE_VALUE
     suffix: str = ""
     tail: str = ""
+    part: OptimizerPart | None = None
     slot: Slot | None = None
     place: ObjectPath | None = None
     renamed: bool = False
@@ -126,6 +138,8 @@ class Conversion:
       data_files: how each data file of the result came to be: "link", "reflink", "copy", "write",
         "append" or "same", by its path.
       verified: how many tensors were read again and compared; None if none were.
+      underflows: by their keys in the source, the tensors with values that a cast has made 0, as
+        they were too small for the dtype, and how many; known once they are written.
     """
 
     source: str
@@ -136,6 +150,20 @@ class Conversion:
     written: bool = False
     data_files: tuple[tuple[str, str], ...] = ()
     verified: int | None = None
+    underflows: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def warning(self) -> str:
+        """What is to be said of the result; empty where there is nothing."""
+        if not self.underflows:
+            return ""
+        shown = ", ".join(f"{count:,} of {key}" for key, count in self.underflows[:_MOST_SHOWN])
+        more = len(self.underflows) - _MOST_SHOWN
+        return (
+            "values too small for their new dtype became 0: "
+            + shown
+            + (f", and of {more:,} more tensors" if more > 0 else "")
+        )
 
 
 def entry_bytes(index: Index, key: str) -> int:

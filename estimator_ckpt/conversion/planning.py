@@ -14,7 +14,7 @@ from estimator_ckpt.conversion.casting import Casts, parse_casts
 from estimator_ckpt.conversion.layout import LAYOUTS, Structure, kept_structure, new_structure
 from estimator_ckpt.conversion.likeness import like_structure
 from estimator_ckpt.conversion.naming import global_step, read_items
-from estimator_ckpt.conversion.optimizer_state import find_optimizers
+from estimator_ckpt.conversion.optimizer_state import Optimizer, find_optimizers, mark_parts
 from estimator_ckpt.conversion.optimizers import TARGETS, Relinker
 from estimator_ckpt.conversion.plan import (
     Content,
@@ -24,6 +24,7 @@ from estimator_ckpt.conversion.plan import (
     read_number,
     string_content,
 )
+from estimator_ckpt.conversion.renaming import apply_rules
 from estimator_ckpt.errors import (
     CheckpointError,
     ConflictError,
@@ -32,7 +33,7 @@ from estimator_ckpt.errors import (
     UnsupportedCheckpointError,
 )
 from estimator_ckpt.mapping import Pairs, Rules
-from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
+from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, SAVE_COUNTER
 from estimator_ckpt.options import CHECKPOINT_FORMATS
 from estimator_ckpt.verify import structure_faults
 
@@ -127,18 +128,29 @@ def _make_plan(
 ) -> tuple[Conversion, dict[str, Content]]:
     index, graph = checkpoint.index, checkpoint.object_graph
     rows: list[ConversionRow] = []
-    items = _apply_rules(checkpoint, options, rows)
-    if options.drop_slots:
-        items = _without_slots(checkpoint, items, rows)
-    items = _cast(items, options)
+    items, rules = read_items(checkpoint), options.rules()
+    optimizers: list[Optimizer] = []
+    if rules or options.drop_slots or options.optimizer or options.dtype is not None:
+        # By the source's own names: rules change what things are called, not what they are.
+        optimizers = find_optimizers(items, graph)
+        mark_parts(items, optimizers)
+    if rules:
+        items, optimizers, left_out = apply_rules(
+            checkpoint, items, optimizers, rules, relinks=options.optimizer is not None
+        )
+        rows += [_row(item.content, (), why) for item, why in left_out]
     step = global_step(items, graph)
+    if options.drop_slots:
+        items = _without_slots(items, step, rows)
+        step = global_step(items, graph)
+    items = _cast(items, step, options)
     if options.optimizer:
 
         def read(content: Content) -> float:
             return read_number(checkpoint.prefix, index, content)
 
         relinker = Relinker(items, step, options.optimizer, options.hyperparameters, read)
-        relinker.relink(find_optimizers(items, graph))
+        relinker.relink(optimizers)
         step = relinker.step
     keys: list[str | None] = [None] * len(items)
     tensors: dict[str, Content] = {}
@@ -209,70 +221,41 @@ def _row(content: Content, targets: tuple[str, ...], why: str) -> ConversionRow:
     return ConversionRow(action, content.source, targets, why, content.nbytes)
 
 
-def _apply_rules(
-    checkpoint: Checkpoint, options: ConvertOptions, rows: list[ConversionRow]
-) -> list[Item]:
-    items = read_items(checkpoint)
-    rules = options.rules()
-    if not rules:
-        return items
-    by_name = {item.name: item for item in items if item.in_names}
-    also = {}
-    if checkpoint.object_graph is not None:
-        paths = {
-            key: variable.object_path
-            for variable in checkpoint.variables.values()
-            for key in variable.keys
-        }
-        for name, item in by_name.items():
-            path = paths.get(item.content.source)
-            if path is not None:
-                also[name] = path
-    found = [item for item in items if not item.in_names]
-    for line in rules.resolve(by_name, also=also):
-        item = by_name[line.source]
-        if line.target is None:
-            rows.append(_row(item.content, (), line.reason))
-            continue
-        if line.reason:
-            item = item._replace(
-                name=line.target,
-                why=line.reason,
-                renamed=True,
-                tail=item.tail if line.target.endswith(item.tail) else "",
-            )
-        found.append(item)
+def _without_slots(items: list[Item], step: int | None, rows: list[ConversionRow]) -> list[Item]:
+    """The items that are no optimizer's; the global step stays, if it is its `iter` too."""
+    found = []
+    for number, item in enumerate(items):
+        if item.part is None or number == step:
+            found.append(item)
+        else:
+            rows.append(_row(item.content, (), f"of the optimizer {item.part.label}".rstrip()))
     return found
 
 
-def _without_slots(
-    checkpoint: Checkpoint, items: list[Item], rows: list[ConversionRow]
-) -> list[Item]:
-    dropped = {}
-    for optimizer in find_optimizers(items, checkpoint.object_graph):
-        for number in optimizer.items():
-            dropped[number] = f"of the optimizer {optimizer.label}".rstrip()
-    for number, why in dropped.items():
-        rows.append(_row(items[number].content, (), why))
-    return [item for number, item in enumerate(items) if number not in dropped]
-
-
-def _cast(items: list[Item], options: ConvertOptions) -> list[Item]:
+def _cast(items: list[Item], step: int | None, options: ConvertOptions) -> list[Item]:
+    """The items with other dtypes; of an optimizer's variables the slots alone."""
     casts = parse_casts(options.dtype)
     if not casts:
         return items
     found = []
-    for item in items:
+    for number, item in enumerate(items):
         content = item.content
         target = casts.get(content.dtype, content.dtype)
-        if target != content.dtype:
+        counts = number == step or item.place == (SAVE_COUNTER,)
+        is_own = item.part is not None and not item.part.is_slot and content.shape == ()
+        if target != content.dtype and (counts or is_own):
+            whys = filter(None, (item.why, "no model variable, so it keeps its dtype"))
+            item = item._replace(why="; ".join(whys))
+        elif target != content.dtype:
             before, after = dtype_size(content.dtype), dtype_size(target)
             assert before is not None
             assert after is not None
             nbytes = content.nbytes // before * after
-            item = item._replace(content=content._replace(dtype=target, nbytes=nbytes, cast=True))
+            strict = item.part is not None
+            cast = content._replace(dtype=target, nbytes=nbytes, cast=True, strict=strict)
+            item = item._replace(content=cast)
         found.append(item)
-    if found == items:
+    if not any(item.content.cast for item in found):
         raise SettingsError(f"{options.dtype!r} applies to no variable", key="dtype")
     return found
 

@@ -18,7 +18,7 @@ from estimator_ckpt.bundle.tensors import TensorReader
 from estimator_ckpt.conversion.casting import cast_chunk
 from estimator_ckpt.conversion.destination import check_destination, claim, release
 from estimator_ckpt.conversion.plan import Content
-from estimator_ckpt.errors import CorruptCheckpointError
+from estimator_ckpt.errors import CorruptCheckpointError, MismatchError
 from estimator_ckpt.files import Progress
 
 _CHUNK = 4 << 20
@@ -52,10 +52,12 @@ class Written(NamedTuple):
     Attributes:
       data_files: path and how it came to be.
       compared: how many tensors were read again and compared; None if none were.
+      underflows: how many values a cast has made 0, by the keys in the source.
     """
 
     data_files: list[tuple[str, str]]
     compared: int | None
+    underflows: dict[str, int]
 
 
 class Transfer:
@@ -85,6 +87,7 @@ class Transfer:
         self._progress = progress
         self._done = 0
         self._total = 0
+        self._underflows: dict[str, int] = {}
 
     # --- to a new place ---
 
@@ -136,7 +139,7 @@ class Transfer:
             undo.callback(files.remove, f"{destination}.index")
             write_index(destination, index)
             undo.pop_all()
-        return Written(written, compared)
+        return Written(written, compared, self._underflows)
 
     # --- in place ---
 
@@ -164,7 +167,7 @@ class Transfer:
             prove = any(piece.entry for piece in new)
         compared = self.compare(self._source, index) if prove else None
         write_index(self._source, index)
-        return Written(written, compared)
+        return Written(written, compared, self._underflows)
 
     def _report(self, done: int, _: int = 0) -> None:
         if self._progress is not None:
@@ -249,7 +252,7 @@ class Transfer:
         for piece in pieces:
             content = piece.content
             size, crc = 0, 0
-            for chunk in self._chunks(piece):
+            for chunk in self._chunks(piece, self._underflows):
                 file.write(chunk)
                 size += len(chunk)
                 crc = google_crc32c.extend(crc, chunk)
@@ -265,11 +268,12 @@ class Transfer:
             places[piece.identity] = Entry(content.dtype, shape, shard, offset, size, stored)
             offset += size
 
-    def _chunks(self, piece: Piece) -> Iterator[bytes]:
-        """The bytes of a piece as they are in the result.
+    def _chunks(self, piece: Piece, underflows: dict[str, int] | None = None) -> Iterator[bytes]:
+        """The bytes of a piece as they are in the result; adds to what it is given.
 
         Raises:
           CorruptCheckpointError: those of the source have another checksum than its index says.
+          MismatchError: as cast_chunk() does.
         """
         entry, content = piece
         if entry is None:
@@ -285,7 +289,9 @@ class Transfer:
         for chunk in read_chunks(path, entry):
             crc = google_crc32c.extend(crc, chunk)
             if content.computed:
-                chunk = cast_chunk(chunk, entry.dtype, content.dtype, content.scale, content.source)
+                chunk, zeros = self._cast(chunk, entry.dtype, content)
+                if zeros and underflows is not None:
+                    underflows[content.source] = underflows.get(content.source, 0) + zeros
             yield chunk
         if mask(crc) != entry.crc32c:
             raise CorruptCheckpointError(
@@ -294,6 +300,15 @@ class Transfer:
                 path=path,
                 key=content.source,
             )
+
+    def _cast(self, chunk: bytes, dtype: int, content: Content) -> tuple[bytes, int]:
+        try:
+            return cast_chunk(
+                chunk, dtype, content.dtype, content.scale, content.source, content.strict
+            )
+        except MismatchError as error:
+            error.path = self._source
+            raise
 
     def compare(self, destination: str, index: Index) -> int:
         """Reads source and result again; returns how many tensors were compared.

@@ -1,0 +1,160 @@
+"""Rules on the names of a conversion: what belongs to a variable goes where the variable goes.
+
+Whose a slot is, the source says: by its names as they were, and by its objects. The rules may give
+both other names, but not make it the slot of another variable.
+"""
+
+from __future__ import annotations
+
+from estimator_ckpt.checkpoint import Checkpoint
+from estimator_ckpt.conversion.optimizer_state import Optimizer, find_optimizers, mark_parts
+from estimator_ckpt.conversion.plan import Item
+from estimator_ckpt.errors import ConflictError
+from estimator_ckpt.mapping import Line, Rules
+
+_MOST_SHOWN = 10
+
+# By the name of a slot: its variable's, and what the optimizer calls it.
+_Slots = dict[str, tuple[str, str]]
+
+
+def apply_rules(
+    checkpoint: Checkpoint,
+    items: list[Item],
+    optimizers: list[Optimizer],
+    rules: Rules,
+    *,
+    relinks: bool,
+) -> tuple[list[Item], list[Optimizer], list[tuple[Item, str]]]:
+    """The items by their new names, and what is left out.
+
+    Args:
+      checkpoint: the source.
+      items: of it; those without a name are no rule's.
+      optimizers: among the items.
+      rules: of which each must match a name.
+      relinks: whether a slot must still be known as one by its new name.
+
+    Returns:
+      The items that stay; the optimizers among them; those left out, each with the reason.
+
+    Raises:
+      SettingsError: a rule matches nothing, or makes an empty name.
+      ConflictError: two would have one name, or a slot would be another variable's, or none's.
+    """
+    by_name = {item.name: number for number, item in enumerate(items) if item.in_names}
+    slots: _Slots = {
+        items[slot.item].name: (items[slot.variable].name, slot.name)
+        for optimizer in optimizers
+        for slot in optimizer.slots
+        if items[slot.item].in_names and items[slot.variable].in_names
+    }
+    lines = rules.resolve(
+        by_name, also=_object_paths(checkpoint, items), owners=_owners(items, by_name, slots)
+    )
+    found = [item for item in items if not item.in_names]
+    line_of: dict[int, Line] = {}
+    left_out = []
+    for line in lines:
+        item = items[by_name[line.source]]
+        if line.target is None:
+            left_out.append((item, line.reason))
+            continue
+        line_of[len(found)] = line
+        if line.reason:
+            item = item._replace(
+                name=line.target,
+                why=line.reason,
+                renamed=True,
+                tail=item.tail if line.target.endswith(item.tail) else "",
+            )
+        found.append(item)
+    remaining = find_optimizers(found, checkpoint.object_graph)
+    _check_slots(
+        slots, line_of, found, remaining, {item.name: why for item, why in left_out}, relinks
+    )
+    mark_parts(found, remaining)
+    return found, remaining, left_out
+
+
+def _object_paths(checkpoint: Checkpoint, items: list[Item]) -> dict[str, str]:
+    """The object path by name, for what has both."""
+    if checkpoint.object_graph is None:
+        return {}
+    paths = {
+        key: variable.object_path
+        for variable in checkpoint.variables.values()
+        for key in variable.keys
+    }
+    found = {item.name: paths.get(item.content.source) for item in items if item.in_names}
+    return {name: path for name, path in found.items() if path is not None}
+
+
+def _owners(items: list[Item], by_name: dict[str, int], slots: _Slots) -> dict[str, str]:
+    """What goes along with which variable: its slots, and what else has its name and shape.
+
+    Such are its moving average (`X/ExponentialMovingAverage`), and the slots of optimizers that
+    nothing is known of: slot_creator.py names them all so.
+    """
+    found = {}
+    for name, number in by_name.items():
+        owner = slots[name][0] if name in slots else name.rpartition("/")[0]
+        if owner in by_name and (
+            name in slots or items[by_name[owner]].content.shape == items[number].content.shape
+        ):
+            found[name] = owner
+    roots = {}
+    for name in found:
+        owner, seen = found[name], {name}
+        while owner in found and owner not in seen:
+            seen.add(owner)
+            owner = found[owner]
+        if owner not in found:  # else they go round in a circle
+            roots[name] = owner
+    return roots
+
+
+def _check_slots(
+    slots: _Slots,
+    line_of: dict[int, Line],
+    items: list[Item],
+    optimizers: list[Optimizer],
+    left_out: dict[str, str],
+    relinks: bool,
+) -> None:
+    """Raises ConflictError where a slot does not stay what it is, or another becomes one."""
+    now = {
+        slot.item: (items[slot.variable].name, slot.name)
+        for optimizer in optimizers
+        for slot in optimizer.slots
+    }
+    wrong = []
+    for number, line in line_of.items():
+        is_now = now.get(number)
+        if line.source not in slots:
+            if is_now is not None and not line.reason:
+                wrong.append(
+                    f"{line.source!r} is no slot, but would be the slot {is_now[1]} of what "
+                    f"becomes {is_now[0]!r}"
+                )
+            continue
+        variable, slot_name = slots[line.source]
+        told = f"{line.source!r} is the slot {slot_name} of {variable!r}"
+        if line.of is None:
+            reason = left_out.get(variable, "")
+            wrong.append(f"{told}, which is left out ({reason}); it would stay ({line.reason})")
+        elif is_now is None and relinks:
+            wrong.append(f"{told}, which {line.target!r} would not tell ({line.reason})")
+        elif is_now is not None and is_now != (line.of, slot_name):
+            wrong.append(
+                f"{told}, which becomes {line.of!r}; it would be {line.target!r} "
+                f"({line.reason or 'its own name'}), the slot {is_now[1]} of {is_now[0]!r}"
+            )
+    if wrong:
+        more = f"; and {len(wrong) - _MOST_SHOWN} more" if len(wrong) > _MOST_SHOWN else ""
+        raise ConflictError(
+            "; ".join(wrong[:_MOST_SHOWN])
+            + more
+            + ". A slot goes where its variable goes: leave out the rule for it alone, or leave "
+            "the slots out (drop_slots)"
+        )

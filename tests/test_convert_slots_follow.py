@@ -1,0 +1,256 @@
+"""A slot goes where its variable goes: under rules that name the variable, the slot, or both."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from convert_helper import stock_values, v1, write_bundle
+
+from estimator_ckpt import convert_checkpoint, open_checkpoint
+from estimator_ckpt.errors import ConflictError
+
+# Two variables of one shape with all that belongs to them; every value tells whose it is.
+VALUES = {
+    "a": 1,
+    "a/Adam": 2,
+    "a/Adam_1": 3,
+    "a/ExponentialMovingAverage": 4,
+    "net/b": 5,
+    "net/b/Adam": 6,
+    "net/b/Adam_1": 7,
+    "other": 8,
+    "beta1_power": 0.9,
+}
+
+
+def write(prefix, values=VALUES):
+    """Two equal numbers for each name; one for a power of beta."""
+    return write_bundle(
+        prefix,
+        {
+            name: np.full(() if "power" in name else 2, value, np.float32)
+            for name, value in values.items()
+        },
+    )
+
+
+def first_values(prefix):
+    found = stock_values(prefix)
+    return {name: np.ravel(value)[0] for name, value in found.items() if np.ndim(value)}
+
+
+def renamed(**names):
+    """What VALUES is when these are called otherwise, and the rest as it was."""
+    names = {name.replace("__", "/"): new for name, new in names.items()}
+    return {
+        names.get(name, name): value
+        for name, value in VALUES.items()
+        if names.get(name, name) and name != "beta1_power"
+    }
+
+
+def moved(*pairs):
+    """What VALUES is when variables are called otherwise, with all that belongs to them."""
+    names = {}
+    for old, new in pairs:
+        for name in VALUES:
+            if name == old or name.startswith(f"{old}/"):
+                names[name.replace("/", "__")] = new + name[len(old) :]
+    return renamed(**names)
+
+
+@pytest.mark.parametrize(
+    ("rules", "expected"),
+    [
+        # A rule that names the variable alone.
+        ({"rename": {"a": "x/y"}}, moved(("a", "x/y"))),
+        ({"assignment_map": {"a": "x"}}, moved(("a", "x"))),
+        ({"rename": [("a", "net/b"), ("net/b", "a")]}, moved(("a", "net/b"), ("net/b", "a"))),
+        ({"assignment_map": {"a": "other", "other": "a"}}, moved(("a", "other"), ("other", "a"))),
+        ({"exclude": ["net/b"]}, renamed(net__b="", net__b__Adam="", net__b__Adam_1="")),
+        # A rule that matches both, though not in a way that would keep them together.
+        ({"rename": {"(a.*)": r"\1_old"}}, moved(("a", "a_old"))),
+        ({"rename": [("net/b", "fc/w"), ("net/(.*)", r"fc/\1")]}, moved(("net/b", "fc/w"))),
+        # Rules for the slots.
+        ({"rename": [("a", "x"), (r"a/Adam(.*)", r"x/Adam\1")]}, moved(("a", "x"))),
+        ({"exclude": ["a/Adam.*"]}, renamed(a__Adam="", a__Adam_1="")),
+        (
+            {"rename": {"(.*)/Adam": r"\1/Mine"}},
+            renamed(a__Adam="a/Mine", net__b__Adam="net/b/Mine"),
+        ),
+        # An average in the place of its variable.
+        (
+            {"exclude": ["a"], "rename": {"(.*)/ExponentialMovingAverage": r"\1"}},
+            renamed(a="", a__Adam="", a__Adam_1="", a__ExponentialMovingAverage="a"),
+        ),
+    ],
+)
+def test_slots_and_averages_keep_the_name_of_their_variable(rules, expected, tmp_path):
+    convert_checkpoint(write(tmp_path / "m"), tmp_path / "out", "saver", **rules)
+    assert first_values(tmp_path / "out") == expected
+
+
+def test_a_variable_that_goes_to_two_places_takes_its_slots_to_both(tmp_path):
+    twice = [("a", "x"), ("a", "y")]
+    convert_checkpoint(write(tmp_path / "m"), tmp_path / "out", "saver", assignment_map=twice)
+    found = first_values(tmp_path / "out")
+    ends = ["", "/Adam", "/Adam_1", "/ExponentialMovingAverage"]
+    assert [found[f"x{end}"] for end in ends] == [1, 2, 3, 4]
+    assert [found[f"y{end}"] for end in ends] == [1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("slot", "moved_slot"),
+    [
+        ("train/net/b/Adam", "train/fc/w/Adam"),
+        ("net/b/t_0/Adam", "fc/w/t_0/Adam"),
+        ("Adam/net/b/m", "Adam/fc/w/m"),
+        ("training/Adam/net/b/v", "training/Adam/fc/w/v"),
+        ("net/b/adam_m", "fc/w/adam_m"),
+        ("net/b/LAMBOptimizer", "fc/w/LAMBOptimizer"),
+    ],
+)
+def test_slots_follow_however_an_optimizer_names_them(slot, moved_slot, tmp_path):
+    source = write(tmp_path / "m", {"net/b": 1, slot: 2})
+    convert_checkpoint(source, tmp_path / "out", "saver", rename={"net/b": "fc/w"})
+    assert first_values(tmp_path / "out") == {"fc/w": 1, moved_slot: 2}
+
+
+def test_a_scope_that_only_slots_have_may_be_renamed_beside_the_variable(tmp_path):
+    source = write(tmp_path / "m", {"net/b": 1, "train/net/b/Adam": 2})
+    convert_checkpoint(
+        source,
+        tmp_path / "out",
+        "saver",
+        rename={"train/(.*)": r"\1"},
+        assignment_map={"net/b": "fc/w"},
+    )
+    assert first_values(tmp_path / "out") == {"fc/w": 1, "fc/w/Adam": 2}
+
+
+def test_a_slot_that_is_left_without_its_variable_falls_to_no_other(tmp_path):
+    source = write(tmp_path / "m", {"net/b": 1, "b": 2, "net/b/Adam": 3, "b/Adam": 4})
+    convert_checkpoint(
+        source,
+        tmp_path / "out",
+        "checkpoint",
+        exclude=["net/b"],
+        optimizer="keras",
+        hyperparameters={"iter": 5},
+    )
+    found = open_checkpoint(tmp_path / "out")
+    slot = found.get_tensor("var_list/b/.OPTIMIZER_SLOT/optimizer/m")
+    assert (slot.tolist(), sorted(found.variables)) == (
+        [4, 4],
+        ["Adam/iter", "b", "b/Adam", "save_counter"],
+    )
+
+
+@pytest.mark.parametrize(
+    ("rules", "texts"),
+    [
+        (
+            {"rename": {"a/Adam": "other/Adam"}},
+            ["'a/Adam' is the slot m of 'a'", "the slot m of 'other'"],
+        ),
+        ({"rename": {"a": "other", "other": "x", "a/Adam": "x/Adam"}}, ["the slot m of 'x'"]),
+        ({"rename": {"a/Adam": "a/Adam_1", "a/Adam_1": "a/Adam"}}, ["the slot v of 'a'"]),
+        (
+            {"exclude": ["a"], "rename": {"a/Adam": "mine"}},
+            ["'a/Adam' is the slot m of 'a', which is left out (exclude a)"],
+        ),
+    ],
+)
+def test_a_rule_that_pulls_a_slot_from_its_variable_is_refused_with_both_names(
+    rules, texts, tmp_path
+):
+    with pytest.raises(ConflictError) as caught:
+        convert_checkpoint(write(tmp_path / "m"), tmp_path / "out", "saver", **rules)
+    assert [text for text in texts if text not in str(caught.value)] == []
+    assert not (tmp_path / "out.index").exists()
+
+
+def test_a_slot_whose_new_name_does_not_tell_its_variable_cannot_become_an_object(tmp_path):
+    source = write(tmp_path / "m")
+    convert_checkpoint(source, tmp_path / "names", "saver", rename={"a/Adam_1": "squares"})
+    assert first_values(tmp_path / "names")["squares"] == 3
+    with pytest.raises(ConflictError, match="is the slot v of 'a', which 'squares' would not tell"):
+        convert_checkpoint(
+            source, tmp_path / "out", "both", rename={"a/Adam_1": "squares"}, optimizer="tf1"
+        )
+
+
+def test_what_was_no_slot_does_not_become_one_by_another_variables_new_name(tmp_path):
+    source = write(tmp_path / "m", {"x/Adam": 1, "y": 2})
+    with pytest.raises(ConflictError, match="'x/Adam' is no slot, but would be the slot m of"):
+        convert_checkpoint(source, tmp_path / "out", "saver", rename={"y": "x"})
+
+
+def test_the_plan_says_what_goes_with_which_variable(tmp_path):
+    result = convert_checkpoint(
+        write(tmp_path / "m"),
+        tmp_path / "out",
+        "saver",
+        rename={"a": "x"},
+        exclude=["net/b"],
+        dry_run=True,
+    )
+    rows = {row.source: (row.action, row.targets, row.why) for row in result.rows}
+    assert rows["a"] == ("renamed", ("x",), "rename a -> x")
+    assert rows["a/Adam_1"] == ("renamed", ("x/Adam_1",), "with a, rename a -> x")
+    assert rows["net/b/Adam"] == ("left out", (), "with net/b, exclude net/b")
+    assert rows["other"] == ("kept", ("other",), "")
+
+
+# --- Readers of what was converted ---
+
+
+def train(names, prefix, *, restore):
+    """Losses of a TF1 graph of two variables, which it treats unequally; or those after a save."""
+    with tf.Graph().as_default(), v1.Session() as session:
+        one, two = (v1.get_variable(name, [2]) for name in names)
+        loss = tf.reduce_sum(tf.square(one * 3 - 1)) + tf.reduce_sum(tf.square(two + 5))
+        train_op = v1.train.AdamOptimizer(0.1).minimize(loss)
+        saver = v1.train.Saver()
+        if restore:
+            saver.restore(session, prefix)
+        else:
+            session.run(v1.global_variables_initializer())
+            for _ in range(4):
+                session.run(train_op)
+            saver.save(session, prefix, write_meta_graph=False)
+        return [session.run([loss, train_op])[0] for _ in range(4)]
+
+
+def test_training_goes_on_under_swapped_names(tmp_path):
+    source, out = str(tmp_path / "m"), str(tmp_path / "out")
+    expected = train(["net/one", "net/two"], source, restore=False)
+    swap = {"net/one": "net/two", "net/two": "net/one"}
+    convert_checkpoint(source, out, "saver", rename=swap)
+    assert train(["net/two", "net/one"], out, restore=True) == expected
+
+
+@pytest.mark.estimator
+@pytest.mark.parametrize("optimizer", ["keras", "tf1"])
+def test_an_optimizer_object_finds_the_moments_of_a_renamed_variable(optimizer, tmp_path):
+    values = {"a": 1, "a/Adam": 2, "a/Adam_1": 3, "b": 4, "b/Adam": 5, "b/Adam_1": 6}
+    source = write(tmp_path / "m", values)
+    convert_checkpoint(
+        source,
+        tmp_path / "out",
+        "checkpoint",
+        rename={"a": "b", "b": "new"},
+        optimizer=optimizer,
+        hyperparameters={"iter": 7} if optimizer == "keras" else {},
+    )
+    variables = {"b": tf.Variable([0.0, 0.0]), "new": tf.Variable([0.0, 0.0])}
+    reader = tf.keras.optimizers.legacy.Adam() if optimizer == "keras" else v1.train.AdamOptimizer()
+    reader.apply_gradients([(tf.zeros(2), variable) for variable in variables.values()])
+    objects = tf.train.Checkpoint(var_list=variables, optimizer=reader)
+    objects.restore(str(tmp_path / "out"))
+    found = {
+        name: [float(t[0]) for t in (v, reader.get_slot(v, "m"), reader.get_slot(v, "v"))]
+        for name, v in variables.items()
+    }
+    assert found == {"b": [1, 2, 3], "new": [4, 5, 6]}
