@@ -102,16 +102,19 @@ def _decode_variables(messages: Sequence[bytes]) -> Iterator[Node]:
     """
     from google.protobuf.message import DecodeError
 
-    from estimator_ckpt.bundle.protos import TrackableVariables
+    from estimator_ckpt.bundle.protos import MergedObjects, TrackableObject
 
+    data = b"".join(messages)
     try:
-        merged = TrackableVariables.FromString(b"".join(messages))
+        counts = TrackableObject.FromString(data)
+        merged = MergedObjects.FromString(data).attributes
     except DecodeError:
         return iter(())
-    names, keys = merged.attribute.name[:], merged.attribute.checkpoint_key[:]
-    full_names = merged.attribute.full_name[:] or [""] * len(messages)
-    more = merged.children or merged.slot_variables or merged.registered_saver
-    if more or {len(names), len(keys), len(full_names)} != {len(messages)}:
+    names, keys = merged.name[:], merged.checkpoint_key[:]
+    full_names = merged.full_name[:] or [""] * len(messages)
+    lengths = {len(column) for column in (counts.attributes, names, full_names, keys)}
+    more = counts.children or counts.slot_variables or counts.HasField("registered_saver")
+    if more or lengths != {len(messages)}:
         return iter(())
     attributes = map(_make_attribute, zip(names, full_names, keys))
     empty = Node()
@@ -155,9 +158,9 @@ def _decode_object(data: bytes, number: int, count: int) -> Node:
 
 def _decode_children(data: bytes, children: Any) -> tuple[Sequence[str], Sequence[int]]:
     """The names and node ids of an object's children; `children` are their messages."""
-    from estimator_ckpt.bundle.protos import TrackableChildren
+    from estimator_ckpt.bundle.protos import MergedObjects
 
-    merged = TrackableChildren.FromString(data).children
+    merged = MergedObjects.FromString(data).children
     names, ids = merged.local_name[:], merged.node_id[:]
     if len(names) == len(ids) == len(children):
         return names, ids

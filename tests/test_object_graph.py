@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 from tensorflow.python.trackable import trackable_utils
@@ -141,6 +141,7 @@ def graphs(draw: st.DrawFn) -> ObjectGraph:
 
 
 @given(graphs())
+@example(ObjectGraph([Node(attributes=(Attribute("a", "", "k"), Attribute("", "", "")))]))
 def test_a_graph_comes_back_from_its_message(graph: ObjectGraph) -> None:
     assert ObjectGraph.parse(graph.serialize()).nodes == graph.nodes
 

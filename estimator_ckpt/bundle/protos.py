@@ -32,7 +32,7 @@ _SCHEMA = {
         "6 fixed32 crc32c",
         "7 *TensorSlice slices",
     ],
-    # Entries one behind the other, read as one message: each field of all of them in a row.
+    # Entries one behind the other, read as one message that has the same fields of all in a row.
     "BundleEntryColumns": [
         "1 *int32 dtype",
         "2 *bytes shape",
@@ -58,18 +58,10 @@ _SCHEMA = {
         "4 RegisteredSaver registered_saver",
         "5 BoolValue has_checkpoint_values",
     ],
-    # Objects one behind the other, read as one message; what it may have once is merged into one.
-    "TrackableVariables": [
-        "1 *bytes children",
-        "2 SerializedTensors attribute",
-        "3 *bytes slot_variables",
-        "4 *bytes registered_saver",
-        "5 BoolValue has_checkpoint_values",
-    ],
-    "SerializedTensors": ["1 *string name", "2 *string full_name", "3 *string checkpoint_key"],
-    # The children of an object, merged likewise.
-    "TrackableChildren": ["1 ObjectReferences children"],
+    # Objects one behind the other, read as one message that has the same fields of all in a row.
+    "MergedObjects": ["1 ObjectReferences children", "2 SerializedTensors attributes"],
     "ObjectReferences": ["1 *int32 node_id", "2 *string local_name"],
+    "SerializedTensors": ["1 *string name", "2 *string full_name", "3 *string checkpoint_key"],
     "TrackableObjectGraph": ["1 *bytes nodes"],  # each a TrackableObject, see graph_message.py
     "CheckpointState": [
         "1 string model_checkpoint_path",
@@ -130,7 +122,6 @@ BundleEntry = _message("BundleEntry")
 BundleEntryColumns = _message("BundleEntryColumns")
 TensorShape = _message("TensorShape")
 TrackableObject = _message("TrackableObject")
-TrackableVariables = _message("TrackableVariables")
-TrackableChildren = _message("TrackableChildren")
+MergedObjects = _message("MergedObjects")
 TrackableObjectGraph = _message("TrackableObjectGraph")
 CheckpointState = _message("CheckpointState")
