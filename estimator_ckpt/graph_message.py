@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import functools
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -67,6 +67,16 @@ _make_attribute = functools.partial(tuple.__new__, Attribute)
 _make_node = functools.partial(tuple.__new__, Node)
 
 
+def value_nodes(
+    names: Iterable[str], full_names: Iterable[str], keys: Iterable[str]
+) -> Iterator[Node]:
+    """Objects with one value each and nothing else, given by the fields of their attributes."""
+    attributes = map(_make_attribute, zip(names, full_names, keys))
+    empty = Node()
+    rest = map(itertools.repeat, (empty.slots, empty.registered_saver))
+    return map(_make_node, zip(itertools.repeat(empty.children), zip(attributes), *rest))
+
+
 def decode_graph(data: bytes) -> list[Node]:
     """The objects of a serialized graph.
 
@@ -116,10 +126,7 @@ def _decode_variables(messages: Sequence[bytes]) -> Iterator[Node]:
     more = counts.children or counts.slot_variables or counts.HasField("registered_saver")
     if more or lengths != {len(messages)}:
         return iter(())
-    attributes = map(_make_attribute, zip(names, full_names, keys))
-    empty = Node()
-    rest = map(itertools.repeat, (empty.slots, empty.registered_saver))
-    return map(_make_node, zip(itertools.repeat(empty.children), zip(attributes), *rest))
+    return value_nodes(names, full_names, keys)
 
 
 def _decode_object(data: bytes, number: int, count: int) -> Node:
@@ -181,15 +188,15 @@ def encode_graph(nodes: Sequence[Node]) -> bytes:
             if name == VARIABLE_VALUE and full_name and key:
                 objects.append(_encode_variable(full_name.encode(), key.encode()))
                 continue
-        objects.append(_encode_object(node, number in with_values))
+        objects.append(_encode_object(node, number in with_values or _has_value(node)))
     data: bytes = TrackableObjectGraph(nodes=objects).SerializeToString()
     return data
 
 
 def _encode_variable(full_name: bytes, key: bytes) -> bytes:
-    fields = (_VALUE, b"\x12", encode_varint(len(full_name)), full_name)
-    value = b"".join((*fields, b"\x1a", encode_varint(len(key)), key))
-    return b"".join((b"\x12", encode_varint(len(value)), value, _HAS_VALUES))
+    full_length, key_length = encode_varint(len(full_name)), encode_varint(len(key))
+    value = b"%b\x12%b%b\x1a%b%b" % (_VALUE, full_length, full_name, key_length, key)
+    return b"\x12%b%b%b" % (encode_varint(len(value)), value, _HAS_VALUES)
 
 
 def _encode_object(node: Node, has_values: bool) -> bytes:
@@ -215,16 +222,16 @@ def _encode_object(node: Node, has_values: bool) -> bytes:
 
 
 def _with_values(nodes: Sequence[Node]) -> set[int]:
-    """The objects from which edges lead to a value."""
+    """The objects with children from which edges lead to a value."""
     parents: dict[int, list[int]] = {}
+    waiting = []
     for number, node in enumerate(nodes):
-        for child in node.children.values():
-            parents.setdefault(child, []).append(number)
-    waiting = [
-        number
-        for number, node in enumerate(nodes)
-        if node.attributes or node.slots or node.registered_saver
-    ]
+        children = [nodes[child] for child in node.children.values()]
+        for child_number, child in zip(node.children.values(), children):
+            if child.children:
+                parents.setdefault(child_number, []).append(number)
+        if node.children and any(map(_has_value, (node, *children))):
+            waiting.append(number)
     found = set(waiting)
     while waiting:
         for parent in parents.get(waiting.pop(), ()):
@@ -232,3 +239,7 @@ def _with_values(nodes: Sequence[Node]) -> set[int]:
                 found.add(parent)
                 waiting.append(parent)
     return found
+
+
+def _has_value(node: Node) -> bool:
+    return bool(node.attributes or node.slots or node.registered_saver)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import repeat
 
 from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.errors import (
@@ -24,6 +25,7 @@ from estimator_ckpt.graph_message import (
     SlotReference,
     decode_graph,
     encode_graph,
+    value_nodes,
 )
 
 __all__ = [
@@ -154,6 +156,20 @@ class ObjectGraph:
         self.nodes.append(Node({}, attributes))
         self.link(parent, local_name, len(self.nodes) - 1)
         return len(self.nodes) - 1
+
+    def add_variables(self, parent: int, path: str, names: Sequence[str]) -> list[str]:
+        """New objects below `parent`, all at once: variables of these names; returns their keys.
+
+        Args:
+          parent: an object without children.
+          path: the path_string() of it.
+          names: the local and full names, each once.
+        """
+        keys = escape_all(names, f"{path}/", object_key(""))
+        numbers = range(len(self.nodes), len(self.nodes) + len(names))
+        self.nodes.extend(value_nodes(repeat(VARIABLE_VALUE), names, keys))
+        self.nodes[parent] = self.nodes[parent]._replace(children=dict(zip(names, numbers)))
+        return keys
 
     def link(self, parent: int, local_name: str, node: int) -> None:
         """One more edge. Raises ConflictError where another object has that place already."""

@@ -14,6 +14,7 @@ from estimator_ckpt.errors import CorruptCheckpointError
 _VARINT64_BYTES = 10
 _MASK_DELTA = 0xA282EAD8
 _UINT32 = 0xFFFFFFFF
+_BYTES = tuple(bytes((value,)) for value in range(256))
 _INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
 
 
@@ -30,7 +31,9 @@ def corrupt(message: str, position: int, path: str | None) -> NoReturn:
 def encode_varint(value: int) -> bytes:
     """``value`` (0 <= value < 2**64) as 1 to 10 bytes."""
     if value < 0x80:
-        return bytes((value,))
+        return _BYTES[value]
+    if value < 0x4000:
+        return _BYTES[value & 0x7F | 0x80] + _BYTES[value >> 7]
     result = bytearray()
     while value >= 0x80:
         result.append(value & 0x7F | 0x80)

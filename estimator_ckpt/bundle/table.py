@@ -77,20 +77,21 @@ class _BlockBuilder:
         return len(self._buffer) + 4 * len(self._restarts) + 4
 
     def add(self, key: bytes, value: bytes) -> None:
+        buffer = self._buffer
         if self._count < self._restart_interval:
             shared = _common_prefix(self._last_key, key)
         else:
             shared = 0
-            self._restarts.append(len(self._buffer))
+            self._restarts.append(len(buffer))
             self._count = 0
         self._count += 1
         self._last_key = key
-        added = key[shared:]
-        lengths = (shared, len(added), len(value))
-        if shared | len(added) | len(value) < 0x80:
-            self._buffer += bytes(lengths) + added + value
+        added, value_size = len(key) - shared, len(value)
+        if shared | added | value_size < 0x80:
+            buffer += b"%c%c%c%b%b" % (shared, added, value_size, key[shared:], value)
         else:
-            self._buffer += b"".join((*map(encode_varint, lengths), added, value))
+            lengths = map(encode_varint, (shared, added, value_size))
+            buffer += b"".join((*lengths, key[shared:], value))
 
     def finish(self) -> bytes:
         """The block with its trailer."""

@@ -13,6 +13,7 @@ from estimator_ckpt.object_graph import (
     SAVE_COUNTER,
     STEP,
     VAR_LIST,
+    VARIABLE_VALUE,
     Attribute,
     Node,
     ObjectGraph,
@@ -26,6 +27,7 @@ from estimator_ckpt.variables import names_in_var_list
 
 LAYOUTS = ("var_list", "scopes")
 _TABLE = "table"
+_ATTRIBUTES = ".ATTRIBUTES"
 
 
 class Structure(NamedTuple):
@@ -69,11 +71,18 @@ def new_structure(items: list[Item], layout: str, step: int | None) -> Structure
         items = [*items, save_counter_item()]
     tables = lookup_tables([item for item in items if item.node < 0])
     builder = _Builder()
-    builder.node((VAR_LIST,) if layout == VAR_LIST else ())
     keys: list[str | None] = [None] * len(items)
     slots: list[int] = []
+    if layout == VAR_LIST:
+        # Nearly all are in there, by names of their own, and nothing else.
+        plain = {item.name: n for n, item in enumerate(items) if _is_plain(item, tables)}
+        var_list = builder.node((VAR_LIST,))
+        for number, key in zip(
+            plain.values(), builder.graph.add_variables(var_list, VAR_LIST, list(plain))
+        ):
+            keys[number] = key
     for number, item in enumerate(items):
-        if not item.in_objects:
+        if not item.in_objects or keys[number] is not None:
             continue
         if item.slot is not None:
             slots.append(number)
@@ -93,6 +102,20 @@ def new_structure(items: list[Item], layout: str, step: int | None) -> Structure
         owner = items[step].owner
         builder.graph.link(0, STEP, builder.node(items[step].place or path_of(owner)))
     return Structure(items, keys, builder.graph)
+
+
+def _is_plain(item: Item, tables: Mapping[str, object]) -> bool:
+    """Whether it is to be a variable of `var_list`, with a key that its name says."""
+    return (
+        item.in_objects
+        and item.slot is None
+        and item.place is None
+        and item.attribute == VARIABLE_VALUE
+        and not item.suffix
+        and not item.tail
+        and item.name not in tables
+        and _ATTRIBUTES not in item.name
+    )
 
 
 def _in_var_list(name: str) -> ObjectPath:
