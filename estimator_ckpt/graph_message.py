@@ -90,7 +90,7 @@ def decode_graph(data: bytes) -> list[Node]:
 
     nodes: list[Node] = []
     try:
-        objects = TrackableObjectGraph.FromString(data).nodes[:]
+        objects = TrackableObjectGraph.FromString(data).nodes
         if not objects:
             raise CorruptCheckpointError("an object graph without a root")
         for start in range(0, len(objects), _AT_ONCE):

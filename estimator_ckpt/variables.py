@@ -213,8 +213,8 @@ def _named_by_graph(
     named: _Named = {}
     rest: list[GraphTensor] = []
     # Nearly all are in var_list once, by a name that means nothing else.
-    listed_names = set(chain.from_iterable(in_var_list.values()))
-    distinct = tensors.keys().isdisjoint(listed_names)
+    var_list = _var_list(graph)
+    distinct = tensors.keys().isdisjoint(var_list)
     for key, tensor in tensors.items():
         _, node, suffix, full_name = tensor
         listed = in_var_list.get(node, ())
@@ -231,9 +231,9 @@ def _named_by_graph(
             rest.append(tensor)
 
     full_names = Counter(t.full_name + t.suffix for t in rest if t.node not in in_var_list)
-    reserved = listed_names.union(
+    reserved = {
         name + tensor.suffix for tensor in rest for name in in_var_list.get(tensor.node, ())
-    )
+    }
 
     def choose(tensor: GraphTensor) -> tuple[str, bool]:
         """The name that is a key of the same bytes, else the first that means nothing else."""
@@ -241,7 +241,11 @@ def _named_by_graph(
         others = [full_name] if full_name and full_names[full_name + suffix] == 1 else []
         others += [places[node]] if node in places else []
         names = [name + suffix for name in in_var_list.get(node, ())]
-        names += [name + suffix for name in others if name + suffix not in reserved]
+        names += [
+            name + suffix
+            for name in others
+            if name + suffix not in reserved and name + suffix not in var_list
+        ]
         free = [name for name in names if name not in named and name not in tensors]
         for name in free:
             if name in plain_keys and same_tensor(index, name, key):
@@ -278,10 +282,14 @@ def _slots_by_reference(
     }
 
 
+def _var_list(graph: ObjectGraph) -> Mapping[str, int]:
+    number = graph.child_at((VAR_LIST,))
+    return {} if number is None else graph.nodes[number].children
+
+
 def names_in_var_list(graph: ObjectGraph) -> dict[int, tuple[str, ...]]:
     """The variable names by the object that they stand for."""
-    var_list = graph.child_at((VAR_LIST,))
-    children = {} if var_list is None else graph.nodes[var_list].children
+    children = _var_list(graph)
     names: dict[int, tuple[str, ...]] = dict(zip(children.values(), zip(children)))
     if len(names) < len(children):
         names = {}

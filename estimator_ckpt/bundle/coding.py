@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from estimator_ckpt.errors import CorruptCheckpointError
 
-_VARINT64_BYTES = 10
+MAX_VARINT_BYTES = 10
 _MASK_DELTA = 0xA282EAD8
 _UINT32 = 0xFFFFFFFF
 _BYTES = tuple(bytes((value,)) for value in range(256))
@@ -47,7 +47,7 @@ def decode_varint(
 ) -> tuple[int, int]:
     """The unsigned number at ``position``; it must fit into ``bits``."""
     value = shift = 0
-    end = min(len(data), position + _VARINT64_BYTES)
+    end = min(len(data), position + MAX_VARINT_BYTES)
     for index in range(position, end):
         byte = data[index]
         value |= (byte & 0x7F) << shift
@@ -161,7 +161,7 @@ def decode_ordered_signed(
     if negative:
         bits ^= 0xFFFF
     length = 16 - (bits ^ 0xFFFF).bit_length()  # leading ones
-    if length > _VARINT64_BYTES or position + length > len(data):
+    if length > MAX_VARINT_BYTES or position + length > len(data):
         corrupt(f"a number of {length} bytes", position, path)
     code = int.from_bytes(data[position : position + length], "big")
     if negative:

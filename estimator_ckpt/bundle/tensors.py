@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 import google_crc32c
 
 from estimator_ckpt import files
-from estimator_ckpt.bundle.coding import decode_varint, encode_varint, mask
+from estimator_ckpt.bundle.coding import MAX_VARINT_BYTES, decode_varint, encode_varint, mask
 from estimator_ckpt.bundle.dtypes import STRING, VARIANT, dtype_name, dtype_size
 from estimator_ckpt.bundle.index import Entry, Index, shard_path
 from estimator_ckpt.bundle.slices import key_text, slice_key, slice_shape
-from estimator_ckpt.bundle.table import masked_crc32c
+from estimator_ckpt.bundle.table import extend_crc32c, masked_crc32c
 from estimator_ckpt.errors import (
     CorruptCheckpointError,
     MissingTensorError,
@@ -239,15 +239,16 @@ class TensorReader:
         Raises:
           CorruptCheckpointError: the data file is missing or too short, or its bytes are wrong.
         """
-        data = bytes(self.raw(entry))
+        data = self.raw(entry)
         count = math.prod(entry.shape)
         if not data and not count:
             return []
         path = shard_path(self._prefix, entry.shard, self._index.num_shards)
+        head = bytes(data[: MAX_VARINT_BYTES * count])
         lengths = []
         position = 0
         for _ in range(count):  # the index check made sure that the size is count + 4 or more
-            length, position = decode_varint(data, position, path=path, base=entry.offset)
+            length, position = decode_varint(head, position, path=path, base=entry.offset)
             lengths.append(length)
         if position + 4 + sum(lengths) != len(data):
             raise self._corrupt(entry, f"{count} strings with {sum(lengths)} bytes in all")
@@ -256,11 +257,11 @@ class TensorReader:
         if check:
             if mask(crc) != int.from_bytes(stored, "little"):
                 raise self._corrupt(entry, "the checksum of the string lengths is wrong")
-            self._check_crc(entry, google_crc32c.extend(crc, data[position:]))
+            self._check_crc(entry, extend_crc32c(crc, data[position:]))
         position += 4
         values = []
         for length in lengths:
-            values.append(data[position : position + length])
+            values.append(bytes(data[position : position + length]))
             position += length
         return values
 
