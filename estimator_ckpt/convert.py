@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from estimator_ckpt import files
-from estimator_ckpt.bundle.index import Index
+from estimator_ckpt.bundle.index import Index, same_tensor
 from estimator_ckpt.bundle.slices import key_text
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.collector import collector_paused
@@ -34,7 +34,6 @@ from estimator_ckpt.locate import complete_prefixes, is_saved_model
 from estimator_ckpt.mapping import Pairs
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, is_object_key
 from estimator_ckpt.state import CheckpointState, read_state, write_state
-from estimator_ckpt.variables import same_tensor
 
 
 def convert_checkpoint(

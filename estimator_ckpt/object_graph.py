@@ -197,33 +197,35 @@ class ObjectGraph:
             _check_path_bytes(total)
         return found
 
-    def places(self) -> dict[int, str]:
-        """paths() as strings, with slot variables named below the variable they belong to.
+    def places(self) -> list[str | None]:
+        """paths() as strings, by node id, with slot variables named below their variables.
+
+        None for an object that neither an edge nor a slot leads to.
 
         Raises:
           UnsupportedCheckpointError: as paths() does.
         """
-        found = {0: ""}
+        found: list[str | None] = [None] * len(self.nodes)
+        found[0] = ""
         total = 0
         waiting = deque([0])
         while waiting:
             parent = waiting.popleft()
-            children = self.nodes[parent].children
-            if not found.keys().isdisjoint(children.values()):
-                children = {name: child for name, child in children.items() if child not in found}
+            edges = self.nodes[parent].children
+            children = {name: child for name, child in edges.items() if found[child] is None}
             start = f"{found[parent]}/" if parent else ""
             total += len(start) * len(children)
             _check_path_bytes(total)
             for child, place in zip(children.values(), escape_all(children, start)):
-                if child not in found:
+                if found[child] is None:
                     found[child] = place
                     total += len(place) - len(start)
                     if self.nodes[child].children:
                         waiting.append(child)
-        for optimizer, slot in self.slot_references():
-            if slot.slot not in found and slot.original in found and optimizer in found:
-                place = slot_path(found[slot.original], found[optimizer], slot.slot_name)
-                found[slot.slot] = place
+        for number, slot in self.slot_references():
+            variable, optimizer = found[slot.original], found[number]
+            if found[slot.slot] is None and variable is not None and optimizer is not None:
+                place = found[slot.slot] = slot_path(variable, optimizer, slot.slot_name)
                 total += len(place)
                 _check_path_bytes(total)
         return found

@@ -86,7 +86,7 @@ def slots_by_name(
             found.append(None)
             continue
         start = name[: -len(last) - 1]
-        if start == variable and shape == shape_of_variable and len(slot_names) == 1:
+        if start and start == variable and shape == shape_of_variable and len(slot_names) == 1:
             found.append((variable, slot_names[0]))
         else:
             found.append(slot_by_name(name, shape_of))

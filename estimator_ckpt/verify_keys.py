@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from estimator_ckpt.bundle.index import Entry, Index, decode_slice_key, slice_key
+from estimator_ckpt.bundle.index import Entry, Index, decode_slice_key, same_tensor, slice_key
 from estimator_ckpt.bundle.slices import key_text, overlap, slice_shape
+from estimator_ckpt.graph_variables import graph_tensors, names_in_var_list
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, ObjectGraph, is_object_key
-from estimator_ckpt.variables import graph_tensors, names_in_var_list, same_tensor
 
 _FEW = 3
 
@@ -69,18 +69,19 @@ def graph_faults(graph: ObjectGraph | None, index: Index) -> Iterator[tuple[str 
         return
     keys = _plain_keys(index)
     places = graph.places()
+    shown = ["no path" if place is None else place for place in places]
     tensors = graph_tensors(graph, keys)
     nodes_with_tensors = {tensor.node for tensor in tensors.values()}
     owner: dict[str, int] = {}
     for number, node in enumerate(graph.nodes):
-        place = f"object {number} ({places.get(number, 'no path')!r})"
-        if node.attributes and number not in places:
+        place = f"object {number} ({shown[number]!r})"
+        if node.attributes and places[number] is None:
             key = node.attributes[0].checkpoint_key
             yield key, f"object {number} has values, but no path and no slot leads to it"
         for attribute in node.attributes:
             key = attribute.checkpoint_key
             if owner.setdefault(key, number) != number:
-                first = places.get(owner[key], str(owner[key]))
+                first = str(owner[key]) if places[owner[key]] is None else shown[owner[key]]
                 yield key, f"{place} has the key of {first!r}: only one of them is restored"
             elif key not in keys and number not in nodes_with_tensors:
                 yield key, f"the value {attribute.name!r} of {place} is not in the index"

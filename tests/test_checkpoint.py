@@ -10,6 +10,8 @@ import pytest
 import tensorflow as tf
 from absl import logging
 from goldens_helper import GoldenCase, golden_cases
+from hypothesis import given
+from hypothesis import strategies as st
 from stock_files import data_file, edit_index, rename, save, value
 
 from estimator_ckpt import open_checkpoint
@@ -31,7 +33,7 @@ from estimator_ckpt.object_graph import (
     object_key,
     path_string,
 )
-from estimator_ckpt.slots import slot_by_name
+from estimator_ckpt.slots import slot_by_name, slots_by_name
 
 TENSORS = {"dense/bias": np.float32([1, 2]), "dense/kernel": np.float32([[3, 4], [5, 6]])}
 
@@ -256,6 +258,13 @@ IN_SCOPES = """scope/k/Adam a/b/k/Ftrl_1 dnn/w dnn/w/t_0/Adagrad dnn/w/t_11/Adam
 SHAPES.update(dict.fromkeys(IN_SCOPES.split(), (2, 3)))
 
 
+SLOT_LIKE_NAMES = st.lists(
+    st.sampled_from(["", "k", "m", "Adam", "Adam_1", "RMSProp", "RMSProp_1", "RMSProp_2", "t_0"]),
+    min_size=1,
+    max_size=3,
+).map("/".join)
+
+
 @pytest.mark.parametrize(
     ("name", "slot"),
     [
@@ -300,6 +309,13 @@ SHAPES.update(dict.fromkeys(IN_SCOPES.split(), (2, 3)))
 )
 def test_slots_by_name(name: str, slot: tuple[str, str] | None) -> None:
     assert slot_by_name(name, SHAPES.get) == slot
+
+
+@given(st.dictionaries(SLOT_LIKE_NAMES, st.sampled_from([(), (2,)]), max_size=8))
+def test_slots_of_many_variables_are_those_of_each(shapes: dict[str, tuple[int, ...]]) -> None:
+    names = sorted(shapes)
+    found = slots_by_name(names, [shapes[name] for name in names], shapes.get)
+    assert found == [slot_by_name(name, shapes.get) for name in names]
 
 
 OPTIMIZERS = {

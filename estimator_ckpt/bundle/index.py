@@ -19,6 +19,7 @@ from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.bundle.entries import Entry, Shapes, decode_entries, encode_entries
 from estimator_ckpt.bundle.slices import (
     decode_slice_key,
+    key_bytes,
     key_text,
     overlap,
     slice_key,
@@ -39,6 +40,7 @@ __all__ = [
     "decode_slice_key",
     "encode_index",
     "read_index",
+    "same_tensor",
     "shard_path",
     "slice_key",
     "write_index",
@@ -202,6 +204,26 @@ def _check_slices(entries: dict[bytes, Entry], path: str) -> None:
 
 def _describe(entry: Entry) -> str:
     return f"{dtype_name(entry.dtype)}{list(entry.shape)}"
+
+
+def same_tensor(index: Index, one: str, other: str) -> bool:
+    """Whether two keys have equal bytes, by place or by checksum; slice by slice if partitioned."""
+    a, b = index.entries[key_bytes(one)], index.entries[key_bytes(other)]
+    if a == b and not a.slices:
+        return True
+    if (a.dtype, a.shape, a.size, a.crc32c, a.slices) != (
+        b.dtype,
+        b.shape,
+        b.size,
+        b.crc32c,
+        b.slices,
+    ):
+        return False
+    return all(
+        index.entries[slice_key(one, extents)].crc32c
+        == index.entries[slice_key(other, extents)].crc32c
+        for extents in a.slices
+    )
 
 
 # --- writing ---

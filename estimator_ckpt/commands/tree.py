@@ -6,9 +6,10 @@ from collections.abc import Iterator
 
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import MissingTensorError
+from estimator_ckpt.graph_variables import graph_tensors
 from estimator_ckpt.object_graph import VARIABLE_VALUE, Node, escape
 from estimator_ckpt.report import printable, tensor_text
-from estimator_ckpt.variables import Variable, graph_tensors
+from estimator_ckpt.variables import Variable
 
 
 def tree_lines(checkpoint: Checkpoint) -> Iterator[str]:
@@ -36,7 +37,7 @@ def tree_lines(checkpoint: Checkpoint) -> Iterator[str]:
     while waiting:
         number, start, stands_here, indent = waiting.pop()
         if not stands_here:
-            yield f"{start} -> {printable(places[number]) or 'root'}"
+            yield f"{start} -> {printable(places[number] or '') or 'root'}"
             continue
         node = graph.nodes[number]
         yield start + "".join(f"  {text}" for text in _details(node, tensors.get(number, [])))

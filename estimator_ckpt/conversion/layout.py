@@ -9,6 +9,7 @@ from typing import NamedTuple
 from estimator_ckpt.conversion.naming import lookup_tables
 from estimator_ckpt.conversion.plan import INT64, Item, number_content
 from estimator_ckpt.errors import ConflictError, UnsupportedCheckpointError
+from estimator_ckpt.graph_variables import names_in_var_list
 from estimator_ckpt.object_graph import (
     SAVE_COUNTER,
     STEP,
@@ -23,7 +24,6 @@ from estimator_ckpt.object_graph import (
     path_string,
     slot_path,
 )
-from estimator_ckpt.variables import names_in_var_list
 
 LAYOUTS = ("var_list", "scopes")
 _TABLE = "table"

@@ -17,13 +17,14 @@ from estimator_ckpt.conversion.plan import (
     read_number,
     source_content,
 )
+from estimator_ckpt.graph_variables import GraphTensor, graph_tensors, names_in_var_list
 from estimator_ckpt.object_graph import (
     OBJECT_GRAPH_KEY,
     SAVE_COUNTER,
     STEP,
     ObjectGraph,
 )
-from estimator_ckpt.variables import GraphTensor, Variable, graph_tensors, names_in_var_list
+from estimator_ckpt.variables import Variable
 
 GLOBAL_STEP = "global_step"
 _HAS_NAME = "its variable name"

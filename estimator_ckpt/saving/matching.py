@@ -7,13 +7,12 @@ import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from estimator_ckpt.bundle.index import Entry, slice_key
+from estimator_ckpt.bundle.index import Entry, same_tensor, slice_key
 from estimator_ckpt.bundle.tensors import dtype_name
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import MismatchError, SettingsError
 from estimator_ckpt.object_graph import VAR_LIST, ObjectGraph, match
 from estimator_ckpt.report import NameIndex, Row, fold, tensor_text, text_table
-from estimator_ckpt.variables import same_tensor
 
 MATCH_BY = ("path", "name")
 POLICIES = ("error", "warn", "init")

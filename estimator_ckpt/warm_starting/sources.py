@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from estimator_ckpt.bundle.index import same_tensor
 from estimator_ckpt.checkpoint import Checkpoint, Variable
 from estimator_ckpt.errors import ConflictError
 from estimator_ckpt.mapping import Rules
 from estimator_ckpt.object_graph import Attribute, ObjectGraph, parse_path
 from estimator_ckpt.report import NameIndex
-from estimator_ckpt.variables import same_tensor
 
 if TYPE_CHECKING:
     from estimator_ckpt.warm_start import WarmStart
