@@ -20,7 +20,7 @@ from absl import flags
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.cli import EXIT_OK, UsageError
 from estimator_ckpt.collector import collector_paused
-from estimator_ckpt.object_graph import escape
+from estimator_ckpt.object_graph import VAR_LIST, escape_all
 from estimator_ckpt.report import print_columns, print_table, size_text
 from estimator_ckpt.variables import Variable
 
@@ -189,7 +189,7 @@ def _print_listing(
         "bytes": _texts([one.nbytes for one in variables], "{:,}".format),
         "slices": _texts([one.slices or "" for one in variables], str),
         "slot of": [f"{one.slot_of} ({one.slot_name})" if one.slot_of else "" for one in variables],
-        "object path": list(map(_path_to_show, variables)),
+        "object path": _paths_to_show(variables),
     }
     for header in ("slices", "slot of", "object path"):
         if not any(cells[header]):
@@ -209,12 +209,16 @@ def _shape_text(shape: tuple[int, ...]) -> str:
     return f"[{','.join(map(str, shape))}]"
 
 
-def _path_to_show(one: Variable) -> str:
-    """The object path, unless it says no more than the name."""
-    path = one.object_path
-    if path is None or one.name.startswith(path):
-        return ""
-    return "" if path.startswith("var_list/") and escape(one.name).startswith(path[9:]) else path
+def _paths_to_show(variables: list[Variable]) -> list[str]:
+    """The object paths, without those that say no more than the name."""
+    start = f"{VAR_LIST}/"
+    in_var_list = escape_all([one.name for one in variables], start)
+    shown = []
+    for one, place in zip(variables, in_var_list):
+        path = one.object_path or ""
+        known = place.startswith(path) if path.startswith(start) else one.name.startswith(path)
+        shown.append("" if known else path)
+    return shown
 
 
 def _print_scopes(counted: list[Variable]) -> None:
