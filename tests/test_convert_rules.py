@@ -7,10 +7,11 @@ import pytest
 import tensorflow as tf
 from convert_helper import contents, names_in, stock_values, v1, variables_like, write_bundle
 from goldens_helper import golden_case, golden_cases
+from stock_files import save, value
 
 from estimator_ckpt import convert_checkpoint, open_checkpoint, verify_checkpoint
 from estimator_ckpt.errors import ConflictError, SettingsError
-from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
+from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, Node, ObjectGraph
 
 KERNEL = np.arange(6, dtype=np.float32).reshape(2, 3)
 VALUES = {
@@ -126,6 +127,22 @@ def test_where_objects_stay_a_new_name_means_one_of_them_alone(tmp_path):
         v1.train.Saver([kernel]).restore(session, str(tmp_path / "out"))
         assert session.run(kernel).tolist() == [0]
     assert open_checkpoint(tmp_path / "out").get_tensor("b/kernel").tolist() == [1]
+
+
+@pytest.mark.parametrize("checkpoint_format", ["checkpoint", "both"])
+def test_where_objects_stay_what_none_of_them_has_is_renamed_by_its_key(
+    checkpoint_format, tmp_path
+):
+    source = save(
+        tmp_path / "m",
+        {key_of("x"): [1.0], "a": [2.0], "b": [3.0]},
+        ObjectGraph([Node({"x": 1}), Node({}, (value("x", key_of("x")),))]),
+    )
+    rename = {"a": "b", "b": "c"}
+    convert_checkpoint(source, tmp_path / "out", checkpoint_format, rename=rename)
+    found = stock_values(tmp_path / "out")
+    names = {"x": [1]} if checkpoint_format == "both" else {}
+    assert found == {key_of("x"): [1], "b": [2], "c": [3], **names}
 
 
 @pytest.mark.parametrize("checkpoint_format", ["checkpoint", "both"])

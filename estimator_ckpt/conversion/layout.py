@@ -237,6 +237,8 @@ def kept_structure(items: list[Item], graph: ObjectGraph) -> Structure:
                 key=item.content.source,
             )
         key = item.content.source if item.in_objects else None
+        if item.node < 0 and item.renamed:
+            key = item.name  # no object has it: its name is its key
         if key is not None:
             if seen.setdefault(key, item.name) != item.name:
                 raise ConflictError(
