@@ -71,8 +71,8 @@ def convert_checkpoint(
       like: an object-based checkpoint, or a tf.train.Checkpoint, whose objects are to be those of
         the result, matched by variable name.
       rename: pairs of a regular expression and a replacement; see mapping.py for all three. What
-        belongs to a variable, its slots and its moving average, goes along wherever rules take the
-        variable, and out with it, unless a rule names it alone.
+        belongs to a variable, its slots, its moving average and all below its name, goes along
+        wherever rules take the variable, and out with it, unless a rule names it alone.
       assignment_map: pairs of names or scopes.
       exclude: regular expressions of names to leave out.
       drop_slots: leave out the optimizers' variables, unless one is the global step as well.

@@ -179,7 +179,7 @@ def encode_graph(nodes: Sequence[Node]) -> bytes:
     """The serialized graph of these objects, with has_checkpoint_values filled in."""
     from estimator_ckpt.bundle.protos import TrackableObjectGraph
 
-    with_values = _with_values(nodes)
+    with_values = nodes_with_values(nodes)
     objects = []
     for number, node in enumerate(nodes):
         attributes = node.attributes
@@ -221,7 +221,7 @@ def _encode_object(node: Node, has_values: bool) -> bytes:
     return data
 
 
-def _with_values(nodes: Sequence[Node]) -> set[int]:
+def nodes_with_values(nodes: Sequence[Node]) -> set[int]:
     """The objects with children from which edges lead to a value."""
     parents: dict[int, list[int]] = {}
     waiting = []

@@ -247,6 +247,8 @@ def _moved(name: str, owner: str, new_owner: str) -> str | None:
     """`name` with another name for its owner, None if that is not in there."""
     if name.startswith(f"{owner}/"):
         return new_owner + name[len(owner) :]
+    if name.endswith(f"/{owner}"):
+        return name[: -len(owner)] + new_owner
     before, found, after = name.rpartition(f"/{owner}/")
     return f"{before}/{new_owner}/{after}" if found else None
 

@@ -31,9 +31,8 @@ BERT_SLOTS = {"adam_m": "m", "adam_v": "v"}
 KERAS_SLOTS = frozenset(
     ["m", "v", "vhat", "momentum", "rms", "mg", "accumulator", "accum_grad", "accum_var", "linear"]
 )
-KERAS_SCOPE = re.compile(
-    r"(?:training(?:_\d+)?/)?(Adadelta|Adagrad|Adam|Adamax|Ftrl|Nadam|RMSprop|SGD)(?:_\d+)?/"
-)
+KERAS_CLASSES = ("Adadelta", "Adagrad", "Adam", "Adamax", "Ftrl", "Nadam", "RMSprop", "SGD")
+KERAS_SCOPE = re.compile(rf"(?:training(?:_\d+)?/)?({'|'.join(KERAS_CLASSES)})(?:_\d+)?/")
 # What a scope or slot is called, and the number that made it unique.
 COUNTED = re.compile(r"(\w+?)(?:_([1-9]\d*))?")
 _PART = re.compile(r"\d+$")

@@ -195,6 +195,39 @@ def test_infinities_and_nan_are_cast(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "value", "rate"),
+    [("float16", 100, 1000), ("float32", 1e35, 1e5), ("bfloat16", 1e35, 1e5)],
+)
+def test_what_is_computed_is_no_infinity_in_silence(dtype, value, rate, tmp_path):
+    source = tmp_path / "m"
+    values = {"w": [1.0], "w/Momentum": [value]}
+    tensors = [tf.constant(one, dtype) for one in values.values()]
+    tf.raw_ops.SaveV2(
+        prefix=str(source),
+        tensor_names=list(values),
+        shape_and_slices=["", ""],
+        tensors=tensors,
+    )
+
+    def convert(name, rate):
+        numbers = {"learning_rate": rate, "iter": 1}
+        return convert_checkpoint(
+            source, tmp_path / name, "both", optimizer="keras", hyperparameters=numbers
+        )
+
+    with pytest.raises(MismatchError, match=f"is beyond the range of {dtype}") as raised:
+        convert("out", rate)
+    assert raised.value.key == "w/Momentum"
+    assert not (tmp_path / "out.index").exists()
+    assert convert("small", 0.5).underflows == ()
+    found = open_checkpoint(tmp_path / "small").get_tensor("SGD/w/momentum")
+    expected = (-tensors[1] / 2).numpy()
+    assert (found.dtype, found.tolist()) == (expected.dtype, expected.tolist())
+    if dtype == "float16":
+        assert convert("tiny", 1e-10).underflows == (("w/Momentum", 1),)
+
+
 # --- Compact ---
 
 

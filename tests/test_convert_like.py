@@ -136,3 +136,100 @@ def test_like_and_without_slots(source, tmp_path):
         exclude=["global_step"],
     )
     assert contents(tmp_path / "out").keys() == {key_of("kernel"), COUNTER_KEY}
+
+
+# --- Optimizers ---
+
+ADAGRAD_AND_FTRL = {
+    "a": [1],
+    "a/Adagrad": [2],
+    "a/Ftrl": [3],
+    "a/Ftrl_1": [4],
+    "b": [5],
+    "b/Ftrl": [6],
+    "b/Ftrl_1": [7],
+}
+FTRL_NUMBERS = ["l1_regularization_strength", "l2_regularization_strength", "beta"]
+
+
+def write_floats(tmp_path, values):
+    values = {name: np.float32(value) for name, value in values.items()}
+    return write_bundle(tmp_path / "m", values)
+
+
+def apply(optimizer, *variables):
+    optimizer.apply_gradients([(tf.ones_like(one), one) for one in variables])
+    return optimizer
+
+
+@pytest.mark.estimator
+@pytest.mark.parametrize("names", [("Adagrad", "Ftrl"), ("mine", "other")])
+def test_each_of_two_optimizers_takes_its_own_slots_and_numbers(names, tmp_path):
+    source = write_floats(tmp_path, ADAGRAD_AND_FTRL)
+    legacy = tf.keras.optimizers.legacy
+    a, b = tf.Variable([0.0], name="a"), tf.Variable([0.0], name="b")
+    adagrad = apply(legacy.Adagrad(name=names[0]), a)
+    ftrl = apply(legacy.Ftrl(name=names[1]), a, b)
+    objects = tf.train.Checkpoint(a=a, b=b, optimizers=[adagrad, ftrl])
+    numbers = {
+        "Adagrad/learning_rate": 0.125,
+        "Adagrad/decay": 0,
+        "Adagrad/iter": 2,
+        "Ftrl/learning_rate": 0.25,
+        "Ftrl/decay": 0.5,
+        "Ftrl/iter": 3,
+        "Ftrl/learning_rate_power": -0.5,
+        **{f"Ftrl/{name}": 0 for name in FTRL_NUMBERS},
+    }
+    convert_checkpoint(
+        source,
+        tmp_path / "out",
+        "checkpoint",
+        like=objects,
+        optimizer="keras",
+        hyperparameters=numbers,
+    )
+    objects.restore(str(tmp_path / "out")).assert_consumed()
+    slots = [(adagrad, a, "accumulator")]
+    slots += [(ftrl, one, name) for one in (a, b) for name in ("accumulator", "linear")]
+    assert [one.get_slot(of, name).numpy()[0] for one, of, name in slots] == [2, 3, 4, 6, 7]
+    assert [one.iterations.numpy() for one in (adagrad, ftrl)] == [2, 3]
+    assert [one.learning_rate.numpy() for one in (adagrad, ftrl)] == [0.125, 0.25]
+
+
+@pytest.mark.estimator
+@pytest.mark.parametrize(
+    ("kind", "name", "fits"),
+    [
+        ("Adam", "Adam", True),
+        ("Adamax", "Adamax", False),
+        ("Nadam", "Nadam", False),
+        ("Adamax", "mine", False),  # nothing tells that it is no Adam
+    ],
+)
+def test_an_optimizer_of_another_class_does_not_take_slots_of_the_same_names(
+    kind, name, fits, tmp_path
+):
+    source = write_floats(tmp_path, {"w": [1], "w/Adam": [2], "w/Adam_1": [3]})
+    w = tf.Variable([0.0], name="w")
+    optimizer = apply(getattr(tf.keras.optimizers.legacy, kind)(name=name), w)
+    objects = tf.train.Checkpoint(w=w, optimizer=optimizer)
+    numbers = {"iter": 3, "learning_rate": 0.1, "decay": 0, "beta_1": 0.9, "beta_2": 0.999}
+
+    def convert():
+        convert_checkpoint(
+            source,
+            tmp_path / "out",
+            "checkpoint",
+            like=objects,
+            optimizer="keras",
+            hyperparameters=numbers,
+        )
+
+    if not fits:
+        with pytest.raises(MismatchError, match=rf"{name}/iter +of {name}; there is Adam"):
+            convert()
+        return
+    convert()
+    objects.restore(str(tmp_path / "out")).assert_consumed()
+    assert [optimizer.get_slot(w, slot).numpy()[0] for slot in ("m", "v")] == [2, 3]

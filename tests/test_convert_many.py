@@ -187,6 +187,50 @@ def test_another_checkpoint_in_the_way_is_not_overwritten(tree, tmp_path):
     assert contents(there).keys() == {"mine"}
 
 
+@pytest.mark.parametrize("logged", [True, False])
+@pytest.mark.parametrize(
+    ("changes", "options"),
+    [
+        ({"job": "other"}, BOTH),
+        ({"values": [7, 8]}, BOTH),
+        ({"values": [7, 8]}, ConvertOptions("both", dtype="float64")),
+        ({}, ConvertOptions("saver")),
+        ({}, ConvertOptions("both", rename={"x": "y"})),
+        ({}, ConvertOptions("both", dtype="float64")),
+    ],
+)
+def test_what_is_there_of_the_same_name_is_no_result_of_other_values_or_rules(
+    changes, options, logged, tmp_path
+):
+    def convert(options, job="job", values=(1, 2)):
+        source = tmp_path / str(values) / job
+        if not source.exists():
+            write_bundle(source / "model.ckpt-9", {"x": np.float32([*values, len(job)])})
+        source.rename(tmp_path / job)
+        log = tmp_path / "log" if logged else None
+        (outcome,) = convert_directory(tmp_path / job, tmp_path / "out", options, log=log)
+        (tmp_path / job).rename(source)
+        return outcome
+
+    first = options if changes else BOTH
+    assert convert(first).status == "converted"
+    before = contents(tmp_path / "out" / "model.ckpt-9")
+    again = convert(options, **changes)
+    assert again.status == "failed"
+    assert "another checkpoint is there" in again.message
+    assert contents(tmp_path / "out" / "model.ckpt-9") == before
+    assert convert(first).status == "already"
+
+
+def test_another_rule_for_what_is_in_place_is_carried_out_though_the_log_has_it(tmp_path):
+    prefix = write_bundle(tmp_path / "run" / "model.ckpt-1", {"x": np.float32(1)})
+    for rename in ({"x": "y"}, {"y": "z"}):
+        options = ConvertOptions("saver", rename=rename, in_place=True)
+        (outcome,) = convert_directory(tmp_path / "run", None, options, log=tmp_path / "log")
+        assert outcome.status == "converted"
+    assert contents(prefix).keys() == {"z"}
+
+
 # --- The log ---
 
 

@@ -7,10 +7,11 @@ import pytest
 import tensorflow as tf
 from convert_helper import contents, names_in, stock_values, v1, variables_like, write_bundle
 from goldens_helper import golden_case, golden_cases
+from stock_files import save, value
 
 from estimator_ckpt import convert_checkpoint, open_checkpoint, verify_checkpoint
 from estimator_ckpt.errors import ConflictError, SettingsError
-from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
+from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, Node, ObjectGraph
 
 KERNEL = np.arange(6, dtype=np.float32).reshape(2, 3)
 VALUES = {
@@ -129,6 +130,22 @@ def test_where_objects_stay_a_new_name_means_one_of_them_alone(tmp_path):
 
 
 @pytest.mark.parametrize("checkpoint_format", ["checkpoint", "both"])
+def test_where_objects_stay_what_none_of_them_has_is_renamed_by_its_key(
+    checkpoint_format, tmp_path
+):
+    source = save(
+        tmp_path / "m",
+        {key_of("x"): [1.0], "a": [2.0], "b": [3.0]},
+        ObjectGraph([Node({"x": 1}), Node({}, (value("x", key_of("x")),))]),
+    )
+    rename = {"a": "b", "b": "c"}
+    convert_checkpoint(source, tmp_path / "out", checkpoint_format, rename=rename)
+    found = stock_values(tmp_path / "out")
+    names = {"x": [1]} if checkpoint_format == "both" else {}
+    assert found == {key_of("x"): [1], "b": [2], "c": [3], **names}
+
+
+@pytest.mark.parametrize("checkpoint_format", ["checkpoint", "both"])
 @pytest.mark.parametrize("reader", ["paths", "var_list"])
 def test_where_objects_stay_no_reader_takes_what_is_left_out_for_restored(
     reader, checkpoint_format, tmp_path
@@ -149,6 +166,44 @@ def test_where_objects_stay_no_reader_takes_what_is_left_out_for_restored(
     del model.bias, names["bias"]
     tf.train.Checkpoint(**whole).restore(str(tmp_path / "out")).assert_consumed()
     assert model.kernel.numpy().tolist() == [1]
+
+
+@pytest.mark.parametrize("objects_stay", [True, False])
+@pytest.mark.parametrize(
+    ("rules", "refused"),
+    [
+        ({}, False),  # slots go along
+        ({"rename": {"(.*)/rows": r"\1/row"}}, True),
+    ],
+)
+def test_a_scope_is_not_left_in_the_place_of_a_variable(rules, refused, objects_stay, tmp_path):
+    values = {
+        "net/kernel": np.float32([1, 2]),
+        "net/kernel/Adam": np.float32([3, 3]),
+        "net/kernel/rows": np.float32([4]),
+        "net/bias": np.float32([9]),
+    }
+    source, layout = write_bundle(tmp_path / "m", values), "scopes"
+    if objects_stay:
+        convert_checkpoint(source, tmp_path / "objects", "checkpoint", layout=layout)
+        source, layout = tmp_path / "objects", None
+
+    def convert(**settings):
+        convert_checkpoint(source, tmp_path / "out", "checkpoint", layout=layout, **settings)
+
+    if refused:
+        with pytest.raises(ConflictError, match="count as restored") as raised:
+            convert(exclude=["net/kernel"], **rules)
+        assert (raised.value.key, (tmp_path / "out.index").exists()) == ("net/kernel", False)
+    convert(exclude=["net/kernel"])
+    net = tf.Module()
+    net.kernel, net.bias = tf.Variable([0.0, 0.0]), tf.Variable([0.0])
+    status = tf.train.Checkpoint(net=net).restore(str(tmp_path / "out"))
+    with pytest.raises(AssertionError, match="not bound to checkpointed values"):
+        status.assert_existing_objects_matched()
+    del net.kernel
+    tf.train.Checkpoint(net=net).restore(str(tmp_path / "out")).assert_consumed()
+    assert net.bias.numpy().tolist() == [9]
 
 
 @pytest.mark.parametrize(

@@ -109,12 +109,44 @@ def test_a_variable_that_goes_to_two_places_takes_its_slots_to_both(tmp_path):
         ("training/Adam/net/b/v", "training/Adam/fc/w/v"),
         ("net/b/adam_m", "fc/w/adam_m"),
         ("net/b/LAMBOptimizer", "fc/w/LAMBOptimizer"),
+        ("train/net/b/ExponentialMovingAverage", "train/fc/w/ExponentialMovingAverage"),
     ],
 )
 def test_slots_follow_however_an_optimizer_names_them(slot, moved_slot, tmp_path):
     source = write(tmp_path / "m", {"net/b": 1, slot: 2})
     convert_checkpoint(source, tmp_path / "out", "saver", rename={"net/b": "fc/w"})
     assert first_values(tmp_path / "out") == {"fc/w": 1, moved_slot: 2}
+
+
+def test_what_is_below_a_variables_name_follows_whatever_its_shape(tmp_path):
+    values = {"a": [[1, 2], [3, 4]], "a/Adafactor": [5], "a/mean/biased": 6, "b": [[7, 8], [9, 0]]}
+    source = write_bundle(tmp_path / "m", {k: np.float32(value) for k, value in values.items()})
+    convert_checkpoint(source, tmp_path / "out", "saver", rename={"a": "b", "b": "a"})
+    assert stock_values(tmp_path / "out") == {
+        "b": values["a"],
+        "b/Adafactor": [5],
+        "b/mean/biased": 6,
+        "a": values["b"],
+    }
+
+
+@pytest.mark.parametrize("name", ["Adam", "other"])
+@pytest.mark.estimator
+def test_slots_of_keras_newer_optimizers_follow(name, tmp_path):
+    a, b = tf.Variable([1.0, 1.0], name="net/a"), tf.Variable([2.0, 2.0], name="a")
+    optimizer = tf.keras.optimizers.Adam(name=name)
+    optimizer.apply_gradients([(tf.constant([1.0, 1.0]), a), (tf.constant([2.0, 2.0]), b)])
+    objects = tf.train.Checkpoint(a=a, b=b, optimizer=optimizer)
+    prefix = objects.save(str(tmp_path / "m"))
+    convert_checkpoint(prefix, tmp_path / "names", "saver")
+    convert_checkpoint(prefix, tmp_path / "out", "saver", rename={"net/a": "a", "a": "net/a"})
+    before, after = first_values(tmp_path / "names"), first_values(tmp_path / "out")
+    slots = [one for one in before if one.endswith("/net/a")]
+    assert len(slots) == 2
+    for slot in [*slots, "net/a"]:
+        other = slot.replace("net/a", "a")
+        assert (after[slot], after[other]) == (before[other], before[slot])
+        assert before[slot] != before[other]
 
 
 def test_a_scope_that_only_slots_have_may_be_renamed_beside_the_variable(tmp_path):

@@ -206,9 +206,17 @@ def _describe(entry: Entry) -> str:
     return f"{dtype_name(entry.dtype)}{list(entry.shape)}"
 
 
-def same_tensor(index: Index, one: str, other: str) -> bool:
-    """Whether two keys have equal bytes, by place or by checksum; slice by slice if partitioned."""
-    a, b = index.entries[key_bytes(one)], index.entries[key_bytes(other)]
+def same_tensor(index: Index, one: str, other: str, other_index: Index | None = None) -> bool:
+    """Whether two keys have equal bytes, by place or by checksum; slice by slice if partitioned.
+
+    Args:
+      index: of the first.
+      one: a key.
+      other: another.
+      other_index: of the second, if that is in another checkpoint.
+    """
+    there = index if other_index is None else other_index
+    a, b = index.entries[key_bytes(one)], there.entries[key_bytes(other)]
     if a == b and not a.slices:
         return True
     if (a.dtype, a.shape, a.size, a.crc32c, a.slices) != (
@@ -221,7 +229,7 @@ def same_tensor(index: Index, one: str, other: str) -> bool:
         return False
     return all(
         index.entries[slice_key(one, extents)].crc32c
-        == index.entries[slice_key(other, extents)].crc32c
+        == there.entries[slice_key(other, extents)].crc32c
         for extents in a.slices
     )
 

@@ -6,8 +6,8 @@ files, by a new index and links to the same data. SOURCE is a prefix, PREFIX.ind
 directory, and DESTINATION a new prefix or a directory; or SOURCE is a directory with checkpoints,
 or with many such directories below it, and DESTINATION one that gets the same tree of results.
 Every rule below reads FROM:TO, divided at the last colon; regular expressions match whole names.
-What belongs to a variable, its slots and its moving average, goes along where the rules take the
-variable, and is left out with it, unless a rule names it alone; --dry_run tells.
+What belongs to a variable, its slots, its moving average and all below its name, goes along where
+the rules take the variable, and is left out with it, unless a rule names it alone; --dry_run tells.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """Many checkpoints at once: a model_dir, or a tree of them, converted one after the other.
 
 It goes on after a failure, can be interrupted, and does nothing twice when it is run again: what is
-converted already is found by its files, or by the log.
+converted already is found by its files, or by the log. Names do not tell: `model.ckpt-100` may be
+another job's, or be of before a restart, or converted by other rules.
 """
 
 from __future__ import annotations
@@ -9,19 +10,26 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Optional
 
 from estimator_ckpt import files
-from estimator_ckpt.bundle.index import Index, read_index
-from estimator_ckpt.bundle.slices import key_text
-from estimator_ckpt.checkpoint import open_checkpoint
+from estimator_ckpt.bundle.index import read_index, same_tensor
+from estimator_ckpt.bundle.slices import key_bytes, key_text
+from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.conversion.destination import release
 from estimator_ckpt.conversion.plan import Content, Conversion
 from estimator_ckpt.conversion.planning import ConvertOptions, make_plan
+from estimator_ckpt.conversion.transfer import Transfer
 from estimator_ckpt.convert import carry_out, changes, check_in_place, is_inside
-from estimator_ckpt.errors import CheckpointError, NotACheckpointError, SettingsError, WriteError
+from estimator_ckpt.errors import (
+    CheckpointError,
+    CorruptCheckpointError,
+    NotACheckpointError,
+    SettingsError,
+    WriteError,
+)
 from estimator_ckpt.files import Progress
 from estimator_ckpt.locate import complete_prefixes, is_saved_model
 from estimator_ckpt.state import CheckpointState, read_state, write_state
@@ -85,8 +93,9 @@ def convert_directory(
       destination: where the same tree of results is to be; None for a conversion in place.
       options: how each is converted.
       dry_run: only say what would be done.
-      log: a file to which a line of JSON is added for each outcome. What it says is converted is
-        not converted again, even where the rules would match nothing any more.
+      log: a file to which a line of JSON is added for each outcome. What it says is converted, by
+        the same rules and from what is still the source, is not converted again, even where the
+        rules would match nothing any more.
       report: called with each outcome.
       progress: called with the bytes done and those in all while data is copied or written.
 
@@ -141,21 +150,19 @@ def _convert_one(
     result: str,
     options: ConvertOptions,
     dry_run: bool,
-    done_before: dict[str, int],
+    done_before: dict[str, _Done],
     progress: Progress,
 ) -> Outcome:
     try:
-        if (
-            os.path.realpath(result) in done_before
-            and _stamp(result) == (done_before[os.path.realpath(result)])
-        ):
+        before = done_before.get(os.path.realpath(result))
+        if before is not None and before == _done(prefix, result, options):
             return Outcome("already", prefix, result, "the log has it")
         with open_checkpoint(prefix) as checkpoint:
             conversion, tensors = make_plan(checkpoint, result, options)
             if options.in_place and not changes(checkpoint, tensors):
                 return Outcome("already", prefix, result, f"{checkpoint.format} as it is")
             if not options.in_place and files.exists(f"{result}.index"):
-                if _same_tensors(tensors, read_index(result)):
+                if _is_result(checkpoint, tensors, result):
                     release(result)  # a run was killed as it was about to
                     return Outcome("already", prefix, result, "it is there")
                 raise WriteError("another checkpoint is there; name another place", path=result)
@@ -167,14 +174,31 @@ def _convert_one(
         return Outcome("failed", prefix, result, str(error))
 
 
-def _same_tensors(tensors: dict[str, Content], index: Index) -> bool:
-    """Whether what is there has the keys, dtypes and shapes of the plan."""
-    there = {
-        key_text(key): (entry.dtype, entry.shape)
-        for key, entry in index.entries.items()
-        if key[:1] != b"\0"
-    }
-    return there == {key: (content.dtype, content.shape) for key, content in tensors.items()}
+def _is_result(checkpoint: Checkpoint, tensors: Mapping[str, Content], result: str) -> bool:
+    """Whether what is there has the keys and the values of the plan.
+
+    Bytes that stay as they are have the checksums of the source; computed ones are computed again.
+    """
+    index, there = checkpoint.index, read_index(result)
+    computed = {}
+    if {key_text(key) for key in there.entries if key[:1] != b"\0"} != tensors.keys():
+        return False
+    for key, content in tensors.items():
+        entry = there.entries[key_bytes(key)]
+        if (entry.dtype, entry.shape) != (content.dtype, content.shape):
+            return False
+        if content.computed:
+            computed[key] = content
+        elif not content.source:
+            if entry.crc32c != content.crc32c:
+                return False
+        elif not same_tensor(index, content.source, key, there):
+            return False
+    try:
+        Transfer(checkpoint.prefix, index, computed).compare(result, there)
+    except CorruptCheckpointError:
+        return False
+    return True
 
 
 # --- what there is ---
@@ -266,6 +290,39 @@ def _translated(
 # --- the log ---
 
 
+class _Done(NamedTuple):
+    """What the log tells of a conversion: it is done as long as all of it is so still."""
+
+    source: str
+    source_stamp: int | None
+    settings: Any
+    result_stamp: int | None
+
+
+def _done(source: str, result: str, options: ConvertOptions) -> _Done | None:
+    """What a conversion that was carried out is known by; None if by nothing."""
+    if hasattr(options.like, "write"):
+        return None  # objects in Python, of which a log can tell nothing
+    settings = {
+        "layout": options.layout,
+        "like": None if options.like is None else os.fspath(options.like),
+        "rename": options.rules().rename,
+        "assignment_map": options.rules().assignment_map,
+        "exclude": options.rules().exclude,
+        "drop_slots": options.drop_slots,
+        "optimizer": options.optimizer,
+        "hyperparameters": options.hyperparameters,
+        "dtype": options.dtype,
+        "checkpoint_format": options.checkpoint_format,
+    }
+    return _Done(
+        os.path.realpath(source),
+        None if options.in_place else _stamp(source),
+        json.loads(json.dumps(settings)),
+        _stamp(result),
+    )
+
+
 def _append(path: str, outcome: Outcome, options: ConvertOptions) -> None:
     line: dict[str, Any] = {
         "status": outcome.status,
@@ -282,7 +339,8 @@ def _append(path: str, outcome: Outcome, options: ConvertOptions) -> None:
         line["data_files"] = conversion.data_files
         line["verified"] = conversion.verified
         line["result"] = os.path.realpath(outcome.destination)
-        line["index_crc32c"] = _stamp(outcome.destination)
+        done = _done(outcome.source, outcome.destination, options)
+        line["done"] = None if done is None else done._asdict()
     there = files.exists(path)
     size = files.size(path) if there else 0
     torn = size and files.read_range(path, size - 1, 1) != b"\n"  # a run was killed as it wrote
@@ -290,16 +348,16 @@ def _append(path: str, outcome: Outcome, options: ConvertOptions) -> None:
         file.write(b"\n" * bool(torn) + json.dumps(line).encode() + b"\n")
 
 
-def _read_log(path: str | os.PathLike[str] | None) -> dict[str, int]:
-    """What earlier runs have converted: the result's path and the checksum of its index."""
-    found: dict[str, int] = {}
+def _read_log(path: str | os.PathLike[str] | None) -> dict[str, _Done]:
+    """What earlier runs have converted, by the result's path."""
+    found: dict[str, _Done] = {}
     if path is None or not files.exists(os.fspath(path)):
         return found
     for number, line in enumerate(files.read_bytes(os.fspath(path)).splitlines(), start=1):
         try:
             entry = json.loads(line)
-            if entry["status"] == "converted":
-                found[entry["result"]] = entry["index_crc32c"]
+            if entry["status"] == "converted" and entry.get("done") is not None:
+                found[entry["result"]] = _Done(**entry["done"])
         except (ValueError, TypeError, KeyError):
             if not line.endswith(b"}"):
                 continue  # torn: a run was killed as it wrote this line

@@ -57,7 +57,9 @@ def cast_chunk(
 
     values: Any = np.frombuffer(chunk, numpy_dtype(source))
     if scale != 1.0:
-        values = values * np.asarray(scale, values.dtype)
+        # Wide enough for every product, so that what the dtype cannot hold shows below.
+        exact = np.float64(scale if source == _NUMBERS["float64"] else np.float32(scale))
+        values = values.astype(np.float64) * exact
     with np.errstate(over="ignore", under="ignore"):
         result = values.astype(numpy_dtype(target))
     small = values[:0]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from estimator_ckpt.conversion.naming import lookup_tables
 from estimator_ckpt.conversion.plan import INT64, Item, number_content
 from estimator_ckpt.errors import ConflictError, UnsupportedCheckpointError
+from estimator_ckpt.graph_message import nodes_with_values
 from estimator_ckpt.graph_variables import names_in_var_list
 from estimator_ckpt.object_graph import (
     SAVE_COUNTER,
@@ -236,6 +237,8 @@ def kept_structure(items: list[Item], graph: ObjectGraph) -> Structure:
                 key=item.content.source,
             )
         key = item.content.source if item.in_objects else None
+        if item.node < 0 and item.renamed:
+            key = item.name  # no object has it: its name is its key
         if key is not None:
             if seen.setdefault(key, item.name) != item.name:
                 raise ConflictError(
@@ -261,12 +264,16 @@ def kept_structure(items: list[Item], graph: ObjectGraph) -> Structure:
 def pruned(graph: ObjectGraph, names: Mapping[tuple[int, str], str]) -> ObjectGraph:
     """The same objects with some of their values.
 
-    No edge leads to an object that has lost all of its values and has none below it: a reader's
-    variable that finds an object there counts as restored, whether that has a value or not.
+    No edge leads to an object that has lost all of its values: a reader's variable that finds an
+    object there counts as restored, whether that has a value or not.
 
     Args:
       graph: is not changed.
       names: by object and attribute the values that stay, each with a new full name, or "".
+
+    Raises:
+      ConflictError: an object that has lost its values has others below that keep theirs, and they
+        can be reached only through it.
     """
     nodes = [
         Node(
@@ -281,16 +288,44 @@ def pruned(graph: ObjectGraph, names: Mapping[tuple[int, str], str]) -> ObjectGr
         )
         for number, node in enumerate(graph.nodes)
     ]
-    empty = {
+    lost = {
         number
         for number, node in enumerate(nodes)
-        if graph.nodes[number].attributes and not (node.attributes or node.children)
+        if graph.nodes[number].attributes and not node.attributes
     }
+    if not lost:
+        return ObjectGraph(nodes)
     for number, node in enumerate(nodes):
         if node.slots:
             slots = tuple(slot for slot in node.slots if nodes[slot.slot].attributes)
             nodes[number] = node._replace(slots=slots)
-        if not empty.isdisjoint(node.children.values()):
-            children = {name: one for name, one in node.children.items() if one not in empty}
-            nodes[number] = nodes[number]._replace(children=children)
+    with_values = nodes_with_values(nodes)
+    for number in lost:
+        if number not in with_values and not nodes[number].slots:
+            continue
+        raise _below_what_is_left_out(path_string(graph.paths().get(number, ())))
+    for number, node in enumerate(nodes):
+        if not lost.isdisjoint(node.children.values()):
+            children = {name: one for name, one in node.children.items() if one not in lost}
+            nodes[number] = node._replace(children=children)
     return ObjectGraph(nodes)
+
+
+def check_scopes(left_out: Iterable[str], graph: ObjectGraph) -> None:
+    """Raises ConflictError where what is left out is a scope of what stays.
+
+    The scope is an object, which a reader's variable would find in its place.
+    """
+    for name in left_out:
+        number = graph.child_at(name.split("/"))
+        if number and not graph.nodes[number].attributes:
+            raise _below_what_is_left_out(name)
+
+
+def _below_what_is_left_out(place: str) -> ConflictError:
+    return ConflictError(
+        "it is left out, but others below it stay, so that a reader's variable would find an "
+        "object here without a value, and count as restored; leave them out, too, or ask for the "
+        "layout 'var_list'",
+        key=place,
+    )

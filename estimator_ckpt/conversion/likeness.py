@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import os
 import tempfile
-from typing import Any
+from typing import Any, NamedTuple
 
 from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.conversion.layout import Structure, pruned, save_counter_item
 from estimator_ckpt.conversion.naming import read_items
-from estimator_ckpt.conversion.optimizer_state import Optimizer, find_optimizers
+from estimator_ckpt.conversion.optimizer_state import KNOWN_SLOTS, Optimizer, find_optimizers
 from estimator_ckpt.conversion.plan import Content, Item
 from estimator_ckpt.errors import MismatchError, SettingsError
-from estimator_ckpt.object_graph import SAVE_COUNTER, STEP, VARIABLE_VALUE, Attribute, object_key
+from estimator_ckpt.object_graph import (
+    SAVE_COUNTER,
+    STEP,
+    VARIABLE_VALUE,
+    Attribute,
+    ObjectPath,
+    object_key,
+)
 from estimator_ckpt.report import NameIndex, Row, fold, tensor_text, text_table
+from estimator_ckpt.slots import KERAS_CLASSES
 
 _MOST_HINTS = 100
 
@@ -25,8 +33,8 @@ def like_structure(
     """The objects of another checkpoint, or of a tf.train.Checkpoint, with the values of `items`.
 
     Each value of the template takes the item of its variable name, or of its object path; a slot
-    that of the same slot of the same variable, an optimizer's own variable that of its name, the
-    root's `step` the global step.
+    that of the same slot of the same variable and of an optimizer of the same class, such an
+    optimizer's own variable that of its name, the root's `step` the global step.
 
     Raises:
       MismatchError: a value of the template has no item, or one of another shape or dtype; or an
@@ -61,13 +69,14 @@ def _fill(
         if place.node >= 0 and number not in unwanted
     }
     found = _matched(items, step, wanted, template)
-    found.update(_matched_slots(items, found, wanted, optimizers))
+    matched, notes = _matched_slots(items, found, wanted, optimizers)
+    found.update(matched)
     counter = graph.nodes[0].children.get(SAVE_COUNTER)
     for number, place in wanted.items():
         if place.node == counter and number not in found:
             items = [*items, save_counter_item()]
             found[number] = len(items) - 1
-    _check(items, wanted, found, template.prefix)
+    _check(items, wanted, found, notes, template.prefix)
 
     new = pruned(graph, {(wanted[n].node, wanted[n].attribute): "" for n in found})
     keys: list[str | None] = [None] * len(items)
@@ -103,39 +112,84 @@ def _matched(
     return found
 
 
-def _matched_slots(
-    items: list[Item], found: dict[int, int], wanted: dict[int, Item], optimizers: list[Optimizer]
-) -> dict[int, int]:
-    """The item for each slot and each variable of an optimizer's own."""
-    by_slot, by_own = {}, {}
+class _Relinked(NamedTuple):
+    """An optimizer among the items, as it is to be: its slots and its own variables, by item."""
+
+    kind: str
+    slots: dict[tuple[str, str], int]  # by the variable's name and the slot's
+    own: dict[str, int]
+
+
+def _relinked(items: list[Item]) -> list[_Relinked]:
+    found: dict[ObjectPath, _Relinked] = {}
     for number, item in enumerate(items):
         if item.in_objects and item.slot is not None:
-            by_slot[item.slot.of, item.slot.name] = number
-        elif item.in_objects and item.place is not None and len(item.place) > 1:
-            by_own[item.place[-1]] = number
-    matched = {}
-    for optimizer in optimizers:
+            slot = item.slot
+            one = found.setdefault(slot.optimizer, _Relinked(slot.kind, {}, {}))
+            one.slots[slot.of, slot.name] = number
+    for number, item in enumerate(items):
+        if item.in_objects and item.place is not None and len(item.place) > 1:
+            label = item.part.label if item.part is not None else ""
+            one = found.setdefault(item.place[:-1], _Relinked(label, {}, {}))
+            one.own[item.place[-1]] = number
+    return list(found.values())
+
+
+def _counterpart(optimizer: Optimizer, relinked: list[_Relinked]) -> _Relinked | None:
+    """Which of the items' optimizers an optimizer of the template is.
+
+    That of its class; where its name does not tell the class, the one that has the same slots. But
+    Adam, Adamax and Nadam have slots of the same names, which mean something else.
+    """
+    alike = [one for one in relinked if one.kind == optimizer.label]
+    if not alike and optimizer.label not in (*KNOWN_SLOTS, *KERAS_CLASSES):
+        names = optimizer.slot_names()
+        alike = [one for one in relinked if {name for _, name in one.slots} == names]
+        if names == {"m", "v"}:
+            return None
+    return alike[0] if len(alike) == 1 else None
+
+
+def _matched_slots(
+    items: list[Item], found: dict[int, int], wanted: dict[int, Item], optimizers: list[Optimizer]
+) -> tuple[dict[int, int], dict[int, str]]:
+    """The item for each slot and each variable of an optimizer's own; and why there is none."""
+    matched, notes = {}, {}
+    relinked = _relinked(items)
+    for optimizer in optimizers if relinked else ():
+        other = _counterpart(optimizer, relinked)
+        if other is None:
+            kinds = ", ".join(sorted(one.kind for one in relinked))
+            note = f"of {optimizer.label or 'an optimizer without a name'}; there is {kinds}"
+            notes.update(dict.fromkeys(optimizer.items(), note))
+            continue
         for slot in optimizer.slots:
             if slot.item in wanted and slot.variable in found:
-                match = by_slot.get((items[found[slot.variable]].name, slot.name))
+                match = other.slots.get((items[found[slot.variable]].name, slot.name))
                 if match is not None:
                     matched[slot.item] = match
         for name, place in optimizer.own.items():
-            if place in wanted and name in by_own:
-                matched[place] = by_own[name]
-    return matched
+            if place in wanted and name in other.own:
+                matched[place] = other.own[name]
+    return matched, notes
 
 
 def _check(
-    items: list[Item], wanted: dict[int, Item], found: dict[int, int], template: str
+    items: list[Item],
+    wanted: dict[int, Item],
+    found: dict[int, int],
+    notes: dict[int, str],
+    template: str,
 ) -> None:
     """Raises MismatchError for places without an item, items without one, and what does not fit."""
     rows = []
-    missing = [place.name for number, place in wanted.items() if number not in found]
+    missing = [number for number in wanted if number not in found]
     index = NameIndex(item.name for item in items if item.in_objects)
-    for count, name in enumerate(missing):
-        near = index.near(name, 1) if count < _MOST_HINTS else []
-        rows.append(Row("missing", name, note=f"did you mean {near[0]}?" if near else ""))
+    for count, number in enumerate(missing):
+        name, note = wanted[number].name, notes.get(number, "")
+        if not note and count < _MOST_HINTS:
+            note = "".join(f"did you mean {near}?" for near in index.near(name, 1))
+        rows.append(Row("missing", name, note=note))
     place_of: dict[int, str] = {}
     for number, match in found.items():
         place, has = wanted[number], items[match].content

@@ -125,7 +125,7 @@ class Relinker:
             if self._target == "keras":
                 self._to_keras(optimizer, path)
             elif optimizer.dialect == "tf1":
-                self._place(optimizer, path, {})
+                self._place(optimizer, path)
             else:
                 self._to_tf1(optimizer, path)
         unused = sorted(self._numbers.keys() - self._used)
@@ -168,12 +168,12 @@ class Relinker:
     def _change(self, number: int, **changes: Any) -> None:
         self.items[number] = self.items[number]._replace(**changes)
 
-    def _place(self, optimizer: Optimizer, path: ObjectPath, names: Mapping[str, str]) -> None:
+    def _place(self, optimizer: Optimizer, path: ObjectPath) -> None:
         """Gives every slot and every variable of its own its place below `path`."""
         if optimizer.others:
             raise UnsupportedCheckpointError(_several(optimizer))
         for slot in optimizer.slots:
-            place = Slot(self.items[slot.variable].name, path, names.get(slot.name, slot.name))
+            place = Slot(self.items[slot.variable].name, path, slot.name, optimizer.label)
             self._change(slot.item, slot=place)
         for name, number in optimizer.own.items():
             self._change(number, place=(*path, name))
@@ -182,7 +182,7 @@ class Relinker:
 
     def _to_keras(self, optimizer: Optimizer, path: ObjectPath) -> None:
         if optimizer.dialect == "keras":
-            self._place(optimizer, path, {})
+            self._place(optimizer, path)
             for name in optimizer.own:
                 given = self._number(name)
                 if given is not None:
@@ -199,7 +199,7 @@ class Relinker:
         scale = self._scale(optimizer.label, "keras")
         for slot in optimizer.slots:
             item, variable = self.items[slot.item], self.items[slot.variable]
-            place = Slot(variable.name, path, kind.slots[slot.name])
+            place = Slot(variable.name, path, kind.slots[slot.name], kind.keras)
             if scale == 1.0:
                 self._change(slot.item, slot=place)
                 continue
@@ -315,7 +315,7 @@ class Relinker:
                 content=item.content._replace(scale=scale),
                 name=tf1_slot_name(variable.name, label, slot_name, item.name),
                 why=f"TF1's slot {slot_name}" + ("" if scale == 1.0 else f", {scale:.6g} times"),
-                slot=Slot(variable.name, path, slot_name),
+                slot=Slot(variable.name, path, slot_name, label),
                 node=-1,
             )
         steps = self._number("iter")

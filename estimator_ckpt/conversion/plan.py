@@ -52,11 +52,19 @@ class Content(NamedTuple):
 
 
 class Slot(NamedTuple):
-    """The place of an optimizer's slot: of which variable, of which optimizer, which one."""
+    """The place of an optimizer's slot.
+
+    Attributes:
+      of: the name of its variable.
+      optimizer: the path of its optimizer.
+      name: which of the slots it is.
+      kind: the class of the optimizer.
+    """
 
     of: str
     optimizer: ObjectPath
     name: str
+    kind: str
 
 
 class OptimizerPart(NamedTuple):

@@ -11,7 +11,13 @@ from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.conversion.casting import Casts, parse_casts
-from estimator_ckpt.conversion.layout import LAYOUTS, Structure, kept_structure, new_structure
+from estimator_ckpt.conversion.layout import (
+    LAYOUTS,
+    Structure,
+    check_scopes,
+    kept_structure,
+    new_structure,
+)
 from estimator_ckpt.conversion.likeness import like_structure
 from estimator_ckpt.conversion.naming import global_step, read_items
 from estimator_ckpt.conversion.optimizer_state import Optimizer, find_optimizers, mark_parts
@@ -130,6 +136,7 @@ def _make_plan(
     rows: list[ConversionRow] = []
     items, rules = read_items(checkpoint), options.rules()
     optimizers: list[Optimizer] = []
+    left_out: list[tuple[Item, str]] = []
     if rules or options.drop_slots or options.optimizer or options.dtype is not None:
         # By the source's own names: rules change what things are called, not what they are.
         optimizers = find_optimizers(items, graph)
@@ -156,6 +163,8 @@ def _make_plan(
     tensors: dict[str, Content] = {}
     if options.checkpoint_format != "saver":
         items, keys, new_graph = _structure(checkpoint, items, options, step)
+        if options.layout == "scopes" and new_graph is not None:
+            check_scopes([item.name for item, _ in left_out], new_graph)
         if new_graph is None:
             content = _source(checkpoint, OBJECT_GRAPH_KEY)
         else:

@@ -6,13 +6,17 @@ both other names, but not make it the slot of another variable.
 
 from __future__ import annotations
 
+import re
+
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.conversion.optimizer_state import Optimizer, find_optimizers, mark_parts
 from estimator_ckpt.conversion.plan import Item
 from estimator_ckpt.errors import ConflictError
 from estimator_ckpt.mapping import Line, Rules
+from estimator_ckpt.slots import slot_variable
 
 _MOST_SHOWN = 10
+_AVERAGE = re.compile(r"ExponentialMovingAverage(?:_\d+)?")
 
 # By the name of a slot: its variable's, and what the optimizer calls it.
 _Slots = dict[str, tuple[str, str]]
@@ -50,7 +54,9 @@ def apply_rules(
         if items[slot.item].in_names and items[slot.variable].in_names
     }
     lines = rules.resolve(
-        by_name, also=_object_paths(checkpoint, items), owners=_owners(items, by_name, slots)
+        by_name,
+        also=_object_paths(checkpoint, items),
+        owners=_owners(items, by_name, slots, optimizers),
     )
     found = [item for item in items if not item.in_names]
     line_of: dict[int, Line] = {}
@@ -90,18 +96,40 @@ def _object_paths(checkpoint: Checkpoint, items: list[Item]) -> dict[str, str]:
     return {name: path for name, path in found.items() if path is not None}
 
 
-def _owners(items: list[Item], by_name: dict[str, int], slots: _Slots) -> dict[str, str]:
-    """What goes along with which variable: its slots, and what else has its name and shape.
+def _owners(
+    items: list[Item], by_name: dict[str, int], slots: _Slots, optimizers: list[Optimizer]
+) -> dict[str, str]:
+    """What goes along with which variable: its slots, its average, and all that is below its name.
 
-    Such are its moving average (`X/ExponentialMovingAverage`), and the slots of optimizers that
-    nothing is known of: slot_creator.py names them all so.
+    So slot_creator.py names the slots of any optimizer, not all of which have the variable's shape
+    (Adafactor's have not), and its moving average (`X/ExponentialMovingAverage`, if made in a scope
+    below that). Keras' newer optimizers name slots `Adam/m/X` or `m/X`.
     """
-    found = {}
+
+    def shape_of(name: str) -> tuple[int, ...] | None:
+        return items[by_name[name]].content.shape if name in by_name else None
+
+    in_keras = {
+        items[number].name
+        for optimizer in optimizers
+        if optimizer.dialect == "keras_new"
+        for number in optimizer.others
+    }
+    found: dict[str, str] = {}
     for name, number in by_name.items():
-        owner = slots[name][0] if name in slots else name.rpartition("/")[0]
-        if owner in by_name and (
-            name in slots or items[by_name[owner]].content.shape == items[number].content.shape
-        ):
+        owner: str | None
+        start, _, last = name.rpartition("/")
+        if name in slots:
+            owner = slots[name][0]
+        elif name in in_keras:
+            owner = slot_variable(name.partition("/")[2], items[number].content.shape, shape_of)
+        elif _AVERAGE.fullmatch(last):
+            owner = slot_variable(start, items[number].content.shape, shape_of)
+        else:
+            owner = start
+            while owner and owner not in by_name:
+                owner = owner.rpartition("/")[0]
+        if owner in by_name:
             found[name] = owner
     roots = {}
     for name in found:
