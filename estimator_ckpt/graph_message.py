@@ -95,8 +95,11 @@ def decode_graph(data: bytes) -> list[Node]:
             raise CorruptCheckpointError("an object graph without a root")
         for start in range(0, len(objects), _AT_ONCE):
             messages = objects[start : start + _AT_ONCE]
-            variables = _decode_variables([m for m in messages if m[:1] == _WITH_ATTRIBUTE])
-            for number, message in enumerate(messages, start):
+            alone = [message for message in messages if message[:1] == _WITH_ATTRIBUTE]
+            variables = _decode_variables(alone)
+            if len(alone) == len(messages):
+                nodes.extend(variables)
+            for number, message in enumerate(messages[len(nodes) - start :], len(nodes)):
                 node = next(variables, None) if message[:1] == _WITH_ATTRIBUTE else None
                 nodes.append(node or _decode_object(message, number, len(objects)))
     except DecodeError as error:
@@ -120,13 +123,14 @@ def _decode_variables(messages: Sequence[bytes]) -> Iterator[Node]:
         merged = MergedObjects.FromString(data).attributes
     except DecodeError:
         return iter(())
-    names, keys = merged.name[:], merged.checkpoint_key[:]
+    names, keys = merged.name, merged.checkpoint_key[:]
     full_names = merged.full_name[:] or [""] * len(messages)
     lengths = {len(column) for column in (counts.attributes, names, full_names, keys)}
     more = counts.children or counts.slot_variables or counts.HasField("registered_saver")
     if more or lengths != {len(messages)}:
         return iter(())
-    return value_nodes(names, full_names, keys)
+    kinds = {name: name for name in names}  # few are different, and one of each is enough
+    return value_nodes(map(kinds.__getitem__, names), full_names, keys)
 
 
 def _decode_object(data: bytes, number: int, count: int) -> Node:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
 from operator import attrgetter
 from typing import NamedTuple
@@ -16,6 +16,7 @@ from estimator_ckpt.object_graph import (
     VARIABLE_VALUE,
     ObjectGraph,
     escape,
+    object_key,
 )
 
 
@@ -126,12 +127,12 @@ def named_by_graph(
       its own; and whether all tensors of the graph have a variable name for a key as well.
     """
     nodes, places, var_list = graph.nodes, graph.places(), _var_list(graph)
-    usual = _usual_variables(graph, var_list, entries)
-    rest = graph_tensors(graph, entries, but=set(usual.values()))
-    if not rest.keys().isdisjoint(var_list):
-        usual, rest = {}, graph_tensors(graph, entries)
+    usual = _usual_variables(graph, var_list, places, entries)
     keys = [nodes[number].attributes[0].checkpoint_key for number in usual.values()]
-    named = Named(list(usual), list(zip(keys)), [places[number] for number in usual.values()])
+    rest = graph_tensors(graph, entries, but=set(usual.values()))
+    if not rest.keys().isdisjoint(chain(keys, var_list)):
+        usual, keys, rest = {}, [], graph_tensors(graph, entries)
+    named = Named(list(usual), list(zip(keys)), list(map(places.__getitem__, usual.values())))
     plain_keys: set[str] = set()
     if len(entries) > len(keys) + len(rest):
         plain_keys = entries.keys() - set(keys) - rest.keys()
@@ -180,24 +181,27 @@ def named_by_graph(
 
 
 def _usual_variables(
-    graph: ObjectGraph, var_list: Mapping[str, int], entries: Collection[str]
+    graph: ObjectGraph,
+    var_list: Mapping[str, int],
+    places: Sequence[str | None],
+    entries: Collection[str],
 ) -> dict[str, int]:
-    """The objects that `var_list` has once, with one value, whose key is that object's alone.
+    """The objects that `var_list` has once, with one value under the key that their place gives.
 
     Nearly all are such, and what they are called is no question.
     """
-    nodes = graph.nodes
-    counts = Counter(var_list.values()) if len(set(var_list.values())) < len(var_list) else {}
-    usual = {
-        name: number
-        for name, number in var_list.items()
-        if len(nodes[number].attributes) == 1
-        and nodes[number].attributes[0].checkpoint_key in entries
-        and counts.get(number, 1) == 1
-    }
-    starts = [attribute.checkpoint_key for node in nodes for attribute in node.attributes]
-    different = set(starts)
-    return usual if len(different) == len(starts) and different.isdisjoint(var_list) else {}
+    end = object_key("")
+    if end in "\n".join(var_list):
+        return {}  # a name that looks like a key
+    numbers = list(var_list.values())
+    counts = Counter(numbers)
+    attributes = [graph.nodes[number].attributes for number in numbers]
+    keys = [one[0].checkpoint_key if len(one) == 1 else "" for one in attributes]
+    usual = dict(var_list)
+    for name, number, key, there in zip(var_list, numbers, keys, map(entries.__contains__, keys)):
+        if not (there and number and key == f"{places[number]}{end}" and counts[number] == 1):
+            del usual[name]
+    return usual
 
 
 def _slots_by_reference(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import repeat
+from itertools import compress, repeat
 
 from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.errors import (
@@ -212,16 +212,16 @@ class ObjectGraph:
         while waiting:
             parent = waiting.popleft()
             edges = self.nodes[parent].children
-            children = {name: child for name, child in edges.items() if found[child] is None}
+            new = [found[child] is None for child in edges.values()]
+            names, children = list(compress(edges, new)), list(compress(edges.values(), new))
             start = f"{found[parent]}/" if parent else ""
-            total += len(start) * len(children)
-            _check_path_bytes(total)
-            for child, place in zip(children.values(), escape_all(children, start)):
-                if found[child] is None:
-                    found[child] = place
-                    total += len(place) - len(start)
-                    if self.nodes[child].children:
-                        waiting.append(child)
+            _check_path_bytes(total + len(start) * len(names))
+            paths = escape_all(names, start)
+            total += sum(map(len, paths))
+            # Backwards, so that of two edges from here to an object the first counts.
+            for child, path in zip(reversed(children), reversed(paths)):
+                found[child] = path
+            waiting.extend([child for child in children if self.nodes[child].children])
         for number, slot in self.slot_references():
             variable, optimizer = found[slot.original], found[number]
             if found[slot.slot] is None and variable is not None and optimizer is not None:

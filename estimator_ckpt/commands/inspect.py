@@ -13,6 +13,8 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Hashable, Iterable, Iterator
+from itertools import compress, count
+from operator import ne
 from typing import TypeVar
 
 from absl import flags
@@ -212,32 +214,36 @@ def _shape_text(shape: tuple[int, ...]) -> str:
 def _paths_to_show(variables: list[Variable]) -> list[str]:
     """The object paths, without those that say no more than the name."""
     start = f"{VAR_LIST}/"
+    paths = [one.object_path or "" for one in variables]
+    if not any(paths):
+        return paths
     in_var_list = escape_all([one.name for one in variables], start)
-    shown = []
-    for one, place in zip(variables, in_var_list):
-        path = one.object_path or ""
-        known = place.startswith(path) if path.startswith(start) else one.name.startswith(path)
-        shown.append("" if known else path)
+    shown = [""] * len(variables)
+    # Nearly all are where var_list has their names: no loop of Python's over these.
+    for place in compress(count(), map(ne, paths, in_var_list)):
+        path, name = paths[place], variables[place].name
+        known = in_var_list[place] if path.startswith(start) else name
+        shown[place] = "" if known.startswith(path) else path
     return shown
 
 
 def _print_scopes(counted: list[Variable]) -> None:
     """How the bytes are divided among the outermost scopes, slots with their variables."""
-    scopes: dict[str, list[int]] = {}
-    for one in counted:
-        scope, slash, _ = (one.slot_of or one.name).partition("/")
-        sizes = scopes.setdefault(scope + slash, [0, 0])
-        sizes[0] += 1
-        sizes[1] += one.nbytes
-    if not 1 < len(scopes) <= _MOST_SCOPES:
+    owners = [one.slot_of or one.name for one in counted]
+    scopes = [owner[: owner.find("/") + 1] or owner for owner in owners]
+    counts = Counter(scopes)
+    if not 1 < len(counts) <= _MOST_SCOPES:
         return
-    total = sum(nbytes for _, nbytes in scopes.values())
+    sizes = dict.fromkeys(counts, 0)
+    for scope, one in zip(scopes, counted):
+        sizes[scope] += one.nbytes
+    total = sum(sizes.values())
     print()
     print_table(
         ["scope", "variables", "bytes", "share"],
         [
-            [scope, f"{count:,}", f"{nbytes:,}", _share(nbytes, total)]
-            for scope, (count, nbytes) in sorted(scopes.items(), key=lambda item: -item[1][1])
+            [scope, f"{counts[scope]:,}", f"{nbytes:,}", _share(nbytes, total)]
+            for scope, nbytes in sorted(sizes.items(), key=lambda item: -item[1])
         ],
         right=["variables", "bytes", "share"],
     )
