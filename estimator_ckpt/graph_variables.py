@@ -5,11 +5,13 @@ from __future__ import annotations
 import bisect
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import chain
-from operator import attrgetter
-from typing import NamedTuple
+from collections.abc import Set as AbstractSet
+from itertools import chain, compress
+from operator import attrgetter, eq
+from typing import Any, NamedTuple
 
 from estimator_ckpt.bundle.index import Entry, Index, same_tensor
+from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.object_graph import (
     SAVE_COUNTER,
     VAR_LIST,
@@ -43,16 +45,37 @@ class Named(NamedTuple):
       names: each once.
       keys: all that a variable has, the one that counts first.
       places: the object paths; None where no object has it.
+      nodes: the objects; -1 where none has it.
+      entries: those of the first keys.
     """
 
     names: list[str]
     keys: list[tuple[str, ...]]
     places: list[str | None]
+    nodes: list[int]
+    entries: list[Entry]
 
-    def add(self, name: str, keys: tuple[str, ...], place: str | None) -> None:
+    def add(
+        self, name: str, keys: tuple[str, ...], place: str | None, node: int, entry: Entry
+    ) -> None:
         self.names.append(name)
         self.keys.append(keys)
         self.places.append(place)
+        self.nodes.append(node)
+        self.entries.append(entry)
+
+    def only(self, selectors: Sequence[bool]) -> Named:
+        """Those of them for which it is true."""
+        if all(selectors):
+            return self
+        columns: Iterable[Any] = (list(compress(column, selectors)) for column in self)
+        return Named(*columns)
+
+    def by_name(self) -> Named:
+        """All of them in the order of their names."""
+        order = sorted(range(len(self.names)), key=self.names.__getitem__)
+        columns: Iterable[Any] = (list(map(column.__getitem__, order)) for column in self)
+        return Named(*columns)
 
 
 def graph_tensors(
@@ -126,31 +149,24 @@ def named_by_graph(
       The variables; by name the slots that the graph refers to, each with its variable's name and
       its own; and whether all tensors of the graph have a variable name for a key as well.
     """
-    nodes, places, var_list = graph.nodes, graph.places(), _var_list(graph)
-    usual = _usual_variables(graph, var_list, places, entries)
-    keys = [nodes[number].attributes[0].checkpoint_key for number in usual.values()]
-    rest = graph_tensors(graph, entries, but=set(usual.values()))
-    if not rest.keys().isdisjoint(chain(keys, var_list)):
-        usual, keys, rest = {}, [], graph_tensors(graph, entries)
-    named = Named(list(usual), list(zip(keys)), list(map(places.__getitem__, usual.values())))
+    places, var_list = graph.places(), _var_list(graph)
+    named = _usual_variables(graph, var_list, places, entries)
+    rest = graph_tensors(graph, entries, but=set(named.nodes))
+    if not rest.keys().isdisjoint(chain(chain.from_iterable(named.keys), var_list)):
+        named, rest = Named([], [], [], [], []), graph_tensors(graph, entries)
     plain_keys: set[str] = set()
-    if len(entries) > len(keys) + len(rest):
-        plain_keys = entries.keys() - set(keys) - rest.keys()
-        named = Named([], [], [])
-        for (name, number), key in zip(list(usual.items()), keys):
-            full_name, place = nodes[number].attributes[0].full_name, places[number]
-            if name in plain_keys and same_tensor(index, name, key):
-                named.add(name, (name, key), place)
-            elif plain_keys.isdisjoint((name, full_name, place)):
-                named.add(name, (key,), place)
-            else:
-                del usual[name]
-                rest[key] = GraphTensor(key, number, "", full_name)
+    if len(entries) > len(named.names) + len(rest):
+        _add_twins(named, entries)
+    if len(entries) > sum(map(len, named.keys)) + len(rest):
+        plain_keys = entries.keys() - set(chain.from_iterable(named.keys)) - rest.keys()
+        named, apart = _set_apart(index, graph, named, plain_keys)
+        rest.update(apart)
 
-    in_var_list = names_in_var_list(graph) if len(usual) < len(var_list) else {}
+    usual = set(named.names) if rest else set()
+    in_var_list = names_in_var_list(graph) if rest else {}
     full_names = Counter(t.full_name + t.suffix for t in rest.values() if t.node not in in_var_list)
     listed = {name + t.suffix for t in rest.values() for name in in_var_list.get(t.node, ())}
-    chosen: dict[str, int] = {}
+    chosen: set[str] = set()
 
     def choose(tensor: GraphTensor) -> tuple[str, bool]:
         """The name that is a key of the same bytes, else the first that means nothing else."""
@@ -169,39 +185,76 @@ def named_by_graph(
 
     for tensor in sorted(rest.values(), key=attrgetter("node")):
         name, has_plain = choose(tensor)
-        chosen[name] = tensor.node
-        named.add(name, (name, tensor.key) if has_plain else (tensor.key,), places[tensor.node])
-    save_counter = nodes[0].children.get(SAVE_COUNTER)
-    of_nodes = zip(named.keys, chain(usual.values(), chosen.values()))
-    counted = [len(its_keys) > 1 for its_keys, node in of_nodes if node != save_counter]
-    slots = _slots_by_reference(graph, chain(usual.items(), chosen.items()))
+        chosen.add(name)
+        keys = (name, tensor.key) if has_plain else (tensor.key,)
+        named.add(name, keys, places[tensor.node], tensor.node, entries[keys[0]])
+    save_counter = graph.nodes[0].children.get(SAVE_COUNTER)
+    have_both = (
+        len(keys) > 1 for keys, node in zip(named.keys, named.nodes) if node != save_counter
+    )
+    is_both = next(have_both, False) and all(have_both)
+    slots = _slots_by_reference(graph, zip(named.names, named.nodes))
     for key in plain_keys.difference(named.names):
-        named.add(key, (key,), None)
-    return named, slots, bool(counted) and all(counted)
+        named.add(key, (key,), None, -1, entries[key])
+    return named, slots, is_both
 
 
 def _usual_variables(
     graph: ObjectGraph,
     var_list: Mapping[str, int],
     places: Sequence[str | None],
-    entries: Collection[str],
-) -> dict[str, int]:
+    entries: Mapping[str, Entry],
+) -> Named:
     """The objects that `var_list` has once, with one value under the key that their place gives.
 
     Nearly all are such, and what they are called is no question.
     """
     end = object_key("")
     if end in "\n".join(var_list):
-        return {}  # a name that looks like a key
-    numbers = list(var_list.values())
-    counts = Counter(numbers)
-    attributes = [graph.nodes[number].attributes for number in numbers]
+        return Named([], [], [], [], [])  # a name that looks like a key
+    names, nodes = list(var_list), list(var_list.values())
+    counts = Counter(nodes)
+    attributes = [graph.nodes[node].attributes for node in nodes]
     keys = [one[0].checkpoint_key if len(one) == 1 else "" for one in attributes]
-    usual = dict(var_list)
-    for name, number, key, there in zip(var_list, numbers, keys, map(entries.__contains__, keys)):
-        if not (there and number and key == f"{places[number]}{end}" and counts[number] == 1):
-            del usual[name]
-    return usual
+    found: list[Any] = list(map(entries.get, keys))  # without the Nones in the end
+    fits = [
+        entry is not None and node != 0 and key == f"{places[node]}{end}" and counts[node] == 1
+        for node, key, entry in zip(nodes, keys, found)
+    ]
+    usual = Named(names, list(zip(keys)), list(map(places.__getitem__, nodes)), nodes, found)
+    return usual.only(fits)
+
+
+def _add_twins(named: Named, entries: Mapping[str, Entry]) -> None:
+    """Puts the names before the keys where they are keys, too, of the very same bytes."""
+    same = map(eq, map(entries.get, named.names), named.entries)
+    for number in compress(range(len(named.names)), same):
+        # Equal entries of partitioned variables say nothing about their slices.
+        if not named.entries[number].slices:
+            named.keys[number] = (named.names[number], *named.keys[number])
+
+
+def _set_apart(
+    index: Index, graph: ObjectGraph, named: Named, plain_keys: AbstractSet[str]
+) -> tuple[Named, dict[str, GraphTensor]]:
+    """Looks at the variables of which a plain key may have another value.
+
+    Returns:
+      Those whose names stay, and by their keys the tensors of the others.
+    """
+    stay = [True] * len(named.names)
+    apart: dict[str, GraphTensor] = {}
+    for number, (name, keys, place, node, _) in enumerate(zip(*named)):
+        full_name = graph.nodes[node].attributes[0].full_name
+        if len(keys) > 1 or plain_keys.isdisjoint((name, full_name, place)):
+            continue
+        if name in plain_keys and same_tensor(index, name, keys[0]):
+            named.keys[number] = (name, *keys)
+            named.entries[number] = index.entries[key_bytes(name)]
+        else:
+            stay[number] = False
+            apart[keys[0]] = GraphTensor(keys[0], node, "", full_name)
+    return named.only(stay), apart
 
 
 def _slots_by_reference(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import repeat
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -12,7 +12,7 @@ from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.bundle.index import Entry, Index, slice_key
 from estimator_ckpt.bundle.slices import key_text
 from estimator_ckpt.collector import collector_paused
-from estimator_ckpt.graph_variables import named_by_graph
+from estimator_ckpt.graph_variables import Named, named_by_graph
 from estimator_ckpt.object_graph import (
     OBJECT_GRAPH_KEY,
     ObjectGraph,
@@ -75,33 +75,22 @@ def read_variables(index: Index, graph: ObjectGraph | None) -> tuple[dict[str, V
         entries.pop(OBJECT_GRAPH_KEY, None)
         if graph is None:
             names = sorted(entries)
-            columns = list(zip(names)), [None] * len(names)
-            return _variables(index, entries, names, *columns, {}), "saver"
+            found = list(map(entries.__getitem__, names))
+            places: list[str | None] = [None] * len(names)
+            named = Named(names, list(zip(names)), places, [-1] * len(names), found)
+            return _variables(index, named, {}), "saver"
         named, slots, is_both = named_by_graph(index, graph, entries)
-        order = sorted(range(len(named.names)), key=named.names.__getitem__)
-        variables = _variables(
-            index,
-            entries,
-            [named.names[number] for number in order],
-            [named.keys[number] for number in order],
-            [named.places[number] for number in order],
-            slots,
-        )
+        variables = _variables(index, named.by_name(), slots)
         return variables, "both" if is_both else "checkpoint"
 
 
 def _variables(
-    index: Index,
-    entries: Mapping[str, Entry],
-    names: Sequence[str],
-    keys: Sequence[tuple[str, ...]],
-    places: Sequence[str | None],
-    slots: Mapping[str, tuple[str, str]],
+    index: Index, named: Named, slots: Mapping[str, tuple[str, str]]
 ) -> dict[str, Variable]:
-    """The variables by name; all keys of each, the one that counts first."""
+    """The variables by name, in the order of `named`."""
     # Field by field, as no loop of Python's is as fast as map, and there may be a million.
+    names, keys, places, _, found = named
     first_keys = list(map(itemgetter(0), keys))
-    found = list(map(entries.__getitem__, first_keys))
     dtypes, shapes, _, _, sizes, _, slices = (list(map(itemgetter(n), found)) for n in range(7))
     for number in [number for number, extents in enumerate(slices) if extents]:
         parts = (slice_key(first_keys[number], extents) for extents in slices[number])
