@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from estimator_ckpt import files
-from estimator_ckpt.bundle.dtypes import STRING
+from estimator_ckpt.bundle.dtypes import STRING, dtype_name
 from estimator_ckpt.bundle.index import Index, read_index, shard_path
 from estimator_ckpt.bundle.slices import key_bytes, key_text
 from estimator_ckpt.bundle.tensors import TensorReader
@@ -144,14 +144,16 @@ class Checkpoint:
         Only an integer scalar counts. An optimizer's own count of iterations does not: there may be
         several, and they need not agree.
         """
-        candidates = [self.variables.get(_GLOBAL_STEP)]
+        named = self.variables.get(_GLOBAL_STEP)
+        keys = [] if named is None else [named.key]
         if self.object_graph is not None:
             node = self.object_graph.child_at((STEP,))
-            for attribute in self.object_graph.nodes[node].attributes if node else ():
-                candidates.append(self._by_other_names.get(attribute.checkpoint_key))
-        for variable in candidates:
-            if variable and variable.dtype in ("int32", "int64") and variable.shape == ():
-                return int(self.get_tensor(variable.key))
+            attributes = self.object_graph.nodes[node].attributes if node else ()
+            keys += [attribute.checkpoint_key for attribute in attributes]
+        for key in map(key_bytes, keys):
+            entry = self.index.entries.get(key)
+            if entry and dtype_name(entry.dtype) in ("int32", "int64") and entry.shape == ():
+                return int(self.reader.read(key))
         return None
 
 
