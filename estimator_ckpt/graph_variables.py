@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from estimator_ckpt.bundle.index import Entry, Index, same_tensor
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.object_graph import (
+    OPTIMIZER_SLOT,
     SAVE_COUNTER,
     VAR_LIST,
     VARIABLE_VALUE,
@@ -54,6 +55,10 @@ class Named(NamedTuple):
     places: list[str | None]
     nodes: list[int]
     entries: list[Entry]
+
+    @classmethod
+    def empty(cls) -> Named:
+        return cls([], [], [], [], [])
 
     def add(
         self, name: str, keys: tuple[str, ...], place: str | None, node: int, entry: Entry
@@ -149,11 +154,8 @@ def named_by_graph(
       The variables; by name the slots that the graph refers to, each with its variable's name and
       its own; and whether all tensors of the graph have a variable name for a key as well.
     """
-    places, var_list = graph.places(), _var_list(graph)
-    named = _usual_variables(graph, var_list, places, entries)
-    rest = graph_tensors(graph, entries, but=set(named.nodes))
-    if not rest.keys().isdisjoint(chain(chain.from_iterable(named.keys), var_list)):
-        named, rest = Named([], [], [], [], []), graph_tensors(graph, entries)
+    places = graph.places()
+    named, rest = _usual_variables(graph, places, entries)
     plain_keys: set[str] = set()
     if len(entries) > len(named.names) + len(rest):
         _add_twins(named, entries)
@@ -200,29 +202,83 @@ def named_by_graph(
 
 
 def _usual_variables(
+    graph: ObjectGraph, places: Sequence[str | None], entries: Mapping[str, Entry]
+) -> tuple[Named, dict[str, GraphTensor]]:
+    """The objects with one value, under the key that their place gives, and not two names for it.
+
+    Nearly all are such, and their names are found all at once: the one in `var_list`, else the full
+    name if no other has it, else the place.
+
+    Returns:
+      These, and the tensors of the other objects; of all objects if any name or key is disputed.
+    """
+    var_list = _var_list(graph)
+    usual = _with_usual_keys(graph, var_list, places, entries)
+    its_nodes = set(usual.nodes)
+    rest = graph_tensors(graph, entries, but=its_nodes)
+    in_var_list = names_in_var_list(graph) if rest else {}
+    others = [tensor for tensor in rest.values() if tensor.node not in in_var_list]
+    filled = _fill_in_names(graph, usual, var_list, others)
+    reserved = set(rest)  # what the other tensors are or may be called
+    for tensor in rest.values():
+        reserved.add(tensor.full_name + tensor.suffix)
+        reserved.add(f"{places[tensor.node]}{tensor.suffix}")
+        reserved.update(name + tensor.suffix for name in in_var_list.get(tensor.node, ()))
+    slot_keys = [keys for keys in usual.keys if OPTIMIZER_SLOT in keys[0]]
+    disputed = (
+        len(set(filled)) < len(filled)
+        or not var_list.keys().isdisjoint(filled)
+        or not reserved.isdisjoint(filled)
+        or any(var_list.get(name) in its_nodes for name in reserved)
+        or not rest.keys().isdisjoint(chain.from_iterable(usual.keys))
+        or len(set(slot_keys)) < len(slot_keys)
+        or object_key("") in "\n".join(usual.names)  # a name that looks like a key
+    )
+    return (Named.empty(), graph_tensors(graph, entries)) if disputed else (usual, rest)
+
+
+def _with_usual_keys(
     graph: ObjectGraph,
     var_list: Mapping[str, int],
     places: Sequence[str | None],
     entries: Mapping[str, Entry],
 ) -> Named:
-    """The objects that `var_list` has once, with one value under the key that their place gives.
-
-    Nearly all are such, and what they are called is no question.
-    """
+    """The objects of _usual_variables(), with None for the names that `var_list` does not have."""
+    listed: list[Any] = [None] * len(graph.nodes)
+    for name, number in var_list.items():
+        listed[number] = name
+    times = Counter(var_list.values())
+    nodes = [n for n, node in enumerate(graph.nodes) if len(node.attributes) == 1 and times[n] < 2]
+    keys = [graph.nodes[number].attributes[0].checkpoint_key for number in nodes]
+    names, its_places = map(listed.__getitem__, nodes), map(places.__getitem__, nodes)
+    found: list[Any] = list(map(entries.get, keys))
     end = object_key("")
-    if end in "\n".join(var_list):
-        return Named([], [], [], [], [])  # a name that looks like a key
-    names, nodes = list(var_list), list(var_list.values())
-    counts = Counter(nodes)
-    attributes = [graph.nodes[node].attributes for node in nodes]
-    keys = [one[0].checkpoint_key if len(one) == 1 else "" for one in attributes]
-    found: list[Any] = list(map(entries.get, keys))  # without the Nones in the end
     fits = [
-        entry is not None and node != 0 and key == f"{places[node]}{end}" and counts[node] == 1
-        for node, key, entry in zip(nodes, keys, found)
+        entry is not None and number != 0 and key == f"{places[number]}{end}"
+        for number, key, entry in zip(nodes, keys, found)
     ]
-    usual = Named(names, list(zip(keys)), list(map(places.__getitem__, nodes)), nodes, found)
-    return usual.only(fits)
+    return Named(list(names), list(zip(keys)), list(its_places), nodes, found).only(fits)
+
+
+def _fill_in_names(
+    graph: ObjectGraph, usual: Named, var_list: Mapping[str, int], others: Iterable[GraphTensor]
+) -> list[str]:
+    """Names the variables that `var_list` does not have, and returns these names.
+
+    Args:
+      usual: gets the names.
+      others: the other tensors that `var_list` does not have.
+    """
+    numbers = [number for number, name in enumerate(usual.names) if name is None]
+    full_names = [graph.nodes[usual.nodes[number]].attributes[0].full_name for number in numbers]
+    counts = Counter(full_names)
+    counts.update(tensor.full_name + tensor.suffix for tensor in others)
+    filled = []
+    for number, full_name in zip(numbers, full_names):
+        alone = full_name and counts[full_name] == 1 and full_name not in var_list
+        usual.names[number] = full_name if alone else usual.places[number] or ""
+        filled.append(usual.names[number])
+    return filled
 
 
 def _add_twins(named: Named, entries: Mapping[str, Entry]) -> None:

@@ -11,6 +11,7 @@ import functools
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import compress, repeat
+from operator import add
 
 from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.errors import (
@@ -56,9 +57,9 @@ OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 VAR_LIST = "var_list"
 SAVE_COUNTER = "save_counter"
 STEP = "step"
+OPTIMIZER_SLOT = ".OPTIMIZER_SLOT"
 
 _ATTRIBUTES = ".ATTRIBUTES"
-_OPTIMIZER_SLOT = ".OPTIMIZER_SLOT"
 
 _MOST_PATH_BYTES = 500_000_000
 
@@ -118,7 +119,7 @@ def flat_key(name: str, attribute: str = VARIABLE_VALUE) -> str:
 
 def slot_path(variable_path: str, optimizer_path: str, slot_name: str) -> str:
     """What a slot variable has instead of a path from the root."""
-    return f"{variable_path}/{_OPTIMIZER_SLOT}/{optimizer_path}/{escape(slot_name)}"
+    return f"{variable_path}/{OPTIMIZER_SLOT}/{optimizer_path}/{escape(slot_name)}"
 
 
 def is_object_key(key: str) -> bool:
@@ -208,20 +209,27 @@ class ObjectGraph:
         found: list[str | None] = [None] * len(self.nodes)
         found[0] = ""
         total = 0
-        waiting = deque([0])
-        while waiting:
-            parent = waiting.popleft()
-            edges = self.nodes[parent].children
-            new = [found[child] is None for child in edges.values()]
-            names, children = list(compress(edges, new)), list(compress(edges.values(), new))
-            start = f"{found[parent]}/" if parent else ""
-            _check_path_bytes(total + len(start) * len(names))
-            paths = escape_all(names, start)
+        level = [0]
+        while level:
+            starts: list[str] = []
+            names: list[str] = []
+            children: list[int] = []
+            for parent in level:
+                edges = self.nodes[parent].children
+                starts.extend(repeat(f"{found[parent]}/" if parent else "", len(edges)))
+                names.extend(edges)
+                children.extend(edges.values())
+            new = [found[child] is None for child in children]
+            if not all(new):
+                starts, names = list(compress(starts, new)), list(compress(names, new))
+                children = list(compress(children, new))
+            _check_path_bytes(total + sum(map(len, starts)))
+            paths = list(map(add, starts, escape_all(names)))
             total += sum(map(len, paths))
-            # Backwards, so that of two edges from here to an object the first counts.
+            # Backwards, so that of several edges to an object the first counts.
             for child, path in zip(reversed(children), reversed(paths)):
                 found[child] = path
-            waiting.extend([child for child in children if self.nodes[child].children])
+            level = [child for child in dict.fromkeys(children) if self.nodes[child].children]
         for number, slot in self.slot_references():
             variable, optimizer = found[slot.original], found[number]
             if found[slot.slot] is None and variable is not None and optimizer is not None:
