@@ -87,7 +87,8 @@ def convert_checkpoint(
         (beta1_power, learning_rate, ...) keep their dtype. Writes new data files, as compact does.
       copy: make independent data files instead of links.
       compact: write new data files without what was left out.
-      in_place: rewrite the index where it is; an object graph is appended to the last data file.
+      in_place: rewrite the index where it is; an object graph is appended to the last data file, of
+        which a copy is made first if it is linked from elsewhere.
       verify: read source and result again and compare them, tensor by tensor. None: if bytes were
         copied or cast. True: also checks all of the source before anything is written.
       dry_run: only say what would be done.

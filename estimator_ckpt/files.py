@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import filecmp
 import mmap
 import os
 import re
+import shutil
 import stat
 from collections.abc import Callable, Iterator
 from typing import IO, Any, Optional
@@ -146,7 +148,18 @@ def map_bytes(path: str) -> memoryview:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
+def is_linked(path: str) -> bool:
+    """Whether other names stand for a local file, so that what is changed shows there, too."""
+    with _raising(NotACheckpointError, "look for it", path):
+        return os.path.islink(path) or os.stat(path).st_nlink > 1
+
+
 # --- writing ---
+
+
+def temporary_name(path: str) -> str:
+    """Where to write what is to take the place of a file, named as TensorFlow does."""
+    return f"{path}.tempstate{int.from_bytes(os.urandom(8), 'big')}"
 
 
 def write_atomic(path: str, data: bytes) -> None:
@@ -155,9 +168,7 @@ def write_atomic(path: str, data: bytes) -> None:
     Raises:
       WriteError: the file cannot be written; what was there before is still there.
     """
-    temporary = (
-        f"{path}.tempstate{int.from_bytes(os.urandom(8), 'big')}"  # as TensorFlow names them
-    )
+    temporary = temporary_name(path)
     with _raising(WriteError, "write the file", path):
         try:
             if is_remote(path):
@@ -304,6 +315,31 @@ def link_or_copy(
             except BaseException:
                 os.remove(destination)
                 raise
+
+
+def detach(path: str, *, check: bool, progress: Progress = None) -> None:
+    """Puts a copy of a local file in its place, for which no other name stands.
+
+    Args:
+      path: the file, or a symbolic link to it.
+      check: whether to compare the copy with the file before.
+      progress: called with the bytes done and the bytes in all while the copy is made.
+
+    Raises:
+      WriteError: no copy can be made, or it is not the same; the file is what it was.
+    """
+    own = temporary_name(path)
+    with _raising(WriteError, "put a copy in its place", path):
+        try:
+            link_or_copy(path, own, copy=True, progress=progress)
+            if check and not filecmp.cmp(path, own, shallow=False):
+                raise WriteError("a copy of the file is not the same", path=path)
+            shutil.copymode(path, own)
+            os.replace(own, path)
+            _sync_directory(path)
+        except BaseException:
+            remove(own)
+            raise
 
 
 def _copy(reading: int, writing: int, progress: Progress) -> str:

@@ -287,14 +287,16 @@ def test_a_kill_at_any_moment_leaves_the_source_and_nothing_half_made(how, sourc
     assert code == 0
 
 
-def test_a_kill_at_any_moment_in_place_leaves_the_old_or_the_new(source, tmp_path):
+@pytest.mark.parametrize("copy", [True, False])
+def test_a_kill_at_any_moment_in_place_leaves_the_old_or_the_new(copy, source, tmp_path):
     before = contents(source)
     for count in range(100):
         prefix = str(tmp_path / str(count) / "m")
-        convert_checkpoint(source, prefix, "saver", copy=True)
+        convert_checkpoint(source, prefix, "saver", copy=copy)
         code = run_killed(prefix, "in_place", "link", count)
         assert verify_checkpoint(prefix).faults == ()
         assert contents(prefix).items() >= before.items()
+        assert contents(source) == before
         convert_checkpoint(prefix, None, "both", in_place=True)
         assert open_checkpoint(prefix).format == "both"
         if code == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +48,45 @@ def test_the_data_that_was_there_is_not_rewritten(prefix):
     in_place(prefix, "both")
     assert Path(path).read_bytes().startswith(data)
     assert os.stat(path).st_ino == inode
+
+
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+def test_what_other_names_stand_for_stays_as_it_is(link, prefix, tmp_path):
+    data = "model.ckpt-7.data-00000-of-00001"
+    os.mkdir(tmp_path / "other")
+    link(tmp_path / data, tmp_path / "other" / data)
+    other = shutil.copy(f"{prefix}.index", tmp_path / "other").removesuffix(".index")
+    before = (tmp_path / data).read_bytes()
+    reader = tf.train.load_checkpoint(other)
+    in_place(other, "both")
+    assert (tmp_path / data).read_bytes() == before
+    assert not (tmp_path / "other" / data).is_symlink()
+    assert names_in(tmp_path / "other") == [data, "model.ckpt-7.index"]
+    assert verify_checkpoint(other).faults == ()
+    variables = variables_like(VALUES)
+    tf.train.Checkpoint(var_list=variables).restore(other).assert_consumed()
+    assert variables["global_step"].numpy() == 7
+    assert reader.get_tensor("dense/kernel").tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_a_result_of_links_and_its_source_are_both_converted_in_place(prefix, tmp_path):
+    convert_checkpoint(prefix, tmp_path / "other", "saver")
+    in_place(prefix, "both")
+    in_place(tmp_path / "other", "checkpoint")
+    for one, checkpoint_format in ((prefix, "both"), (tmp_path / "other", "checkpoint")):
+        assert open_checkpoint(one).format == checkpoint_format
+        assert verify_checkpoint(one).faults == ()
+        assert open_checkpoint(one).get_tensor("dense/kernel").tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_a_copy_that_cannot_be_made_leaves_everything_as_it_was(prefix, tmp_path, monkeypatch):
+    convert_checkpoint(prefix, tmp_path / "other", "saver")
+    before, names = contents(prefix), names_in(tmp_path)
+    monkeypatch.setattr(files.filecmp, "cmp", lambda *_, **__: False)
+    with pytest.raises(WriteError, match="a copy of the file is not the same"):
+        in_place(prefix, "both")
+    assert contents(prefix) == before
+    assert names_in(tmp_path) == names
 
 
 def test_a_reader_that_has_it_open_reads_on(prefix):

@@ -86,7 +86,12 @@ def define(flag_values: flags.FlagValues) -> None:
     )
     boolean("copy", False, "Copy data files instead of linking them.")
     boolean("compact", False, "Write new data files without what was left out.")
-    boolean("in_place", False, "Rewrite the index where it is.")
+    boolean(
+        "in_place",
+        False,
+        "Rewrite the index where it is, and append what is new to the last data file: to a copy of"
+        " it, if that is linked from elsewhere.",
+    )
     boolean(
         "verify",
         None,

@@ -11,39 +11,18 @@ import google_crc32c
 
 from estimator_ckpt import files
 from estimator_ckpt.bundle.coding import mask
-from estimator_ckpt.bundle.dtypes import STRING, VARIANT, dtype_size
+from estimator_ckpt.bundle.dtypes import STRING, VARIANT
 from estimator_ckpt.bundle.index import Entry, Index, shard_path, write_index
 from estimator_ckpt.bundle.slices import key_bytes, slice_key
 from estimator_ckpt.bundle.tensors import TensorReader
 from estimator_ckpt.conversion.casting import cast_chunk
 from estimator_ckpt.conversion.destination import check_destination, claim, release
+from estimator_ckpt.conversion.pieces import Piece, by_shard, piece_size, read_chunks
 from estimator_ckpt.conversion.plan import Content
 from estimator_ckpt.errors import CorruptCheckpointError, MismatchError
 from estimator_ckpt.files import Progress
 
-_CHUNK = 4 << 20
-
 Tensors = Mapping[str, Content]
-
-
-class Piece(NamedTuple):
-    """What is written in one go: a tensor, or a slice of one.
-
-    Attributes:
-      entry: of the source; None for what is new.
-      content: of the whole tensor.
-    """
-
-    entry: Entry | None
-    content: Content
-
-    @property
-    def identity(self) -> tuple[object, ...]:
-        """Equal for pieces with the same bytes in the result."""
-        content = self.content
-        if self.entry is None:
-            return content.value, content.dtype
-        return self.entry[2:5], content.dtype, content.scale
 
 
 class Written(NamedTuple):
@@ -104,7 +83,7 @@ class Transfer:
         files.make_dirs(os.path.dirname(destination))
         linked = {} if compact else self._used_shards()
         new = list(self._rewritten(compact))
-        groups = _by_shard(new) if compact else ([new] if new else [])
+        groups = by_shard(new) if compact else ([new] if new else [])
         count = max(len(linked) + len(groups), 1)
         if not linked and not groups:
             groups = [[]]
@@ -146,7 +125,9 @@ class Transfer:
     def write_in_place(self, *, prove: bool | None) -> Written:
         """Rewrites the index; what is new is appended to the last data file before.
 
-        Readers of the old index find all that it names until the new one stands in its place.
+        Readers of the old index find all that it names until the new one stands in its place. If
+        that data file is linked from elsewhere, as conversions and `cp -l` do, a copy takes its
+        place first: what others have stays as it is.
 
         Raises:
           WriteError: the files cannot be written; the checkpoint is what it was.
@@ -158,6 +139,11 @@ class Transfer:
         if new:
             self._total = sum(piece_size(piece) for piece in new)
             path = written[-1][0]
+            if files.is_linked(path):
+                size = files.size(path)
+                self._total += size
+                files.detach(path, check=prove is not False, progress=self._report)
+                self._done += size
             with files.open_write(path, append=True) as file:
                 self._write_pieces(file, new, count - 1, files.size(path), places)
             written[-1] = (path, "append")
@@ -349,51 +335,3 @@ class Transfer:
                 crc = google_crc32c.extend(crc, chunk)
                 size += len(chunk)
         return size == target.size and mask(crc) == target.crc32c
-
-
-def read_chunks(path: str, entry: Entry) -> Iterator[bytes]:
-    """The bytes of an entry, a few megabytes at a time."""
-    left = entry.size
-    if not left:
-        return
-    width = dtype_size(entry.dtype) or 1
-    with files.open_read(path) as file:
-        file.seek(entry.offset)
-        while left:
-            chunk = file.read(min(_CHUNK // width * width, left))
-            if not chunk:
-                raise CorruptCheckpointError(
-                    f"byte {entry.offset}: the file ends {left} bytes before the tensor", path=path
-                )
-            left -= len(chunk)
-            yield chunk
-
-
-def _by_shard(pieces: list[Piece]) -> list[list[Piece]]:
-    """Pieces as they were distributed over data files, in the order there; new ones in the last."""
-    groups: dict[int, list[Piece]] = {}
-    new = []
-    for piece in pieces:
-        if piece.entry is None:
-            new.append(piece)
-        else:
-            groups.setdefault(piece.entry.shard, []).append(piece)
-    found = [
-        sorted(groups[shard], key=lambda piece: piece.entry[3:5] if piece.entry else (0, 0))
-        for shard in sorted(groups)
-    ]
-    if new and not found:
-        found.append([])
-    if new:
-        found[-1] += new
-    return found
-
-
-def piece_size(piece: Piece) -> int:
-    """How many bytes a piece takes in the result."""
-    if piece.entry is None:
-        return len(piece.content.value)
-    before, after = dtype_size(piece.entry.dtype), dtype_size(piece.content.dtype)
-    if before and after:
-        return piece.entry.size // before * after
-    return piece.entry.size
