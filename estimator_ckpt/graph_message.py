@@ -230,11 +230,13 @@ def nodes_with_values(nodes: Sequence[Node]) -> set[int]:
     parents: dict[int, list[int]] = {}
     waiting = []
     for number, node in enumerate(nodes):
+        if not node.children:
+            continue
         children = [nodes[child] for child in node.children.values()]
         for child_number, child in zip(node.children.values(), children):
             if child.children:
                 parents.setdefault(child_number, []).append(number)
-        if node.children and any(map(_has_value, (node, *children))):
+        if any(map(_has_value, (node, *children))):
             waiting.append(number)
     found = set(waiting)
     while waiting:

@@ -180,25 +180,25 @@ class _Ranges:
             (item for item in index.entries.items() if not item[1].slices),
             key=lambda item: item[1][2:5],
         ):
-            size = sizes[entry.shard]
+            _, _, shard, offset, length, _, _ = entry
+            size, end = sizes[shard], offset + length
             if size is None:
                 continue
-            if entry.offset + entry.size > size:
-                self._fault(
-                    "range", key, entry, f"{entry.size} bytes, but the file ends at byte {size}"
-                )
+            if end > size:
+                message = f"{length} bytes, but the file ends at byte {size}"
+                self._fault("range", key, entry, message)
                 continue
-            if last is not None and last[1][2:5] == entry[2:5] and entry.size:
+            if length and last is not None and last[1][2:5] == (shard, offset, length):
                 if last[1] != entry:
                     self._same_bytes(last, key, entry)
                 continue
-            if entry.size and entry.offset < ends[entry.shard] and last is not None:
-                message = f"its {entry.size} bytes overlap those of {key_text(last[0])!r}"
+            if length and offset < ends[shard] and last is not None:
+                message = f"its {length} bytes overlap those of {key_text(last[0])!r}"
                 self._fault("overlap", key, entry, message)
-            self._count_unused(entry.shard, ends[entry.shard], entry.offset)
+            self._count_unused(shard, ends[shard], offset)
             self.readable.append((key, entry))
-            if entry.offset + entry.size > ends[entry.shard] or last is None:
-                ends[entry.shard] = entry.offset + entry.size
+            if end > ends[shard] or last is None:
+                ends[shard] = end
                 last = key, entry
         for shard, size in enumerate(sizes):
             if size is not None:

@@ -34,12 +34,8 @@ def encode_varint(value: int) -> bytes:
         return _BYTES[value]
     if value < 0x4000:
         return _BYTES[value & 0x7F | 0x80] + _BYTES[value >> 7]
-    result = bytearray()
-    while value >= 0x80:
-        result.append(value & 0x7F | 0x80)
-        value >>= 7
-    result.append(value)
-    return bytes(result)
+    head = _BYTES[value & 0x7F | 0x80] + _BYTES[value >> 7 & 0x7F | 0x80]
+    return head + encode_varint(value >> 14)
 
 
 def decode_varint(
