@@ -349,3 +349,22 @@ def test_the_values_are_the_same_under_every_rule(source, tmp_path):
     assert {name: found[f"all/{name}"] for name in VALUES} == {
         name: value.tolist() for name, value in VALUES.items()
     }
+
+
+@pytest.mark.parametrize(
+    ("rules", "words"),
+    [
+        ({"exclude": ["words-values"]}, "is left out"),
+        ({"rename": {"words-keys": "terms-keys"}}, "becomes 'terms-keys'"),
+        ({"rename": {"words-(keys)": r"terms-\1", "words-(values)": r"other-\1"}}, "other-values"),
+    ],
+)
+def test_a_rule_takes_both_tensors_of_a_lookup_table(rules, words, tmp_path):
+    table = {"words-keys": np.array([b"a", b"b"], object), "words-values": np.array([1, 2])}
+    source = write_bundle(tmp_path / "m", table)
+    with pytest.raises(ConflictError, match=words) as raised:
+        plan(source, **rules)
+    assert "'words-keys'" in str(raised.value)
+    assert "'words-values'" in str(raised.value)
+    both = plan(source, rename={"words-(.*)": r"terms-\1"})
+    assert both["words-values"] == ("renamed", ("terms-values",))

@@ -7,8 +7,10 @@ both other names, but not make it the slot of another variable.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 from estimator_ckpt.checkpoint import Checkpoint
+from estimator_ckpt.conversion.naming import lookup_tables
 from estimator_ckpt.conversion.optimizer_state import Optimizer, find_optimizers, mark_parts
 from estimator_ckpt.conversion.plan import Item
 from estimator_ckpt.errors import ConflictError
@@ -44,7 +46,8 @@ def apply_rules(
 
     Raises:
       SettingsError: a rule matches nothing, or makes an empty name.
-      ConflictError: two would have one name, or a slot would be another variable's, or none's.
+      ConflictError: two would have one name, or a slot would be another variable's, or none's, or
+        one tensor of a lookup table would go without the other.
     """
     by_name = {item.name: number for number, item in enumerate(items) if item.in_names}
     slots: _Slots = {
@@ -58,6 +61,7 @@ def apply_rules(
         also=_object_paths(checkpoint, items),
         owners=_owners(items, by_name, slots, optimizers),
     )
+    _check_tables(items, {line.source: line for line in lines})
     found = [item for item in items if not item.in_names]
     line_of: dict[int, Line] = {}
     left_out = []
@@ -140,6 +144,35 @@ def _owners(
         if owner not in found:  # else they go round in a circle
             roots[name] = owner
     return roots
+
+
+def _check_tables(items: list[Item], lines: Mapping[str, Line]) -> None:
+    """Raises ConflictError where a rule takes one tensor of a lookup table without the other."""
+    for name, (table, end) in lookup_tables(items).items():
+        other = f"{table}-values"
+        if end != "-keys" or name not in lines or other not in lines:
+            continue
+        keys, values = lines[name], lines[other]
+        if keys.target is None or values.target is None:
+            whole = keys.target is values.target
+        elif keys.target.endswith("-keys") or values.target.endswith("-values"):
+            whole = keys.target.removesuffix("-keys") == values.target.removesuffix("-values")
+        else:
+            whole = True  # it is no table any more
+        if not whole:
+            raise ConflictError(
+                f"two tensors of one lookup table: {_fate(keys)}, but {_fate(values)}. Let the "
+                "rule take both",
+                key=table,
+            )
+
+
+def _fate(line: Line) -> str:
+    if line.target is None:
+        return f"{line.source!r} is left out ({line.reason})"
+    if not line.reason:
+        return f"{line.source!r} stays as it is"
+    return f"{line.source!r} becomes {line.target!r} ({line.reason})"
 
 
 def _check_slots(
