@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import random
 import tempfile
+from unittest import mock
 
 import numpy as np
 from convert_helper import write_bundle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from estimator_ckpt import convert_checkpoint, verify_checkpoint
+from estimator_ckpt import convert_checkpoint, graph_variables, open_checkpoint, verify_checkpoint
 from estimator_ckpt.bundle.index import read_index, shard_path, write_index
 from estimator_ckpt.conversion.plan import string_content
 from estimator_ckpt.errors import CheckpointError
@@ -150,3 +151,25 @@ def test_any_graph_is_converted_to_a_whole_checkpoint_or_refused(seed):
             return
         assert was_whole
         assert verify_checkpoint(result.destination).faults == ()
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 1 << 32))
+def test_names_found_all_at_once_are_those_found_one_by_one(seed):
+    with tempfile.TemporaryDirectory() as directory:
+        write_any(random.Random(seed), f"{directory}/m")
+        at_once = read_names(f"{directory}/m")
+        with mock.patch.object(graph_variables, "_usual_variables", no_usual_variables):
+            assert read_names(f"{directory}/m") == at_once
+
+
+def no_usual_variables(graph, _, entries):
+    return graph_variables.Named.empty(), graph_variables.graph_tensors(graph, entries)
+
+
+def read_names(prefix):
+    try:
+        found = open_checkpoint(prefix)
+        return found.format, found.variables
+    except CheckpointError as error:
+        return str(error)
