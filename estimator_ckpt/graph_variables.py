@@ -155,18 +155,18 @@ def named_by_graph(
       its own; and whether all tensors of the graph have a variable name for a key as well.
     """
     places = graph.places()
-    named, rest = _usual_variables(graph, places, entries)
+    named, rest, full_names = _usual_variables(graph, places, entries)
     plain_keys: set[str] = set()
     if len(entries) > len(named.names) + len(rest):
         _add_twins(named, entries)
     if len(entries) > sum(map(len, named.keys)) + len(rest):
-        plain_keys = entries.keys() - set(chain.from_iterable(named.keys)) - rest.keys()
-        named, apart = _set_apart(index, graph, named, plain_keys)
-        rest.update(apart)
+        plain_keys = set(entries).difference(chain.from_iterable(named.keys), rest)
+        if not _add_equal(index, graph, named, plain_keys):
+            named, rest = Named.empty(), graph_tensors(graph, entries)
+            plain_keys = set(entries).difference(rest)
 
     usual = set(named.names) if rest else set()
     in_var_list = names_in_var_list(graph) if rest else {}
-    full_names = Counter(t.full_name + t.suffix for t in rest.values() if t.node not in in_var_list)
     listed = {name + t.suffix for t in rest.values() for name in in_var_list.get(t.node, ())}
     chosen: set[str] = set()
 
@@ -203,22 +203,32 @@ def named_by_graph(
 
 def _usual_variables(
     graph: ObjectGraph, places: Sequence[str | None], entries: Mapping[str, Entry]
-) -> tuple[Named, dict[str, GraphTensor]]:
+) -> tuple[Named, dict[str, GraphTensor], Counter[str]]:
     """The objects with one value, under the key that their place gives, and not two names for it.
 
     Nearly all are such, and their names are found all at once: the one in `var_list`, else the full
     name if no other has it, else the place.
 
     Returns:
-      These, and the tensors of the other objects; of all objects if any name or key is disputed.
+      These; the tensors of the other objects, or of all if any name or key is disputed; and how
+      often each full name is there, among the tensors that `var_list` does not have.
     """
     var_list = _var_list(graph)
     usual = _with_usual_keys(graph, var_list, places, entries)
     its_nodes = set(usual.nodes)
     rest = graph_tensors(graph, entries, but=its_nodes)
+    full_names = _count_full_names(graph, rest)
+    numbers = [number for number, name in enumerate(usual.names) if name is None]
+    values = [graph.nodes[usual.nodes[number]].attributes[0] for number in numbers]
+    full_names.update(value.full_name for value in values)
+    nodes_of_rest = {tensor.node for tensor in rest.values()}
+    filled = []
+    for number, (_, full_name, _) in zip(numbers, values):
+        listed = var_list.get(full_name)
+        taken = listed in its_nodes or listed in nodes_of_rest or full_names[full_name] > 1
+        usual.names[number] = full_name if full_name and not taken else usual.places[number] or ""
+        filled.append(usual.names[number])
     in_var_list = names_in_var_list(graph) if rest else {}
-    others = [tensor for tensor in rest.values() if tensor.node not in in_var_list]
-    filled = _fill_in_names(graph, usual, var_list, others)
     reserved = set(rest)  # what the other tensors are or may be called
     for tensor in rest.values():
         reserved.add(tensor.full_name + tensor.suffix)
@@ -234,7 +244,20 @@ def _usual_variables(
         or len(set(slot_keys)) < len(slot_keys)
         or object_key("") in "\n".join(usual.names)  # a name that looks like a key
     )
-    return (Named.empty(), graph_tensors(graph, entries)) if disputed else (usual, rest)
+    if disputed:
+        rest = graph_tensors(graph, entries)
+        return Named.empty(), rest, _count_full_names(graph, rest)
+    return usual, rest, full_names
+
+
+def _count_full_names(graph: ObjectGraph, tensors: Mapping[str, GraphTensor]) -> Counter[str]:
+    """How often each full name is there, among the tensors that `var_list` does not have."""
+    in_var_list = set(_var_list(graph).values()) if tensors else set()
+    return Counter(
+        tensor.full_name + tensor.suffix
+        for tensor in tensors.values()
+        if tensor.node not in in_var_list
+    )
 
 
 def _with_usual_keys(
@@ -248,37 +271,20 @@ def _with_usual_keys(
     for name, number in var_list.items():
         listed[number] = name
     times = Counter(var_list.values())
-    nodes = [n for n, node in enumerate(graph.nodes) if len(node.attributes) == 1 and times[n] < 2]
+    nodes = [
+        number
+        for number, node in enumerate(graph.nodes)
+        if places[number] and len(node.attributes) == 1 and times[number] < 2
+    ]
     keys = [graph.nodes[number].attributes[0].checkpoint_key for number in nodes]
     names, its_places = map(listed.__getitem__, nodes), map(places.__getitem__, nodes)
     found: list[Any] = list(map(entries.get, keys))
     end = object_key("")
     fits = [
-        entry is not None and number != 0 and key == f"{places[number]}{end}"
+        entry is not None and key == f"{places[number]}{end}"
         for number, key, entry in zip(nodes, keys, found)
     ]
     return Named(list(names), list(zip(keys)), list(its_places), nodes, found).only(fits)
-
-
-def _fill_in_names(
-    graph: ObjectGraph, usual: Named, var_list: Mapping[str, int], others: Iterable[GraphTensor]
-) -> list[str]:
-    """Names the variables that `var_list` does not have, and returns these names.
-
-    Args:
-      usual: gets the names.
-      others: the other tensors that `var_list` does not have.
-    """
-    numbers = [number for number, name in enumerate(usual.names) if name is None]
-    full_names = [graph.nodes[usual.nodes[number]].attributes[0].full_name for number in numbers]
-    counts = Counter(full_names)
-    counts.update(tensor.full_name + tensor.suffix for tensor in others)
-    filled = []
-    for number, full_name in zip(numbers, full_names):
-        alone = full_name and counts[full_name] == 1 and full_name not in var_list
-        usual.names[number] = full_name if alone else usual.places[number] or ""
-        filled.append(usual.names[number])
-    return filled
 
 
 def _add_twins(named: Named, entries: Mapping[str, Entry]) -> None:
@@ -290,27 +296,23 @@ def _add_twins(named: Named, entries: Mapping[str, Entry]) -> None:
             named.keys[number] = (named.names[number], *named.keys[number])
 
 
-def _set_apart(
+def _add_equal(
     index: Index, graph: ObjectGraph, named: Named, plain_keys: AbstractSet[str]
-) -> tuple[Named, dict[str, GraphTensor]]:
-    """Looks at the variables of which a plain key may have another value.
+) -> bool:
+    """Puts the names before the keys where they are keys, too, of equal bytes somewhere else.
 
     Returns:
-      Those whose names stay, and by their keys the tensors of the others.
+      Whether no other plain key is what a variable may be called.
     """
-    stay = [True] * len(named.names)
-    apart: dict[str, GraphTensor] = {}
     for number, (name, keys, place, node, _) in enumerate(zip(*named)):
         full_name = graph.nodes[node].attributes[0].full_name
         if len(keys) > 1 or plain_keys.isdisjoint((name, full_name, place)):
             continue
-        if name in plain_keys and same_tensor(index, name, keys[0]):
-            named.keys[number] = (name, *keys)
-            named.entries[number] = index.entries[key_bytes(name)]
-        else:
-            stay[number] = False
-            apart[keys[0]] = GraphTensor(keys[0], node, "", full_name)
-    return named.only(stay), apart
+        if name not in plain_keys or not same_tensor(index, name, keys[0]):
+            return False
+        named.keys[number] = (name, *keys)
+        named.entries[number] = index.entries[key_bytes(name)]
+    return True
 
 
 def _slots_by_reference(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import random
 import tempfile
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 from estimator_ckpt import convert_checkpoint, graph_variables, open_checkpoint, verify_checkpoint
 from estimator_ckpt.bundle.index import read_index, shard_path, write_index
 from estimator_ckpt.conversion.plan import string_content
-from estimator_ckpt.errors import CheckpointError
+from estimator_ckpt.errors import CheckpointError, ConflictError
 from estimator_ckpt.object_graph import (
     OBJECT_GRAPH_KEY,
     Attribute,
@@ -37,6 +38,7 @@ CHILDREN = [
     "save_counter",
     "optimizer",
 ] + ["iter", "decay", "beta_1", "beta1_power", "_variables", "_iterations", "Adam", "m"]
+USUAL_VARIABLES = graph_variables._usual_variables
 PARTS = ["a", "b", "var_list", "Adam", "words", ".OPTIMIZER_SLOT", "optimizer", "m"]
 ATTRIBUTES = ["VARIABLE_VALUE", "VARIABLE_VALUE", "table", "OTHER"]
 NAMES = [
@@ -153,18 +155,50 @@ def test_any_graph_is_converted_to_a_whole_checkpoint_or_refused(seed):
         assert verify_checkpoint(result.destination).faults == ()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=200, deadline=None)
 @given(st.integers(0, 1 << 32))
 def test_names_found_all_at_once_are_those_found_one_by_one(seed):
     with tempfile.TemporaryDirectory() as directory:
-        write_any(random.Random(seed), f"{directory}/m")
+        write_usual(random.Random(seed), f"{directory}/m")
         at_once = read_names(f"{directory}/m")
         with mock.patch.object(graph_variables, "_usual_variables", no_usual_variables):
             assert read_names(f"{directory}/m") == at_once
 
 
-def no_usual_variables(graph, _, entries):
-    return graph_variables.Named.empty(), graph_variables.graph_tensors(graph, entries)
+def write_usual(choose, prefix):
+    """A checkpoint of variables, most of which have the key that their place gives."""
+    graph = ObjectGraph()
+    parents = [0, graph.add(0, "var_list"), graph.add(0, "a")]
+    names = ["a", "b", "a/b", "a/Adam", "var_list/a", "step"]
+    for _ in range(choose.randint(1, 7)):
+        value = Attribute("VARIABLE_VALUE", choose.choice(["", *names]), "")
+        with contextlib.suppress(ConflictError):
+            graph.add(choose.choice(parents), choose.choice(names), value)
+        if choose.random() < 0.4:
+            with contextlib.suppress(ConflictError):
+                graph.link(parents[1], choose.choice(names), len(graph.nodes) - 1)
+    for number, place in enumerate(graph.places()):
+        node = graph.nodes[number]
+        if node.attributes:
+            key = f"{place}/.ATTRIBUTES/VARIABLE_VALUE"
+            if choose.random() < 0.1:
+                key = object_key(choose)
+            value = node.attributes[0]._replace(checkpoint_key=key)
+            graph.nodes[number] = node._replace(attributes=(value,))
+    values = {
+        node.attributes[0].checkpoint_key: choose.choice(VALUES)
+        for node in graph.nodes
+        if node.attributes and choose.random() < 0.95
+    }
+    plain = [name for name in names if choose.random() < choose.choice([0, 0.5])]
+    values.update((name, choose.choice([*values.values(), *VALUES])) for name in plain)
+    write_bundle(prefix, {"other": VALUES[0], **values})
+    add_graph(prefix, graph)
+
+
+def no_usual_variables(graph, places, entries):
+    *_, full_names = USUAL_VARIABLES(graph, places, entries)
+    return graph_variables.Named.empty(), graph_variables.graph_tensors(graph, entries), full_names
 
 
 def read_names(prefix):
