@@ -250,7 +250,14 @@ def _moved(name: str, owner: str, new_owner: str) -> str | None:
     if name.endswith(f"/{owner}"):
         return name[: -len(owner)] + new_owner
     before, found, after = name.rpartition(f"/{owner}/")
-    return f"{before}/{new_owner}/{after}" if found else None
+    if found:
+        return f"{before}/{new_owner}/{after}"
+    # Keras 3 calls the slots of `dense/kernel` `adam/dense_kernel_momentum`.
+    before, slash, last = name.rpartition("/")
+    flat, new_flat = owner.replace("/", "_"), new_owner.replace("/", "_")
+    if slash and last.startswith(f"{flat}_"):
+        return f"{before}/{new_flat}{last[len(flat) :]}"
+    return None
 
 
 def check_targets(lines: Iterable[Line]) -> None:

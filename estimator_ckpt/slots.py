@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 # tf.compat.v1 optimizers name a slot `X/OPTIMIZER`, `X/OPTIMIZER_1`, ... in the order in which
 # they create it (tensorflow/python/training/slot_creator.py and each optimizer's _create_slots).
@@ -33,6 +33,16 @@ KERAS_SLOTS = frozenset(
 )
 KERAS_CLASSES = ("Adadelta", "Adagrad", "Adam", "Adamax", "Ftrl", "Nadam", "RMSprop", "SGD")
 KERAS_SCOPE = re.compile(rf"(?:training(?:_\d+)?/)?({'|'.join(KERAS_CLASSES)})(?:_\d+)?/")
+
+# Keras' optimizers since 2.11 keep one list of variables. A slot is called SCOPE/m/X in Keras 2 and
+# SCOPE/X_momentum in Keras 3, there with "_" for each "/" in X (add_variable_from_reference() of
+# keras/src/optimizers). What the slots are called in the one and in the other:
+_NEWER_KERAS_SLOTS = (
+    *("accumulated_delta_var", "gradient_accumulator", "accumulated_grad", "average_gradient"),
+    *("velocity_hat", "accumulator", "momentum", "velocity", "average", "linear", "norm"),
+    *("vhat", "m", "u", "v"),
+)
+
 # What a scope or slot is called, and the number that made it unique.
 COUNTED = re.compile(r"(\w+?)(?:_([1-9]\d*))?")
 _PART = re.compile(r"\d+$")
@@ -123,6 +133,35 @@ def slot_variable(
         if shape_of(start) == shape:
             return start
     return None
+
+
+def newer_keras_variable(
+    name: str,
+    shape_of: Callable[[str], tuple[int, ...] | None],
+    flat_names: Mapping[str, Sequence[str]],
+) -> str | None:
+    """The variable of a slot of Keras' newer optimizers, by the slot's name.
+
+    Args:
+      name: of the slot.
+      shape_of: as slot_by_name() takes it.
+      flat_names: the variable names by what they are with "_" for each "/".
+    """
+    shape = shape_of(name)
+    scopes = name.split("/")
+    for number, scope in enumerate(scopes[:-1]):
+        variable = "/".join(scopes[number + 1 :])
+        if scope in _NEWER_KERAS_SLOTS and shape_of(variable) == shape:
+            return variable
+    last = scopes[-1]
+    slot = next((slot for slot in _NEWER_KERAS_SLOTS if last.endswith(f"_{slot}")), None)
+    if slot is None or len(scopes) == 1:
+        return None
+    flat = last[: -len(slot) - 1]
+    # A variable that is none of Keras' own is called `X:0` there.
+    flats = {flat, flat.removesuffix("_0")}
+    variables = [v for one in flats for v in flat_names.get(one, ()) if shape_of(v) == shape]
+    return variables[0] if len(variables) == 1 else None
 
 
 def _slot_names(last: str) -> tuple[str, ...]:

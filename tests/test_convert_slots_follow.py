@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from convert_helper import stock_values, v1, write_bundle
+from goldens_helper import golden_cases
 
 from estimator_ckpt import convert_checkpoint, open_checkpoint
 from estimator_ckpt.errors import ConflictError
@@ -138,8 +139,11 @@ def test_slots_of_keras_newer_optimizers_follow(name, tmp_path):
     optimizer.apply_gradients([(tf.constant([1.0, 1.0]), a), (tf.constant([2.0, 2.0]), b)])
     objects = tf.train.Checkpoint(a=a, b=b, optimizer=optimizer)
     prefix = objects.save(str(tmp_path / "m"))
+    swap = {"net/a": "a", "a": "net/a"}
     convert_checkpoint(prefix, tmp_path / "names", "saver")
-    convert_checkpoint(prefix, tmp_path / "out", "saver", rename={"net/a": "a", "a": "net/a"})
+    convert_checkpoint(prefix, tmp_path / "out", "saver", rename=swap)
+    convert_checkpoint(tmp_path / "names", tmp_path / "by_names", "saver", rename=swap)
+    assert stock_values(tmp_path / "by_names") == stock_values(tmp_path / "out")
     before, after = first_values(tmp_path / "names"), first_values(tmp_path / "out")
     slots = [one for one in before if one.endswith("/net/a")]
     assert len(slots) == 2
@@ -147,6 +151,51 @@ def test_slots_of_keras_newer_optimizers_follow(name, tmp_path):
         other = slot.replace("net/a", "a")
         assert (after[slot], after[other]) == (before[other], before[slot])
         assert before[slot] != before[other]
+
+
+@pytest.mark.parametrize("case", golden_cases("optimizer_keras"), ids=str)
+@pytest.mark.parametrize("by_names", [True, False])
+def test_slots_of_keras_newer_optimizers_follow_by_names_too(by_names, case, tmp_path):
+    source = case.prefix
+    if by_names:
+        source = tmp_path / "names"
+        convert_checkpoint(case.prefix, source, "saver")
+    convert_checkpoint(source, tmp_path / "out", "saver", rename={"dense/kernel": "net/fc/w"})
+    convert_checkpoint(case.prefix, tmp_path / "there", "saver")
+    before, after = stock_values(tmp_path / "there"), stock_values(tmp_path / "out")
+    renames = [("dense/kernel", "net/fc/w"), ("dense_kernel", "net_fc_w")]
+    for name, value in before.items():
+        for old, new in renames:
+            name = name.replace(old, new)
+        assert after.pop(name) == value
+    assert after == {}
+    convert_checkpoint(source, tmp_path / "dropped", "saver", drop_slots=True)
+    assert stock_values(tmp_path / "dropped").keys() == (
+        {"dense/kernel", "dense/bias", "save_counter"}
+    )
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {},
+        {"iteration": np.array(7, np.int64)},
+        {"learning_rate": np.float32(1)},
+        {"iteration": np.float32(7), "learning_rate": np.float32(1)},
+        {"x/iteration": np.array(7, np.int64), "y/learning_rate": np.float32(1)},
+    ],
+)
+def test_what_is_only_named_like_slots_of_keras_newer_optimizers_stays(own, tmp_path):
+    values = {"net/a": [1, 2], "m/net/a": [3, 4], "momentum/net/a": [5, 6], "net_a_norm": [7, 8]}
+    arrays = {name: np.float32(value) for name, value in values.items()}
+    source = write_bundle(tmp_path / "m", {**arrays, **own})
+    convert_checkpoint(source, tmp_path / "out", "saver", rename={"net/a": "b"})
+    after = stock_values(tmp_path / "out")
+    assert {name: after[name] for name in values if name != "net/a"} | {"net/a": after["b"]} == (
+        values
+    )
+    convert_checkpoint(source, tmp_path / "dropped", "saver", drop_slots=True)
+    assert stock_values(tmp_path / "dropped").keys() == stock_values(source).keys()
 
 
 def test_a_scope_that_only_slots_have_may_be_renamed_beside_the_variable(tmp_path):

@@ -3,17 +3,18 @@
 Three dialects are known. `tf1`: tf.compat.v1 optimizers, by the names of their slots
 (`dense/kernel/Adam`, `dense/kernel/Adam_1`; tensorflow/python/training/slot_creator.py) or as
 objects. `keras`: Keras' optimizers up to 2.10, now `legacy`, as objects with slot references or by
-names (`Adam/dense/kernel/m`). `keras_new`: those after, which keep one list of variables.
+names (`Adam/dense/kernel/m`). `keras_new`: those after, which keep one list of variables; by names
+(`Adam/m/dense/kernel`, `adam/dense_kernel_momentum`) where their count of steps is beside them.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from estimator_ckpt.conversion.plan import Item, OptimizerPart
+from estimator_ckpt.conversion.plan import Item, OptimizerPart, is_counter
 from estimator_ckpt.errors import UnsupportedCheckpointError
 from estimator_ckpt.object_graph import ObjectGraph
 from estimator_ckpt.slots import (
@@ -23,6 +24,7 @@ from estimator_ckpt.slots import (
     KERAS_SCOPE,
     KERAS_SLOTS,
     TF1_SLOTS,
+    newer_keras_variable,
     slot_variable,
 )
 
@@ -32,6 +34,10 @@ _KERAS_OWN = frozenset(
     ["iter", "learning_rate", "decay", "beta_1", "beta_2", "rho", "momentum", "momentum_cache"]
     + ["learning_rate_power", "l1_regularization_strength", "l2_regularization_strength", "beta"]
 )
+# By their names, or by those of the objects where the optimizers are several.
+_NEWER_KERAS_COUNTS = ("iteration", "_iterations")
+_RATE, _CURRENT = "learning_rate", "current_learning_rate"
+_NEWER_KERAS_RATES = (_RATE, f"_{_RATE}", _CURRENT, f"_{_CURRENT}")
 _BETA_POWER = re.compile(r"(?:.*/)?(beta[12]_power)(?:_\d+)?")
 
 
@@ -53,6 +59,7 @@ class Optimizer:
       slots: its slot variables.
       own: its other variables, by their names in the dialect: `beta1_power`, `iter`, `beta_1`.
       others: variables that are certainly its own, but of no known meaning.
+      follows: those of them that go where a variable goes, with that variable.
     """
 
     label: str
@@ -60,6 +67,7 @@ class Optimizer:
     slots: list[SlotOf] = field(default_factory=list)
     own: dict[str, int] = field(default_factory=dict)
     others: list[int] = field(default_factory=list)
+    follows: dict[int, int] = field(default_factory=dict)
 
     def items(self) -> Iterator[int]:
         for slot in self.slots:
@@ -80,7 +88,12 @@ def find_optimizers(items: list[Item], graph: ObjectGraph | None) -> list[Optimi
     """
     found = object_optimizers(items, graph) if graph is not None else []
     known = {number for optimizer in found for number in optimizer.items()}
-    return found + _by_names(items, known)
+    for optimizer in found:
+        if optimizer.dialect == "keras_new":
+            optimizer.follows = _followed(items, optimizer.others)
+    found += _by_names(items, known)
+    known = {number for optimizer in found for number in optimizer.items()}
+    return found + _newer_keras_by_names(items, known)
 
 
 def mark_parts(items: list[Item], optimizers: list[Optimizer]) -> None:
@@ -219,6 +232,59 @@ def _by_names(items: list[Item], known: set[int]) -> list[Optimizer]:
                 if with_powers[0].own[power.group(1)] != number:
                     with_powers[0].others.append(number)
     return list(found.values())
+
+
+def _newer_keras_by_names(items: list[Item], known: set[int]) -> list[Optimizer]:
+    """All of Keras' newer optimizers, as one.
+
+    Their slots are what is named so where a count of steps is in their scope (Keras 3), or a count
+    and a learning rate are anywhere (Keras 2): what a model has under such a name is no slot.
+    """
+    counts = [
+        number
+        for number, item in enumerate(items)
+        if item.name.endswith(_NEWER_KERAS_COUNTS) and is_counter(item.content)
+        if item.name.rpartition("/")[2] in _NEWER_KERAS_COUNTS and number not in known
+    ]
+    if not counts:
+        return []
+    by_name = {item.name: number for number, item in enumerate(items) if number not in known}
+    own, scopes, anywhere = set(counts), [], False
+    for number in counts:
+        start = items[number].name.rpartition("/")[0]
+        start += "/" * bool(start)
+        rates = {start + name for name in _NEWER_KERAS_RATES} & by_name.keys()
+        own |= {by_name[name] for name in rates}
+        anywhere = anywhere or bool(rates)
+        scopes += [start] * bool(start)
+    names = [
+        number
+        for name, number in by_name.items()
+        if number not in own and (anywhere or name.startswith(tuple(scopes)))
+    ]
+    slots = _followed(items, names)
+    if not slots:
+        return []
+    others = sorted(own | slots.keys())
+    return [Optimizer("Keras optimizer", "keras_new", others=others, follows=slots)]
+
+
+def _followed(items: list[Item], numbers: Iterable[int]) -> dict[int, int]:
+    """Those that by their names are slots of Keras' newer optimizers, each with its variable."""
+    by_name = {item.name: number for number, item in enumerate(items)}
+    flat_names: dict[str, list[str]] = {}
+    for name in by_name:
+        flat_names.setdefault(name.replace("/", "_"), []).append(name)
+
+    def shape_of(name: str) -> tuple[int, ...] | None:
+        return items[by_name[name]].content.shape if name in by_name else None
+
+    found = {}
+    for number in numbers:
+        variable = newer_keras_variable(items[number].name, shape_of, flat_names)
+        if variable is not None:
+            found[number] = by_name[variable]
+    return found
 
 
 _Named = tuple[str, str, str, str, int]  # scope, label, dialect, slot name, item of the variable

@@ -107,14 +107,14 @@ def _owners(
 
     So slot_creator.py names the slots of any optimizer, not all of which have the variable's shape
     (Adafactor's have not), and its moving average (`X/ExponentialMovingAverage`, if made in a scope
-    below that). Keras' newer optimizers name slots `Adam/m/X` or `m/X`.
+    below that). slots.py has how Keras' newer optimizers name slots.
     """
 
     def shape_of(name: str) -> tuple[int, ...] | None:
         return items[by_name[name]].content.shape if name in by_name else None
 
     in_keras = {
-        items[number].name
+        items[number].name: optimizer.follows.get(number)
         for optimizer in optimizers
         if optimizer.dialect == "keras_new"
         for number in optimizer.others
@@ -126,7 +126,11 @@ def _owners(
         if name in slots:
             owner = slots[name][0]
         elif name in in_keras:
-            owner = slot_variable(name.partition("/")[2], items[number].content.shape, shape_of)
+            variable = in_keras[name]
+            if variable is not None:
+                owner = items[variable].name
+            else:  # whatever that optimizer calls its slots
+                owner = slot_variable(name.partition("/")[2], items[number].content.shape, shape_of)
         elif _AVERAGE.fullmatch(last):
             owner = slot_variable(start, items[number].content.shape, shape_of)
         else:
