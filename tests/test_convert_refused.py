@@ -215,6 +215,18 @@ def test_what_cannot_become_tf1_state_is_refused_by_name_with_the_reason(make, m
     assert not (tmp_path / "out.index").exists()
 
 
+@pytest.mark.parametrize("by_names", [True, False])
+@pytest.mark.parametrize("target", ["keras", "tf1"])
+def test_state_of_keras_newer_optimizers_is_refused_with_the_reason(target, by_names, tmp_path):
+    source = golden_cases("optimizer_keras")[0].prefix
+    if by_names:
+        convert_checkpoint(source, tmp_path / "names", "saver")
+        source = tmp_path / "names"
+    settings = {"layout": "var_list", "optimizer": target}
+    with pytest.raises(UnsupportedCheckpointError, match="after Keras 2"):
+        convert_checkpoint(source, tmp_path / "out", "both", **settings)
+
+
 def test_objects_that_stay_cannot_get_another_optimizer(tmp_path):
     case = golden_cases("slots_object")[0]
     with pytest.raises(SettingsError, match="say which") as raised:

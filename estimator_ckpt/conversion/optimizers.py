@@ -111,6 +111,13 @@ class Relinker:
                 "found no optimizer's slots; leave out `optimizer`, or rename the variables so "
                 "that they read X/Adam, X/Adam_1 or Adam/X/m, Adam/X/v"
             )
+        for optimizer in optimizers:
+            if optimizer.dialect == "keras_new":
+                raise UnsupportedCheckpointError(
+                    "the state of a Keras optimizer after Keras 2.10 cannot be turned into that of "
+                    "another: those do not say which variable a slot belongs to. Leave it out "
+                    "(drop_slots), or convert without `optimizer`"
+                )
         self._check_several(optimizers)
         for optimizer in optimizers:
             check_parts(self.items, optimizer)
@@ -341,9 +348,7 @@ class Relinker:
             if names == set(kind.slots.values()) and not ambiguous:
                 return label
         reason = "known are " + ", ".join(sorted({kind.keras for kind in _KINDS.values()}))
-        if optimizer.dialect == "keras_new":
-            reason = "those after Keras 2.10 do not say which variable a slot belongs to"
-        elif names == {"rms"} or names == {"rms", "mg"}:
+        if names == {"rms"} or names == {"rms", "mg"}:
             reason = (
                 "without momentum Keras adds epsilon outside of the root, TF1 inside, and no state "
                 "makes them equal"
