@@ -312,6 +312,18 @@ def test_training_goes_on_under_swapped_names(tmp_path):
     assert train(["net/two", "net/one"], out, restore=True) == expected
 
 
+def moments(prefix, optimizer, *names):
+    """The first number of each variable and of its slots, as an optimizer object finds them."""
+    variables = {name: tf.Variable([0.0, 0.0]) for name in names}
+    reader = tf.keras.optimizers.legacy.Adam() if optimizer == "keras" else v1.train.AdamOptimizer()
+    reader.apply_gradients([(tf.zeros(2), variable) for variable in variables.values()])
+    tf.train.Checkpoint(var_list=variables, optimizer=reader).restore(str(prefix))
+    return {
+        name: [float(t[0]) for t in (v, reader.get_slot(v, "m"), reader.get_slot(v, "v"))]
+        for name, v in variables.items()
+    }
+
+
 @pytest.mark.estimator
 @pytest.mark.parametrize("optimizer", ["keras", "tf1"])
 def test_an_optimizer_object_finds_the_moments_of_a_renamed_variable(optimizer, tmp_path):
@@ -325,13 +337,44 @@ def test_an_optimizer_object_finds_the_moments_of_a_renamed_variable(optimizer, 
         optimizer=optimizer,
         hyperparameters={"iter": 7} if optimizer == "keras" else {},
     )
-    variables = {"b": tf.Variable([0.0, 0.0]), "new": tf.Variable([0.0, 0.0])}
-    reader = tf.keras.optimizers.legacy.Adam() if optimizer == "keras" else v1.train.AdamOptimizer()
-    reader.apply_gradients([(tf.zeros(2), variable) for variable in variables.values()])
-    objects = tf.train.Checkpoint(var_list=variables, optimizer=reader)
-    objects.restore(str(tmp_path / "out"))
-    found = {
-        name: [float(t[0]) for t in (v, reader.get_slot(v, "m"), reader.get_slot(v, "v"))]
-        for name, v in variables.items()
-    }
-    assert found == {"b": [1, 2, 3], "new": [4, 5, 6]}
+    assert moments(tmp_path / "out", optimizer, "b", "new") == {"b": [1, 2, 3], "new": [4, 5, 6]}
+
+
+@pytest.mark.estimator
+@pytest.mark.parametrize("optimizer", ["keras", "tf1"])
+@pytest.mark.parametrize("objects", [None, "keras", "tf1"])
+def test_an_optimizer_object_finds_the_moments_of_a_variable_that_goes_to_two_places(
+    objects, optimizer, tmp_path
+):
+    values = {"a": 1, "a/Adam": 2, "a/Adam_1": 3, "b": 4, "b/Adam": 5, "b/Adam_1": 6}
+    source = write(tmp_path / "m", values)
+    numbers = {"iter": 7, "beta_1": 0.8, "beta_2": 0.9}
+    if objects is not None:
+        own = numbers if objects == "keras" else {}
+        convert_checkpoint(
+            source, tmp_path / "objects", "checkpoint", optimizer=objects, hyperparameters=own
+        )
+        source = tmp_path / "objects"
+    convert_checkpoint(
+        source,
+        tmp_path / "out",
+        "checkpoint",
+        layout="var_list",
+        assignment_map=[("a", "x"), ("a", "y/x")],
+        optimizer=optimizer,
+        hyperparameters=numbers if optimizer == "keras" else {},
+    )
+    assert moments(tmp_path / "out", optimizer, "x", "y/x", "b") == (
+        {"x": [1, 2, 3], "y/x": [1, 2, 3], "b": [4, 5, 6]}
+    )
+
+
+def test_an_optimizers_own_variable_does_not_go_to_two_places(tmp_path):
+    source = write(tmp_path / "m")
+    twice = {"assignment_map": [("/", "x/"), ("/", "y/")]}
+    convert_checkpoint(source, tmp_path / "names", "saver", **twice)
+    with pytest.raises(ConflictError, match="the optimizer Adam has one variable") as caught:
+        convert_checkpoint(source, tmp_path / "out", "checkpoint", optimizer="tf1", **twice)
+    assert caught.value.key == "beta1_power"
+    for text in ("'x/beta1_power' (assignment_map / -> x/)", "'y/beta1_power'"):
+        assert text in str(caught.value)

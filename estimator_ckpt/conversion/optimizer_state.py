@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from estimator_ckpt.conversion.plan import Item, OptimizerPart, is_counter
 from estimator_ckpt.errors import UnsupportedCheckpointError
-from estimator_ckpt.object_graph import ObjectGraph
+from estimator_ckpt.object_graph import ObjectGraph, SlotReference
 from estimator_ckpt.slots import (
     BERT_SLOTS,
     CENTERED_RMSPROP,
@@ -129,9 +129,10 @@ def check_parts(items: list[Item], optimizer: Optimizer) -> None:
 def object_optimizers(items: list[Item], graph: ObjectGraph) -> list[Optimizer]:
     """The optimizers among the objects."""
     item_of: dict[int, int] = {}
+    copies: dict[int, list[int]] = {}
     for number, item in enumerate(items):
-        if item.node >= 0:
-            item_of.setdefault(item.node, number)
+        if item.node >= 0 and item_of.setdefault(item.node, number) != number:
+            copies.setdefault(item.node, [item_of[item.node]]).append(number)
     found = []
     for node in graph.nodes:
         own = {name: item_of[child] for name, child in node.children.items() if child in item_of}
@@ -142,9 +143,14 @@ def object_optimizers(items: list[Item], graph: ObjectGraph) -> list[Optimizer]:
             found.append(Optimizer("Keras optimizer", "keras_new", others=sorted(others)))
         elif node.slots or {"iter", "decay"} <= own.keys():
             slots = [
-                SlotOf(item_of[slot.slot], item_of[slot.original], slot.slot_name)
+                SlotOf(number, variable, slot.slot_name)
                 for slot in node.slots
                 if slot.slot in item_of and slot.original in item_of
+                for number, variable in (
+                    _copied_slots(items, copies, slot, item_of[slot.slot])
+                    if slot.original in copies
+                    else ((item_of[slot.slot], item_of[slot.original]),)
+                )
             ]
             # Without `iter`, if its `iterations` were set to be the global step.
             is_keras = not _KERAS_OWN.isdisjoint(own) or any(
@@ -154,6 +160,17 @@ def object_optimizers(items: list[Item], graph: ObjectGraph) -> list[Optimizer]:
             optimizer.label = _label(items, optimizer)
             found.append(optimizer)
     return found
+
+
+def _copied_slots(
+    items: list[Item], copies: dict[int, list[int]], slot: SlotReference, first: int
+) -> Iterator[tuple[int, int]]:
+    """A variable with several names by rules: each slot, by its name, with that whose it is."""
+    for number in copies.get(slot.slot, [first]):
+        name = f"/{items[number].name}/"
+        told = [one for one in copies[slot.original] if f"/{items[one].name}/" in name]
+        if told:
+            yield number, max(told, key=lambda one: len(items[one].name))
 
 
 def _label(items: list[Item], optimizer: Optimizer) -> str:

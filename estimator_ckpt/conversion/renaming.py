@@ -7,7 +7,7 @@ both other names, but not make it the slot of another variable.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.conversion.naming import lookup_tables
@@ -62,6 +62,8 @@ def apply_rules(
         owners=_owners(items, by_name, slots, optimizers),
     )
     _check_tables(items, {line.source: line for line in lines})
+    if relinks:
+        _check_own(items, optimizers, lines)
     found = [item for item in items if not item.in_names]
     line_of: dict[int, Line] = {}
     left_out = []
@@ -168,6 +170,25 @@ def _check_tables(items: list[Item], lines: Mapping[str, Line]) -> None:
                 f"two tensors of one lookup table: {_fate(keys)}, but {_fate(values)}. Let the "
                 "rule take both",
                 key=table,
+            )
+
+
+def _check_own(items: list[Item], optimizers: list[Optimizer], lines: Iterable[Line]) -> None:
+    """Raises ConflictError where an optimizer's own variable goes to several places."""
+    own = {
+        items[number].name: optimizer.label
+        for optimizer in optimizers
+        for number in (*optimizer.own.values(), *optimizer.others)
+    }
+    first: dict[str, Line] = {}
+    for line in lines:
+        other = first.setdefault(line.source, line)
+        if other is not line and line.source in own:
+            raise ConflictError(
+                f"it would be both {other.target!r} ({other.reason}) and {line.target!r} "
+                f"({line.reason}), but the optimizer {own[line.source]} has one variable of this "
+                "name. Let the rules take the variables of the model alone",
+                key=line.source,
             )
 
 
