@@ -73,8 +73,8 @@ def convert_checkpoint(
       rename: pairs of a regular expression and a replacement; see mapping.py for all three. What
         belongs to a variable, its slots, its moving average and all below its name, goes along
         wherever rules take the variable, and out with it, unless a rule names it alone.
-      assignment_map: pairs of names or scopes.
-      exclude: regular expressions of names to leave out.
+      assignment_map: pairs of names or scopes; the first may be an object path or a scope of them.
+      exclude: regular expressions of names, or of object paths, to leave out.
       drop_slots: leave out the optimizers' variables, unless one is the global step as well.
       optimizer: "keras" makes the slots those of an object `optimizer` that the legacy Keras
         optimizers restore, "tf1" those of a tf.compat.v1 optimizer; conversion/optimizers.py says

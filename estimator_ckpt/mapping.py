@@ -11,7 +11,9 @@ Three kinds of rules, applied in this order:
    `("old/kernel", "new/kernel")` for one variable. A name that several pairs match goes to several
    places; a name that none matches keeps its name.
 
-Regular expressions match a whole name, as `re.fullmatch` does.
+Regular expressions match a whole name, as `re.fullmatch` does. `exclude` and `assignment_map` may
+also call a variable by its object path, where it has one (`model/layers/0/kernel`); `rename` takes
+variable names alone, as its replacements are.
 
 A name may belong to another, as `dense/kernel/Adam` does to `dense/kernel`. It goes where that one
 goes, to several places or out, and keeps what its own name adds. Only a rule that matches it and

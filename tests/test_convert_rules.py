@@ -93,6 +93,15 @@ def test_an_assignment_map_may_name_objects_by_their_path(tmp_path):
     }
 
 
+def test_an_exclusion_may_name_objects_by_their_path_and_a_rename_may_not(tmp_path):
+    case = golden_case("2.15", "saved_model")
+    found = plan(case.prefix, exclude=["layers/0/.*"])
+    assert found[key_of("layers/0/kernel")] == ("left out", ())
+    assert found[key_of("layers/1/kernel")] == ("renamed", ("second/kernel",))
+    with pytest.raises(SettingsError, match="matches none"):
+        plan(case.prefix, rename={"layers/0/(.*)": r"bottom/\1"})
+
+
 def test_where_objects_stay_rules_change_the_names_that_they_tell(tmp_path):
     case = golden_case("2.15", "saved_model")
     convert_checkpoint(case.prefix, tmp_path / "out", "both", rename={"first/(.*)": r"1st/\1"})

@@ -60,9 +60,10 @@ def define(flag_values: flags.FlagValues) -> None:
     rules("rename", r"REGEX:REPLACEMENT, as in 'old/(.*):new/\1'. The first that matches decides.")
     rules(
         "assignment_map",
-        "FROM:TO, two names, or two scopes that end in '/', as init_from_checkpoint takes them.",
+        "FROM:TO, two names, or two scopes that end in '/', as init_from_checkpoint takes them."
+        " FROM may be an object path.",
     )
-    rules("exclude", "REGEX of names to leave out.")
+    rules("exclude", "REGEX of names, or of object paths, to leave out.")
     boolean("drop_slots", False, "Leave out the optimizers' variables.")
     enum(
         "optimizer",
