@@ -72,7 +72,9 @@ def convert_checkpoint(
         the result, matched by variable name.
       rename: pairs of a regular expression and a replacement; see mapping.py for all three. What
         belongs to a variable, its slots, its moving average and all below its name, goes along
-        wherever rules take the variable, and out with it, unless a rule names it alone.
+        wherever rules take the variable, and out with it, unless a rule names it alone. The root
+        object's `step`, by whatever name, is a TF1 job's global step once a rule calls it
+        `global_step`; the plan tells which.
       assignment_map: pairs of names or scopes; the first may be an object path or a scope of them.
       exclude: regular expressions of names, or of object paths, to leave out.
       drop_slots: leave out the optimizers' variables, unless one is the global step as well.

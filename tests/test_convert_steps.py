@@ -97,6 +97,48 @@ def test_keras_state_without_a_count_of_its_own_gets_the_global_step(tmp_path):
     assert optimizer.iterations.numpy() == 2 * STEPS
 
 
+@pytest.mark.parametrize("checkpoint_format", ["saver", "both"])
+@pytest.mark.parametrize("name", [None, "my/step", "step.v1"])
+@pytest.mark.estimator
+def test_a_programs_own_step_keeps_its_name_and_the_plan_tells_the_rule_for_tf1(
+    name, checkpoint_format, tmp_path
+):
+    variable, optimizer = tf.Variable(INITIAL, name="w"), keras_adam()
+    train_eagerly(variable, optimizer)
+    step = tf.Variable(STEPS, dtype=tf.int64, name=name)
+    objects = tf.train.Checkpoint(step=step, w=variable, optimizer=optimizer)
+    prefix = objects.save(str(tmp_path / "m"))
+    expected = train_eagerly(variable, optimizer)
+
+    def convert(**settings):
+        layout = "var_list" if checkpoint_format == "both" else None
+        settings = {"layout": layout, "optimizer": "tf1", **settings}
+        return convert_checkpoint(prefix, tmp_path / "out", checkpoint_format, **settings)
+
+    rows = {row.source.partition("/.")[0]: row for row in convert(dry_run=True).rows}
+    why = rows["step"].why
+    assert rows["step"].targets[0] == (name or "Variable")
+    assert rows["optimizer/iter"].why == (
+        f"no variable in TF1, which counts steps in {name or 'Variable'}"
+    )
+    rule, found, _ = why.partition(" makes it TF1's global step")
+    assert found
+    old, new = rule.rpartition("rename ")[2].split(" -> ")
+    convert(rename={old: new})
+    start, losses = train_in_tf1(tmp_path / "out")
+    assert start == STEPS
+    np.testing.assert_allclose(losses, expected, rtol=2e-6)
+
+
+def test_a_step_beside_a_global_step_is_a_variable_like_any_other(tmp_path):
+    names = {"step": np.array(3, np.int64), "global_step": np.array(7, np.int64)}
+    variables = {name: tf.Variable(value, name=name) for name, value in names.items()}
+    prefix = tf.train.Checkpoint(**variables).save(str(tmp_path / "m"))
+    result = convert_checkpoint(prefix, tmp_path / "out", "saver")
+    assert [row.why for row in result.rows if "TF1" in row.why] == []
+    assert stock_values(tmp_path / "out") == {"step": 3, "global_step": 7, "save_counter": 1}
+
+
 # --- Several optimizers ---
 
 TWO = {

@@ -8,6 +8,8 @@ or with many such directories below it, and DESTINATION one that gets the same t
 Every rule below reads FROM:TO, divided at the last colon; regular expressions match whole names.
 What belongs to a variable, its slots, its moving average and all below its name, goes along where
 the rules take the variable, and is left out with it, unless a rule names it alone; --dry_run tells.
+A `step` of a TF2 program's root object keeps the name that it has, which may be `Variable`; a TF1
+job finds its global step there after --rename=NAME:global_step.
 """
 
 from __future__ import annotations

@@ -336,7 +336,9 @@ class Relinker:
                 self._change(number, name=GLOBAL_STEP, why="the optimizer's iter", node=-1)
                 self.step = number
             else:
-                why = "the global step counts them" if name == "iter" else "no variable in TF1"
+                why = "no variable in TF1"
+                if name == "iter" and self.step is not None:
+                    why += f", which counts steps in {self.items[self.step].name}"
                 self._change(number, in_names=False, in_objects=False, why=why)
 
     def _tf1_label(self, optimizer: Optimizer) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +20,7 @@ from estimator_ckpt.conversion.layout import (
     new_structure,
 )
 from estimator_ckpt.conversion.likeness import like_structure
-from estimator_ckpt.conversion.naming import global_step, read_items
+from estimator_ckpt.conversion.naming import GLOBAL_STEP, global_step, read_items
 from estimator_ckpt.conversion.optimizer_state import Optimizer, find_optimizers, mark_parts
 from estimator_ckpt.conversion.optimizers import TARGETS, Relinker
 from estimator_ckpt.conversion.plan import (
@@ -159,6 +160,8 @@ def _make_plan(
         relinker = Relinker(items, step, options.optimizer, options.hyperparameters, read)
         relinker.relink(optimizers)
         step = relinker.step
+    if step is not None and options.checkpoint_format != "checkpoint":
+        items[step] = _with_hint(items[step])
     keys: list[str | None] = [None] * len(items)
     tensors: dict[str, Content] = {}
     if options.checkpoint_format != "saver":
@@ -239,6 +242,17 @@ def _without_slots(items: list[Item], step: int | None, rows: list[ConversionRow
         else:
             rows.append(_row(item.content, (), f"of the optimizer {item.part.label}".rstrip()))
     return found
+
+
+def _with_hint(step: Item) -> Item:
+    """The global step; where it is a `step` of another name, with the rule that a TF1 job needs.
+
+    No rule is taken for granted: the program may read it by its own name.
+    """
+    if step.name == GLOBAL_STEP or step.renamed or not step.in_names:
+        return step
+    rule = f"rename {re.escape(step.name)} -> {GLOBAL_STEP} makes it TF1's global step"
+    return step._replace(why="; ".join(filter(None, (step.why, rule))))
 
 
 def _cast(items: list[Item], step: int | None, options: ConvertOptions) -> list[Item]:
