@@ -366,6 +366,13 @@ def test_the_values_are_the_same_under_every_rule(source, tmp_path):
         ({"exclude": ["words-values"]}, "is left out"),
         ({"rename": {"words-keys": "terms-keys"}}, "becomes 'terms-keys'"),
         ({"rename": {"words-(keys)": r"terms-\1", "words-(values)": r"other-\1"}}, "other-values"),
+        (
+            {
+                "assignment_map": [("words-keys", f"{to}-keys") for to in "ab"]
+                + [("words-values", "b-values")]
+            },
+            "'words-keys' becomes 'a-keys'",
+        ),
     ],
 )
 def test_a_rule_takes_both_tensors_of_a_lookup_table(rules, words, tmp_path):
@@ -377,3 +384,15 @@ def test_a_rule_takes_both_tensors_of_a_lookup_table(rules, words, tmp_path):
     assert "'words-values'" in str(raised.value)
     both = plan(source, rename={"words-(.*)": r"terms-\1"})
     assert both["words-values"] == ("renamed", ("terms-values",))
+
+
+def test_a_lookup_table_may_go_to_two_places(tmp_path):
+    table = {"words-keys": np.array([b"a", b"b"], object), "words-values": np.array([1, 2])}
+    source = write_bundle(tmp_path / "m", table)
+    twice = [("words-keys", "a-keys"), ("words-keys", "b-keys")]
+    twice += [("words-values", "b-values"), ("words-values", "a-values")]
+    convert_checkpoint(source, tmp_path / "out", "saver", assignment_map=twice)
+    assert stock_values(tmp_path / "out") == {
+        **{f"{to}-keys": [b"a", b"b"] for to in "ab"},
+        **{f"{to}-values": [1, 2] for to in "ab"},
+    }

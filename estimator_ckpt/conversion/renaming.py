@@ -7,7 +7,7 @@ both other names, but not make it the slot of another variable.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.conversion.naming import lookup_tables
@@ -61,7 +61,7 @@ def apply_rules(
         also=_object_paths(checkpoint, items),
         owners=_owners(items, by_name, slots, optimizers),
     )
-    _check_tables(items, {line.source: line for line in lines})
+    _check_tables(items, lines)
     if relinks:
         _check_own(items, optimizers, lines)
     found = [item for item in items if not item.in_names]
@@ -152,25 +152,38 @@ def _owners(
     return roots
 
 
-def _check_tables(items: list[Item], lines: Mapping[str, Line]) -> None:
+def _check_tables(items: list[Item], lines: Iterable[Line]) -> None:
     """Raises ConflictError where a rule takes one tensor of a lookup table without the other."""
-    for name, (table, end) in lookup_tables(items).items():
-        other = f"{table}-values"
-        if end != "-keys" or name not in lines or other not in lines:
+    tables = lookup_tables(items)
+    lines_of: dict[str, list[Line]] = {}
+    for line in lines if tables else ():
+        if line.source in tables:
+            lines_of.setdefault(line.source, []).append(line)
+    for name, keys in lines_of.items():
+        table, end = tables[name]
+        values = lines_of.get(f"{table}-values")
+        if end != "-keys" or values is None:
             continue
-        keys, values = lines[name], lines[other]
-        if keys.target is None or values.target is None:
-            whole = keys.target is values.target
-        elif keys.target.endswith("-keys") or values.target.endswith("-values"):
-            whole = keys.target.removesuffix("-keys") == values.target.removesuffix("-values")
-        else:
-            whole = True  # it is no table any more
-        if not whole:
+        ends = "-keys", "-values"
+        if not any(v.target is None or v.target.endswith(ends) for v in (*keys, *values)):
+            continue  # it is no table any more
+        places = (
+            {_table(line, "-keys") for line in keys},
+            {_table(line, "-values") for line in values},
+        )
+        if places[0] != places[1]:
+            one = next((line for line in keys if _table(line, "-keys") not in places[1]), keys[0])
+            two = next((v for v in values if _table(v, "-values") not in places[0]), values[0])
             raise ConflictError(
-                f"two tensors of one lookup table: {_fate(keys)}, but {_fate(values)}. Let the "
-                "rule take both",
+                f"two tensors of one lookup table: {_fate(one)}, but {_fate(two)}. Let the rule "
+                "take both",
                 key=table,
             )
+
+
+def _table(line: Line, end: str) -> str | None:
+    """The table that a tensor is a part of by its new name; None if it is left out."""
+    return None if line.target is None else line.target.removesuffix(end)
 
 
 def _check_own(items: list[Item], optimizers: list[Optimizer], lines: Iterable[Line]) -> None:
