@@ -157,18 +157,15 @@ def is_linked(path: str) -> bool:
 # --- writing ---
 
 
-def temporary_name(path: str) -> str:
-    """Where to write what is to take the place of a file, named as TensorFlow does."""
-    return f"{path}.tempstate{int.from_bytes(os.urandom(8), 'big')}"
-
-
 def write_atomic(path: str, data: bytes) -> None:
     """Writes a file in one step: a reader finds what was there before, or all of ``data``.
 
     Raises:
       WriteError: the file cannot be written; what was there before is still there.
     """
-    temporary = temporary_name(path)
+    temporary = (
+        f"{path}.tempstate{int.from_bytes(os.urandom(8), 'big')}"  # as TensorFlow names them
+    )
     with _raising(WriteError, "write the file", path):
         try:
             if is_remote(path):
@@ -317,26 +314,30 @@ def link_or_copy(
                 raise
 
 
-def detach(path: str, *, check: bool, progress: Progress = None) -> None:
+def detach(path: str, own: str, *, check: bool, progress: Progress = None) -> str:
     """Puts a copy of a local file in its place, for which no other name stands.
 
     Args:
       path: the file, or a symbolic link to it.
+      own: what the copy is called until it is whole.
       check: whether to compare the copy with the file before.
       progress: called with the bytes done and the bytes in all while the copy is made.
+
+    Returns:
+      "reflink" or "copy", as link_or_copy() does.
 
     Raises:
       WriteError: no copy can be made, or it is not the same; the file is what it was.
     """
-    own = temporary_name(path)
     with _raising(WriteError, "put a copy in its place", path):
         try:
-            link_or_copy(path, own, copy=True, progress=progress)
+            how = link_or_copy(path, own, copy=True, progress=progress)
             if check and not filecmp.cmp(path, own, shallow=False):
                 raise WriteError("a copy of the file is not the same", path=path)
             shutil.copymode(path, own)
             os.replace(own, path)
             _sync_directory(path)
+            return how
         except BaseException:
             remove(own)
             raise

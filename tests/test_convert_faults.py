@@ -23,6 +23,7 @@ from estimator_ckpt.errors import (
     NotACheckpointError,
     WriteError,
 )
+from estimator_ckpt.locate import complete_prefixes
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, Attribute, ObjectGraph
 
 ROOT = Path(estimator_ckpt.__file__).parent.parent
@@ -161,6 +162,12 @@ def test_what_another_conversion_is_writing_is_left_to_it(mark, message, source,
     with pytest.raises(WriteError, match=message):
         convert_checkpoint(source, tmp_path / "out", "both")
     assert (tmp_path / "out.data-00000-of-00003").read_bytes() == b"half"
+    before = Path(f"{source}.data-00001-of-00002").read_bytes()
+    Path(f"{source}.converting").write_text(mark)
+    with pytest.raises(WriteError, match=message):
+        convert_checkpoint(source, None, "both", in_place=True)
+    assert Path(f"{source}.data-00001-of-00002").read_bytes() == before
+    assert Path(f"{source}.converting").read_text() == mark
 
 
 def test_a_destination_inside_the_source_directory(source, tmp_path):
@@ -244,7 +251,7 @@ def dangerous(function):
         return result
     return counted
 
-for name in ("link", "replace", "remove", "fsync", "makedirs"):
+for name in ("link", "replace", "remove", "fsync", "makedirs", "chmod", "copy_file_range"):
     setattr(os, name, dangerous(getattr(os, name)))
 from estimator_ckpt import convert_checkpoint
 destination = None if sys.argv[2] == "in_place" else sys.argv[2]
@@ -297,8 +304,10 @@ def test_a_kill_at_any_moment_in_place_leaves_the_old_or_the_new(copy, source, t
         assert verify_checkpoint(prefix).faults == ()
         assert contents(prefix).items() >= before.items()
         assert contents(source) == before
+        assert complete_prefixes(os.path.dirname(prefix)) == [prefix]
         convert_checkpoint(prefix, None, "both", in_place=True)
         assert open_checkpoint(prefix).format == "both"
+        assert [name for name in names_in(tmp_path / str(count)) if "converting" in name] == []
         if code == 0:
             break
     assert code == 0

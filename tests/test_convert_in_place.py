@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from convert_helper import contents, names_in, stock_values, variables_like, write_bundle
+from convert_helper import contents, names_in, stock_values, v1, variables_like, write_bundle
 from goldens_helper import golden_cases
 
 from estimator_ckpt import convert_checkpoint, files, open_checkpoint, verify_checkpoint
@@ -58,8 +58,12 @@ def test_what_other_names_stand_for_stays_as_it_is(link, prefix, tmp_path):
     other = shutil.copy(f"{prefix}.index", tmp_path / "other").removesuffix(".index")
     before = (tmp_path / data).read_bytes()
     reader = tf.train.load_checkpoint(other)
-    in_place(other, "both")
+    inode = os.stat(tmp_path / data).st_ino
+    assert not in_place(other, "both", dry_run=True).written
+    assert os.stat(tmp_path / "other" / data).st_ino == inode
+    assert in_place(other, "both").data_files[0][1] in ("copy", "reflink")
     assert (tmp_path / data).read_bytes() == before
+    assert os.stat(tmp_path / data).st_ino == inode
     assert not (tmp_path / "other" / data).is_symlink()
     assert names_in(tmp_path / "other") == [data, "model.ckpt-7.index"]
     assert verify_checkpoint(other).faults == ()
@@ -67,6 +71,10 @@ def test_what_other_names_stand_for_stays_as_it_is(link, prefix, tmp_path):
     tf.train.Checkpoint(var_list=variables).restore(other).assert_consumed()
     assert variables["global_step"].numpy() == 7
     assert reader.get_tensor("dense/kernel").tolist() == [[0, 1, 2], [3, 4, 5]]
+    with tf.Graph().as_default(), v1.Session() as session:
+        kernel = v1.get_variable("dense/kernel", (2, 3))
+        v1.train.Saver([kernel]).restore(session, other)
+        assert session.run(kernel).tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_a_result_of_links_and_its_source_are_both_converted_in_place(prefix, tmp_path):
@@ -77,6 +85,39 @@ def test_a_result_of_links_and_its_source_are_both_converted_in_place(prefix, tm
         assert open_checkpoint(one).format == checkpoint_format
         assert verify_checkpoint(one).faults == ()
         assert open_checkpoint(one).get_tensor("dense/kernel").tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+@pytest.mark.parametrize("moment", ["before the copy", "after the copy", "before the append"])
+def test_two_conversions_of_one_data_file_at_the_same_time(moment, prefix, tmp_path, monkeypatch):
+    other = str(tmp_path / "other")
+    convert_checkpoint(prefix, other, "saver")
+    name = "open_write" if moment == "before the append" else "link_or_copy"
+    real = getattr(files, name)
+
+    def interrupted(path, *rest, **options):
+        at_it = path.startswith(prefix) and not path.endswith(".converting")
+        if at_it and moment == "after the copy":
+            found = real(path, *rest, **options)
+        if at_it:
+            in_place(other, "checkpoint")
+        return found if at_it and moment == "after the copy" else real(path, *rest, **options)
+
+    monkeypatch.setattr(files, name, interrupted)
+    in_place(prefix, "both")
+    for one, checkpoint_format in ((prefix, "both"), (other, "checkpoint")):
+        assert open_checkpoint(one).format == checkpoint_format
+        assert verify_checkpoint(one).faults == ()
+        assert open_checkpoint(one).get_tensor("dense/kernel").tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert [one for one in names_in(tmp_path) if "converting" in one] == []
+
+
+def test_a_copy_that_a_killed_one_has_left_is_cleared_away(prefix, tmp_path):
+    left = Path(f"{prefix}.data-00000-of-00001.converting")
+    left.write_bytes(b"half")
+    assert verify_checkpoint(prefix).faults == ()
+    in_place(prefix, "both")
+    assert verify_checkpoint(prefix).faults == ()
+    assert names_in(tmp_path) == ["model.ckpt-7.data-00000-of-00001", "model.ckpt-7.index"]
 
 
 def test_a_copy_that_cannot_be_made_leaves_everything_as_it_was(prefix, tmp_path, monkeypatch):

@@ -144,7 +144,8 @@ class Conversion:
       rows: a line for each tensor.
       written: whether it was carried out; False for a dry run, and where nothing is to be done.
       data_files: how each data file of the result came to be: "link", "reflink", "copy", "write",
-        "append" or "same", by its path.
+        "append" or "same", by its path. In place, "reflink" or "copy" is one with what is new
+        appended, in the place of a link.
       verified: how many tensors were read again and compared; None if none were.
       underflows: by their keys in the source, the tensors with values that a cast has made 0, as
         they were too small for the dtype, and how many; known once they are written.

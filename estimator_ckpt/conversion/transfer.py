@@ -16,7 +16,13 @@ from estimator_ckpt.bundle.index import Entry, Index, shard_path, write_index
 from estimator_ckpt.bundle.slices import key_bytes, slice_key
 from estimator_ckpt.bundle.tensors import TensorReader
 from estimator_ckpt.conversion.casting import cast_chunk
-from estimator_ckpt.conversion.destination import check_destination, claim, release
+from estimator_ckpt.conversion.destination import (
+    check_destination,
+    claim,
+    claimed_in_place,
+    own_copy,
+    release,
+)
 from estimator_ckpt.conversion.pieces import Piece, by_shard, piece_size, read_chunks
 from estimator_ckpt.conversion.plan import Content
 from estimator_ckpt.errors import CorruptCheckpointError, MismatchError
@@ -138,15 +144,19 @@ class Transfer:
         written = [(self._shard(shard), "same") for shard in range(count)]
         if new:
             self._total = sum(piece_size(piece) for piece in new)
-            path = written[-1][0]
-            if files.is_linked(path):
-                size = files.size(path)
-                self._total += size
-                files.detach(path, check=prove is not False, progress=self._report)
-                self._done += size
-            with files.open_write(path, append=True) as file:
-                self._write_pieces(file, new, count - 1, files.size(path), places)
-            written[-1] = (path, "append")
+            path, how = written[-1][0], "append"
+            own = own_copy(path)
+            with claimed_in_place(self._source):
+                files.remove(own)
+                if files.is_linked(path):
+                    size = files.size(path)
+                    self._total += size
+                    check = prove is not False
+                    how = files.detach(path, own, check=check, progress=self._report)
+                    self._done += size
+                with files.open_write(path, append=True) as file:
+                    self._write_pieces(file, new, count - 1, files.size(path), places)
+            written[-1] = (path, how)
         shards = {shard: shard for shard in range(count)}
         index = Index(count, self._entries(shards, places, False), self._index.version)
         if prove is None:
