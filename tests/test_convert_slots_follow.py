@@ -175,6 +175,25 @@ def test_slots_of_keras_newer_optimizers_follow_by_names_too(by_names, case, tmp
     )
 
 
+def test_slots_of_keras_3_follow_two_variables_that_change_names(tmp_path):
+    names = {
+        "net/a": "b",
+        "b": "net/a",
+        "x/y": "z",
+        "x_y": "x_y",
+        "adam/net_a_momentum": "adam/b_momentum",
+        "adam/b_momentum": "adam/net_a_momentum",
+        "adam_1/net_a_0_velocity_hat": "adam_1/b_0_velocity_hat",
+        "adam/x_y_momentum": "adam/x_y_momentum",  # of which of the two its name does not tell
+    }
+    values = {name: np.full(2, number, np.float32) for number, name in enumerate(names)}
+    counts = {f"{one}/iteration": np.array(7, np.int64) for one in ("adam", "adam_1")}
+    source = write_bundle(tmp_path / "m", {**values, **counts})
+    swap = {"net/a": "b", "b": "net/a", "x/y": "z"}
+    convert_checkpoint(source, tmp_path / "out", "saver", rename=swap)
+    assert first_values(tmp_path / "out") == {new: n for n, new in enumerate(names.values())}
+
+
 @pytest.mark.parametrize(
     "own",
     [
