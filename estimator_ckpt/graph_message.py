@@ -13,14 +13,12 @@ it stands above, several times as fast as by protobuf one by one, which does all
 
 from __future__ import annotations
 
-import functools
-import itertools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from types import MappingProxyType
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 from estimator_ckpt.bundle.coding import encode_varint
 from estimator_ckpt.errors import CorruptCheckpointError
+from estimator_ckpt.graph_nodes import Attribute, Node, Nodes, SlotReference
 
 VARIABLE_VALUE = "VARIABLE_VALUE"
 
@@ -30,54 +28,7 @@ _HAS_VALUES = b"\x2a\x02\x08\x01"
 _AT_ONCE = 4096
 
 
-class Attribute(NamedTuple):
-    """One saved value of an object.
-
-    Attributes:
-      name: VARIABLE_VALUE for a variable, `table` for a lookup table, ...
-      full_name: the variable's name in its graph; empty where there is none.
-      checkpoint_key: its key in the index, or the common start of its keys (`...table` stands
-        for `...table-keys` and `...table-values`).
-    """
-
-    name: str
-    full_name: str
-    checkpoint_key: str
-
-
-class SlotReference(NamedTuple):
-    """An optimizer's slot: the slot variable `slot` that belongs to the variable `original`."""
-
-    slot_name: str
-    original: int
-    slot: int
-
-
-class Node(NamedTuple):
-    """One object: its children by local name, its values, its slots if it is an optimizer."""
-
-    children: Mapping[str, int] = MappingProxyType({})
-    attributes: tuple[Attribute, ...] = ()
-    slots: tuple[SlotReference, ...] = ()
-    registered_saver: tuple[str, str] | None = None
-
-
-# The tuples that these are, without the calls of Python's that check them: there may be millions.
-_make_attribute = functools.partial(tuple.__new__, Attribute)
-_make_node = functools.partial(tuple.__new__, Node)
-
-
-def value_nodes(
-    names: Iterable[str], full_names: Iterable[str], keys: Iterable[str]
-) -> Iterator[Node]:
-    """Objects with one value each and nothing else, given by the fields of their attributes."""
-    attributes = map(_make_attribute, zip(names, full_names, keys))
-    empty = Node()
-    rest = map(itertools.repeat, (empty.slots, empty.registered_saver))
-    return map(_make_node, zip(itertools.repeat(empty.children), zip(attributes), *rest))
-
-
-def decode_graph(data: bytes) -> list[Node]:
+def decode_graph(data: bytes) -> Nodes:
     """The objects of a serialized graph.
 
     Raises:
@@ -88,7 +39,7 @@ def decode_graph(data: bytes) -> list[Node]:
 
     from estimator_ckpt.bundle.protos import TrackableObjectGraph
 
-    nodes: list[Node] = []
+    nodes = Nodes()
     try:
         objects = TrackableObjectGraph.FromString(data).nodes
         if not objects:
@@ -96,19 +47,21 @@ def decode_graph(data: bytes) -> list[Node]:
         for start in range(0, len(objects), _AT_ONCE):
             messages = objects[start : start + _AT_ONCE]
             alone = [message for message in messages if message[:1] == _WITH_ATTRIBUTE]
-            variables = _decode_variables(alone)
-            if len(alone) == len(messages):
-                nodes.extend(variables)
-            for number, message in enumerate(messages[len(nodes) - start :], len(nodes)):
-                node = next(variables, None) if message[:1] == _WITH_ATTRIBUTE else None
+            values = _decode_values(alone)
+            if len(values) == len(messages):
+                nodes.extend_values(values.names, values.full_names, values.keys)
+                continue
+            left = iter(values)
+            for number, message in enumerate(messages, start):
+                node = next(left, None) if message[:1] == _WITH_ATTRIBUTE else None
                 nodes.append(node or _decode_object(message, number, len(objects)))
     except DecodeError as error:
         raise CorruptCheckpointError(f"not a TrackableObjectGraph message: {error}") from None
     return nodes
 
 
-def _decode_variables(messages: Sequence[bytes]) -> Iterator[Node]:
-    """Objects that are a variable and nothing else; none where one of them is more, or unsound.
+def _decode_values(messages: Sequence[bytes]) -> Nodes:
+    """Objects that are one value and nothing else; none where one of them is more, or unsound.
 
     Messages one behind the other are one message to a protobuf parser, in which what should be
     there once is merged: of all the attributes it makes one that has all their names, in order.
@@ -117,20 +70,21 @@ def _decode_variables(messages: Sequence[bytes]) -> Iterator[Node]:
 
     from estimator_ckpt.bundle.protos import MergedObjects, TrackableObject
 
+    nodes = Nodes()
     data = b"".join(messages)
     try:
         counts = TrackableObject.FromString(data)
         merged = MergedObjects.FromString(data).attributes
     except DecodeError:
-        return iter(())
+        return nodes
     names, keys = merged.name, merged.checkpoint_key[:]
     full_names = merged.full_name[:] or [""] * len(messages)
     lengths = {len(column) for column in (counts.attributes, names, full_names, keys)}
     more = counts.children or counts.slot_variables or counts.HasField("registered_saver")
-    if more or lengths != {len(messages)}:
-        return iter(())
-    kinds = {name: name for name in names}  # few are different, and one of each is enough
-    return value_nodes(map(kinds.__getitem__, names), full_names, keys)
+    if not more and lengths == {len(messages)}:
+        kinds = {name: name for name in names}  # few are different, and one of each is enough
+        nodes.extend_values(map(kinds.__getitem__, names), full_names, keys)
+    return nodes
 
 
 def _decode_object(data: bytes, number: int, count: int) -> Node:
@@ -179,20 +133,18 @@ def _decode_children(data: bytes, children: Any) -> tuple[Sequence[str], Sequenc
     return [child.local_name for child in children], [child.node_id for child in children]
 
 
-def encode_graph(nodes: Sequence[Node]) -> bytes:
+def encode_graph(nodes: Nodes) -> bytes:
     """The serialized graph of these objects, with has_checkpoint_values filled in."""
     from estimator_ckpt.bundle.protos import TrackableObjectGraph
 
     with_values = nodes_with_values(nodes)
     objects = []
-    for number, node in enumerate(nodes):
-        attributes = node.attributes
-        if len(attributes) == 1 and not (node.children or node.slots or node.registered_saver):
-            name, full_name, key = attributes[0]
-            if name == VARIABLE_VALUE and full_name and key:
-                objects.append(_encode_variable(full_name.encode(), key.encode()))
-                continue
-        objects.append(_encode_object(node, number in with_values or _has_value(node)))
+    for number, (name, full_name, key) in enumerate(zip(nodes.names, nodes.full_names, nodes.keys)):
+        if name == VARIABLE_VALUE and full_name and key:
+            objects.append(_encode_variable(full_name.encode(), key.encode()))
+        else:
+            node = nodes[number]
+            objects.append(_encode_object(node, number in with_values or node.has_value))
     data: bytes = TrackableObjectGraph(nodes=objects).SerializeToString()
     return data
 
@@ -225,18 +177,18 @@ def _encode_object(node: Node, has_values: bool) -> bytes:
     return data
 
 
-def nodes_with_values(nodes: Sequence[Node]) -> set[int]:
+def nodes_with_values(nodes: Nodes) -> set[int]:
     """The objects with children from which edges lead to a value."""
     parents: dict[int, list[int]] = {}
     waiting = []
-    for number, node in enumerate(nodes):
+    for number, node in nodes.others.items():
         if not node.children:
             continue
-        children = [nodes[child] for child in node.children.values()]
+        children = list(map(nodes.others.get, node.children.values()))
         for child_number, child in zip(node.children.values(), children):
-            if child.children:
+            if child is not None and child.children:
                 parents.setdefault(child_number, []).append(number)
-        if any(map(_has_value, (node, *children))):
+        if node.has_value or any(child is None or child.has_value for child in children):
             waiting.append(number)
     found = set(waiting)
     while waiting:
@@ -245,7 +197,3 @@ def nodes_with_values(nodes: Sequence[Node]) -> set[int]:
                 found.add(parent)
                 waiting.append(parent)
     return found
-
-
-def _has_value(node: Node) -> bool:
-    return bool(node.attributes or node.slots or node.registered_saver)

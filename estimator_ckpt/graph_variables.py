@@ -6,13 +6,15 @@ import bisect
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from itertools import chain, compress
-from operator import attrgetter, eq
+from functools import cached_property
+from itertools import chain, compress, islice, repeat
+from operator import attrgetter, eq, le, not_
 from typing import Any, NamedTuple
 
 from estimator_ckpt.bundle.index import Entry, Index, same_tensor
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.object_graph import (
+    OBJECT_GRAPH_KEY,
     OPTIMIZER_SLOT,
     SAVE_COUNTER,
     VAR_LIST,
@@ -21,6 +23,31 @@ from estimator_ckpt.object_graph import (
     escape,
     object_key,
 )
+
+_AS_KEYS = (repeat("utf-8"), repeat("surrogateescape"))  # for encode() and decode()
+
+
+class Entries:
+    """The entries of an index that are tensors: not the slices, nor the object graph."""
+
+    def __init__(self, index: Index) -> None:
+        self._by_bytes = dict(index.entries)
+        self._by_bytes.pop(key_bytes(OBJECT_GRAPH_KEY), None)
+        for key in [key for key in index.entries if key[:1] == b"\0"]:
+            del self._by_bytes[key]
+
+    def __len__(self) -> int:
+        return len(self._by_bytes)
+
+    @cached_property
+    def by_key(self) -> dict[str, Entry]:
+        """The entries by the texts of their keys: slow to make, and nearly always without need."""
+        texts = map(bytes.decode, self._by_bytes, *_AS_KEYS)
+        return dict(zip(texts, self._by_bytes.values()))
+
+    def find(self, keys: Iterable[str]) -> list[Entry | None]:
+        """The entry of each key, as far as there is one."""
+        return list(map(self._by_bytes.get, map(str.encode, keys, *_AS_KEYS)))
 
 
 class GraphTensor(NamedTuple):
@@ -69,38 +96,34 @@ class Named(NamedTuple):
         self.nodes.append(node)
         self.entries.append(entry)
 
-    def only(self, selectors: Sequence[bool]) -> Named:
-        """Those of them for which it is true."""
-        if all(selectors):
-            return self
-        columns: Iterable[Any] = (list(compress(column, selectors)) for column in self)
-        return Named(*columns)
-
     def by_name(self) -> Named:
         """All of them in the order of their names."""
+        if all(map(le, self.names, islice(self.names, 1, None))):
+            return self
         order = sorted(range(len(self.names)), key=self.names.__getitem__)
         columns: Iterable[Any] = (list(map(column.__getitem__, order)) for column in self)
         return Named(*columns)
 
 
 def graph_tensors(
-    graph: ObjectGraph, keys: Collection[str], *, but: Collection[int] = ()
+    graph: ObjectGraph, keys: Collection[str], objects: Iterable[int] | None = None
 ) -> dict[str, GraphTensor]:
-    """The tensors of all objects by their keys, as far as these are among `keys`.
+    """The tensors of objects by their keys, as far as these are among `keys`.
 
     An attribute's checkpoint_key is a key, or the start of several: `...table` stands for
     `...table-keys` and `...table-values`.
 
     Args:
-      graph: the objects.
+      graph: of the objects.
       keys: of the index.
-      but: objects to pass over.
+      objects: the node ids, or None for all objects. Of two with one key the first has it.
     """
     found: dict[str, GraphTensor] = {}
     ordered: list[str] = []
-    for number, node in enumerate(graph.nodes):
-        if not node.attributes or number in but:
-            continue
+    nodes = graph.nodes
+    for number, node in (
+        enumerate(nodes) if objects is None else ((number, nodes[number]) for number in objects)
+    ):
         for attribute, full_name, start in node.attributes:
             own = ""
             if attribute != VARIABLE_VALUE and len(node.attributes) > 1:
@@ -146,7 +169,7 @@ def names_in_var_list(graph: ObjectGraph) -> dict[int, tuple[str, ...]]:
 
 
 def named_by_graph(
-    index: Index, graph: ObjectGraph, entries: Mapping[str, Entry]
+    index: Index, graph: ObjectGraph, entries: Entries
 ) -> tuple[Named, dict[str, tuple[str, str]], bool]:
     """Names the tensors of a checkpoint with objects.
 
@@ -160,10 +183,10 @@ def named_by_graph(
     if len(entries) > len(named.names) + len(rest):
         _add_twins(named, entries)
     if len(entries) > sum(map(len, named.keys)) + len(rest):
-        plain_keys = set(entries).difference(chain.from_iterable(named.keys), rest)
+        plain_keys = set(entries.by_key).difference(chain.from_iterable(named.keys), rest)
         if not _add_equal(index, graph, named, plain_keys):
-            named, rest = Named.empty(), graph_tensors(graph, entries)
-            plain_keys = set(entries).difference(rest)
+            named, rest = Named.empty(), graph_tensors(graph, entries.by_key)
+            plain_keys = set(entries.by_key).difference(rest)
 
     usual = set(named.names) if rest else set()
     in_var_list = names_in_var_list(graph) if rest else {}
@@ -183,13 +206,13 @@ def named_by_graph(
         for name in free:
             if name in plain_keys and same_tensor(index, name, key):
                 return name, True
-        return next((name for name in free if name not in entries), key), False
+        return next((name for name in free if name not in entries.by_key), key), False
 
     for tensor in sorted(rest.values(), key=attrgetter("node")):
         name, has_plain = choose(tensor)
         chosen.add(name)
         keys = (name, tensor.key) if has_plain else (tensor.key,)
-        named.add(name, keys, places[tensor.node], tensor.node, entries[keys[0]])
+        named.add(name, keys, places[tensor.node], tensor.node, entries.by_key[keys[0]])
     save_counter = graph.nodes[0].children.get(SAVE_COUNTER)
     have_both = (
         len(keys) > 1 for keys, node in zip(named.keys, named.nodes) if node != save_counter
@@ -197,12 +220,12 @@ def named_by_graph(
     is_both = next(have_both, False) and all(have_both)
     slots = _slots_by_reference(graph, zip(named.names, named.nodes))
     for key in plain_keys.difference(named.names):
-        named.add(key, (key,), None, -1, entries[key])
+        named.add(key, (key,), None, -1, entries.by_key[key])
     return named, slots, is_both
 
 
 def _usual_variables(
-    graph: ObjectGraph, places: Sequence[str | None], entries: Mapping[str, Entry]
+    graph: ObjectGraph, places: Sequence[str | None], entries: Entries
 ) -> tuple[Named, dict[str, GraphTensor], Counter[str]]:
     """The objects with one value, under the key that their place gives, and not two names for it.
 
@@ -214,18 +237,22 @@ def _usual_variables(
       often each full name is there, among the tensors that `var_list` does not have.
     """
     var_list = _var_list(graph)
-    usual = _with_usual_keys(graph, var_list, places, entries)
-    its_nodes = set(usual.nodes)
-    rest = graph_tensors(graph, entries, but=its_nodes)
+    usual, others = _with_usual_keys(graph, var_list, places, entries)
+    rest = graph_tensors(graph, entries.by_key, sorted(others)) if others else {}
     full_names = _count_full_names(graph, rest)
     numbers = [number for number, name in enumerate(usual.names) if name is None]
-    values = [graph.nodes[usual.nodes[number]].attributes[0] for number in numbers]
-    full_names.update(value.full_name for value in values)
+    values = [graph.nodes.full_names[usual.nodes[number]] for number in numbers]
+    full_names.update(values)
+
+    def is_usual(name: str) -> bool:
+        number = var_list.get(name)
+        return number is not None and number not in others and number not in graph.nodes.others
+
     nodes_of_rest = {tensor.node for tensor in rest.values()}
     filled = []
-    for number, (_, full_name, _) in zip(numbers, values):
-        listed = var_list.get(full_name)
-        taken = listed in its_nodes or listed in nodes_of_rest or full_names[full_name] > 1
+    for number, full_name in zip(numbers, values):
+        listed = is_usual(full_name) or var_list.get(full_name) in nodes_of_rest
+        taken = listed or full_names[full_name] > 1
         usual.names[number] = full_name if full_name and not taken else usual.places[number] or ""
         filled.append(usual.names[number])
     in_var_list = names_in_var_list(graph) if rest else {}
@@ -239,13 +266,13 @@ def _usual_variables(
         len(set(filled)) < len(filled)
         or not var_list.keys().isdisjoint(filled)
         or not reserved.isdisjoint(filled)
-        or any(var_list.get(name) in its_nodes for name in reserved)
+        or any(map(is_usual, reserved))
         or not rest.keys().isdisjoint(chain.from_iterable(usual.keys))
         or len(set(slot_keys)) < len(slot_keys)
         or object_key("") in "\n".join(usual.names)  # a name that looks like a key
     )
     if disputed:
-        rest = graph_tensors(graph, entries)
+        rest = graph_tensors(graph, entries.by_key)
         return Named.empty(), rest, _count_full_names(graph, rest)
     return usual, rest, full_names
 
@@ -264,32 +291,35 @@ def _with_usual_keys(
     graph: ObjectGraph,
     var_list: Mapping[str, int],
     places: Sequence[str | None],
-    entries: Mapping[str, Entry],
-) -> Named:
-    """The objects of _usual_variables(), with None for the names that `var_list` does not have."""
-    listed: list[Any] = [None] * len(graph.nodes)
+    entries: Entries,
+) -> tuple[Named, set[int]]:
+    """The objects of _usual_variables(), with None for the names that `var_list` does not have.
+
+    Returns:
+      These; and the node ids of the other objects with values.
+    """
+    nodes = graph.nodes
+    listed: list[Any] = [None] * len(nodes)
     for name, number in var_list.items():
         listed[number] = name
-    times = Counter(var_list.values())
-    nodes = [
-        number
-        for number, node in enumerate(graph.nodes)
-        if places[number] and len(node.attributes) == 1 and times[number] < 2
-    ]
-    keys = [graph.nodes[number].attributes[0].checkpoint_key for number in nodes]
-    names, its_places = map(listed.__getitem__, nodes), map(places.__getitem__, nodes)
-    found: list[Any] = list(map(entries.get, keys))
+    found: list[Any] = entries.find(nodes.keys)
     end = object_key("")
     fits = [
-        entry is not None and key == f"{places[number]}{end}"
-        for number, key, entry in zip(nodes, keys, found)
+        entry is not None and bool(place) and key == f"{place}{end}"
+        for entry, place, key in zip(found, places, nodes.keys)
     ]
-    return Named(list(names), list(zip(keys)), list(its_places), nodes, found).only(fits)
+    if listed.count(None) + len(var_list) > len(listed):
+        for number, times in Counter(var_list.values()).items():
+            fits[number] &= times == 1
+    numbers = range(len(nodes))
+    others = {number for number in compress(numbers, map(not_, fits)) if nodes[number].attributes}
+    columns: Any = (listed, zip(nodes.keys), places, numbers, found)
+    return Named(*(list(compress(column, fits)) for column in columns)), others
 
 
-def _add_twins(named: Named, entries: Mapping[str, Entry]) -> None:
+def _add_twins(named: Named, entries: Entries) -> None:
     """Puts the names before the keys where they are keys, too, of the very same bytes."""
-    same = map(eq, map(entries.get, named.names), named.entries)
+    same = map(eq, entries.find(named.names), named.entries)
     for number in compress(range(len(named.names)), same):
         # Equal entries of partitioned variables say nothing about their slices.
         if not named.entries[number].slices:
@@ -305,7 +335,7 @@ def _add_equal(
       Whether no other plain key is what a variable may be called.
     """
     for number, (name, keys, place, node, _) in enumerate(zip(*named)):
-        full_name = graph.nodes[node].attributes[0].full_name
+        full_name = graph.nodes.full_names[node]
         if len(keys) > 1 or plain_keys.isdisjoint((name, full_name, place)):
             continue
         if name not in plain_keys or not same_tensor(index, name, keys[0]):

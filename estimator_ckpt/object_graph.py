@@ -19,15 +19,8 @@ from estimator_ckpt.errors import (
     CorruptCheckpointError,
     UnsupportedCheckpointError,
 )
-from estimator_ckpt.graph_message import (
-    VARIABLE_VALUE,
-    Attribute,
-    Node,
-    SlotReference,
-    decode_graph,
-    encode_graph,
-    value_nodes,
-)
+from estimator_ckpt.graph_message import VARIABLE_VALUE, decode_graph, encode_graph
+from estimator_ckpt.graph_nodes import Attribute, Node, Nodes, SlotReference
 
 __all__ = [
     "OBJECT_GRAPH_KEY",
@@ -131,7 +124,9 @@ class ObjectGraph:
     """Objects by node id; node 0 is the root."""
 
     def __init__(self, nodes: Iterable[Node] = ()) -> None:
-        self.nodes = list(nodes) or [Node()]
+        self.nodes = Nodes(nodes)
+        if not len(self.nodes):
+            self.nodes.append(Node())
 
     @classmethod
     def parse(cls, data: bytes, *, path: str | None = None) -> ObjectGraph:
@@ -168,13 +163,13 @@ class ObjectGraph:
         """
         keys = escape_all(names, f"{path}/", object_key(""))
         numbers = range(len(self.nodes), len(self.nodes) + len(names))
-        self.nodes.extend(value_nodes(repeat(VARIABLE_VALUE), names, keys))
+        self.nodes.extend_values([VARIABLE_VALUE] * len(names), names, keys)
         self.nodes[parent] = self.nodes[parent]._replace(children=dict(zip(names, numbers)))
         return keys
 
     def link(self, parent: int, local_name: str, node: int) -> None:
         """One more edge. Raises ConflictError where another object has that place already."""
-        children = self.nodes[parent].children
+        children = self.nodes.children(parent)
         if not isinstance(children, dict):
             children = {}
             self.nodes[parent] = self.nodes[parent]._replace(children=children)
@@ -215,7 +210,7 @@ class ObjectGraph:
             names: list[str] = []
             children: list[int] = []
             for parent in level:
-                edges = self.nodes[parent].children
+                edges = self.nodes.children(parent)
                 starts.extend(repeat(f"{found[parent]}/" if parent else "", len(edges)))
                 names.extend(edges)
                 children.extend(edges.values())
@@ -229,7 +224,7 @@ class ObjectGraph:
             # Backwards, so that of several edges to an object the first counts.
             for child, path in zip(reversed(children), reversed(paths)):
                 found[child] = path
-            level = [child for child in dict.fromkeys(children) if self.nodes[child].children]
+            level = list(dict.fromkeys(child for child in children if child in self.nodes.others))
         for number, slot in self.slot_references():
             variable, optimizer = found[slot.original], found[number]
             if found[slot.slot] is None and variable is not None and optimizer is not None:
@@ -244,7 +239,7 @@ class ObjectGraph:
         waiting = deque([0])
         while waiting:
             parent = waiting.popleft()
-            for local_name, child in self.nodes[parent].children.items():
+            for local_name, child in self.nodes.children(parent).items():
                 if child not in found:
                     found.add(child)
                     waiting.append(child)
@@ -252,8 +247,8 @@ class ObjectGraph:
 
     def slot_references(self) -> Iterator[tuple[int, SlotReference]]:
         """Every slot with the node id of the optimizer that it belongs to."""
-        for number, node in enumerate(self.nodes):
-            for slot in node.slots:
+        for number in sorted(self.nodes.others):
+            for slot in self.nodes[number].slots:
                 yield number, slot
 
     def child_at(self, path: Sequence[str], start: int = 0) -> int | None:
@@ -262,7 +257,7 @@ class ObjectGraph:
         for local_name in path:
             if node is None:
                 return None
-            node = self.nodes[node].children.get(local_name)
+            node = self.nodes.children(node).get(local_name)
         return node
 
     def names(self) -> dict[str, list[tuple[int, Attribute]]]:
@@ -278,7 +273,7 @@ class ObjectGraph:
                     by_full_name.setdefault(attribute.full_name, []).append((number, attribute))
         var_list = self.child_at((VAR_LIST,))
         if var_list is not None:
-            for name, number in self.nodes[var_list].children.items():
+            for name, number in self.nodes.children(var_list).items():
                 if self.nodes[number].attributes:
                     by_full_name[name] = [(number, a) for a in self.nodes[number].attributes]
         return by_full_name
@@ -349,8 +344,8 @@ def match(template: ObjectGraph, saved: ObjectGraph) -> dict[int, list[int]]:
     while waiting:
         while waiting:
             ours, theirs = waiting.popleft()
-            for local_name, child in template.nodes[ours].children.items():
-                other = saved.nodes[theirs].children.get(local_name)
+            for local_name, child in template.nodes.children(ours).items():
+                other = saved.nodes.children(theirs).get(local_name)
                 if other is not None:
                     bind(child, other)
         for optimizer, slot in template.slot_references():

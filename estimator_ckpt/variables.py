@@ -4,19 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from itertools import repeat
 from operator import itemgetter
 from typing import Any, NamedTuple
 
 from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.bundle.index import Entry, Index, slice_key
-from estimator_ckpt.bundle.slices import key_text
 from estimator_ckpt.collector import collector_paused
-from estimator_ckpt.graph_variables import Named, named_by_graph
-from estimator_ckpt.object_graph import (
-    OBJECT_GRAPH_KEY,
-    ObjectGraph,
-)
+from estimator_ckpt.graph_variables import Entries, Named, named_by_graph
+from estimator_ckpt.object_graph import ObjectGraph
 from estimator_ckpt.slots import slots_by_name
 
 
@@ -68,14 +63,10 @@ def read_variables(index: Index, graph: ObjectGraph | None) -> tuple[dict[str, V
     a name in `var_list` that is also the key of other bytes is left to the key.
     """
     with collector_paused():
-        texts = map(bytes.decode, index.entries, repeat("utf-8"), repeat("surrogateescape"))
-        entries = dict(zip(texts, index.entries.values()))
-        for key in [key for key in index.entries if key[:1] == b"\0"]:
-            del entries[key_text(key)]
-        entries.pop(OBJECT_GRAPH_KEY, None)
+        entries = Entries(index)
         if graph is None:
-            names = sorted(entries)
-            found = list(map(entries.__getitem__, names))
+            names = sorted(entries.by_key)
+            found = list(map(entries.by_key.__getitem__, names))
             places: list[str | None] = [None] * len(names)
             named = Named(names, list(zip(names)), places, [-1] * len(names), found)
             return _variables(index, named, {}), "saver"

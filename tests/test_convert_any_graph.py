@@ -198,7 +198,8 @@ def write_usual(choose, prefix):
 
 def no_usual_variables(graph, places, entries):
     *_, full_names = USUAL_VARIABLES(graph, places, entries)
-    return graph_variables.Named.empty(), graph_variables.graph_tensors(graph, entries), full_names
+    tensors = graph_variables.graph_tensors(graph, entries.by_key)
+    return graph_variables.Named.empty(), tensors, full_names
 
 
 def read_names(prefix):

@@ -10,6 +10,7 @@ from estimator_ckpt.conversion.naming import lookup_tables
 from estimator_ckpt.conversion.plan import INT64, Item, number_content
 from estimator_ckpt.errors import ConflictError, UnsupportedCheckpointError
 from estimator_ckpt.graph_message import nodes_with_values
+from estimator_ckpt.graph_nodes import Nodes
 from estimator_ckpt.graph_variables import names_in_var_list
 from estimator_ckpt.object_graph import (
     SAVE_COUNTER,
@@ -275,7 +276,7 @@ def pruned(graph: ObjectGraph, names: Mapping[tuple[int, str], str]) -> ObjectGr
       ConflictError: an object that has lost its values has others below that keep theirs, and they
         can be reached only through it.
     """
-    nodes = [
+    nodes = Nodes(
         Node(
             node.children,
             tuple(
@@ -287,11 +288,11 @@ def pruned(graph: ObjectGraph, names: Mapping[tuple[int, str], str]) -> ObjectGr
             node.registered_saver,
         )
         for number, node in enumerate(graph.nodes)
-    ]
+    )
     lost = {
         number
-        for number, node in enumerate(nodes)
-        if graph.nodes[number].attributes and not node.attributes
+        for number, (before, after) in enumerate(zip(graph.nodes, nodes))
+        if before.attributes and not after.attributes
     }
     if not lost:
         return ObjectGraph(nodes)
