@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import os
 from collections.abc import Mapping
 from functools import cached_property
@@ -13,11 +14,12 @@ from estimator_ckpt.bundle.dtypes import STRING, dtype_name
 from estimator_ckpt.bundle.index import Index, read_index, shard_path
 from estimator_ckpt.bundle.slices import key_bytes, key_text
 from estimator_ckpt.bundle.tensors import TensorReader
+from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.errors import CorruptCheckpointError, MissingTensorError
 from estimator_ckpt.locate import find_prefix
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, STEP, ObjectGraph, parse_path
 from estimator_ckpt.report import did_you_mean, near_names
-from estimator_ckpt.variables import Variable, read_variables
+from estimator_ckpt.variables import Columns, Variable, read_variables
 
 if TYPE_CHECKING:
     import numpy as np
@@ -60,25 +62,31 @@ class Checkpoint:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<{self.format} checkpoint {self.prefix}: {len(self.variables)} variables>"
+        return f"<{self.format} checkpoint {self.prefix}: {len(self.columns.name)} variables>"
 
     def close(self) -> None:
         """Lets go of the data files. Arrays that were read stay valid."""
         self.reader.close()
 
     @cached_property
-    def _variables_and_format(self) -> tuple[dict[str, Variable], str]:
+    def _columns_and_format(self) -> tuple[Columns, str]:
         return read_variables(self.index, self.object_graph)
 
     @property
+    def columns(self) -> Columns:
+        """The variables by columns, sorted by name: for very many, of which few fields count."""
+        return self._columns_and_format[0]
+
+    @cached_property
     def variables(self) -> dict[str, Variable]:
         """The variables by name, sorted by it."""
-        return self._variables_and_format[0]
+        with collector_paused():
+            return dict(zip(self.columns.name, self.columns.rows()))
 
     @property
     def format(self) -> str:
         """ "saver" (name-based), "checkpoint" (object-based) or "both"; see read_variables()."""
-        return self._variables_and_format[1]
+        return self._columns_and_format[1]
 
     @cached_property
     def _by_other_names(self) -> Mapping[str, Variable]:
@@ -144,8 +152,9 @@ class Checkpoint:
         Only an integer scalar counts. An optimizer's own count of iterations does not: there may be
         several, and they need not agree.
         """
-        named = self.variables.get(_GLOBAL_STEP)
-        keys = [] if named is None else [named.key]
+        names = self.columns.name
+        place = bisect.bisect_left(names, _GLOBAL_STEP)
+        keys = [self.columns.key[place]] if _GLOBAL_STEP in names[place : place + 1] else []
         if self.object_graph is not None:
             node = self.object_graph.child_at((STEP,))
             attributes = self.object_graph.nodes[node].attributes if node else ()

@@ -82,14 +82,14 @@ def slots_by_name(
 ) -> list[tuple[str, str] | None]:
     """slot_by_name() of each of many variables, in the order of their names."""
     found: list[tuple[str, str] | None] = []
-    candidates: dict[str, tuple[str, ...]] = {}
+    lasts = [name[name.rfind("/") + 1 :] for name in names]
+    candidates = {last: _slot_names(last) for last in set(lasts)}
+    if not any(candidates.values()):
+        return [None] * len(names)
     variable = ""  # the last that is no slot: the next ones may be its slots
     shape_of_variable: tuple[int, ...] = ()
-    for name, shape in zip(names, shapes):
-        last = name[name.rfind("/") + 1 :]
-        slot_names = candidates.get(last)
-        if slot_names is None:
-            slot_names = candidates[last] = _slot_names(last)
+    for name, shape, last in zip(names, shapes, lasts):
+        slot_names = candidates[last]
         if not slot_names:
             variable, shape_of_variable = name, shape
             found.append(None)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
-from operator import itemgetter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import count
+from operator import eq, itemgetter
 from typing import Any, NamedTuple
 
 from estimator_ckpt.bundle.dtypes import dtype_name
@@ -54,8 +55,38 @@ class Variable(NamedTuple):
         return fields
 
 
-def read_variables(index: Index, graph: ObjectGraph | None) -> tuple[dict[str, Variable], str]:
-    """The variables by name, sorted, and the checkpoint's format.
+class Columns(NamedTuple):
+    """Variables by columns, each a field of Variable: there may be a million of them."""
+
+    name: Sequence[str]
+    key: Sequence[str]
+    keys: Sequence[tuple[str, ...]]
+    object_path: Sequence[str | None]
+    shape: Sequence[tuple[int, ...]]
+    dtype: Sequence[str]
+    nbytes: Sequence[int]
+    slices: Sequence[int]
+    slot_of: Sequence[str | None]
+    slot_name: Sequence[str | None]
+    entry: Sequence[Entry]
+
+    def take(self, numbers: Sequence[int]) -> Columns:
+        """The variables of these numbers, counted from 0, in that order."""
+        if len(numbers) == len(self.name) and all(map(eq, numbers, count())):
+            return self
+        columns: Iterable[Any] = (list(map(column.__getitem__, numbers)) for column in self)
+        return Columns(*columns)
+
+    def rows(self) -> Iterator[Variable]:
+        """The variables one by one."""
+        return map(_make_variable, zip(*self))
+
+
+_make_variable = functools.partial(tuple.__new__, Variable)  # without a call of Python's for each
+
+
+def read_variables(index: Index, graph: ObjectGraph | None) -> tuple[Columns, str]:
+    """The variables, sorted by name, and the checkpoint's format.
 
     The format is "saver" without an object graph, and "both" if each tensor of the graph (other
     than `save_counter`, which no Saver has) also stands, with equal bytes, under a variable name.
@@ -71,15 +102,12 @@ def read_variables(index: Index, graph: ObjectGraph | None) -> tuple[dict[str, V
             named = Named(names, list(zip(names)), places, [-1] * len(names), found)
             return _variables(index, named, {}), "saver"
         named, slots, is_both = named_by_graph(index, graph, entries)
-        variables = _variables(index, named.by_name(), slots)
-        return variables, "both" if is_both else "checkpoint"
+        columns = _variables(index, named.by_name(), slots)
+        return columns, "both" if is_both else "checkpoint"
 
 
-def _variables(
-    index: Index, named: Named, slots: Mapping[str, tuple[str, str]]
-) -> dict[str, Variable]:
-    """The variables by name, in the order of `named`."""
-    # Field by field, as no loop of Python's is as fast as map, and there may be a million.
+def _variables(index: Index, named: Named, slots: Mapping[str, tuple[str, str]]) -> Columns:
+    """The variables in the order of `named`."""
     names, keys, places, _, found = named
     first_keys = list(map(itemgetter(0), keys))
     dtypes, shapes, _, _, sizes, _, slices = (list(map(itemgetter(n), found)) for n in range(7))
@@ -94,20 +122,19 @@ def _variables(
             shape_of.update(zip(names, shapes))
         return shape_of.get(name)
 
-    slots_of = [slot or (None, None) for slot in slots_by_name(names, shapes, find_shape)]
+    slots_of = slots_by_name(names, shapes, find_shape)
     if slots:
         slots_of = list(map(slots.get, names, slots_of))
-    fields = (
+    return Columns(
         names,
         first_keys,
         keys,
         places,
         shapes,
-        map(dtype_names.__getitem__, dtypes),
+        list(map(dtype_names.__getitem__, dtypes)),
         sizes,
-        map(len, slices),
-        map(itemgetter(0), slots_of),
-        map(itemgetter(1), slots_of),
+        list(map(len, slices)),
+        [slot and slot[0] for slot in slots_of],
+        [slot and slot[1] for slot in slots_of],
         found,
     )
-    return dict(zip(names, map(functools.partial(tuple.__new__, Variable), zip(*fields))))

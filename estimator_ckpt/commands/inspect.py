@@ -12,7 +12,7 @@ import math
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import compress, count
 from operator import ne
 from typing import TypeVar
@@ -24,7 +24,7 @@ from estimator_ckpt.cli import EXIT_OK, UsageError
 from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.object_graph import VAR_LIST, escape_all
 from estimator_ckpt.report import print_columns, print_table, size_text
-from estimator_ckpt.variables import Variable
+from estimator_ckpt.variables import Columns
 
 _MOST_SCOPES = 40
 _T = TypeVar("_T", bound=Hashable)
@@ -113,14 +113,17 @@ def _run(
             from estimator_ckpt.commands.tensor import print_tensors, set_print_options
 
             set_print_options(flag_values.printoptions)
-            chosen = [checkpoint.variable(tensor)] if tensor else _chosen(checkpoint, pattern)
+            chosen = (
+                [checkpoint.variable(tensor)] if tensor else _chosen(checkpoint, pattern).rows()
+            )
             values = bool(flag_values.values or flag_values.tensor_name or not tensor)
             print_tensors(checkpoint, chosen, values=values, as_json=flag_values.json)
             return
-        variables = _chosen(checkpoint, pattern)
-        if flag_values.sort == "size":
-            variables.sort(key=lambda one: -one.nbytes)
-        counted = [one for one in variables if not (excluded and excluded.search(one.name))]
+        variables = counted = _chosen(checkpoint, pattern, by_size=flag_values.sort == "size")
+        if excluded:
+            counted = variables.take(
+                [n for n, name in enumerate(variables.name) if not excluded.search(name)]
+            )
         if flag_values.json:
             _print_json(checkpoint, variables, counted)
         else:
@@ -134,28 +137,35 @@ def _pattern(flag: str, text: str | None) -> re.Pattern[str] | None:
         raise UsageError(f"--{flag}: {text!r} is no regular expression: {error}") from None
 
 
-def _chosen(checkpoint: Checkpoint, pattern: re.Pattern[str] | None) -> list[Variable]:
-    """The variables by scope, each followed by its slots."""
-    found = [
-        one for one in checkpoint.variables.values() if not pattern or pattern.search(one.name)
-    ]
+def _chosen(
+    checkpoint: Checkpoint, pattern: re.Pattern[str] | None, *, by_size: bool = False
+) -> Columns:
+    """The variables by scope, each followed by its slots; or by size."""
+    columns = checkpoint.columns
+    owners = _owners(columns)
+    scopes = [owner.rpartition("/")[0] for owner in owners]
+    numbers = [n for n, name in enumerate(columns.name) if not pattern or pattern.search(name)]
+    if any(columns.slot_of):
+        numbers.sort(key=owners.__getitem__)
+    numbers.sort(key=scopes.__getitem__)
+    if by_size:
+        numbers.sort(key=columns.nbytes.__getitem__, reverse=True)
+    return columns.take(numbers)
 
-    def place(one: Variable) -> tuple[str, str, str]:
-        owner = one.slot_of or one.name
-        return owner.rpartition("/")[0], owner, one.name
 
-    return sorted(found, key=place)
+def _owners(variables: Columns) -> list[str]:
+    """The name of each variable; a slot's is that of its variable."""
+    return [slot_of or name for name, slot_of in zip(variables.name, variables.slot_of)]
 
 
-def _totals(counted: list[Variable]) -> dict[str, int]:
-    slots = [one for one in counted if one.slot_of is not None]
-    shapes = Counter(one.shape for one in counted)
+def _totals(counted: Columns) -> dict[str, int]:
+    slots = [slot_of is not None for slot_of in counted.slot_of]
     return {
-        "variables": len(counted),
-        "values": sum(count * math.prod(shape) for shape, count in shapes.items()),
-        "bytes": sum(one.nbytes for one in counted),
-        "slot_variables": len(slots),
-        "slot_bytes": sum(one.nbytes for one in slots),
+        "variables": len(counted.name),
+        "values": sum(times * math.prod(shape) for shape, times in Counter(counted.shape).items()),
+        "bytes": sum(counted.nbytes),
+        "slot_variables": sum(slots),
+        "slot_bytes": sum(compress(counted.nbytes, slots)),
     }
 
 
@@ -176,21 +186,20 @@ def _share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "0 %"
 
 
-def _print_listing(
-    checkpoint: Checkpoint, variables: list[Variable], counted: list[Variable]
-) -> None:
+def _print_listing(checkpoint: Checkpoint, variables: Columns, counted: Columns) -> None:
     step = checkpoint.global_step
     shards = checkpoint.index.num_shards
     details = [checkpoint.format] + ([f"global step {step}"] if step is not None else [])
     details.append(f"{shards} data file" + ("s" if shards > 1 else ""))
     print(f"{checkpoint.prefix}: {', '.join(details)}\n")
+    slots = zip(variables.slot_of, variables.slot_name)
     cells = {
-        "name": [one.name for one in variables],
-        "shape": _texts([one.shape for one in variables], _shape_text),
-        "dtype": [one.dtype for one in variables],
-        "bytes": _texts([one.nbytes for one in variables], "{:,}".format),
-        "slices": _texts([one.slices or "" for one in variables], str),
-        "slot of": [f"{one.slot_of} ({one.slot_name})" if one.slot_of else "" for one in variables],
+        "name": variables.name,
+        "shape": _texts(variables.shape, _shape_text),
+        "dtype": variables.dtype,
+        "bytes": _texts(variables.nbytes, "{:,}".format),
+        "slices": _texts(variables.slices, lambda slices: str(slices or "")),
+        "slot of": [f"{slot_of} ({name})" if slot_of else "" for slot_of, name in slots],
         "object path": _paths_to_show(variables),
     }
     for header in ("slices", "slot of", "object path"):
@@ -201,7 +210,7 @@ def _print_listing(
     _print_scopes(counted)
 
 
-def _texts(values: list[_T], text: Callable[[_T], str]) -> list[str]:
+def _texts(values: Sequence[_T], text: Callable[[_T], str]) -> list[str]:
     """The values as text, of which few are different."""
     texts = {value: text(value) for value in set(values)}
     return list(map(texts.__getitem__, values))
@@ -211,32 +220,31 @@ def _shape_text(shape: tuple[int, ...]) -> str:
     return f"[{','.join(map(str, shape))}]"
 
 
-def _paths_to_show(variables: list[Variable]) -> list[str]:
+def _paths_to_show(variables: Columns) -> list[str]:
     """The object paths, without those that say no more than the name."""
     start = f"{VAR_LIST}/"
-    paths = [one.object_path or "" for one in variables]
+    paths = [path or "" for path in variables.object_path]
     if not any(paths):
         return paths
-    in_var_list = escape_all([one.name for one in variables], start)
-    shown = [""] * len(variables)
+    in_var_list = escape_all(variables.name, start)
+    shown = [""] * len(paths)
     # Nearly all are where var_list has their names: no loop of Python's over these.
     for place in compress(count(), map(ne, paths, in_var_list)):
-        path, name = paths[place], variables[place].name
+        path, name = paths[place], variables.name[place]
         known = in_var_list[place] if path.startswith(start) else name
         shown[place] = "" if known.startswith(path) else path
     return shown
 
 
-def _print_scopes(counted: list[Variable]) -> None:
+def _print_scopes(counted: Columns) -> None:
     """How the bytes are divided among the outermost scopes, slots with their variables."""
-    owners = [one.slot_of or one.name for one in counted]
-    scopes = [owner[: owner.find("/") + 1] or owner for owner in owners]
+    scopes = [owner[: owner.find("/") + 1] or owner for owner in _owners(counted)]
     counts = Counter(scopes)
     if not 1 < len(counts) <= _MOST_SCOPES:
         return
     sizes = dict.fromkeys(counts, 0)
-    for scope, one in zip(scopes, counted):
-        sizes[scope] += one.nbytes
+    for scope, nbytes in zip(scopes, counted.nbytes):
+        sizes[scope] += nbytes
     total = sum(sizes.values())
     print()
     print_table(
@@ -249,7 +257,7 @@ def _print_scopes(counted: list[Variable]) -> None:
     )
 
 
-def _print_json(checkpoint: Checkpoint, variables: list[Variable], counted: list[Variable]) -> None:
+def _print_json(checkpoint: Checkpoint, variables: Columns, counted: Columns) -> None:
     """One JSON object, a variable a line."""
     head = {
         "path": checkpoint.path,
@@ -261,8 +269,8 @@ def _print_json(checkpoint: Checkpoint, variables: list[Variable], counted: list
     }
     print("{" + json.dumps(head)[1:-1] + ', "variables": [')
     _write_lines(
-        json.dumps(one.to_json()) + ("," if place < len(variables) else "")
-        for place, one in enumerate(variables, 1)
+        json.dumps(one.to_json()) + ("," if place < len(variables.name) else "")
+        for place, one in enumerate(variables.rows(), 1)
     )
     print("]}")
 
