@@ -14,6 +14,7 @@ it stands above, several times as fast as by protobuf one by one, which does all
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import islice
 from typing import Any
 
 from estimator_ckpt.bundle.coding import encode_varint
@@ -51,9 +52,10 @@ def decode_graph(data: bytes) -> Nodes:
             if len(values) == len(messages):
                 nodes.extend_values(values.names, values.full_names, values.keys)
                 continue
-            left = iter(values)
+            more = [message for message in messages if message[:1] != _WITH_ATTRIBUTE]
+            left_alone, left = iter(values), iter(_decode_objects(more, len(objects)))
             for number, message in enumerate(messages, start):
-                node = next(left, None) if message[:1] == _WITH_ATTRIBUTE else None
+                node = next(left_alone if message[:1] == _WITH_ATTRIBUTE else left, None)
                 nodes.append(node or _decode_object(message, number, len(objects)))
     except DecodeError as error:
         raise CorruptCheckpointError(f"not a TrackableObjectGraph message: {error}") from None
@@ -85,6 +87,35 @@ def _decode_values(messages: Sequence[bytes]) -> Nodes:
         kinds = {name: name for name in names}  # few are different, and one of each is enough
         nodes.extend_values(map(kinds.__getitem__, names), full_names, keys)
     return nodes
+
+
+def _decode_objects(messages: Sequence[bytes], count: int) -> Sequence[Node]:
+    """Objects with children, out of `count`; none where one has slots or a saver, or is unsound."""
+    from estimator_ckpt.bundle.protos import MergedObjects, TrackableObjectGraph, TrackableObjects
+
+    graph = TrackableObjectGraph(nodes=messages).SerializeToString()
+    objects = TrackableObjects.FromString(graph).nodes
+    merged = MergedObjects.FromString(b"".join(messages))
+    local_names, ids = merged.children.local_name[:], merged.children.node_id[:]
+    values = merged.attributes
+    names, full_names, keys = values.name[:], values.full_name[:], values.checkpoint_key[:]
+    full_names = full_names or [""] * len(names)
+    child_counts = [len(one.children) for one in objects]
+    value_counts = [len(one.attributes) for one in objects]
+    edges, attributes = zip(local_names, ids), map(Attribute, names, full_names, keys)
+    children = [dict(islice(edges, number)) for number in child_counts]
+    if (
+        {len(local_names), len(ids)} != {sum(child_counts)}
+        or {len(names), len(full_names), len(keys)} != {sum(value_counts)}
+        or not 0 <= min(ids, default=0) <= max(ids, default=0) < count
+        or list(map(len, children)) != child_counts
+        or any(one.slot_variables or one.HasField("registered_saver") for one in objects)
+    ):
+        return ()
+    return [
+        Node(edges, tuple(islice(attributes, number)))
+        for edges, number in zip(children, value_counts)
+    ]
 
 
 def _decode_object(data: bytes, number: int, count: int) -> Node:
@@ -138,9 +169,10 @@ def encode_graph(nodes: Nodes) -> bytes:
     from estimator_ckpt.bundle.protos import TrackableObjectGraph
 
     with_values = nodes_with_values(nodes)
+    others = nodes.others
     objects = []
     for number, (name, full_name, key) in enumerate(zip(nodes.names, nodes.full_names, nodes.keys)):
-        if name == VARIABLE_VALUE and full_name and key:
+        if name == VARIABLE_VALUE and full_name and key and number not in others:
             objects.append(_encode_variable(full_name.encode(), key.encode()))
         else:
             node = nodes[number]

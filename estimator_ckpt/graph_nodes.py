@@ -52,6 +52,7 @@ class Node(NamedTuple):
 
 
 _EMPTY = Node()
+_NO_VALUE = ("", "", "")
 # The tuples that these are, without the calls of Python's that check them.
 _make_attribute = functools.partial(tuple.__new__, Attribute)
 _make_node = functools.partial(tuple.__new__, Node)
@@ -61,9 +62,9 @@ class Nodes:
     """Objects by node id: as good as a list of them, of which none is ever taken out.
 
     Attributes:
-      names, full_names, keys: the fields of the attribute of each object that has one and nothing
-        else; empty strings for the other objects.
-      others: the other objects, by node id.
+      names, full_names, keys: the fields of the attribute of each object that has just one; empty
+        strings for the other objects.
+      others: the objects that are more than one value, or less, by node id.
     """
 
     def __init__(self, nodes: Iterable[Node] = ()) -> None:
@@ -98,17 +99,18 @@ class Nodes:
         return isinstance(other, (Nodes, list)) and list(self) == list(other)
 
     def __setitem__(self, number: int, node: Node) -> None:
-        value = ("", "", "")
-        if len(node.attributes) != 1 or node.children or node.slots or node.registered_saver:
+        children, attributes, slots, registered_saver = node
+        value = attributes[0] if len(attributes) == 1 else _NO_VALUE
+        self.names[number], self.full_names[number], self.keys[number] = value
+        if value is _NO_VALUE or children or slots or registered_saver:
             self.others[number] = node
         else:
             self.others.pop(number, None)
-            value = node.attributes[0]
-        self.names[number], self.full_names[number], self.keys[number] = value
 
     def append(self, node: Node) -> None:
         """One object more."""
-        self.extend_values([""], [""], [""])
+        for column in (self.names, self.full_names, self.keys):
+            column.append("")
         self[len(self) - 1] = node
 
     def extend_values(

@@ -246,7 +246,7 @@ def _usual_variables(
 
     def is_usual(name: str) -> bool:
         number = var_list.get(name)
-        return number is not None and number not in others and number not in graph.nodes.others
+        return number is not None and number not in others and graph.nodes.keys[number] != ""
 
     nodes_of_rest = {tensor.node for tensor in rest.values()}
     filled = []

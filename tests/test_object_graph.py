@@ -15,6 +15,7 @@ from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectG
 from tensorflow.python.trackable import trackable_utils
 
 from estimator_ckpt.errors import ConflictError, CorruptCheckpointError, UnsupportedCheckpointError
+from estimator_ckpt.graph_nodes import Nodes
 from estimator_ckpt.object_graph import (
     OBJECT_GRAPH_KEY,
     VARIABLE_VALUE,
@@ -124,20 +125,39 @@ def test_the_key_of_the_default_structure() -> None:
 # --- the message ---
 
 
-@st.composite
-def graphs(draw: st.DrawFn) -> ObjectGraph:
-    count = draw(st.integers(1, 6))
+def nodes(count: int, *, only_children_and_values: bool = False) -> st.SearchStrategy[Node]:
     ids = st.integers(0, count - 1)
     names = LOCAL_NAMES | st.sampled_from(["", "k" * 127, "k" * 128, "k" * 16384])
     attributes = st.builds(Attribute, st.just(VARIABLE_VALUE) | LOCAL_NAMES, names, names)
-    nodes = st.builds(
+    slots = st.builds(SlotReference, LOCAL_NAMES, ids, ids)
+    savers = st.none() | st.tuples(LOCAL_NAMES, LOCAL_NAMES)
+    return st.builds(
         Node,
         children=st.dictionaries(LOCAL_NAMES, ids, max_size=3),
         attributes=st.lists(attributes, max_size=2).map(tuple),
-        slots=st.lists(st.builds(SlotReference, LOCAL_NAMES, ids, ids), max_size=2).map(tuple),
-        registered_saver=st.none() | st.tuples(LOCAL_NAMES, LOCAL_NAMES),
+        slots=st.just(()) if only_children_and_values else st.lists(slots, max_size=2).map(tuple),
+        registered_saver=st.none() if only_children_and_values else savers,
     )
-    return ObjectGraph(draw(st.lists(nodes, min_size=count, max_size=count)))
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> ObjectGraph:
+    count = draw(st.integers(1, 6))
+    objects = nodes(count, only_children_and_values=draw(st.booleans()))
+    return ObjectGraph(draw(st.lists(objects, min_size=count, max_size=count)))
+
+
+@given(st.lists(nodes(9)), st.lists(st.tuples(st.integers(0, 99), nodes(9))))
+def test_nodes_are_as_good_as_a_list(first: list[Node], changes: list[tuple[int, Node]]) -> None:
+    expected, found = list(first), Nodes(first)
+    for number, node in changes:
+        if number < len(expected):
+            expected[number] = found[number] = node
+        else:
+            expected.append(node)
+            found.append(node)
+    copy = Nodes(found)
+    assert list(copy) == [copy[number] for number in range(len(copy))] == expected
 
 
 @given(graphs())
