@@ -27,6 +27,7 @@ from estimator_ckpt.report import print_columns, print_table, size_text
 from estimator_ckpt.variables import Columns
 
 _MOST_SCOPES = 40
+_AT_ONCE = 1000
 _T = TypeVar("_T", bound=Hashable)
 
 
@@ -223,16 +224,18 @@ def _shape_text(shape: tuple[int, ...]) -> str:
 def _paths_to_show(variables: Columns) -> list[str]:
     """The object paths, without those that say no more than the name."""
     start = f"{VAR_LIST}/"
-    paths = [path or "" for path in variables.object_path]
-    if not any(paths):
-        return paths
-    in_var_list = escape_all(variables.name, start)
-    shown = [""] * len(paths)
-    # Nearly all are where var_list has their names: no loop of Python's over these.
-    for place in compress(count(), map(ne, paths, in_var_list)):
-        path, name = paths[place], variables.name[place]
-        known = in_var_list[place] if path.startswith(start) else name
-        shown[place] = "" if known.startswith(path) else path
+    shown = [""] * len(variables.name)
+    if not any(variables.object_path):
+        return shown
+    for first in range(0, len(shown), _AT_ONCE):
+        names = variables.name[first : first + _AT_ONCE]
+        paths = [path or "" for path in variables.object_path[first : first + _AT_ONCE]]
+        in_var_list = escape_all(names, start)
+        # Nearly all are where var_list has their names: no loop of Python's over these.
+        for place in compress(count(), map(ne, paths, in_var_list)):
+            path = paths[place]
+            known = in_var_list[place] if path.startswith(start) else names[place]
+            shown[first + place] = "" if known.startswith(path) else path
     return shown
 
 
