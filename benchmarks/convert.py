@@ -28,6 +28,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package has its bytecode
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from estimator_ckpt import convert_checkpoint
