@@ -14,12 +14,12 @@ it stands above, several times as fast as by protobuf one by one, which does all
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import islice
+from itertools import compress, islice, repeat
 from typing import Any
 
 from estimator_ckpt.bundle.coding import encode_varint
 from estimator_ckpt.errors import CorruptCheckpointError
-from estimator_ckpt.graph_nodes import Attribute, Node, Nodes, SlotReference
+from estimator_ckpt.graph_nodes import NO_VALUE, Attribute, Node, Nodes, SlotReference
 
 VARIABLE_VALUE = "VARIABLE_VALUE"
 
@@ -47,16 +47,22 @@ def decode_graph(data: bytes) -> Nodes:
             raise CorruptCheckpointError("an object graph without a root")
         for start in range(0, len(objects), _AT_ONCE):
             messages = objects[start : start + _AT_ONCE]
-            alone = [message for message in messages if message[:1] == _WITH_ATTRIBUTE]
-            values = _decode_values(alone)
+            is_value = [message[:1] == _WITH_ATTRIBUTE for message in messages]
+            values = _decode_values(list(compress(messages, is_value)))
             if len(values) == len(messages):
                 nodes.extend_values(values.names, values.full_names, values.keys)
                 continue
-            more = [message for message in messages if message[:1] != _WITH_ATTRIBUTE]
-            left_alone, left = iter(values), iter(_decode_objects(more, len(objects)))
-            for number, message in enumerate(messages, start):
-                node = next(left_alone if message[:1] == _WITH_ATTRIBUTE else left, None)
-                nodes.append(node or _decode_object(message, number, len(objects)))
+            if not len(values):
+                is_value = [False] * len(messages)
+            rows = zip(values.names, values.full_names, values.keys)
+            nodes.extend_values(*zip(*(next(rows) if one else NO_VALUE for one in is_value)))
+            numbers = [number for number, one in enumerate(is_value, start) if not one]
+            others = [messages[number - start] for number in numbers]
+            decoded = _decode_objects(others, len(objects)) or map(
+                _decode_object, others, numbers, repeat(len(objects))
+            )
+            for number, node in zip(numbers, decoded):
+                nodes[number] = node
     except DecodeError as error:
         raise CorruptCheckpointError(f"not a TrackableObjectGraph message: {error}") from None
     return nodes

@@ -52,7 +52,7 @@ class Node(NamedTuple):
 
 
 _EMPTY = Node()
-_NO_VALUE = ("", "", "")
+NO_VALUE = ("", "", "")  # in the columns of Nodes, of an object that has none, or several
 # The tuples that these are, without the calls of Python's that check them.
 _make_attribute = functools.partial(tuple.__new__, Attribute)
 _make_node = functools.partial(tuple.__new__, Node)
@@ -100,9 +100,9 @@ class Nodes:
 
     def __setitem__(self, number: int, node: Node) -> None:
         children, attributes, slots, registered_saver = node
-        value = attributes[0] if len(attributes) == 1 else _NO_VALUE
+        value = attributes[0] if len(attributes) == 1 else NO_VALUE
         self.names[number], self.full_names[number], self.keys[number] = value
-        if value is _NO_VALUE or children or slots or registered_saver:
+        if value is NO_VALUE or children or slots or registered_saver:
             self.others[number] = node
         else:
             self.others.pop(number, None)

@@ -6,7 +6,7 @@ import bisect
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import chain, compress, islice, repeat
 from operator import attrgetter, eq, le, not_
 from typing import Any, NamedTuple
@@ -66,6 +66,9 @@ class GraphTensor(NamedTuple):
     full_name: str
 
 
+_make_tensor = partial(tuple.__new__, GraphTensor)
+
+
 class Named(NamedTuple):
     """Variables by columns, in any order: there may be a million.
 
@@ -121,16 +124,18 @@ def graph_tensors(
     found: dict[str, GraphTensor] = {}
     ordered: list[str] = []
     nodes = graph.nodes
-    for number, node in (
-        enumerate(nodes) if objects is None else ((number, nodes[number]) for number in objects)
-    ):
-        for attribute, full_name, start in node.attributes:
+    for number in range(len(nodes)) if objects is None else objects:
+        start = nodes.keys[number]
+        if start in keys:
+            found.setdefault(start, _make_tensor((start, number, "", nodes.full_names[number])))
+            continue
+        attributes = nodes[number].attributes
+        for attribute, full_name, start in attributes:
             own = ""
-            if attribute != VARIABLE_VALUE and len(node.attributes) > 1:
+            if attribute != VARIABLE_VALUE and len(attributes) > 1:
                 own = f"/{escape(attribute)}"
             if start in keys:
-                if start not in found:
-                    found[start] = GraphTensor(start, number, own, full_name)
+                found.setdefault(start, GraphTensor(start, number, own, full_name))
                 continue
             ordered = ordered or sorted(keys)
             for suffix in _suffixes(start, ordered):

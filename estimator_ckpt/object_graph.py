@@ -52,7 +52,7 @@ SAVE_COUNTER = "save_counter"
 STEP = "step"
 OPTIMIZER_SLOT = ".OPTIMIZER_SLOT"
 
-_ATTRIBUTES = ".ATTRIBUTES"
+_BEFORE_ATTRIBUTE = "/.ATTRIBUTES/"
 
 _MOST_PATH_BYTES = 500_000_000
 
@@ -102,7 +102,7 @@ def parse_path(text: str) -> ObjectPath:
 
 def object_key(path: str, attribute: str = VARIABLE_VALUE) -> str:
     """The key of an object's tensor; `path` is a path_string()."""
-    return f"{path}/{_ATTRIBUTES}/{escape(attribute)}"
+    return f"{path}{_BEFORE_ATTRIBUTE}{escape(attribute)}"
 
 
 def flat_key(name: str, attribute: str = VARIABLE_VALUE) -> str:
@@ -117,7 +117,7 @@ def slot_path(variable_path: str, optimizer_path: str, slot_name: str) -> str:
 
 def is_object_key(key: str) -> bool:
     """Whether `key` names a tensor of an object, and not a variable by its name."""
-    return f"/{_ATTRIBUTES}/" in key or key.startswith(f"{_ATTRIBUTES}/")
+    return _BEFORE_ATTRIBUTE in key or key.startswith(_BEFORE_ATTRIBUTE[1:])
 
 
 class ObjectGraph:

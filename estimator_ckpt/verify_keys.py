@@ -73,8 +73,11 @@ def graph_faults(graph: ObjectGraph | None, index: Index) -> Iterator[tuple[str 
     tensors = graph_tensors(graph, keys)
     nodes_with_tensors = {tensor.node for tensor in tensors.values()}
     owner: dict[str, int] = {}
+
+    def place(number: int) -> str:
+        return f"object {number} ({shown[number]!r})"
+
     for number, node in enumerate(graph.nodes):
-        place = f"object {number} ({shown[number]!r})"
         if node.attributes and places[number] is None:
             key = node.attributes[0].checkpoint_key
             yield key, f"object {number} has values, but no path and no slot leads to it"
@@ -82,11 +85,14 @@ def graph_faults(graph: ObjectGraph | None, index: Index) -> Iterator[tuple[str 
             key = attribute.checkpoint_key
             if owner.setdefault(key, number) != number:
                 first = str(owner[key]) if places[owner[key]] is None else shown[owner[key]]
-                yield key, f"{place} has the key of {first!r}: only one of them is restored"
+                yield key, f"{place(number)} has the key of {first!r}: only one of them is restored"
             elif key not in keys and number not in nodes_with_tensors:
-                yield key, f"the value {attribute.name!r} of {place} is not in the index"
+                yield key, f"the value {attribute.name!r} of {place(number)} is not in the index"
             elif not is_object_key(key):
-                yield key, f"{place} has a key without .ATTRIBUTES/, which no reader restores"
+                yield (
+                    key,
+                    f"{place(number)} has a key without .ATTRIBUTES/, which no reader restores",
+                )
     plain_keys = keys - tensors.keys()
     in_var_list = names_in_var_list(graph)
     for tensor in tensors.values():

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import socket
 from collections.abc import Iterator
 
 from estimator_ckpt import files
@@ -51,7 +50,7 @@ def _is_left(prefix: str) -> bool:
     if not files.exists(mark):
         return False
     host, _, process = files.read_bytes(mark).decode(errors="replace").rpartition(" ")
-    if host != socket.gethostname():
+    if host != os.uname().nodename:
         raise WriteError(
             f"a conversion on {host or 'another host'} is writing this, or was killed; if it "
             "was, remove the file",
@@ -93,7 +92,7 @@ def own_copy(data_file: str) -> str:
 
 def _mark(prefix: str) -> None:
     with files.open_write(prefix + _MARK, sync=False) as file:
-        file.write(f"{socket.gethostname()} {os.getpid()}".encode())
+        file.write(f"{os.uname().nodename} {os.getpid()}".encode())
 
 
 def release(destination: str) -> None:

@@ -49,7 +49,7 @@ def read_items(checkpoint: Checkpoint) -> list[Item]:
     taken = set(checkpoint.variables)
     items = []
     for variable in checkpoint.variables.values():
-        tensor = next((tensors[key] for key in variable.keys if key in tensors), None)
+        tensor = next(filter(None, map(tensors.get, variable.keys)), None)
         if tensor is None:
             content = source_content(checkpoint.index, variable.key, variable.entry)
             items.append(Item(content, variable.name, "no object has it"))
@@ -62,7 +62,7 @@ def read_items(checkpoint: Checkpoint) -> list[Item]:
                 name, why = below, f"the slot {variable.slot_name} of {variable.slot_of}"
         if not name:
             name, why = tensor.key, "its key, as the root object has no name"
-        item = _item(checkpoint, graph, variable, tensor)._replace(name=name, why=why)
+        item = _item(checkpoint, graph, variable, tensor, name, why)
         if tensor.node == save_counter:
             item = item._replace(
                 place=(SAVE_COUNTER,), in_names=not _is_zero(checkpoint, item.content)
@@ -115,20 +115,25 @@ def _read_names(index: Index) -> list[Item]:
 
 
 def _item(
-    checkpoint: Checkpoint, graph: ObjectGraph, variable: Variable, tensor: GraphTensor
+    checkpoint: Checkpoint,
+    graph: ObjectGraph,
+    variable: Variable,
+    tensor: GraphTensor,
+    name: str,
+    why: str,
 ) -> Item:
-    attributes = graph.nodes[tensor.node].attributes
-    attribute = attributes[0]
-    if len(attributes) > 1:
+    attribute, start = graph.nodes.names[tensor.node], graph.nodes.keys[tensor.node]
+    if not start:
+        attributes = graph.nodes[tensor.node].attributes
         starts = [a for a in attributes if tensor.key.startswith(a.checkpoint_key)]
-        attribute = max(starts, key=lambda a: len(a.checkpoint_key))
+        attribute, _, start = max(starts, key=lambda a: len(a.checkpoint_key))
     return Item(
         source_content(checkpoint.index, tensor.key, variable.entry),
-        "",
-        "",
+        name,
+        why,
         tensor.node,
-        attribute.name,
-        tensor.key[len(attribute.checkpoint_key) :],
+        attribute,
+        tensor.key[len(start) :],
         tensor.suffix,
     )
 

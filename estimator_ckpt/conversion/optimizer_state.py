@@ -134,7 +134,7 @@ def object_optimizers(items: list[Item], graph: ObjectGraph) -> list[Optimizer]:
         if item.node >= 0 and item_of.setdefault(item.node, number) != number:
             copies.setdefault(item.node, [item_of[item.node]]).append(number)
     found = []
-    for node in graph.nodes:
+    for _, node in sorted(graph.nodes.others.items()):
         own = {name: item_of[child] for name, child in node.children.items() if child in item_of}
         if {"_variables", "_iterations"} <= node.children.keys():
             # Beside them Keras 3 has `_trainable_variables`, which are the model's.
