@@ -170,13 +170,14 @@ class ObjectGraph:
     def link(self, parent: int, local_name: str, node: int) -> None:
         """One more edge. Raises ConflictError where another object has that place already."""
         children = self.nodes.children(parent)
-        if not isinstance(children, dict):
-            children = {}
-            self.nodes[parent] = self.nodes[parent]._replace(children=children)
-        found = children.setdefault(local_name, node)
-        if found != node:
+        if children.get(local_name, node) != node:
             place = path_string((*self.paths().get(parent, ("?",)), local_name))
             raise ConflictError(f"two objects would stand at {place!r}", key=place)
+        if isinstance(children, dict):
+            children[local_name] = node
+        else:
+            children = {**children, local_name: node}
+            self.nodes[parent] = self.nodes[parent]._replace(children=children)
 
     def paths(self) -> dict[int, ObjectPath]:
         """The shortest path to every object that edges reach, as TensorFlow names keys by it.
