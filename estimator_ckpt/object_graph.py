@@ -220,7 +220,10 @@ class ObjectGraph:
                 starts, names = list(compress(starts, new)), list(compress(names, new))
                 children = list(compress(children, new))
             _check_path_bytes(total + sum(map(len, starts)))
-            paths = list(map(add, starts, escape_all(names)))
+            if len(level) == 1:  # as in var_list of a million variables
+                paths = escape_all(names, starts[0] if starts else "")
+            else:
+                paths = list(map(add, starts, escape_all(names)))
             total += sum(map(len, paths))
             # Backwards, so that of several edges to an object the first counts.
             for child, path in zip(reversed(children), reversed(paths)):
