@@ -389,6 +389,14 @@ def test_a_missing_name_is_answered_with_near_ones(tmp_path: Path) -> None:
     assert caught.value.key == "model/dense/weights"
 
 
+def test_the_path_of_two_tensors_is_answered_with_their_names(tmp_path: Path) -> None:
+    graph = flat_graph({"words": "table"})
+    keys = [flat_key("words", "table-keys"), flat_key("words", "table-values")]
+    prefix = save(tmp_path / "m", {key: np.float32([1]) for key in keys}, graph)
+    with pytest.raises(MissingTensorError, match="did you mean 'words-keys' or 'words-values'"):
+        open_checkpoint(prefix).get_tensor("var_list/words")
+
+
 def test_values_outlive_the_checkpoint(tmp_path: Path) -> None:
     with open_checkpoint(save(tmp_path / "m", TENSORS)) as checkpoint:
         bias = checkpoint.get_tensor("dense/bias")
