@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import os
+from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
 from types import TracebackType
@@ -90,12 +91,17 @@ class Checkpoint:
 
     @cached_property
     def _by_other_names(self) -> Mapping[str, Variable]:
-        """The variables by their keys, object paths and all names that the graph has for them."""
+        """The variables by their keys, object paths and all names that the graph has for them.
+
+        But those that stand for several tensors, as a lookup table's do.
+        """
         found: dict[str, Variable] = {}
+        times = Counter(self.columns.object_path)
         for variable in self.variables.values():
-            for name in (*variable.keys, variable.object_path):
-                if name is not None:
-                    found.setdefault(name, variable)
+            found.update(dict.fromkeys(variable.keys, variable))
+            path = variable.object_path
+            if path is not None and times[path] == 1:
+                found.setdefault(path, variable)
         if self.object_graph is not None:
             for name, values in self.object_graph.names().items():
                 keys = {attribute.checkpoint_key for _, attribute in values}
@@ -107,7 +113,7 @@ class Checkpoint:
         """The variable of that name or key, any object path, any other name in the object graph.
 
         Raises:
-          MissingTensorError: there is none; names the nearest.
+          MissingTensorError: there is none, or several; names them, or the nearest.
         """
         found = self.variables.get(name) or self._by_other_names.get(name)
         if found is None and self.object_graph is not None:
@@ -117,9 +123,10 @@ class Checkpoint:
             )
             found = self._by_other_names.get(keys[0]) if len(keys) == 1 else None
         if found is None:
+            near = [one.name for one in self.variables.values() if one.object_path == name]
+            near = near or near_names(name, [*self.variables, *self._by_other_names])
             raise MissingTensorError(
-                "the checkpoint has no variable or key of that name"
-                + did_you_mean(near_names(name, [*self.variables, *self._by_other_names])),
+                "the checkpoint has no variable or key of that name" + did_you_mean(near),
                 path=self.prefix,
                 key=name,
             )

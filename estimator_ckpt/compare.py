@@ -178,13 +178,18 @@ def _shifted(progress: Progress, start: int, total: int) -> Callable[[int], None
 def _pairs(a: Checkpoint, b: Checkpoint) -> Iterator[tuple[Variable | None, Variable | None]]:
     """The variables of A with their partners in B, then those of B that are left."""
     left = {name: one for name, one in b.variables.items() if name not in a.variables}
-    by_path = {one.object_path: one for one in left.values() if one.object_path is not None}
+    by_place = {_place(one): one for one in left.values() if one.object_path is not None}
     for name, one in a.variables.items():
         partner = b.variables.get(name)
         if partner is None and one.object_path is not None:
-            partner = by_path.pop(one.object_path, None)
+            partner = by_place.pop(_place(one), None)
             if partner is not None:
                 del left[partner.name]
         yield one, partner
     for one in left.values():
         yield None, one
+
+
+def _place(variable: Variable) -> tuple[str | None, str]:
+    """The object path, and what the key has behind it: a lookup table has two tensors."""
+    return variable.object_path, variable.keys[-1].rpartition("/.ATTRIBUTES/")[2]

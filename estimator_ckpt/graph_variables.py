@@ -253,19 +253,17 @@ def _usual_variables(
         number = var_list.get(name)
         return number is not None and number not in others and graph.nodes.keys[number] != ""
 
-    nodes_of_rest = {tensor.node for tensor in rest.values()}
+    in_var_list = names_in_var_list(graph) if rest else {}
+    listed = {name + t.suffix for t in rest.values() for name in in_var_list.get(t.node, ())}
     filled = []
     for number, full_name in zip(numbers, values):
-        listed = is_usual(full_name) or var_list.get(full_name) in nodes_of_rest
-        taken = listed or full_names[full_name] > 1
+        taken = is_usual(full_name) or full_name in listed or full_names[full_name] > 1
         usual.names[number] = full_name if full_name and not taken else usual.places[number] or ""
         filled.append(usual.names[number])
-    in_var_list = names_in_var_list(graph) if rest else {}
-    reserved = set(rest)  # what the other tensors are or may be called
+    reserved = listed.union(rest)  # what the other tensors are or may be called
     for tensor in rest.values():
         reserved.add(tensor.full_name + tensor.suffix)
         reserved.add(f"{places[tensor.node]}{tensor.suffix}")
-        reserved.update(name + tensor.suffix for name in in_var_list.get(tensor.node, ()))
     slot_keys = [keys for keys in usual.keys if OPTIMIZER_SLOT in keys[0]]
     disputed = (
         len(set(filled)) < len(filled)

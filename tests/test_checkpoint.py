@@ -168,6 +168,20 @@ def test_var_list_names_before_full_names(tmp_path: Path) -> None:
     }
 
 
+def test_a_tables_name_in_var_list_is_no_name_of_a_variable(tmp_path: Path) -> None:
+    graph = ObjectGraph()
+    table = Attribute("table", "", flat_key("words", "table"))
+    graph.add(graph.add(0, "var_list"), "words", table)
+    graph.add(0, "other", value("words", object_key("other")))
+    keys = [flat_key("words", "table-keys"), flat_key("words", "table-values"), object_key("other")]
+    prefix = save(tmp_path / "m", {key: np.float32([1]) for key in keys}, graph)
+    assert {one.name: one.key for one in open_checkpoint(prefix).variables.values()} == {
+        "words": object_key("other"),
+        "words-keys": flat_key("words", "table-keys"),
+        "words-values": flat_key("words", "table-values"),
+    }
+
+
 def test_a_path_that_is_anothers_name_gives_way(tmp_path: Path) -> None:
     def build(graph: ObjectGraph) -> None:
         dense = graph.add(0, "dense")
@@ -373,6 +387,14 @@ def test_a_missing_name_is_answered_with_near_ones(tmp_path: Path) -> None:
     with pytest.raises(MissingTensorError, match="did you mean 'dense/kernel'") as caught:
         checkpoint.get_tensor("model/dense/weights")
     assert caught.value.key == "model/dense/weights"
+
+
+def test_the_path_of_two_tensors_is_answered_with_their_names(tmp_path: Path) -> None:
+    graph = flat_graph({"words": "table"})
+    keys = [flat_key("words", "table-keys"), flat_key("words", "table-values")]
+    prefix = save(tmp_path / "m", {key: np.float32([1]) for key in keys}, graph)
+    with pytest.raises(MissingTensorError, match="did you mean 'words-keys' or 'words-values'"):
+        open_checkpoint(prefix).get_tensor("var_list/words")
 
 
 def test_values_outlive_the_checkpoint(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ from estimator_ckpt.difference import Difference
 from estimator_ckpt.errors import CorruptCheckpointError, NotACheckpointError
 from estimator_ckpt.object_graph import (
     VARIABLE_VALUE,
+    Attribute,
     ObjectGraph,
     flat_graph,
     flat_key,
@@ -122,6 +123,23 @@ def test_variables_without_a_common_name_are_matched_by_object_path(tmp_path: Pa
         ("old/kernel", "new/kernel"),
     ]
     assert [row.note for row in comparison.rows()] == ["", "in B: new/kernel"]
+
+
+def test_both_tensors_of_a_table_are_matched_by_object_path(tmp_path: Path) -> None:
+    paths = []
+    for name in ("old", "new"):
+        graph = ObjectGraph()
+        graph.add(0, "words", Attribute("table", name, object_key("words", "table")))
+        tensors = {
+            object_key("words", "table-keys"): np.int64([1, 2]),
+            object_key("words", "table-values"): np.int64([3, 4]),
+        }
+        paths.append(save(tmp_path / name, tensors, graph))
+    pairs = [(one.a, one.b) for one in compare_checkpoints(*paths).variables]
+    assert [(a and a.name, b and b.name) for a, b in pairs] == [
+        ("old-keys", "new-keys"),
+        ("old-values", "new-values"),
+    ]
 
 
 def test_open_checkpoints_are_compared_and_stay_open(tmp_path: Path) -> None:
