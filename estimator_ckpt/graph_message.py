@@ -13,7 +13,7 @@ it stands above, several times as fast as by protobuf one by one, which does all
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import compress, islice, repeat
 from typing import Any
 
@@ -58,11 +58,9 @@ def decode_graph(data: bytes) -> Nodes:
             nodes.extend_values(*zip(*(next(rows) if one else NO_VALUE for one in is_value)))
             numbers = [number for number, one in enumerate(is_value, start) if not one]
             others = [messages[number - start] for number in numbers]
-            decoded = _decode_objects(others, len(objects)) or map(
-                _decode_object, others, numbers, repeat(len(objects))
-            )
-            for number, node in zip(numbers, decoded):
-                nodes[number] = node
+            decoded = _decode_objects(others, len(objects))
+            for number, message, node in zip(numbers, others, decoded):
+                nodes[number] = node or _decode_object(message, number, len(objects))
     except DecodeError as error:
         raise CorruptCheckpointError(f"not a TrackableObjectGraph message: {error}") from None
     return nodes
@@ -76,38 +74,40 @@ def _decode_values(messages: Sequence[bytes]) -> Nodes:
     """
     from google.protobuf.message import DecodeError
 
-    from estimator_ckpt.bundle.protos import MergedObjects, TrackableObject
+    from estimator_ckpt.bundle.protos import MergedObjects, ObjectParts
 
     nodes = Nodes()
     data = b"".join(messages)
     try:
-        counts = TrackableObject.FromString(data)
+        parts = ObjectParts.FromString(data)
         merged = MergedObjects.FromString(data).attributes
     except DecodeError:
         return nodes
     names, keys = merged.name[:], merged.checkpoint_key[:]
     full_names = merged.full_name[:] or [""] * len(messages)
-    lengths = {len(column) for column in (counts.attributes, names, full_names, keys)}
-    more = counts.children or counts.slot_variables or counts.HasField("registered_saver")
+    lengths = {len(column) for column in (parts.attributes, names, full_names, keys)}
+    more = parts.children or parts.slot_variables or parts.registered_saver
     if not more and lengths == {len(messages)}:
         kinds = dict(zip(names, names))  # few are different, and one of each is enough
         nodes.extend_values(map(kinds.__getitem__, names), full_names, keys)
     return nodes
 
 
-def _decode_objects(messages: Sequence[bytes], count: int) -> Sequence[Node]:
-    """Objects with children, out of `count`; none where one has slots or a saver, or is unsound."""
-    from estimator_ckpt.bundle.protos import MergedObjects, TrackableObjectGraph, TrackableObjects
+def _decode_objects(messages: Sequence[bytes], count: int) -> Iterable[Node | None]:
+    """Objects out of `count`; None for those with slots or a saver, for all if one is unsound."""
+    from estimator_ckpt.bundle.protos import MergedObjects, ObjectParts
 
-    graph = TrackableObjectGraph(nodes=messages).SerializeToString()
-    objects = TrackableObjects.FromString(graph).nodes
-    merged = MergedObjects.FromString(b"".join(messages))
+    is_plain, child_counts, value_counts = [], [], []
+    for parts in map(ObjectParts.FromString, messages):
+        is_plain.append(not (parts.slot_variables or parts.registered_saver))
+        if is_plain[-1]:
+            child_counts.append(len(parts.children))
+            value_counts.append(len(parts.attributes))
+    merged = MergedObjects.FromString(b"".join(compress(messages, is_plain)))
     local_names, ids = merged.children.local_name[:], merged.children.node_id[:]
     values = merged.attributes
     names, full_names, keys = values.name[:], values.full_name[:], values.checkpoint_key[:]
     full_names = full_names or [""] * len(names)
-    child_counts = [len(one.children) for one in objects]
-    value_counts = [len(one.attributes) for one in objects]
     edges, attributes = zip(local_names, ids), map(Attribute, names, full_names, keys)
     children = [dict(islice(edges, number)) for number in child_counts]
     if (
@@ -115,13 +115,10 @@ def _decode_objects(messages: Sequence[bytes], count: int) -> Sequence[Node]:
         or {len(names), len(full_names), len(keys)} != {sum(value_counts)}
         or not 0 <= min(ids, default=0) <= max(ids, default=0) < count
         or list(map(len, children)) != child_counts
-        or any(one.slot_variables or one.HasField("registered_saver") for one in objects)
     ):
-        return ()
-    return [
-        Node(edges, tuple(islice(attributes, number)))
-        for edges, number in zip(children, value_counts)
-    ]
+        return repeat(None)
+    plain = map(Node, children, (tuple(islice(attributes, number)) for number in value_counts))
+    return (next(plain) if one else None for one in is_plain)
 
 
 def _decode_object(data: bytes, number: int, count: int) -> Node:

@@ -58,7 +58,14 @@ _SCHEMA = {
         "4 RegisteredSaver registered_saver",
         "5 BoolValue has_checkpoint_values",
     ],
-    "TrackableObjects": ["1 *TrackableObject nodes"],
+    # The same, but for what is in its parts.
+    "ObjectParts": [
+        "1 *bytes children",
+        "2 *bytes attributes",
+        "3 *bytes slot_variables",
+        "4 *bytes registered_saver",
+        "5 BoolValue has_checkpoint_values",
+    ],
     # Objects one behind the other, read as one message that has the same fields of all in a row.
     "MergedObjects": ["1 ObjectReferences children", "2 SerializedTensors attributes"],
     "ObjectReferences": ["1 *int32 node_id", "2 *string local_name"],
@@ -123,7 +130,7 @@ BundleEntry = _message("BundleEntry")
 BundleEntryColumns = _message("BundleEntryColumns")
 TensorShape = _message("TensorShape")
 TrackableObject = _message("TrackableObject")
-TrackableObjects = _message("TrackableObjects")
+ObjectParts = _message("ObjectParts")
 MergedObjects = _message("MergedObjects")
 TrackableObjectGraph = _message("TrackableObjectGraph")
 CheckpointState = _message("CheckpointState")
