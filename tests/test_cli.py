@@ -219,7 +219,18 @@ def test_wrong_usage_exits_with_2_and_says_what_to_do(
     assert "Traceback" not in result.err
 
 
-@pytest.mark.parametrize("option", ["nonsense=1", "threshold", "threshold=many", "=1"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "nonsense=1",
+        "threshold",
+        "threshold=many",
+        "=1",
+        "precision=-1",
+        "suppress=2",
+        "formatter=f",
+    ],
+)
 def test_wrong_print_options(option: str, run: Run, tmp_path: Path) -> None:
     result = run("inspect", model(tmp_path), "--all_tensors", f"--printoptions={option}")
     assert (result.code, result.out) == (2, "")

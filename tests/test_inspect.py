@@ -254,6 +254,7 @@ def print_options() -> Any:
             ["--printoptions=floatmode=fixed", "--printoptions=suppress=True"],
             "0.50000000 0.75000000]\n",
         ),
+        (["--printoptions=precision=1", "--printoptions=suppress=0"], "[0.  0.2 0.5 0.8]\n"),
     ],
 )
 def test_print_options(options: list[str], end: str, run: Run, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 _CHUNK = 1 << 20  # values
+_BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
 
 def set_print_options(options: Iterable[str]) -> None:
@@ -39,17 +40,21 @@ def set_print_options(options: Iterable[str]) -> None:
             )
         try:
             changes: Any = {name: _option_value(text, known[name])}
+            with np.printoptions(**changes):
+                str(np.zeros(1))  # NumPy looks at some options only now
             np.set_printoptions(**changes)
         except (TypeError, ValueError) as error:
             raise UsageError(f"--printoptions: {option!r}: {error}") from None
 
 
 def _option_value(text: str, known: Any) -> Any:
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    if text.lower() == "none":
-        return None
-    return type(known)(text) if isinstance(known, (int, float)) else text
+    if known is None:  # a formatter: no text is one
+        raise ValueError("cannot be set by a flag")
+    if not isinstance(known, bool):
+        return type(known)(text)
+    if text.lower() not in _BOOLEANS:
+        raise ValueError("expected true or false")
+    return _BOOLEANS[text.lower()]
 
 
 def print_tensors(
