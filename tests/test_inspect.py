@@ -186,6 +186,11 @@ def test_statistics_of_a_variable(run: Run, tmp_path: Path) -> None:
             np.float16([60000, 60000]),
             {"min": 60000, "max": 60000, "mean": 60000, "std": 0, "NaN": 0, "Inf": 0},
         ),
+        (
+            np.float64([1.5e308, 1.5e308, -1.5e308]),
+            {"min": -1.5e308, "max": 1.5e308, "mean": 5e307, "std": 2**0.5 * 1e308}
+            | {"NaN": 0, "Inf": 0},
+        ),
         (np.complex64([3 + 4j]), {"min": 5, "max": 5, "mean": 5, "std": 0, "NaN": 0, "Inf": 0}),
         (np.array([b"", b"abc"]), {"shortest": 0, "longest": 3}),
     ],

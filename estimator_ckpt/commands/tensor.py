@@ -122,23 +122,31 @@ def statistics(array: Array) -> dict[str, float]:
         infinite += int(np.isinf(chunk).sum())
         if finite.size:
             count += finite.size
-            sums.append(float(finite.sum(dtype=np.float64)))
+            with np.errstate(over="ignore"):
+                sums.append(float(finite.sum(dtype=np.float64)))
             lowest.append(finite.min().item())
             highest.append(finite.max().item())
     facts: dict[str, float] = {}
     if count:
+        low, high = min(lowest), max(highest)
+        # Of the largest float64 the squares would overflow, and the sums.
+        scale = 1.0 if max(-low, high) < 2.0**450 else 2.0**-600
+        if scale < 1:
+            sums = [float(chunk.sum()) for chunk in _finite_chunks(array, scale)]
         mean = math.fsum(sums) / count
-        squares = (
-            float(((chunk[np.isfinite(chunk)] - mean) ** 2).sum())
-            for chunk in map(_as_float64, _number_chunks(array))
-        )
+        squares = (float(((chunk - mean) ** 2).sum()) for chunk in _finite_chunks(array, scale))
         std = math.sqrt(math.fsum(squares) / count)
-        facts = {"min": min(lowest), "max": max(highest), "mean": mean, "std": std}
+        facts = {"min": low, "max": high, "mean": mean / scale, "std": std / scale}
     return {**facts, "NaN": nan, "Inf": infinite} if array.dtype.kind not in "biu" else facts
 
 
-def _as_float64(chunk: Array) -> Array:
-    return chunk.astype("f8")
+def _finite_chunks(array: Array, scale: float) -> Iterator[Array]:
+    """The finite values as float64, times `scale`."""
+    import numpy as np
+
+    for chunk in _number_chunks(array):
+        finite = chunk[np.isfinite(chunk)].astype("f8")
+        yield finite if scale == 1 else finite * scale
 
 
 def _number_chunks(array: Array) -> Iterator[Array]:
