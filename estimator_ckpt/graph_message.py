@@ -85,12 +85,12 @@ def _decode_values(messages: Sequence[bytes]) -> Nodes:
         merged = MergedObjects.FromString(data).attributes
     except DecodeError:
         return nodes
-    names, keys = merged.name, merged.checkpoint_key[:]
+    names, keys = merged.name[:], merged.checkpoint_key[:]
     full_names = merged.full_name[:] or [""] * len(messages)
     lengths = {len(column) for column in (counts.attributes, names, full_names, keys)}
     more = counts.children or counts.slot_variables or counts.HasField("registered_saver")
     if not more and lengths == {len(messages)}:
-        kinds = {name: name for name in names}  # few are different, and one of each is enough
+        kinds = dict(zip(names, names))  # few are different, and one of each is enough
         nodes.extend_values(map(kinds.__getitem__, names), full_names, keys)
     return nodes
 

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cached_property, partial
-from itertools import chain, compress, islice, repeat
+from itertools import compress, islice, repeat
 from operator import attrgetter, eq, le, not_
 from typing import Any, NamedTuple
 
@@ -74,27 +74,30 @@ class Named(NamedTuple):
 
     Attributes:
       names: each once.
-      keys: all that a variable has, the one that counts first.
+      keys: of the objects; where no object has it the name.
+      is_key: whether the name is a key, too, of the same tensor: then it is the one that counts.
       places: the object paths; None where no object has it.
       nodes: the objects; -1 where none has it.
-      entries: those of the first keys.
+      entries: those of the keys that count.
     """
 
     names: list[str]
-    keys: list[tuple[str, ...]]
+    keys: list[str]
+    is_key: list[bool]
     places: list[str | None]
     nodes: list[int]
     entries: list[Entry]
 
     @classmethod
     def empty(cls) -> Named:
-        return cls([], [], [], [], [])
+        return cls([], [], [], [], [], [])
 
     def add(
-        self, name: str, keys: tuple[str, ...], place: str | None, node: int, entry: Entry
+        self, name: str, key: str, is_key: bool, place: str | None, node: int, entry: Entry
     ) -> None:
         self.names.append(name)
-        self.keys.append(keys)
+        self.keys.append(key)
+        self.is_key.append(is_key)
         self.places.append(place)
         self.nodes.append(node)
         self.entries.append(entry)
@@ -187,8 +190,9 @@ def named_by_graph(
     plain_keys: set[str] = set()
     if len(entries) > len(named.names) + len(rest):
         _add_twins(named, entries)
-    if len(entries) > sum(map(len, named.keys)) + len(rest):
-        plain_keys = set(entries.by_key).difference(chain.from_iterable(named.keys), rest)
+    if len(entries) > len(named.names) + sum(named.is_key) + len(rest):
+        plain_names = compress(named.names, named.is_key)
+        plain_keys = set(entries.by_key).difference(named.keys, plain_names, rest)
         if not _add_equal(index, graph, named, plain_keys):
             named, rest = Named.empty(), graph_tensors(graph, entries.by_key)
             plain_keys = set(entries.by_key).difference(rest)
@@ -216,16 +220,14 @@ def named_by_graph(
     for tensor in sorted(rest.values(), key=attrgetter("node")):
         name, has_plain = choose(tensor)
         chosen.add(name)
-        keys = (name, tensor.key) if has_plain else (tensor.key,)
-        named.add(name, keys, places[tensor.node], tensor.node, entries.by_key[keys[0]])
+        entry = entries.by_key[name if has_plain else tensor.key]
+        named.add(name, tensor.key, has_plain, places[tensor.node], tensor.node, entry)
     save_counter = graph.nodes[0].children.get(SAVE_COUNTER)
-    have_both = (
-        len(keys) > 1 for keys, node in zip(named.keys, named.nodes) if node != save_counter
-    )
+    have_both = (both for both, node in zip(named.is_key, named.nodes) if node != save_counter)
     is_both = next(have_both, False) and all(have_both)
     slots = _slots_by_reference(graph, zip(named.names, named.nodes))
     for key in plain_keys.difference(named.names):
-        named.add(key, (key,), None, -1, entries.by_key[key])
+        named.add(key, key, False, None, -1, entries.by_key[key])
     return named, slots, is_both
 
 
@@ -264,13 +266,13 @@ def _usual_variables(
     for tensor in rest.values():
         reserved.add(tensor.full_name + tensor.suffix)
         reserved.add(f"{places[tensor.node]}{tensor.suffix}")
-    slot_keys = [keys for keys in usual.keys if OPTIMIZER_SLOT in keys[0]]
+    slot_keys = [key for key in usual.keys if OPTIMIZER_SLOT in key]
     disputed = (
         len(set(filled)) < len(filled)
         or not var_list.keys().isdisjoint(filled)
         or not reserved.isdisjoint(filled)
         or any(map(is_usual, reserved))
-        or not rest.keys().isdisjoint(chain.from_iterable(usual.keys))
+        or not rest.keys().isdisjoint(usual.keys)
         or len(set(slot_keys)) < len(slot_keys)
         or object_key("") in "\n".join(usual.names)  # a name that looks like a key
     )
@@ -316,7 +318,7 @@ def _with_usual_keys(
             fits[number] &= times == 1
     numbers = range(len(nodes))
     others = {number for number in compress(numbers, map(not_, fits)) if nodes[number].attributes}
-    columns: Any = (listed, zip(nodes.keys), places, numbers, found)
+    columns: Any = (listed, nodes.keys, repeat(False), places, numbers, found)
     return Named(*(list(compress(column, fits)) for column in columns)), others
 
 
@@ -326,7 +328,7 @@ def _add_twins(named: Named, entries: Entries) -> None:
     for number in compress(range(len(named.names)), same):
         # Equal entries of partitioned variables say nothing about their slices.
         if not named.entries[number].slices:
-            named.keys[number] = (named.names[number], *named.keys[number])
+            named.is_key[number] = True
 
 
 def _add_equal(
@@ -337,13 +339,13 @@ def _add_equal(
     Returns:
       Whether no other plain key is what a variable may be called.
     """
-    for number, (name, keys, place, node, _) in enumerate(zip(*named)):
+    for number, (name, key, is_key, place, node, _) in enumerate(zip(*named)):
         full_name = graph.nodes.full_names[node]
-        if len(keys) > 1 or plain_keys.isdisjoint((name, full_name, place)):
+        if is_key or plain_keys.isdisjoint((name, full_name, place)):
             continue
-        if name not in plain_keys or not same_tensor(index, name, keys[0]):
+        if name not in plain_keys or not same_tensor(index, name, key):
             return False
-        named.keys[number] = (name, *keys)
+        named.is_key[number] = True
         named.entries[number] = index.entries[key_bytes(name)]
     return True
 

@@ -170,13 +170,14 @@ class ObjectGraph:
     def link(self, parent: int, local_name: str, node: int) -> None:
         """One more edge. Raises ConflictError where another object has that place already."""
         children = self.nodes.children(parent)
-        if not isinstance(children, dict):
-            children = {}
-            self.nodes[parent] = self.nodes[parent]._replace(children=children)
-        found = children.setdefault(local_name, node)
-        if found != node:
+        if children.get(local_name, node) != node:
             place = path_string((*self.paths().get(parent, ("?",)), local_name))
             raise ConflictError(f"two objects would stand at {place!r}", key=place)
+        if isinstance(children, dict):
+            children[local_name] = node
+        else:
+            children = {**children, local_name: node}
+            self.nodes[parent] = self.nodes[parent]._replace(children=children)
 
     def paths(self) -> dict[int, ObjectPath]:
         """The shortest path to every object that edges reach, as TensorFlow names keys by it.
@@ -219,7 +220,10 @@ class ObjectGraph:
                 starts, names = list(compress(starts, new)), list(compress(names, new))
                 children = list(compress(children, new))
             _check_path_bytes(total + sum(map(len, starts)))
-            paths = list(map(add, starts, escape_all(names)))
+            if len(level) == 1:  # as in var_list of a million variables
+                paths = escape_all(names, starts[0] if starts else "")
+            else:
+                paths = list(map(add, starts, escape_all(names)))
             total += sum(map(len, paths))
             # Backwards, so that of several edges to an object the first counts.
             for child, path in zip(reversed(children), reversed(paths)):

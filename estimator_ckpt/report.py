@@ -206,7 +206,7 @@ def table_lines(
     # fast.
     columns = [_printable_cells(column) for column in cells.values()]
     widths = [
-        min(max(map(len, [header, *column])), _WIDEST_COLUMN)
+        min(max(len(header), max(map(len, column), default=0)), _WIDEST_COLUMN)
         for header, column in zip(cells, columns)
     ]
     form = "  ".join(

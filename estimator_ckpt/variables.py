@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
-from operator import eq, itemgetter
+from operator import attrgetter, eq
 from typing import Any, NamedTuple
 
 from estimator_ckpt.bundle.dtypes import dtype_name
@@ -56,11 +56,15 @@ class Variable(NamedTuple):
 
 
 class Columns(NamedTuple):
-    """Variables by columns, each a field of Variable: there may be a million of them."""
+    """Variables by columns, which are fields of Variable: there may be a million of them.
+
+    Attributes:
+      last_key: of the object; the same as the key where there is no other.
+    """
 
     name: Sequence[str]
     key: Sequence[str]
-    keys: Sequence[tuple[str, ...]]
+    last_key: Sequence[str]
     object_path: Sequence[str | None]
     shape: Sequence[tuple[int, ...]]
     dtype: Sequence[str]
@@ -79,7 +83,11 @@ class Columns(NamedTuple):
 
     def rows(self) -> Iterator[Variable]:
         """The variables one by one."""
-        return map(_make_variable, zip(*self))
+        keys = (
+            (key,) if key == last_key else (key, last_key)
+            for key, last_key in zip(self.key, self.last_key)
+        )
+        return map(_make_variable, zip(*self[:2], keys, *self[3:]))
 
 
 _make_variable = functools.partial(tuple.__new__, Variable)  # without a call of Python's for each
@@ -99,7 +107,8 @@ def read_variables(index: Index, graph: ObjectGraph | None) -> tuple[Columns, st
             names = sorted(entries.by_key)
             found = list(map(entries.by_key.__getitem__, names))
             places: list[str | None] = [None] * len(names)
-            named = Named(names, list(zip(names)), places, [-1] * len(names), found)
+            no_object = [-1] * len(names)
+            named = Named(names, names, [False] * len(names), places, no_object, found)
             return _variables(index, named, {}), "saver"
         named, slots, is_both = named_by_graph(index, graph, entries)
         columns = _variables(index, named.by_name(), slots)
@@ -108,11 +117,14 @@ def read_variables(index: Index, graph: ObjectGraph | None) -> tuple[Columns, st
 
 def _variables(index: Index, named: Named, slots: Mapping[str, tuple[str, str]]) -> Columns:
     """The variables in the order of `named`."""
-    names, keys, places, _, found = named
-    first_keys = list(map(itemgetter(0), keys))
-    dtypes, shapes, _, _, sizes, _, slices = (list(map(itemgetter(n), found)) for n in range(7))
+    names, last_keys, is_key, places, _, found = named
+    keys = last_keys
+    if any(is_key):
+        keys = [name if both else key for name, key, both in zip(names, last_keys, is_key)]
+    fields = ("dtype", "shape", "size", "slices")
+    dtypes, shapes, sizes, slices = (list(map(attrgetter(field), found)) for field in fields)
     for number in [number for number, extents in enumerate(slices) if extents]:
-        parts = (slice_key(first_keys[number], extents) for extents in slices[number])
+        parts = (slice_key(keys[number], extents) for extents in slices[number])
         sizes[number] = sum(index.entries[part].size for part in parts)
     dtype_names = {number: dtype_name(number) for number in set(dtypes)}
     shape_of: dict[str, tuple[int, ...]] = {}
@@ -127,8 +139,8 @@ def _variables(index: Index, named: Named, slots: Mapping[str, tuple[str, str]])
         slots_of = list(map(slots.get, names, slots_of))
     return Columns(
         names,
-        first_keys,
         keys,
+        last_keys,
         places,
         shapes,
         list(map(dtype_names.__getitem__, dtypes)),

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from estimator_ckpt.bundle.index import Entry, Index, decode_slice_key, same_tensor, slice_key
 from estimator_ckpt.bundle.slices import key_text, overlap, slice_shape
-from estimator_ckpt.graph_variables import graph_tensors, names_in_var_list
-from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, ObjectGraph, is_object_key
+from estimator_ckpt.graph_variables import Entries, graph_tensors, names_in_var_list
+from estimator_ckpt.object_graph import ObjectGraph, is_object_key
 
 _FEW = 3
 
@@ -67,7 +67,7 @@ def graph_faults(graph: ObjectGraph | None, index: Index) -> Iterator[tuple[str 
     """(key, message) for everything in an object graph that a reader would trip over."""
     if graph is None:
         return
-    keys = _plain_keys(index)
+    keys = Entries(index).by_key.keys()
     places = graph.places()
     shown = ["no path" if place is None else place for place in places]
     tensors = graph_tensors(graph, keys)
@@ -104,7 +104,7 @@ def graph_faults(graph: ObjectGraph | None, index: Index) -> Iterator[tuple[str 
 
 def graph_notes(graph: ObjectGraph | None, index: Index) -> list[str]:
     """What of the objects and keys is unusual, but does no harm."""
-    keys = _plain_keys(index)
+    keys = Entries(index).by_key.keys()
     notes = []
     if graph is None:
         stray = sorted(key for key in keys if is_object_key(key))
@@ -121,9 +121,3 @@ def graph_notes(graph: ObjectGraph | None, index: Index) -> list[str]:
         more = ", ..." if len(stray) > _FEW else ""
         notes.append(f"{', '.join(stray[:_FEW])}{more}: {len(stray)} {what}")
     return notes
-
-
-def _plain_keys(index: Index) -> set[str]:
-    keys = {key_text(key) for key in index.entries if key[:1] != b"\0"}
-    keys.discard(OBJECT_GRAPH_KEY)
-    return keys

@@ -149,7 +149,9 @@ def _chosen(
     columns = checkpoint.columns
     owners = _owners(columns)
     scopes = [owner.rpartition("/")[0] for owner in owners]
-    numbers = [n for n, name in enumerate(columns.name) if not pattern or pattern.search(name)]
+    numbers = list(range(len(owners)))
+    if pattern:
+        numbers = [n for n, name in enumerate(columns.name) if pattern.search(name)]
     if any(columns.slot_of):
         numbers.sort(key=owners.__getitem__)
     numbers.sort(key=scopes.__getitem__)

@@ -17,9 +17,8 @@ from estimator_ckpt.conversion.plan import (
     read_number,
     source_content,
 )
-from estimator_ckpt.graph_variables import GraphTensor, graph_tensors, names_in_var_list
+from estimator_ckpt.graph_variables import Entries, GraphTensor, graph_tensors, names_in_var_list
 from estimator_ckpt.object_graph import (
-    OBJECT_GRAPH_KEY,
     SAVE_COUNTER,
     STEP,
     ObjectGraph,
@@ -40,9 +39,7 @@ def read_items(checkpoint: Checkpoint) -> list[Item]:
     if checkpoint.object_graph is None:
         return _read_names(checkpoint.index)
     graph = checkpoint.object_graph
-    keys = {key_text(key) for key in checkpoint.index.entries if key[:1] != b"\0"}
-    keys.discard(OBJECT_GRAPH_KEY)
-    tensors = graph_tensors(graph, keys)
+    tensors = graph_tensors(graph, Entries(checkpoint.index).by_key)
     in_var_list = names_in_var_list(graph)
     full_names = Counter(tensor.full_name for tensor in tensors.values())
     save_counter = graph.nodes[0].children.get(SAVE_COUNTER)

@@ -69,6 +69,7 @@ class Transfer:
             for key, content in tensors.items()
             if content.source
         }
+        self._computed = {key for key, content in tensors.items() if content.computed}
         self._progress = progress
         self._done = 0
         self._total = 0
@@ -187,8 +188,8 @@ class Transfer:
     def _rewritten(self, compact: bool) -> Iterator[Piece]:
         """What has to be written, each once: what is new or computed; if compact, everything."""
         seen: set[tuple[object, ...]] = set()
-        for content in self._tensors.values():
-            if compact or not content.source or content.computed:
+        for key, content in self._tensors.items():
+            if compact or not content.source or key in self._computed:
                 for piece in self._pieces(content):
                     if piece.identity not in seen:
                         seen.add(piece.identity)
@@ -198,10 +199,10 @@ class Transfer:
         """The data files with bytes that stay as they are -> their numbers in the result."""
         used = set()
         for key, entry in self._entries_of.items():
-            content = self._tensors[key]
-            if not content.computed:
+            if key not in self._computed:
                 if entry.slices:
-                    used |= {piece.entry.shard for piece in self._pieces(content) if piece.entry}
+                    pieces = self._pieces(self._tensors[key])
+                    used |= {piece.entry.shard for piece in pieces if piece.entry}
                 elif entry.size:
                     used.add(entry.shard)
         return {shard: number for number, shard in enumerate(sorted(used))}
@@ -212,16 +213,21 @@ class Transfer:
         """The index of the result."""
         found: dict[bytes, Entry] = {}
         entries = self._index.entries
-        same = shards and all(shard == target for shard, target in shards.items())
+        same = not compact and all(shard == target for shard, target in shards.items())
 
         def place(entry: Entry, content: Content) -> Entry:
             if compact or content.computed:
                 return places[Piece(entry, content).identity]._replace(shape=entry.shape)
             if entry.shard not in shards:  # it has no bytes, then
                 return entry._replace(shard=0, offset=0)
-            return entry if same else entry._replace(shard=shards[entry.shard])
+            return entry._replace(shard=shards[entry.shard])
 
         for key, content in self._tensors.items():
+            if same and content.source and key not in self._computed:
+                entry = self._entries_of[key]
+                if entry.size and not entry.slices:
+                    found[key_bytes(key)] = entry
+                    continue
             if not content.source:
                 found[key_bytes(key)] = places[Piece(None, content).identity]
                 continue
