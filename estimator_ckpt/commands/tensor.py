@@ -63,10 +63,12 @@ def print_tensors(
     """Prints each variable: what it is, its statistics, and its values if asked for."""
     found = []
     for one in variables:
+        array: Array | None = None
+        reason = ""
         try:
-            array: Array | None = checkpoint.get_tensor(one.key)
-        except UnsupportedCheckpointError:  # a dtype that NumPy lacks
-            array = None
+            array = checkpoint.get_tensor(one.key)
+        except UnsupportedCheckpointError as error:  # NumPy lacks the dtype, or values are missing
+            reason = error.message
         facts = {} if array is None else statistics(array)
         if as_json:
             fields = {**one.to_json(), "statistics": {k: _json_value(v) for k, v in facts.items()}}
@@ -74,14 +76,12 @@ def print_tensors(
                 fields["values"] = None if array is None else _json_values(array)
             found.append(fields)
         else:
-            _print_tensor(one, facts, array, values)
+            _print_tensor(one, facts, reason, array if values else None)
     if as_json:
         print(json.dumps(found, indent=2))
 
 
-def _print_tensor(
-    one: Variable, facts: dict[str, float], array: Array | None, values: bool
-) -> None:
+def _print_tensor(one: Variable, facts: dict[str, float], reason: str, array: Array | None) -> None:
     size = size_text(one.nbytes)
     print(f"tensor: {printable(one.name)}  {tensor_text(one.dtype, one.shape)}  {size}")
     lines = [("key", printable(key)) for key in one.keys if key != one.name]
@@ -89,15 +89,15 @@ def _print_tensor(
         lines.append(("slices", str(one.slices)))
     if one.slot_of is not None:
         lines.append(("slot", f"{printable(str(one.slot_name))} of {printable(one.slot_of)}"))
-    if array is None:
-        lines.append(("values", f"of dtype {one.dtype} cannot be shown"))
+    if reason:
+        lines.append(("not shown", reason))
     lines += [
         (name, f"{value:,}" if isinstance(value, int) else f"{value:.9g}")
         for name, value in facts.items()
     ]
     for name, text in lines:
         print(f"  {name + ':':<10} {text}")
-    if values and array is not None:
+    if array is not None:
         print(array)
 
 
