@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from command_line import Result, Run, command_runner, model, objects
 from goldens_helper import golden_case
 from stock_files import save, save_slots_of_parts
 
+from estimator_ckpt import open_checkpoint
+from estimator_ckpt.commands.tree import tree_lines
 from estimator_ckpt.object_graph import ObjectGraph
 
 NAN, INF = float("nan"), float("inf")
@@ -322,3 +325,18 @@ def test_a_deep_tree_is_printed(run: Run, tmp_path: Path) -> None:
         node = graph.add(node, "n")
     result = run("inspect", save(tmp_path / "m", {"x": np.float32(1)}, graph), "--tree")
     assert result.out.count("\n") == 2001
+
+
+def test_a_deep_tree_with_branches_takes_little_memory(tmp_path: Path) -> None:
+    graph = ObjectGraph()
+    node = 0
+    for _ in range(1000):
+        below = graph.add(node, "n")
+        graph.add(node, "leaf")
+        node = below
+    with open_checkpoint(save(tmp_path / "m", {"x": np.float32(1)}, graph)) as checkpoint:
+        tracemalloc.start()
+        size = sum(map(len, tree_lines(checkpoint)))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 1.5 * size  # the paths; not a start of a line for each object that waits
