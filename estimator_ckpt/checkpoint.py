@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from estimator_ckpt import files
 from estimator_ckpt.bundle.dtypes import STRING, dtype_name
 from estimator_ckpt.bundle.index import Index, read_index, shard_path
-from estimator_ckpt.bundle.slices import key_bytes, key_text
+from estimator_ckpt.bundle.slices import key_bytes, readable_key
 from estimator_ckpt.bundle.tensors import TensorReader
 from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.errors import CorruptCheckpointError, MissingTensorError
@@ -240,5 +240,5 @@ def _check_shards(prefix: str, index: Index) -> None:
             raise CorruptCheckpointError(
                 f"expected {ends[shard]} bytes or more in the data file, found {size}: cut off",
                 path=path,
-                key=key_text(last[shard]),
+                key=readable_key(last[shard]),
             )

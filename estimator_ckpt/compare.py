@@ -17,6 +17,7 @@ from estimator_ckpt.variables import Variable
 Progress = Optional[Callable[[int, int], None]]
 
 SAME = ("same", "close")
+_FEW = 3
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Comparison:
       a: the prefix of checkpoint A.
       b: the prefix of checkpoint B.
       variables: of A in the order of their names, then those only in B.
-      notes: what was left out.
+      notes: what was left out, and where names and object paths disagree.
     """
 
     a: str
@@ -144,6 +145,13 @@ def _compare(
         if len(kept) < len(pairs):
             notes.append("save_counter, which only object-based checkpoints have, is left out")
         pairs = kept
+    shifted = _shifted_names(b, pairs)
+    if shifted:
+        more = ", ..." if len(shifted) > _FEW else ""
+        notes.append(
+            f"{', '.join(shifted[:_FEW])}{more}: {len(shifted)} matched by name, though in B "
+            "another variable has the object path"
+        )
     total = sum(x.nbytes for x, y in pairs if x and y)
     done = 0
     found = []
@@ -188,6 +196,16 @@ def _pairs(a: Checkpoint, b: Checkpoint) -> Iterator[tuple[Variable | None, Vari
         yield one, partner
     for one in left.values():
         yield None, one
+
+
+def _shifted_names(
+    b: Checkpoint, pairs: list[tuple[Variable | None, Variable | None]]
+) -> list[str]:
+    """The names in A that both have, where the object path in A is another variable's in B."""
+    if b.object_graph is None:
+        return []
+    name_at = {_place(y): y.name for y in b.variables.values() if y.object_path is not None}
+    return [x.name for x, y in pairs if x and y and name_at.get(_place(x), y.name) != y.name]
 
 
 def _place(variable: Variable) -> tuple[str | None, str]:

@@ -10,7 +10,7 @@ from typing import Any, Optional
 from estimator_ckpt import files
 from estimator_ckpt.bundle.dtypes import STRING, VARIANT, dtype_name
 from estimator_ckpt.bundle.index import Entry, Index, read_index, shard_path
-from estimator_ckpt.bundle.slices import decode_slice_key, key_text
+from estimator_ckpt.bundle.slices import readable_key
 from estimator_ckpt.bundle.tensors import TensorReader
 from estimator_ckpt.checkpoint import read_object_graph
 from estimator_ckpt.errors import (
@@ -152,7 +152,7 @@ def _missing_files(prefix: str, index: Index, sizes: list[int | None]) -> Iterat
     for shard, size in enumerate(sizes):
         if size is None:
             keys = [key for key, e in index.entries.items() if e.shard == shard and not e.slices]
-            first = f", {key_text(min(keys))!r} among them" if keys else ""
+            first = f", {readable_key(min(keys))!r} among them" if keys else ""
             message = f"missing, with {len(keys)} of the {len(index.entries)} keys{first}"
             yield Fault("data file", shard_path(prefix, shard, index.num_shards), message)
 
@@ -193,7 +193,7 @@ class _Ranges:
                     self._same_bytes(last, key, entry)
                 continue
             if length and offset < ends[shard] and last is not None:
-                message = f"its {length} bytes overlap those of {key_text(last[0])!r}"
+                message = f"its {length} bytes overlap those of {readable_key(last[0])!r}"
                 self._fault("overlap", key, entry, message)
             self._count_unused(shard, ends[shard], offset)
             self.readable.append((key, entry))
@@ -229,15 +229,6 @@ class _Ranges:
             for shard, count in enumerate(self.unused)
             if count
         ]
-
-
-def readable_key(key: bytes) -> str:
-    """A key for people: of a slice the variable's, with the slice behind it."""
-    if key[:1] != b"\0":
-        return key_text(key)
-    name, extents = decode_slice_key(key)
-    parts = (":" if length < 0 else f"{start}:{start + length}" for start, length in extents)
-    return f"{name}[{','.join(parts)}]"
 
 
 def _checksum_faults(

@@ -201,7 +201,9 @@ def test_what_cannot_be_compared_exits_with_2(run: Run, tmp_path: Path) -> None:
         (["inspect", "a", "--tensr=x"], ["no flag --tensr", "did you mean '--tensor'"]),
         (["inspect", "a", "--filter=("], ["--filter: '(' is no regular expression"]),
         (["inspect", "a", "--sort=age"], ["age"]),
-        (["inspect", "a", "--tree", "--tensor=x"], ["do not go together"]),
+        (["inspect", "a", "--tree", "--tensor=x"], ["--tree, --tensor", "one at most"]),
+        (["inspect", "a", "--tensor=x", "--tensor_name=y"], ["--tensor_name", "one at most"]),
+        (["inspect", "a", "--tree", "--json"], ["--tree cannot be printed as JSON"]),
         (["inspect", "a", "--tensor"], ["tensor"]),
         (["verify"], ["expected one path or more, found none"]),
         (["compare", "a"], ["expected two paths, found 1"]),
@@ -219,7 +221,18 @@ def test_wrong_usage_exits_with_2_and_says_what_to_do(
     assert "Traceback" not in result.err
 
 
-@pytest.mark.parametrize("option", ["nonsense=1", "threshold", "threshold=many", "=1"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        "nonsense=1",
+        "threshold",
+        "threshold=many",
+        "=1",
+        "precision=-1",
+        "suppress=2",
+        "formatter=f",
+    ],
+)
 def test_wrong_print_options(option: str, run: Run, tmp_path: Path) -> None:
     result = run("inspect", model(tmp_path), "--all_tensors", f"--printoptions={option}")
     assert (result.code, result.out) == (2, "")

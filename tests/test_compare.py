@@ -125,6 +125,25 @@ def test_variables_without_a_common_name_are_matched_by_object_path(tmp_path: Pa
     assert [row.note for row in comparison.rows()] == ["", "in B: new/kernel"]
 
 
+def test_names_that_are_at_other_object_paths_are_a_note(tmp_path: Path) -> None:
+    paths = []
+    for names in (("dense", "dense_1"), ("dense_1", "dense_2")):
+        graph = ObjectGraph()
+        keys = [object_key("first"), object_key("second")]
+        for key, name in zip(keys, names):
+            graph.add(0, key.partition("/")[0], value(name, key))
+        paths.append(save(tmp_path / names[0], dict.fromkeys(keys, KERNEL), graph))
+    comparison = compare_checkpoints(*paths)
+    assert statuses(comparison) == {
+        "dense": "only in A",
+        "dense_1": "same",
+        "dense_2": "only in B",
+    }
+    assert comparison.notes == (
+        "dense_1: 1 matched by name, though in B another variable has the object path",
+    )
+
+
 def test_both_tensors_of_a_table_are_matched_by_object_path(tmp_path: Path) -> None:
     paths = []
     for name in ("old", "new"):

@@ -69,6 +69,12 @@ def test_a_data_file_that_is_cut_off_is_found_when_opening(tmp_path: Path) -> No
     assert error.key == "dense/kernel"
 
 
+def test_a_slice_that_is_cut_off_is_named_with_its_variable(tmp_path: Path) -> None:
+    prefix = save(tmp_path / "m", {"e": np.zeros([4, 2], np.float32)}, slices={"e": 2})
+    os.truncate(data_file(prefix), 31)
+    assert error_of(prefix).key == "e[2:4,0:2]"
+
+
 def test_a_wrong_byte_of_a_value_is_found_when_reading(tmp_path: Path) -> None:
     prefix = save(tmp_path / "m", TENSORS)
     flip(data_file(prefix), 9)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ import numpy as np
 import pytest
 from command_line import Result, Run, command_runner, model, objects
 from goldens_helper import golden_case
-from stock_files import save
+from stock_files import save, save_slots_of_parts
 
+from estimator_ckpt import open_checkpoint
+from estimator_ckpt.commands.tree import tree_lines
 from estimator_ckpt.object_graph import ObjectGraph
 
 NAN, INF = float("nan"), float("inf")
@@ -186,6 +189,11 @@ def test_statistics_of_a_variable(run: Run, tmp_path: Path) -> None:
             np.float16([60000, 60000]),
             {"min": 60000, "max": 60000, "mean": 60000, "std": 0, "NaN": 0, "Inf": 0},
         ),
+        (
+            np.float64([1.5e308, 1.5e308, -1.5e308]),
+            {"min": -1.5e308, "max": 1.5e308, "mean": 5e307, "std": 2**0.5 * 1e308}
+            | {"NaN": 0, "Inf": 0},
+        ),
         (np.complex64([3 + 4j]), {"min": 5, "max": 5, "mean": 5, "std": 0, "NaN": 0, "Inf": 0}),
         (np.array([b"", b"abc"]), {"shortest": 0, "longest": 3}),
     ],
@@ -223,11 +231,15 @@ def test_a_variable_by_key_and_by_object_path(run: Run, tmp_path: Path) -> None:
         assert out.startswith("tensor: dense/kernel  float32[2]  8 B\n  key:       net/kernel/")
 
 
-def test_a_variable_that_cannot_be_shown(run: Run) -> None:
-    prefix = golden_case("2.15", "iterator").prefix
-    result = run("inspect", prefix, "--tensor=numbered_STATE", "--values")
-    assert result.code == 0
-    assert "values:    of dtype variant cannot be shown\n" in result.out
+def test_a_variable_that_cannot_be_shown(run: Run, tmp_path: Path) -> None:
+    iterator, slots = golden_case("2.15", "iterator").prefix, save_slots_of_parts(tmp_path / "m")
+    for prefix, name, reason in (
+        (iterator, "numbered_STATE", "values of dtype variant cannot"),
+        (slots, "dnn/w/t_0/Adam", "its slices have 2 of the 4 values, so it cannot be read"),
+    ):
+        result = run("inspect", prefix, f"--tensor={name}", "--values")
+        assert result.code == 0
+        assert f"  not shown: {reason} " in result.out
 
 
 def test_a_missing_variable_is_answered_with_near_names(run: Run, tmp_path: Path) -> None:
@@ -254,6 +266,7 @@ def print_options() -> Any:
             ["--printoptions=floatmode=fixed", "--printoptions=suppress=True"],
             "0.50000000 0.75000000]\n",
         ),
+        (["--printoptions=precision=1", "--printoptions=suppress=0"], "[0.  0.2 0.5 0.8]\n"),
     ],
 )
 def test_print_options(options: list[str], end: str, run: Run, tmp_path: Path) -> None:
@@ -312,3 +325,18 @@ def test_a_deep_tree_is_printed(run: Run, tmp_path: Path) -> None:
         node = graph.add(node, "n")
     result = run("inspect", save(tmp_path / "m", {"x": np.float32(1)}, graph), "--tree")
     assert result.out.count("\n") == 2001
+
+
+def test_a_deep_tree_with_branches_takes_little_memory(tmp_path: Path) -> None:
+    graph = ObjectGraph()
+    node = 0
+    for _ in range(1000):
+        below = graph.add(node, "n")
+        graph.add(node, "leaf")
+        node = below
+    with open_checkpoint(save(tmp_path / "m", {"x": np.float32(1)}, graph)) as checkpoint:
+        tracemalloc.start()
+        size = sum(map(len, tree_lines(checkpoint)))
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert peak < 1.5 * size  # the paths; not a start of a line for each object that waits

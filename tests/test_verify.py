@@ -204,6 +204,15 @@ def test_a_missing_data_file_is_named_with_what_it_held(tmp_path: Path) -> None:
     assert found.message == "missing, with 3 of the 4 keys, 'a' among them"
 
 
+def test_slices_are_named_with_their_variable(tmp_path: Path) -> None:
+    prefix = save(tmp_path / "m", {"e": np.zeros([4, 2], np.float32)}, slices={"e": 2})
+    entry = Entry(1, (1,), 0, 12, 4, masked_crc32c(bytes(4)))
+    edit_index(prefix, lambda entries: entries.update({b"z": entry}))
+    assert only_fault(prefix).message == "its 4 bytes overlap those of 'e[0:2,0:2]'"
+    os.remove(data_file(prefix))
+    assert only_fault(prefix).message == "missing, with 3 of the 4 keys, 'e[0:2,0:2]' among them"
+
+
 def test_a_data_file_that_is_cut_off(tmp_path: Path) -> None:
     prefix = save(tmp_path / "m", TENSORS)
     os.truncate(data_file(prefix), 10)

@@ -66,6 +66,15 @@ def key_text(key: bytes) -> str:
     return key.decode("utf-8", "surrogateescape")
 
 
+def readable_key(key: bytes) -> str:
+    """A key for people: of a slice the variable's, with the slice behind it."""
+    if key[:1] != b"\0":
+        return key_text(key)
+    name, extents = decode_slice_key(key)
+    parts = (":" if length < 0 else f"{start}:{start + length}" for start, length in extents)
+    return f"{name}[{','.join(parts)}]"
+
+
 def slice_shape(shape: Sequence[int], extents: Extents) -> tuple[int, ...]:
     """The shape of a slice of a tensor of that ``shape``.
 

@@ -89,8 +89,12 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
     pattern = _pattern("filter", flag_values.filter)
     excluded = _pattern("count_exclude_pattern", flag_values.count_exclude_pattern)
     tensor = flag_values.tensor or flag_values.tensor_name
-    if sum(map(bool, (flag_values.tree, tensor, flag_values.all_tensors))) > 1:
-        raise UsageError("inspect: --tree, --tensor and --all_tensors do not go together")
+    modes = ("tree", "tensor", "tensor_name", "all_tensors")
+    if sum(bool(flag_values[mode].value) for mode in modes) > 1:
+        names = ", ".join(f"--{mode}" for mode in modes)
+        raise UsageError(f"inspect: of {names} one at most can be given")
+    if flag_values.tree and flag_values.json:
+        raise UsageError("inspect: --tree cannot be printed as JSON")
     # Paused until all is let go of: a collector that came back before would walk through it.
     with collector_paused():
         _run(paths[0], tensor, pattern, excluded, flag_values)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 _CHUNK = 1 << 20  # values
+_BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
 
 def set_print_options(options: Iterable[str]) -> None:
@@ -39,17 +40,21 @@ def set_print_options(options: Iterable[str]) -> None:
             )
         try:
             changes: Any = {name: _option_value(text, known[name])}
+            with np.printoptions(**changes):
+                str(np.zeros(1))  # NumPy looks at some options only now
             np.set_printoptions(**changes)
         except (TypeError, ValueError) as error:
             raise UsageError(f"--printoptions: {option!r}: {error}") from None
 
 
 def _option_value(text: str, known: Any) -> Any:
-    if text.lower() in ("true", "false"):
-        return text.lower() == "true"
-    if text.lower() == "none":
-        return None
-    return type(known)(text) if isinstance(known, (int, float)) else text
+    if known is None:  # a formatter: no text is one
+        raise ValueError("cannot be set by a flag")
+    if not isinstance(known, bool):
+        return type(known)(text)
+    if text.lower() not in _BOOLEANS:
+        raise ValueError("expected true or false")
+    return _BOOLEANS[text.lower()]
 
 
 def print_tensors(
@@ -58,10 +63,12 @@ def print_tensors(
     """Prints each variable: what it is, its statistics, and its values if asked for."""
     found = []
     for one in variables:
+        array: Array | None = None
+        reason = ""
         try:
-            array: Array | None = checkpoint.get_tensor(one.key)
-        except UnsupportedCheckpointError:  # a dtype that NumPy lacks
-            array = None
+            array = checkpoint.get_tensor(one.key)
+        except UnsupportedCheckpointError as error:  # NumPy lacks the dtype, or values are missing
+            reason = error.message
         facts = {} if array is None else statistics(array)
         if as_json:
             fields = {**one.to_json(), "statistics": {k: _json_value(v) for k, v in facts.items()}}
@@ -69,14 +76,12 @@ def print_tensors(
                 fields["values"] = None if array is None else _json_values(array)
             found.append(fields)
         else:
-            _print_tensor(one, facts, array, values)
+            _print_tensor(one, facts, reason, array if values else None)
     if as_json:
         print(json.dumps(found, indent=2))
 
 
-def _print_tensor(
-    one: Variable, facts: dict[str, float], array: Array | None, values: bool
-) -> None:
+def _print_tensor(one: Variable, facts: dict[str, float], reason: str, array: Array | None) -> None:
     size = size_text(one.nbytes)
     print(f"tensor: {printable(one.name)}  {tensor_text(one.dtype, one.shape)}  {size}")
     lines = [("key", printable(key)) for key in one.keys if key != one.name]
@@ -84,15 +89,15 @@ def _print_tensor(
         lines.append(("slices", str(one.slices)))
     if one.slot_of is not None:
         lines.append(("slot", f"{printable(str(one.slot_name))} of {printable(one.slot_of)}"))
-    if array is None:
-        lines.append(("values", f"of dtype {one.dtype} cannot be shown"))
+    if reason:
+        lines.append(("not shown", reason))
     lines += [
         (name, f"{value:,}" if isinstance(value, int) else f"{value:.9g}")
         for name, value in facts.items()
     ]
     for name, text in lines:
         print(f"  {name + ':':<10} {text}")
-    if values and array is not None:
+    if array is not None:
         print(array)
 
 
@@ -117,23 +122,31 @@ def statistics(array: Array) -> dict[str, float]:
         infinite += int(np.isinf(chunk).sum())
         if finite.size:
             count += finite.size
-            sums.append(float(finite.sum(dtype=np.float64)))
+            with np.errstate(over="ignore"):
+                sums.append(float(finite.sum(dtype=np.float64)))
             lowest.append(finite.min().item())
             highest.append(finite.max().item())
     facts: dict[str, float] = {}
     if count:
+        low, high = min(lowest), max(highest)
+        # Of the largest float64 the squares would overflow, and the sums.
+        scale = 1.0 if max(-low, high) < 2.0**450 else 2.0**-600
+        if scale < 1:
+            sums = [float(chunk.sum()) for chunk in _finite_chunks(array, scale)]
         mean = math.fsum(sums) / count
-        squares = (
-            float(((chunk[np.isfinite(chunk)] - mean) ** 2).sum())
-            for chunk in map(_as_float64, _number_chunks(array))
-        )
+        squares = (float(((chunk - mean) ** 2).sum()) for chunk in _finite_chunks(array, scale))
         std = math.sqrt(math.fsum(squares) / count)
-        facts = {"min": min(lowest), "max": max(highest), "mean": mean, "std": std}
+        facts = {"min": low, "max": high, "mean": mean / scale, "std": std / scale}
     return {**facts, "NaN": nan, "Inf": infinite} if array.dtype.kind not in "biu" else facts
 
 
-def _as_float64(chunk: Array) -> Array:
-    return chunk.astype("f8")
+def _finite_chunks(array: Array, scale: float) -> Iterator[Array]:
+    """The finite values as float64, times `scale`."""
+    import numpy as np
+
+    for chunk in _number_chunks(array):
+        finite = chunk[np.isfinite(chunk)].astype("f8")
+        yield finite if scale == 1 else finite * scale
 
 
 def _number_chunks(array: Array) -> Iterator[Array]:

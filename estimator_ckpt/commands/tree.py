@@ -32,21 +32,25 @@ def tree_lines(checkpoint: Checkpoint) -> Iterator[str]:
     for tensor in graph_tensors(graph, by_key).values():
         tensors.setdefault(tensor.node, []).append(by_key[tensor.key])
     shortest = {(parent, local_name) for parent, local_name, _ in graph.edges_from_root()}
-    # Node, its line's start, whether it stands here, the indent of what is below it.
-    waiting = [(0, "root", True, "")]
+    # Node, its label, whether it stands here, how many are above it, the bar before what is below.
+    waiting = [(0, "root", True, 0, "")]
+    bars: list[str] = []
     while waiting:
-        number, start, stands_here, indent = waiting.pop()
+        number, label, stands_here, depth, bar = waiting.pop()
+        del bars[depth:]
+        start = "".join(bars) + label
         if not stands_here:
             yield f"{start} -> {printable(places[number] or '') or 'root'}"
             continue
         node = graph.nodes[number]
         yield start + "".join(f"  {text}" for text in _details(node, tensors.get(number, [])))
+        bars.append(bar)
         edges = list(node.children.items())
         for place in range(len(edges) - 1, -1, -1):
             local_name, child = edges[place]
             corner, bar = ("└── ", "    ") if place == len(edges) - 1 else ("├── ", "│   ")
-            label = indent + corner + printable(escape(local_name))
-            waiting.append((child, label, (number, local_name) in shortest, indent + bar))
+            label = corner + printable(escape(local_name))
+            waiting.append((child, label, (number, local_name) in shortest, depth + 1, bar))
 
 
 def _details(node: Node, variables: list[Variable]) -> Iterator[str]:
