@@ -202,10 +202,11 @@ def _shifted_names(
     b: Checkpoint, pairs: list[tuple[Variable | None, Variable | None]]
 ) -> list[str]:
     """The names in A that both have, where the object path in A is another variable's in B."""
-    if b.object_graph is None:
+    apart = [(x, y) for x, y in pairs if x and y and x.object_path != y.object_path]
+    if not apart:
         return []
     name_at = {_place(y): y.name for y in b.variables.values() if y.object_path is not None}
-    return [x.name for x, y in pairs if x and y and name_at.get(_place(x), y.name) != y.name]
+    return [x.name for x, y in apart if name_at.get(_place(x), y.name) != y.name]
 
 
 def _place(variable: Variable) -> tuple[str | None, str]:
