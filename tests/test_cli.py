@@ -203,7 +203,6 @@ def test_what_cannot_be_compared_exits_with_2(run: Run, tmp_path: Path) -> None:
         (["inspect", "a", "--sort=age"], ["age"]),
         (["inspect", "a", "--tree", "--tensor=x"], ["--tree, --tensor", "one at most"]),
         (["inspect", "a", "--tensor=x", "--tensor_name=y"], ["--tensor_name", "one at most"]),
-        (["inspect", "a", "--tree", "--json"], ["--tree cannot be printed as JSON"]),
         (["inspect", "a", "--tensor"], ["tensor"]),
         (["verify"], ["expected one path or more, found none"]),
         (["compare", "a"], ["expected two paths, found 1"]),

@@ -312,8 +312,29 @@ def test_the_tree_shows_slots_and_tables(run: Run) -> None:
     assert "├── words  (table)  string[3]  words-keys  int64[3]  words-values\n" in out
 
 
-def test_a_name_based_checkpoint_has_no_tree(run: Run, tmp_path: Path) -> None:
-    result = run("inspect", model(tmp_path), "--tree")
+def test_the_tree_as_json(run: Run) -> None:
+    prefix = golden_case("2.15", "slots_object").prefix
+    found = json.loads(run("inspect", prefix, "--tree", "--json").out)
+    assert found["prefix"] == prefix
+    objects = found["objects"]
+    assert [one["id"] for one in objects] == list(range(len(objects)))
+    (optimizer,) = [one for one in objects if one["object_path"] == "optimizer"]
+    assert objects[0]["children"]["optimizer"] == optimizer["id"]
+    slots = {
+        (objects[slot["original"]]["object_path"], slot["slot_name"]): objects[slot["slot"]]
+        for slot in optimizer["slots"]
+    }
+    with open_checkpoint(prefix) as checkpoint:
+        expected = [one for one in checkpoint.variables.values() if one.slot_of is not None]
+    assert {path for path, _ in slots} == {one.object_path.split("/.")[0] for one in expected}
+    assert sorted(slots[place]["variables"][0] for place in slots) == [one.name for one in expected]
+
+
+@pytest.mark.parametrize("flag", [(), ("--json",)])
+def test_a_name_based_checkpoint_has_no_tree(
+    run: Run, tmp_path: Path, flag: tuple[str, ...]
+) -> None:
+    result = run("inspect", model(tmp_path), "--tree", *flag)
     assert (result.code, result.out) == (2, "")
     assert "has no objects" in result.err
 

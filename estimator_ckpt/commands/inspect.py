@@ -93,8 +93,6 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
     if sum(bool(flag_values[mode].value) for mode in modes) > 1:
         names = ", ".join(f"--{mode}" for mode in modes)
         raise UsageError(f"inspect: of {names} one at most can be given")
-    if flag_values.tree and flag_values.json:
-        raise UsageError("inspect: --tree cannot be printed as JSON")
     # Paused until all is let go of: a collector that came back before would walk through it.
     with collector_paused():
         _run(paths[0], tensor, pattern, excluded, flag_values)
@@ -110,9 +108,9 @@ def _run(
 ) -> None:
     with open_checkpoint(path) as checkpoint:
         if flag_values.tree:
-            from estimator_ckpt.commands.tree import tree_lines
+            from estimator_ckpt.commands.tree import tree_json, tree_lines
 
-            _write_lines(tree_lines(checkpoint))
+            _write_lines((tree_json if flag_values.json else tree_lines)(checkpoint))
             return
         if tensor or flag_values.all_tensors:
             from estimator_ckpt.commands.tensor import print_tensors, set_print_options

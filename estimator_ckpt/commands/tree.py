@@ -1,13 +1,14 @@
-"""The object graph of a checkpoint as an indented tree."""
+"""The object graph of a checkpoint as an indented tree, and as JSON."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import MissingTensorError
 from estimator_ckpt.graph_variables import graph_tensors
-from estimator_ckpt.object_graph import VARIABLE_VALUE, Node, escape
+from estimator_ckpt.object_graph import VARIABLE_VALUE, Node, ObjectGraph, escape
 from estimator_ckpt.report import printable, tensor_text
 from estimator_ckpt.variables import Variable
 
@@ -21,16 +22,8 @@ def tree_lines(checkpoint: Checkpoint) -> Iterator[str]:
     Raises:
       MissingTensorError: the checkpoint is name-based and has no objects.
     """
-    graph = checkpoint.object_graph
-    if graph is None:
-        raise MissingTensorError(
-            "a name-based checkpoint has no objects; list it without --tree", path=checkpoint.prefix
-        )
+    graph, tensors = _objects(checkpoint)
     places = graph.places()
-    by_key = {key: one for one in checkpoint.variables.values() for key in one.keys}
-    tensors: dict[int, list[Variable]] = {}
-    for tensor in graph_tensors(graph, by_key).values():
-        tensors.setdefault(tensor.node, []).append(by_key[tensor.key])
     shortest = {(parent, local_name) for parent, local_name, _ in graph.edges_from_root()}
     # Node, its label, whether it stands here, how many are above it, the bar before what is below.
     waiting = [(0, "root", True, 0, "")]
@@ -51,6 +44,42 @@ def tree_lines(checkpoint: Checkpoint) -> Iterator[str]:
             corner, bar = ("└── ", "    ") if place == len(edges) - 1 else ("├── ", "│   ")
             label = corner + printable(escape(local_name))
             waiting.append((child, label, (number, local_name) in shortest, depth + 1, bar))
+
+
+def tree_json(checkpoint: Checkpoint) -> Iterator[str]:
+    """The lines of a JSON object with all objects by node id, those that no edge leads to as well.
+
+    Raises:
+      MissingTensorError: the checkpoint is name-based and has no objects.
+    """
+    graph, tensors = _objects(checkpoint)
+    head = {"path": checkpoint.path, "prefix": checkpoint.prefix}
+    yield "{" + json.dumps(head)[1:-1] + ', "objects": ['
+    for number, (place, node) in enumerate(zip(graph.places(), graph.nodes)):
+        fields = {
+            "id": number,
+            "object_path": place,
+            "children": dict(node.children),
+            "variables": [one.name for one in tensors.get(number, ())],
+            "slots": [slot._asdict() for slot in node.slots],
+            "saver": node.registered_saver and node.registered_saver[0],
+        }
+        yield json.dumps(fields) + ("," if number < len(graph.nodes) - 1 else "")
+    yield "]}"
+
+
+def _objects(checkpoint: Checkpoint) -> tuple[ObjectGraph, dict[int, list[Variable]]]:
+    """The objects, and by node id the variables that their values are."""
+    graph = checkpoint.object_graph
+    if graph is None:
+        raise MissingTensorError(
+            "a name-based checkpoint has no objects; list it without --tree", path=checkpoint.prefix
+        )
+    by_key = {key: one for one in checkpoint.variables.values() for key in one.keys}
+    tensors: dict[int, list[Variable]] = {}
+    for tensor in graph_tensors(graph, by_key).values():
+        tensors.setdefault(tensor.node, []).append(by_key[tensor.key])
+    return graph, tensors
 
 
 def _details(node: Node, variables: list[Variable]) -> Iterator[str]:
