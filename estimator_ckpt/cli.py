@@ -9,6 +9,7 @@ Each verb is a module of estimator_ckpt.commands, imported when it is asked for,
 
 from __future__ import annotations
 
+import errno
 import importlib
 import os
 import re
@@ -36,6 +37,7 @@ EXIT_NO = 1
 EXIT_ERROR = 2
 _EXIT_PIPE = 141  # what a shell reports of a process that SIGPIPE ended
 _EXIT_INTERRUPT = 130
+_NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _EXIT_CODES = (
     "Exit codes: 0 done, and nothing is wrong; 1 the answer is no (faults, differences, a misfit); "
@@ -59,6 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       The exit code: 0 done, 1 the answer is no, 2 an error.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if sys.stdout is None:  # closed, as by `>&-`
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="backslashreplace")  # names in files can be any bytes
     try:
@@ -66,9 +70,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except BrokenPipeError:  # `... | head` has read enough
-        # At exit Python flushes what is left, which would fail again, aloud.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_output()
         return _EXIT_PIPE
+    except OSError as error:
+        if error.errno not in _NO_SPACE or error.filename is not None:
+            raise
+        _close_output()
+        print(f"estimator-ckpt: the output cannot be written: {error.strerror}", file=sys.stderr)
+        return EXIT_ERROR
     except KeyboardInterrupt:
         return _EXIT_INTERRUPT
     except UsageError as error:
@@ -78,6 +87,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CheckpointError as error:
         print(f"estimator-ckpt: {error}", file=sys.stderr)
         return EXIT_ERROR
+
+
+def _close_output() -> None:
+    """Has what is left of the output go nowhere: at exit Python flushes it, and fails aloud."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _dispatch(arguments: list[str]) -> int:

@@ -207,6 +207,7 @@ def test_what_cannot_be_compared_exits_with_2(run: Run, tmp_path: Path) -> None:
         (["verify"], ["expected one path or more, found none"]),
         (["compare", "a"], ["expected two paths, found 1"]),
         (["compare", "a", "b", "--rtol=x"], ["rtol"]),
+        (["compare", "a", "b", "--atol=nan"], ["--atol: expected a number, found nan"]),
         (["help", "nothing"], ["no verb 'nothing'"]),
     ],
 )
@@ -299,6 +300,21 @@ def test_a_reader_that_leaves_early_is_no_error(tmp_path: Path) -> None:
     )
     assert result.stdout.startswith(f"{tmp_path}/m: saver")
     assert result.stderr == "141\n"
+
+
+def test_an_output_without_space_is_an_error(tmp_path: Path) -> None:
+    command = f'"{sys.executable}" -m estimator_ckpt inspect {model(tmp_path)} > /dev/full'
+    result = subprocess.run(command, shell=True, capture_output=True, cwd=ROOT, text=True)
+    assert result.returncode == 2
+    assert result.stderr == (
+        "estimator-ckpt: the output cannot be written: No space left on device\n"
+    )
+
+
+def test_a_closed_output_stays_empty(tmp_path: Path) -> None:
+    command = f'"{sys.executable}" -m estimator_ckpt inspect {model(tmp_path)} >&-'
+    result = subprocess.run(command, shell=True, capture_output=True, cwd=ROOT, text=True)
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
 def test_names_that_the_terminal_cannot_show_are_escaped(tmp_path: Path) -> None:

@@ -288,6 +288,12 @@ def test_the_old_flags_do_what_they_did(run: Run, tmp_path: Path) -> None:
     assert one.out in everything
 
 
+def test_an_empty_name_is_no_variable(run: Run, tmp_path: Path) -> None:
+    result = run("inspect", model(tmp_path), "--tensor=")
+    assert (result.code, result.out) == (2, "")
+    assert "key '': the checkpoint has no variable or key of that name" in result.err
+
+
 # --- inspect: the tree ---
 
 

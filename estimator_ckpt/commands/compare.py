@@ -8,6 +8,7 @@ newest counts) or directories of SavedModels. Exits with 1 if they differ, as di
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -39,6 +40,9 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
     """Compares two paths; 1 if they differ."""
     if len(arguments) != 2:
         raise UsageError(f"compare: expected two paths, found {len(arguments)}")
+    for flag, value in (("rtol", flag_values.rtol), ("atol", flag_values.atol)):
+        if not math.isfinite(value):
+            raise UsageError(f"--{flag}: expected a number, found {value}")
     with progress_bar("comparing") as progress:
         comparison = compare_checkpoints(
             *arguments, rtol=flag_values.rtol, atol=flag_values.atol, progress=progress

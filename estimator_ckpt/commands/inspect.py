@@ -24,7 +24,7 @@ from estimator_ckpt.cli import EXIT_OK, UsageError
 from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.object_graph import VAR_LIST, escape_all
 from estimator_ckpt.report import print_columns, print_table, size_text
-from estimator_ckpt.variables import Columns
+from estimator_ckpt.variables import Columns, Variable
 
 _MOST_SCOPES = 40
 _AT_ONCE = 1000
@@ -88,9 +88,9 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
         raise UsageError(f"inspect: expected one path, found {len(paths)}")
     pattern = _pattern("filter", flag_values.filter)
     excluded = _pattern("count_exclude_pattern", flag_values.count_exclude_pattern)
-    tensor = flag_values.tensor or flag_values.tensor_name
+    tensor = flag_values.tensor if flag_values.tensor_name is None else flag_values.tensor_name
     modes = ("tree", "tensor", "tensor_name", "all_tensors")
-    if sum(bool(flag_values[mode].value) for mode in modes) > 1:
+    if sum(flag_values[mode].value not in (None, False) for mode in modes) > 1:
         names = ", ".join(f"--{mode}" for mode in modes)
         raise UsageError(f"inspect: of {names} one at most can be given")
     # Paused until all is let go of: a collector that came back before would walk through it.
@@ -112,14 +112,15 @@ def _run(
 
             _write_lines((tree_json if flag_values.json else tree_lines)(checkpoint))
             return
-        if tensor or flag_values.all_tensors:
+        if tensor is not None or flag_values.all_tensors:
             from estimator_ckpt.commands.tensor import print_tensors, set_print_options
 
             set_print_options(flag_values.printoptions)
-            chosen = (
-                [checkpoint.variable(tensor)] if tensor else _chosen(checkpoint, pattern).rows()
-            )
-            values = bool(flag_values.values or flag_values.tensor_name or not tensor)
+            if tensor is None:
+                chosen: Iterable[Variable] = _chosen(checkpoint, pattern).rows()
+            else:
+                chosen = [checkpoint.variable(tensor)]
+            values = bool(flag_values.values or flag_values.tensor_name or tensor is None)
             print_tensors(checkpoint, chosen, values=values, as_json=flag_values.json)
             return
         variables = counted = _chosen(checkpoint, pattern, by_size=flag_values.sort == "size")
