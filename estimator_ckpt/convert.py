@@ -128,6 +128,7 @@ def convert_checkpoint(
     return convert_with(source, destination, options, dry_run=dry_run, progress=progress)
 
 
+@collector_paused()
 def convert_with(
     source: str | os.PathLike[str],
     destination: str | os.PathLike[str] | None,
@@ -137,7 +138,7 @@ def convert_with(
     progress: Progress = None,
 ) -> Conversion:
     """convert_checkpoint() with the options in one."""
-    with collector_paused(), open_checkpoint(source) as checkpoint:
+    with open_checkpoint(source) as checkpoint:
         target = _destination(checkpoint, destination, options)
         conversion, tensors = make_plan(checkpoint, target, options)
         if dry_run or (options.in_place and not changes(checkpoint, tensors)):

@@ -18,6 +18,7 @@ from estimator_ckpt import files
 from estimator_ckpt.bundle.index import read_index, same_tensor
 from estimator_ckpt.bundle.slices import key_bytes, key_text
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
+from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.conversion.destination import release
 from estimator_ckpt.conversion.plan import Content, Conversion
 from estimator_ckpt.conversion.planning import ConvertOptions, make_plan
@@ -145,6 +146,7 @@ def convert_directory(
     return outcomes
 
 
+@collector_paused()
 def _convert_one(
     prefix: str,
     result: str,
