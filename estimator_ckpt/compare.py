@@ -9,7 +9,7 @@ from typing import Optional, Union
 
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.difference import Difference, difference
-from estimator_ckpt.object_graph import SAVE_COUNTER
+from estimator_ckpt.object_graph import BEFORE_ATTRIBUTE, SAVE_COUNTER
 from estimator_ckpt.report import Row, fold_groups, tensor_text
 from estimator_ckpt.variables import Variable
 
@@ -211,4 +211,4 @@ def _shifted_names(
 
 def _place(variable: Variable) -> tuple[str | None, str]:
     """The object path, and what the key has behind it: a lookup table has two tensors."""
-    return variable.object_path, variable.keys[-1].rpartition("/.ATTRIBUTES/")[2]
+    return variable.object_path, variable.keys[-1].rpartition(BEFORE_ATTRIBUTE)[2]

@@ -13,14 +13,13 @@ from typing import Any
 from estimator_ckpt import files
 from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.errors import CheckpointError, NotACheckpointError, SettingsError
-from estimator_ckpt.object_graph import SAVE_COUNTER, VAR_LIST, unescape
+from estimator_ckpt.object_graph import BEFORE_ATTRIBUTE, SAVE_COUNTER, VAR_LIST, unescape
 from estimator_ckpt.report import did_you_mean, near_names
 from estimator_ckpt.warm_starting.training_state import training_state
 from estimator_ckpt.warm_starting.values import Target
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _PART = re.compile(r"/part_\d+(?=/|$)")
-_ATTRIBUTES = "/.ATTRIBUTES/"
 _VARIABLE_OPS = ("VarHandleOp", "VariableV2", "Variable")
 _GRAPH_FILES = (".meta", ".pbtxt", ".pb")
 _ASSIGN_OPS = ("AssignVariableOp", "Assign")
@@ -183,10 +182,12 @@ def _text(nodes: Mapping[str, Any], name: str, place: int) -> str:
 
 def _name_of_key(key: str) -> str:
     """The variable name that a Saver reads under `key`; empty if it is an object's of the user."""
-    if _ATTRIBUTES not in key:
+    if BEFORE_ATTRIBUTE not in key:
         return key
     start = f"{VAR_LIST}/"
-    return unescape(key[len(start) :].partition(_ATTRIBUTES)[0]) if key.startswith(start) else ""
+    return (
+        unescape(key[len(start) :].partition(BEFORE_ATTRIBUTE)[0]) if key.startswith(start) else ""
+    )
 
 
 def _of_node(node: Any, trainable: bool, path: str) -> Target:

@@ -23,6 +23,7 @@ from estimator_ckpt.graph_message import VARIABLE_VALUE, decode_graph, encode_gr
 from estimator_ckpt.graph_nodes import Attribute, Node, Nodes, SlotReference
 
 __all__ = [
+    "BEFORE_ATTRIBUTE",
     "OBJECT_GRAPH_KEY",
     "SAVE_COUNTER",
     "STEP",
@@ -51,8 +52,7 @@ VAR_LIST = "var_list"
 SAVE_COUNTER = "save_counter"
 STEP = "step"
 OPTIMIZER_SLOT = ".OPTIMIZER_SLOT"
-
-_BEFORE_ATTRIBUTE = "/.ATTRIBUTES/"
+BEFORE_ATTRIBUTE = "/.ATTRIBUTES/"  # in a key, between the object path and the attribute
 
 _MOST_PATH_BYTES = 500_000_000
 
@@ -102,7 +102,7 @@ def parse_path(text: str) -> ObjectPath:
 
 def object_key(path: str, attribute: str = VARIABLE_VALUE) -> str:
     """The key of an object's tensor; `path` is a path_string()."""
-    return f"{path}{_BEFORE_ATTRIBUTE}{escape(attribute)}"
+    return f"{path}{BEFORE_ATTRIBUTE}{escape(attribute)}"
 
 
 def flat_key(name: str, attribute: str = VARIABLE_VALUE) -> str:
@@ -117,7 +117,7 @@ def slot_path(variable_path: str, optimizer_path: str, slot_name: str) -> str:
 
 def is_object_key(key: str) -> bool:
     """Whether `key` names a tensor of an object, and not a variable by its name."""
-    return _BEFORE_ATTRIBUTE in key or key.startswith(_BEFORE_ATTRIBUTE[1:])
+    return BEFORE_ATTRIBUTE in key or key.startswith(BEFORE_ATTRIBUTE[1:])
 
 
 class ObjectGraph:
@@ -221,7 +221,7 @@ class ObjectGraph:
                 children = list(compress(children, new))
             _check_path_bytes(total + sum(map(len, starts)))
             if len(level) == 1:  # as in var_list of a million variables
-                paths = escape_all(names, starts[0] if starts else "")
+                paths = escape_all(names, *starts[:1])
             else:
                 paths = list(map(add, starts, escape_all(names)))
             total += sum(map(len, paths))

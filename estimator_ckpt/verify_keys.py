@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from estimator_ckpt.bundle.index import Entry, Index, decode_slice_key, same_tensor, slice_key
 from estimator_ckpt.bundle.slices import key_text, overlap, slice_shape
 from estimator_ckpt.graph_variables import Entries, graph_tensors, names_in_var_list
-from estimator_ckpt.object_graph import ObjectGraph, is_object_key
+from estimator_ckpt.object_graph import BEFORE_ATTRIBUTE, ObjectGraph, is_object_key
 
 _FEW = 3
 
@@ -50,7 +50,7 @@ def _complete_together(partial: list[tuple[str, Entry]]) -> set[str]:
     """
     groups: dict[tuple[str, str, int, tuple[int, ...]], list[tuple[str, Entry]]] = {}
     for name, entry in partial:
-        path = name.partition("/.ATTRIBUTES/")[0].replace(".S", "/")
+        path = name.partition(BEFORE_ATTRIBUTE)[0].replace(".S", "/")
         start, _, slot = path.rpartition("/")
         same = start.rstrip("0123456789"), slot, entry.dtype, entry.shape
         groups.setdefault(same, []).append((name, entry))

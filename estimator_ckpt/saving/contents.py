@@ -11,6 +11,7 @@ import tensorflow as tf
 from estimator_ckpt import tf_internals
 from estimator_ckpt.errors import ConflictError
 from estimator_ckpt.object_graph import (
+    BEFORE_ATTRIBUTE,
     OBJECT_GRAPH_KEY,
     SAVE_COUNTER,
     VAR_LIST,
@@ -244,7 +245,7 @@ def _users_parts(
         number, attribute = _attribute_of(saveable, spec, attributes)
         _rename(graph, number, name)
         key = attribute.checkpoint_key
-        base = name or key.rpartition("/.ATTRIBUTES/")[0] or "root"
+        base = name or key.rpartition(BEFORE_ATTRIBUTE)[0] or "root"
         if len(graph.nodes[number].attributes) > 1 and attribute.name != VARIABLE_VALUE:
             base += f"/{escape(attribute.name)}"
         wanted = Wanted(

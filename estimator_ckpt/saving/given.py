@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from estimator_ckpt import tf_internals
 from estimator_ckpt.errors import ConflictError, SettingsError
-from estimator_ckpt.object_graph import ObjectGraph
+from estimator_ckpt.object_graph import BEFORE_ATTRIBUTE, ObjectGraph
 from estimator_ckpt.saving.saveables import VARIABLE_OPS, graph_of, source
 from estimator_ckpt.tf_internals import Saveable
 
@@ -107,7 +107,7 @@ def users_objects(objects: Objects | None) -> tuple[ObjectGraph, list[Saveable]]
             "cannot be saved from a graph",
             key="checkpoint",
         )
-    paths = {one.name.partition("/.ATTRIBUTES/")[0]: [one] for one in saveables}
+    paths = {one.name.partition(BEFORE_ATTRIBUTE)[0]: [one] for one in saveables}
     _check_graph(paths, "checkpoint")
     return graph, saveables
 
