@@ -19,7 +19,7 @@ from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.errors import CorruptCheckpointError, MissingTensorError
 from estimator_ckpt.locate import find_prefix
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, STEP, ObjectGraph, parse_path
-from estimator_ckpt.report import did_you_mean, near_names
+from estimator_ckpt.report import did_you_mean, first_names, near_names
 from estimator_ckpt.variables import Columns, Variable, read_variables
 
 if TYPE_CHECKING:
@@ -222,9 +222,8 @@ def _check_shards(prefix: str, index: Index) -> None:
     else:
         missing = [path for path in paths if not files.exists(path)]
     if missing:
-        names = ", ".join(missing[:3]) + (", ..." if len(missing) > 3 else "")
         raise CorruptCheckpointError(
-            f"{len(missing)} of {len(paths)} data files are missing: {names}",
+            f"{len(missing)} of {len(paths)} data files are missing: {first_names(missing)}",
             path=prefix,
         )
     ends = [0] * len(paths)

@@ -10,14 +10,13 @@ from typing import Optional, Union
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.difference import Difference, difference
 from estimator_ckpt.object_graph import BEFORE_ATTRIBUTE, SAVE_COUNTER
-from estimator_ckpt.report import Row, fold_groups, tensor_text
+from estimator_ckpt.report import Row, first_names, fold_groups, tensor_text
 from estimator_ckpt.variables import Variable
 
 # Called with the bytes compared so far and the bytes in all.
 Progress = Optional[Callable[[int, int], None]]
 
 SAME = ("same", "close")
-_FEW = 3
 
 
 @dataclass(frozen=True)
@@ -147,10 +146,9 @@ def _compare(
         pairs = kept
     shifted = _shifted_names(b, pairs)
     if shifted:
-        more = ", ..." if len(shifted) > _FEW else ""
         notes.append(
-            f"{', '.join(shifted[:_FEW])}{more}: {len(shifted)} matched by name, though in B "
-            "another variable has the object path"
+            f"{first_names(shifted)}: {len(shifted)} matched by name, though in B another variable "
+            "has the object path"
         )
     total = sum(x.nbytes for x, y in pairs if x and y)
     done = 0

@@ -21,6 +21,7 @@ _WIDEST_COLUMN = 72
 _SCREENFUL = 200
 _LINES_AT_ONCE = 1000
 
+_FEW = 3
 _CANDIDATES = 100
 _ALIKE = 0.6
 _SYNONYMS = {"weights": "kernel", "weight": "kernel", "biases": "bias"}
@@ -366,6 +367,11 @@ def _plain_parts(name: str) -> list[str]:
 def near_names(name: str, candidates: Iterable[str], limit: int = 3) -> list[str]:
     """The candidates that `name` may stand for; NameIndex(candidates).near(name) for one name."""
     return NameIndex(candidates).near(name, limit)
+
+
+def first_names(names: Sequence[str]) -> str:
+    """`a, b, c, ...`: three of them at most."""
+    return ", ".join(names[:_FEW]) + (", ..." if len(names) > _FEW else "")
 
 
 def did_you_mean(names: Sequence[str]) -> str:

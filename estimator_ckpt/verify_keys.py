@@ -9,8 +9,7 @@ from estimator_ckpt.bundle.index import Entry, Index, decode_slice_key, same_ten
 from estimator_ckpt.bundle.slices import key_text, overlap, slice_shape
 from estimator_ckpt.graph_variables import Entries, graph_tensors, names_in_var_list
 from estimator_ckpt.object_graph import BEFORE_ATTRIBUTE, ObjectGraph, is_object_key
-
-_FEW = 3
+from estimator_ckpt.report import first_names
 
 
 def slice_faults(index: Index) -> Iterator[tuple[str, str]]:
@@ -89,10 +88,8 @@ def graph_faults(graph: ObjectGraph | None, index: Index) -> Iterator[tuple[str 
             elif key not in keys and number not in nodes_with_tensors:
                 yield key, f"the value {attribute.name!r} of {place(number)} is not in the index"
             elif not is_object_key(key):
-                yield (
-                    key,
-                    f"{place(number)} has a key without .ATTRIBUTES/, which no reader restores",
-                )
+                what = "has a key without .ATTRIBUTES/, which no reader restores"
+                yield key, f"{place(number)} {what}"
     plain_keys = keys - tensors.keys()
     in_var_list = names_in_var_list(graph)
     for tensor in tensors.values():
@@ -118,6 +115,5 @@ def graph_notes(graph: ObjectGraph | None, index: Index) -> list[str]:
                 name, object_name = node.registered_saver
                 notes.append(f"object {number} ({object_name!r}) has a saver of its own, {name!r}")
     if stray:
-        more = ", ..." if len(stray) > _FEW else ""
-        notes.append(f"{', '.join(stray[:_FEW])}{more}: {len(stray)} {what}")
+        notes.append(f"{first_names(stray)}: {len(stray)} {what}")
     return notes
