@@ -30,9 +30,10 @@ from estimator_ckpt.errors import (
     WriteError,
 )
 from estimator_ckpt.files import Progress
+from estimator_ckpt.graph_variables import Entries
 from estimator_ckpt.locate import complete_prefixes, is_saved_model
 from estimator_ckpt.mapping import Pairs
-from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, is_object_key
+from estimator_ckpt.object_graph import is_object_key
 from estimator_ckpt.state import CheckpointState, read_state, write_state
 
 
@@ -259,8 +260,8 @@ def _carry_meta(index: Index, conversion: Conversion, tensors: Mapping[str, Cont
     formats = (conversion.source_format, conversion.checkpoint_format)
     if "checkpoint" in formats or files.exists(target) or not files.exists(meta):
         return
-    for name in (key_text(key) for key in index.entries if key[:1] != b"\0"):
-        if is_object_key(name) or name == OBJECT_GRAPH_KEY:
+    for name in Entries(index).by_key:
+        if is_object_key(name):
             continue
         content = tensors.get(name)
         if content is None or not content.source or content.computed:

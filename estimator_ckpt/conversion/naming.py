@@ -6,7 +6,6 @@ from collections import Counter
 
 from estimator_ckpt.bundle.dtypes import STRING
 from estimator_ckpt.bundle.index import Index
-from estimator_ckpt.bundle.slices import key_text
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.conversion.optimizer_state import KNOWN_SLOTS, object_optimizers, tf1_slot_name
 from estimator_ckpt.conversion.plan import (
@@ -99,10 +98,7 @@ def _with_tf1_slot_names(items: list[Item], graph: ObjectGraph) -> list[Item]:
 
 def _read_names(index: Index) -> list[Item]:
     items = []
-    for key, entry in index.entries.items():
-        if key[:1] == b"\0":
-            continue
-        name = key_text(key)
+    for name, entry in Entries(index).by_key.items():
         item = Item(source_content(index, name, entry), name, "")
         if name == SAVE_COUNTER and entry.dtype == INT64 and entry.shape == ():
             # An object-based checkpoint was converted to this one.

@@ -223,22 +223,18 @@ class Transfer:
             return entry._replace(shard=shards[entry.shard])
 
         for key, content in self._tensors.items():
-            if same and content.source and key not in self._computed:
-                entry = self._entries_of[key]
-                if entry.size and not entry.slices:
-                    found[key_bytes(key)] = entry
-                    continue
-            if not content.source:
+            entry = self._entries_of.get(key)
+            if entry is None:
                 found[key_bytes(key)] = places[Piece(None, content).identity]
-                continue
-            entry = self._entries_of[key]
-            if not entry.slices:
+            elif entry.slices:
+                found[key_bytes(key)] = entry._replace(dtype=content.dtype)
+                for extents in entry.slices:
+                    part = entries[slice_key(content.source, extents)]
+                    found[slice_key(key, extents)] = place(part, content)
+            elif same and entry.size and key not in self._computed:
+                found[key_bytes(key)] = entry
+            else:
                 found[key_bytes(key)] = place(entry, content)
-                continue
-            found[key_bytes(key)] = entry._replace(dtype=content.dtype)
-            for extents in entry.slices:
-                part = entries[slice_key(content.source, extents)]
-                found[slice_key(key, extents)] = place(part, content)
         return found
 
     # --- bytes ---
