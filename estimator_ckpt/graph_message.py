@@ -7,8 +7,8 @@ Source: tensorflow/core/protobuf/trackable_object_graph.proto.
     attribute = 0x0a 0x0e "VARIABLE_VALUE", 0x12, length, full name, 0x1a, length, checkpoint key
 
 Lengths are varints; a full name that is empty is left out with its tag and length. Nearly all
-objects of a large graph are a variable and nothing else. They are read many at once and written as
-it stands above, several times as fast as by protobuf one by one, which does all others.
+objects of a large graph are a variable and nothing else. They are written as it stands above, the
+others by protobuf one by one. All are read many at once, but for those with slots or a saver.
 """
 
 from __future__ import annotations

@@ -41,7 +41,7 @@ class Entries:
 
     @cached_property
     def by_key(self) -> dict[str, Entry]:
-        """The entries by the texts of their keys: slow to make, and nearly always without need."""
+        """The entries by the texts of their keys; of most object graphs a listing does without."""
         texts = map(bytes.decode, self._by_bytes, *_AS_KEYS)
         return dict(zip(texts, self._by_bytes.values()))
 

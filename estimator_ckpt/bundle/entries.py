@@ -27,7 +27,7 @@ from estimator_ckpt.errors import CorruptCheckpointError
 
 _MAX_RANK = 254  # TensorShape::MaxDimensions
 _INT64_MAX = (1 << 63) - 1
-_ONE_BY_ONE = 8  # entries for which this is as fast
+_ONE_BY_ONE = 3  # entries for which this is as fast
 
 
 class Entry(NamedTuple):

@@ -93,12 +93,11 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
     if sum(flag_values[mode].value not in (None, False) for mode in modes) > 1:
         names = ", ".join(f"--{mode}" for mode in modes)
         raise UsageError(f"inspect: of {names} one at most can be given")
-    # Paused until all is let go of: a collector that came back before would walk through it.
-    with collector_paused():
-        _run(paths[0], tensor, pattern, excluded, flag_values)
+    _run(paths[0], tensor, pattern, excluded, flag_values)
     return EXIT_OK
 
 
+@collector_paused()
 def _run(
     path: str,
     tensor: str | None,
