@@ -19,6 +19,8 @@ handle. The metaindex block is empty. All numbers are little-endian.
 
 from __future__ import annotations
 
+import itertools
+import math
 import struct
 from collections.abc import Iterable, Iterator
 
@@ -58,46 +60,52 @@ def extend_crc32c(crc: int, data: bytes | memoryview) -> int:
 # --- writing ---
 
 
-class _BlockBuilder:
-    """Collects the entries of one block."""
+def _encode_block(
+    items: Iterable[tuple[bytes, bytes]], restart_interval: int, limit: float = math.inf
+) -> tuple[bytes, bytes, tuple[bytes, bytes] | None]:
+    """A block of the items, with its trailer, which ends with the one that makes it `limit` bytes.
 
-    def __init__(self, restart_interval: int) -> None:
-        self._restart_interval = restart_interval
-        self._buffer = bytearray()
-        self._restarts = [0]
-        self._count = 0  # entries since the last restart
-        self._last_key = b""
-
-    @property
-    def empty(self) -> bool:
-        return not self._buffer
-
-    @property
-    def size(self) -> int:
-        return len(self._buffer) + 4 * len(self._restarts) + 4
-
-    def add(self, key: bytes, value: bytes) -> None:
-        buffer = self._buffer
-        if self._count < self._restart_interval:
-            shared = _common_prefix(self._last_key, key)
+    Returns:
+      The block; the key of its last item; an item that was taken and would not go into it.
+    """
+    buffer = bytearray()
+    restarts = []
+    count = restart_interval  # of the items since the last restart
+    last_key = b""
+    last_number = 0
+    left = None
+    for key, value in items:
+        key_size, value_size = len(key), len(value)
+        if key <= last_key and buffer:
+            raise ValueError(f"keys must be strictly increasing: {last_key!r}, {key!r}")
+        if key_size + value_size >= 2 * _BLOCK_SIZE and buffer:
+            left = key, value
+            break
+        number = int.from_bytes(key, "little")
+        if count < restart_interval:
+            # The lowest bit in which two numbers differ is in the first byte in which their keys
+            # do. A key and the same with zeros behind it are one number.
+            different = number ^ last_number
+            shared = (different & -different).bit_length() - 1 >> 3
+            if not 0 <= shared <= len(last_key):
+                shared = len(last_key)
+            count += 1
         else:
             shared = 0
-            self._restarts.append(len(buffer))
-            self._count = 0
-        self._count += 1
-        self._last_key = key
-        added, value_size = len(key) - shared, len(value)
+            restarts.append(len(buffer))
+            count = 1
+        last_key, last_number = key, number
+        added = key_size - shared
         if shared | added | value_size < 0x80:
             buffer += b"%c%c%c%b%b" % (shared, added, value_size, key[shared:], value)
         else:
             lengths = map(encode_varint, (shared, added, value_size))
             buffer += b"".join((*lengths, key[shared:], value))
-
-    def finish(self) -> bytes:
-        """The block with its trailer."""
-        count = len(self._restarts)
-        block = bytes(self._buffer) + struct.pack(f"<{count}II", *self._restarts, count) + b"\x00"
-        return block + struct.pack("<I", masked_crc32c(block))
+        if len(buffer) + 4 * len(restarts) + 4 >= limit:
+            break
+    restarts = restarts or [0]
+    block = bytes(buffer) + struct.pack(f"<{len(restarts)}II", *restarts, len(restarts)) + b"\x00"
+    return block + struct.pack("<I", masked_crc32c(block)), last_key, left
 
 
 def _common_prefix(a: bytes, b: bytes) -> int:
@@ -134,34 +142,30 @@ def encode_table(items: Iterable[tuple[bytes, bytes]]) -> bytes:
       ValueError: the keys are not strictly increasing (a mistake of the caller's).
     """
     file = bytearray()
-    index = _BlockBuilder(restart_interval=1)
-    block = _BlockBuilder(_RESTART_INTERVAL)
-    last_key: bytes | None = None
-    handle = b""  # of the block before this one, until its index entry is written
+    index: list[tuple[bytes, bytes]] = []
 
-    def flush(builder: _BlockBuilder) -> bytes:
+    def append(block: bytes) -> bytes:
         offset = len(file)
-        file.extend(builder.finish())
-        return _encode_handle(offset, len(file) - offset - _TRAILER_SIZE)
+        file.extend(block)
+        return _encode_handle(offset, len(block) - _TRAILER_SIZE)
 
-    for key, value in items:
-        if last_key is not None and key <= last_key:
-            raise ValueError(f"keys must be strictly increasing: {last_key!r}, {key!r}")
-        if len(key) + len(value) >= 2 * _BLOCK_SIZE and not block.empty:
-            handle, block = flush(block), _BlockBuilder(_RESTART_INTERVAL)
-        if handle and last_key is not None:
-            index.add(_separator(last_key, key), handle)
-            handle = b""
-        last_key = key
-        block.add(key, value)
-        if block.size >= _BLOCK_SIZE:
-            handle, block = flush(block), _BlockBuilder(_RESTART_INTERVAL)
-    if not block.empty:
-        handle = flush(block)
-    metaindex_handle = flush(_BlockBuilder(_RESTART_INTERVAL))
-    if handle and last_key is not None:
-        index.add(_successor(last_key), handle)
-    handles = metaindex_handle + flush(index)
+    rest = iter(items)
+    first = next(rest, None)
+    while first is not None:
+        block, last_key, left = _encode_block(
+            itertools.chain((first,), rest), _RESTART_INTERVAL, _BLOCK_SIZE
+        )
+        handle = append(block)
+        first = left or next(rest, None)
+        if first is None:
+            index.append((_successor(last_key), handle))
+        elif last_key < first[0]:
+            index.append((_separator(last_key, first[0]), handle))
+        else:
+            raise ValueError(f"keys must be strictly increasing: {last_key!r}, {first[0]!r}")
+    metaindex, _, _ = _encode_block((), _RESTART_INTERVAL)
+    handles = append(metaindex)
+    handles += append(_encode_block(index, restart_interval=1)[0])
     return bytes(file) + handles.ljust(_HANDLES_SIZE, b"\x00") + MAGIC
 
 
