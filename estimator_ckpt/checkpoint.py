@@ -7,6 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
+from operator import add, attrgetter
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -226,18 +227,20 @@ def _check_shards(prefix: str, index: Index) -> None:
             f"{len(missing)} of {len(paths)} data files are missing: {first_names(missing)}",
             path=prefix,
         )
+    shards, offsets, sizes = (
+        map(attrgetter(field), index.entries.values()) for field in ("shard", "offset", "size")
+    )
     ends = [0] * len(paths)
-    last = [b""] * len(paths)
-    for key, entry in index.entries.items():
-        end = entry.offset + entry.size
-        if end > ends[entry.shard]:
-            ends[entry.shard] = end
-            last[entry.shard] = key
+    for shard, end in zip(shards, map(add, offsets, sizes)):
+        if end > ends[shard]:
+            ends[shard] = end
     for shard, path in enumerate(paths):
         size = files.size(path)
         if ends[shard] > size:
+            last = (shard, ends[shard])
+            keys = (k for k, e in index.entries.items() if (e.shard, e.offset + e.size) == last)
             raise CorruptCheckpointError(
                 f"expected {ends[shard]} bytes or more in the data file, found {size}: cut off",
                 path=path,
-                key=readable_key(last[shard]),
+                key=readable_key(next(keys)),
             )

@@ -5,10 +5,12 @@ Source: tensorflow/core/protobuf/trackable_object_graph.proto.
     graph     = (0x0a, length, object)*
     variable  = 0x12, length, attribute, 0x2a 0x02 0x08 0x01
     attribute = 0x0a 0x0e "VARIABLE_VALUE", 0x12, length, full name, 0x1a, length, checkpoint key
+    child     = 0x0a, length, 0x08, node id, 0x12, length, local name; the first fields of an object
 
-Lengths are varints; a full name that is empty is left out with its tag and length. Nearly all
-objects of a large graph are a variable and nothing else. They are written as it stands above, the
-others by protobuf one by one. All are read many at once, but for those with slots or a saver.
+Lengths and node ids are varints; an empty name and node 0 are left out with what is before them.
+Nearly all objects of a large graph are a variable and nothing else, or a child. These are written
+as it stands above, the rest by protobuf. All are read many at once, but for objects with slots or a
+saver.
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from itertools import compress, islice, repeat
 from typing import Any
 
-from estimator_ckpt.bundle.coding import encode_varint
+from estimator_ckpt.bundle.coding import encode_size, encode_varints
 from estimator_ckpt.errors import CorruptCheckpointError
 from estimator_ckpt.graph_nodes import NO_VALUE, Attribute, Node, Nodes, SlotReference
 
@@ -169,33 +171,37 @@ def _decode_children(data: bytes, children: Any) -> tuple[Sequence[str], Sequenc
 
 def encode_graph(nodes: Nodes) -> bytes:
     """The serialized graph of these objects, with has_checkpoint_values filled in."""
-    from estimator_ckpt.bundle.protos import TrackableObjectGraph
-
     with_values = nodes_with_values(nodes)
     others = nodes.others
-    objects = []
+    data = bytearray()  # one piece of memory, where a list of objects would be a million
     for number, (name, full_name, key) in enumerate(zip(nodes.names, nodes.full_names, nodes.keys)):
         if name == VARIABLE_VALUE and full_name and key and number not in others:
-            objects.append(_encode_variable(full_name.encode(), key.encode()))
+            full, start = full_name.encode(), key.encode()
+            sizes = encode_size(len(full)), encode_size(len(start))
+            attribute = b"%b\x12%b%b\x1a%b%b" % (_VALUE, sizes[0], full, sizes[1], start)
+            size = encode_size(len(attribute))
+            length = encode_size(1 + len(size) + len(attribute) + len(_HAS_VALUES))
+            data += b"\x0a%b\x12%b%b%b" % (length, size, attribute, _HAS_VALUES)
         else:
             node = nodes[number]
-            objects.append(_encode_object(node, number in with_values or node.has_value))
-    data: bytes = TrackableObjectGraph(nodes=objects).SerializeToString()
-    return data
-
-
-def _encode_variable(full_name: bytes, key: bytes) -> bytes:
-    full_length, key_length = encode_varint(len(full_name)), encode_varint(len(key))
-    value = b"%b\x12%b%b\x1a%b%b" % (_VALUE, full_length, full_name, key_length, key)
-    return b"\x12%b%b%b" % (encode_varint(len(value)), value, _HAS_VALUES)
+            message = _encode_object(node, number in with_values or node.has_value)
+            data += b"\x0a%b%b" % (encode_size(len(message)), message)
+    return bytes(data)
 
 
 def _encode_object(node: Node, has_values: bool) -> bytes:
-    from estimator_ckpt.bundle.protos import TrackableObject
+    from estimator_ckpt.bundle.protos import ObjectReference, TrackableObject
 
+    data = bytearray()
+    node_ids = encode_varints(node.children.values())
+    for (local_name, number), node_id in zip(node.children.items(), node_ids):
+        name = local_name.encode()
+        if name and number:
+            child = b"\x08%b\x12%b%b" % (node_id, encode_size(len(name)), name)
+        else:
+            child = ObjectReference(node_id=number, local_name=local_name).SerializeToString()
+        data += b"\x0a%b%b" % (encode_size(len(child)), child)
     message = TrackableObject()
-    for local_name, child in node.children.items():
-        message.children.add(node_id=child, local_name=local_name)
     for a in node.attributes:
         message.attributes.add(name=a.name, full_name=a.full_name, checkpoint_key=a.checkpoint_key)
     for s in node.slots:
@@ -208,8 +214,7 @@ def _encode_object(node: Node, has_values: bool) -> bytes:
         saver = message.registered_saver
         saver.name, saver.object_name = node.registered_saver
     message.has_checkpoint_values.value = has_values
-    data: bytes = message.SerializeToString(deterministic=True)
-    return data
+    return bytes(data + message.SerializeToString(deterministic=True))
 
 
 def nodes_with_values(nodes: Nodes) -> set[int]:

@@ -6,11 +6,12 @@ makes a Node of one only where it is asked for: a million of them take a second 
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import repeat
 from types import MappingProxyType
 from typing import NamedTuple
+
+from estimator_ckpt.columns import from_columns
 
 
 class Attribute(NamedTuple):
@@ -52,9 +53,6 @@ class Node(NamedTuple):
 
 _EMPTY = Node()
 NO_VALUE = ("", "", "")  # in the columns of Nodes, of an object that has none, or several
-# The tuples that these are, without the calls of Python's that check them.
-_make_attribute = functools.partial(tuple.__new__, Attribute)
-_make_node = functools.partial(tuple.__new__, Node)
 
 
 class Nodes:
@@ -89,9 +87,8 @@ class Nodes:
         return Node(attributes=(value,))
 
     def __iter__(self) -> Iterator[Node]:
-        attributes = map(_make_attribute, zip(self.names, self.full_names, self.keys))
-        rest = map(repeat, _EMPTY[2:])
-        made = map(_make_node, zip(repeat(_EMPTY.children), zip(attributes), *rest))
+        attributes = from_columns(Attribute, self.names, self.full_names, self.keys)
+        made = from_columns(Node, repeat(_EMPTY.children), zip(attributes))
         return map(self.others.get, range(len(self)), made)
 
     def __eq__(self, other: object) -> bool:

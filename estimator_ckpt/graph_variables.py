@@ -12,7 +12,7 @@ from operator import attrgetter, eq, le, not_
 from typing import Any, NamedTuple
 
 from estimator_ckpt.bundle.index import Entry, Index, same_tensor
-from estimator_ckpt.bundle.slices import key_bytes
+from estimator_ckpt.bundle.slices import decode_keys, encode_keys, key_bytes
 from estimator_ckpt.object_graph import (
     OBJECT_GRAPH_KEY,
     OPTIMIZER_SLOT,
@@ -23,8 +23,6 @@ from estimator_ckpt.object_graph import (
     escape,
     object_key,
 )
-
-_AS_KEYS = (repeat("utf-8"), repeat("surrogateescape"))  # for encode() and decode()
 
 
 class Entries:
@@ -42,12 +40,11 @@ class Entries:
     @cached_property
     def by_key(self) -> dict[str, Entry]:
         """The entries by the texts of their keys; of most object graphs a listing does without."""
-        texts = map(bytes.decode, self._by_bytes, *_AS_KEYS)
-        return dict(zip(texts, self._by_bytes.values()))
+        return dict(zip(decode_keys(self._by_bytes), self._by_bytes.values()))
 
     def find(self, keys: Iterable[str]) -> list[Entry | None]:
         """The entry of each key, as far as there is one."""
-        return list(map(self._by_bytes.get, map(str.encode, keys, *_AS_KEYS)))
+        return list(map(self._by_bytes.get, encode_keys(keys)))
 
 
 class GraphTensor(NamedTuple):

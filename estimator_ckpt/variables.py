@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import count
 from operator import attrgetter, eq
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.bundle.index import Entry, Index, slice_key
 from estimator_ckpt.collector import collector_paused
+from estimator_ckpt.columns import from_columns
 from estimator_ckpt.graph_variables import Entries, Named, named_by_graph
 from estimator_ckpt.object_graph import ObjectGraph
 from estimator_ckpt.slots import slots_by_name
@@ -87,10 +87,7 @@ class Columns(NamedTuple):
             (key,) if key == last_key else (key, last_key)
             for key, last_key in zip(self.key, self.last_key)
         )
-        return map(_make_variable, zip(*self[:2], keys, *self[3:]))
-
-
-_make_variable = functools.partial(tuple.__new__, Variable)  # without a call of Python's for each
+        return from_columns(Variable, *self[:2], keys, *self[3:])
 
 
 def read_variables(index: Index, graph: ObjectGraph | None) -> tuple[Columns, str]:

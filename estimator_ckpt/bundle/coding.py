@@ -7,13 +7,18 @@ before they slice by it, and raise `CorruptCheckpointError` with the byte offset
 
 from __future__ import annotations
 
+import functools
+import re
+from collections.abc import Iterable
 from typing import NoReturn
 
+from estimator_ckpt.bundle.protos import BundleEntryColumns
 from estimator_ckpt.errors import CorruptCheckpointError
 
 MAX_VARINT_BYTES = 10
 _MASK_DELTA = 0xA282EAD8
 _UINT32 = 0xFFFFFFFF
+_VARINT = re.compile(rb"[\x80-\xff]*[\x00-\x7f]")
 _BYTES = tuple(bytes((value,)) for value in range(256))
 _INT64_MIN, _INT64_MAX = -(1 << 63), (1 << 63) - 1
 
@@ -36,6 +41,16 @@ def encode_varint(value: int) -> bytes:
         return _BYTES[value & 0x7F | 0x80] + _BYTES[value >> 7]
     head = _BYTES[value & 0x7F | 0x80] + _BYTES[value >> 7 & 0x7F | 0x80]
     return head + encode_varint(value >> 14)
+
+
+# A checkpoint has few different sizes.
+encode_size = functools.lru_cache(maxsize=1 << 14)(encode_varint)
+
+
+def encode_varints(values: Iterable[int]) -> list[bytes]:
+    """encode_varint() of each, below 2**63: protobuf packs all, and they are cut apart again."""
+    field = BundleEntryColumns(offset=values).SerializeToString()
+    return _VARINT.findall(field)[2:]  # behind the field's tag and its length
 
 
 def decode_varint(

@@ -10,7 +10,6 @@ The numbers are varints, the crc32c a fixed32; a field that is zero is left out.
 
 from __future__ import annotations
 
-import functools
 import itertools
 import math
 import operator
@@ -20,9 +19,10 @@ from typing import Any, NamedTuple
 from google.protobuf.message import DecodeError
 
 from estimator_ckpt.bundle import protos
-from estimator_ckpt.bundle.coding import encode_varint
+from estimator_ckpt.bundle.coding import encode_varint, encode_varints
 from estimator_ckpt.bundle.dtypes import STRING, VARIANT, dtype_name, dtype_size
 from estimator_ckpt.bundle.slices import Extents
+from estimator_ckpt.columns import from_columns
 from estimator_ckpt.errors import CorruptCheckpointError
 
 _MAX_RANK = 254  # TensorShape::MaxDimensions
@@ -57,8 +57,6 @@ class Entry(NamedTuple):
 # (dtype, serialized shape) -> shape, lowest and highest count of bytes
 Shapes = dict[tuple[int, bytes], tuple[tuple[int, ...], int, int]]
 
-_make_entry = functools.partial(tuple.__new__, Entry)  # a third of the time of Entry(...)
-
 
 def decode_entries(messages: Sequence[bytes], num_shards: int, shapes: Shapes) -> Iterable[Entry]:
     """The entries of a block, in their order, each when it is asked for.
@@ -75,7 +73,7 @@ def decode_entries(messages: Sequence[bytes], num_shards: int, shapes: Shapes) -
     """
     columns = _decode_columns(messages, num_shards, shapes)
     if columns is not None:
-        return map(_make_entry, zip(*columns))
+        return from_columns(Entry, *columns)
     half = len(messages) // 2
     if half < _ONE_BY_ONE:
         return (_decode_entry(message, num_shards, shapes) for message in messages)
@@ -89,7 +87,7 @@ def decode_entries(messages: Sequence[bytes], num_shards: int, shapes: Shapes) -
 def _decode_columns(
     messages: Sequence[bytes], num_shards: int, shapes: Shapes
 ) -> tuple[Iterable[Any], ...] | None:
-    """Each field of all entries in a row; None where an entry is unsound, or not as most are.
+    """Each field but the slices, of all entries in a row; None where one is unsound, or odd.
 
     Messages one behind the other are one message to a protobuf parser, and their fields its
     repeated fields: one call instead of a dozen for each entry. As zeros are not written (and no
@@ -124,7 +122,7 @@ def _decode_columns(
     fit = all(map(operator.le, least, sizes)) and all(map(operator.le, sizes, most))
     if not fit or min(offsets) < 0 or min(shards) < 0 or max(shards) >= num_shards:
         return None
-    return dtypes, of_kind, shards, offsets, sizes, crcs, itertools.repeat(())
+    return dtypes, of_kind, shards, offsets, sizes, crcs
 
 
 def _spread(shards: list[int], messages: Sequence[bytes]) -> list[int]:
@@ -187,11 +185,12 @@ def _decode_slice(message: Any) -> Extents:
     return tuple([(e.start, e.length if e.HasField("length") else -1) for e in message.extent])
 
 
-def encode_entries(entries: Iterable[Entry]) -> Iterator[bytes]:
+def encode_entries(entries: Sequence[Entry]) -> Iterator[bytes]:
     """The messages of the entries, as TensorFlow writes them."""
+    offsets = encode_varints(map(operator.attrgetter("offset"), entries))
     # Few tensors differ in dtype, shape and size, so these are encoded once each.
     known: dict[tuple[int, tuple[int, ...], int], tuple[bytes, bytes]] = {}
-    for dtype, shape, shard, offset, size, crc, slices in entries:
+    for (dtype, shape, shard, offset, size, crc, slices), place in zip(entries, offsets):
         fields = known.get((dtype, shape, size))
         if fields is None:
             fields = (_encode_head(dtype, shape), b"\x28" + encode_varint(size) if size else b"")
@@ -201,7 +200,7 @@ def encode_entries(entries: Iterable[Entry]) -> Iterator[bytes]:
         if shard:
             value += b"\x18" + encode_varint(shard)
         if offset:
-            value += b"\x20" + encode_varint(offset)
+            value += b"\x20" + place
         value += size_field
         if crc:
             value += b"\x35" + crc.to_bytes(4, "little")

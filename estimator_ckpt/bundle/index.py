@@ -264,4 +264,4 @@ def _items(index: Index) -> Iterator[tuple[bytes, bytes]]:
     header.version.bad_consumers.extend(index.version.bad_consumers)
     yield _HEADER_KEY, header.SerializeToString()
     keys = sorted(index.entries)
-    yield from zip(keys, encode_entries(map(index.entries.__getitem__, keys)))
+    yield from zip(keys, encode_entries(list(map(index.entries.__getitem__, keys))))

@@ -5,7 +5,8 @@ Sources: tensorflow/core/util/saved_tensor_slice_util.cc, tensorflow/core/framew
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import repeat
 
 from estimator_ckpt.bundle.coding import (
     corrupt,
@@ -59,6 +60,16 @@ def decode_slice_key(key: bytes) -> tuple[str, Extents]:
 def key_bytes(key: str) -> bytes:
     """A key as it stands in the index."""
     return key.encode("utf-8", "surrogateescape")
+
+
+def encode_keys(keys: Iterable[str]) -> Iterator[bytes]:
+    """key_bytes() of each."""
+    return map(str.encode, keys, repeat("utf-8"), repeat("surrogateescape"))
+
+
+def decode_keys(keys: Iterable[bytes]) -> Iterator[str]:
+    """key_text() of each."""
+    return map(bytes.decode, keys, repeat("utf-8"), repeat("surrogateescape"))
 
 
 def key_text(key: bytes) -> str:

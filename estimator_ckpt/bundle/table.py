@@ -26,7 +26,7 @@ from collections.abc import Iterable, Iterator
 
 import google_crc32c
 
-from estimator_ckpt.bundle.coding import corrupt, decode_varint, encode_varint, mask
+from estimator_ckpt.bundle.coding import corrupt, decode_varint, encode_size, encode_varint, mask
 from estimator_ckpt.errors import UnsupportedCheckpointError
 
 MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
@@ -74,6 +74,7 @@ def _encode_block(
     last_key = b""
     last_number = 0
     left = None
+    limit -= 4  # for the count of restarts; each takes 4 bytes, too
     for key, value in items:
         key_size, value_size = len(key), len(value)
         if key <= last_key and buffer:
@@ -93,15 +94,16 @@ def _encode_block(
         else:
             shared = 0
             restarts.append(len(buffer))
+            limit -= 4
             count = 1
         last_key, last_number = key, number
         added = key_size - shared
         if shared | added | value_size < 0x80:
             buffer += b"%c%c%c%b%b" % (shared, added, value_size, key[shared:], value)
         else:
-            lengths = map(encode_varint, (shared, added, value_size))
+            lengths = map(encode_size, (shared, added, value_size))
             buffer += b"".join((*lengths, key[shared:], value))
-        if len(buffer) + 4 * len(restarts) + 4 >= limit:
+        if len(buffer) >= limit:
             break
     restarts = restarts or [0]
     block = bytes(buffer) + struct.pack(f"<{len(restarts)}II", *restarts, len(restarts)) + b"\x00"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
+from itertools import compress
+from operator import attrgetter
 from typing import NamedTuple
 
 from estimator_ckpt.conversion.naming import lookup_tables
@@ -30,6 +32,9 @@ from estimator_ckpt.object_graph import (
 LAYOUTS = ("var_list", "scopes")
 _TABLE = "table"
 _ATTRIBUTES = ".ATTRIBUTES"
+# What nearly all items of `var_list` are: variables, with keys that their names say.
+_fields = attrgetter("in_objects", "slot", "place", "attribute", "suffix", "tail")
+_PLAIN = (True, None, None, VARIABLE_VALUE, "", "")
 
 
 class Structure(NamedTuple):
@@ -69,7 +74,7 @@ def new_structure(items: list[Item], layout: str, step: int | None) -> Structure
     """
     _check_text(items)
     path_of: Callable[[str], ObjectPath] = _in_var_list if layout == VAR_LIST else _in_scopes
-    if not any(item.place == (SAVE_COUNTER,) for item in items):
+    if (SAVE_COUNTER,) not in map(attrgetter("place"), items):
         items = [*items, save_counter_item()]
     tables = lookup_tables([item for item in items if item.node < 0])
     builder = _Builder()
@@ -77,14 +82,19 @@ def new_structure(items: list[Item], layout: str, step: int | None) -> Structure
     slots: list[int] = []
     if layout == VAR_LIST:
         # Nearly all are in there, by names of their own, and nothing else.
-        plain = {item.name: n for n, item in enumerate(items) if _is_plain(item, tables)}
+        plain = {
+            item.name: number
+            for number, item in compress(enumerate(items), map(_PLAIN.__eq__, map(_fields, items)))
+            if _ATTRIBUTES not in item.name and item.name not in tables
+        }
         var_list = builder.node((VAR_LIST,))
         for number, key in zip(
             plain.values(), builder.graph.add_variables(var_list, VAR_LIST, list(plain))
         ):
             keys[number] = key
-    for number, item in enumerate(items):
-        if not item.in_objects or keys[number] is not None:
+    for number in [number for number, key in enumerate(keys) if key is None]:
+        item = items[number]
+        if not item.in_objects:
             continue
         if item.slot is not None:
             slots.append(number)
@@ -106,20 +116,6 @@ def new_structure(items: list[Item], layout: str, step: int | None) -> Structure
     return Structure(items, keys, builder.graph)
 
 
-def _is_plain(item: Item, tables: Mapping[str, object]) -> bool:
-    """Whether it is to be a variable of `var_list`, with a key that its name says."""
-    return (
-        item.in_objects
-        and item.slot is None
-        and item.place is None
-        and item.attribute == VARIABLE_VALUE
-        and not item.suffix
-        and not item.tail
-        and item.name not in tables
-        and _ATTRIBUTES not in item.name
-    )
-
-
 def _in_var_list(name: str) -> ObjectPath:
     return (VAR_LIST, name)
 
@@ -137,7 +133,7 @@ def _in_scopes(name: str) -> ObjectPath:
 
 def _check_text(items: list[Item]) -> None:
     try:
-        "".join([item.name for item in items]).encode()
+        "".join(map(attrgetter("name"), items)).encode()
     except UnicodeEncodeError as error:
         wrong = next(item.name for item in items if error.object[error.start] in item.name)
         raise UnsupportedCheckpointError(

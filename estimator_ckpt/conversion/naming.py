@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import compress, repeat
+from operator import attrgetter
 
 from estimator_ckpt.bundle.dtypes import STRING
 from estimator_ckpt.bundle.index import Index
 from estimator_ckpt.checkpoint import Checkpoint
+from estimator_ckpt.columns import from_columns
 from estimator_ckpt.conversion.optimizer_state import KNOWN_SLOTS, object_optimizers, tf1_slot_name
 from estimator_ckpt.conversion.plan import (
     INT64,
@@ -15,6 +18,7 @@ from estimator_ckpt.conversion.plan import (
     is_counter,
     read_number,
     source_content,
+    source_contents,
 )
 from estimator_ckpt.graph_variables import Entries, GraphTensor, graph_tensors, names_in_var_list
 from estimator_ckpt.object_graph import (
@@ -97,13 +101,13 @@ def _with_tf1_slot_names(items: list[Item], graph: ObjectGraph) -> list[Item]:
 
 
 def _read_names(index: Index) -> list[Item]:
-    items = []
-    for name, entry in Entries(index).by_key.items():
-        item = Item(source_content(index, name, entry), name, "")
-        if name == SAVE_COUNTER and entry.dtype == INT64 and entry.shape == ():
-            # An object-based checkpoint was converted to this one.
-            item = item._replace(place=(SAVE_COUNTER,))
-        items.append(item)
+    entries = Entries(index).by_key
+    items = list(from_columns(Item, source_contents(index, entries), entries, repeat("")))
+    counter = entries.get(SAVE_COUNTER)
+    if counter is not None and counter.dtype == INT64 and counter.shape == ():
+        # An object-based checkpoint was converted to this one.
+        number = list(entries).index(SAVE_COUNTER)
+        items[number] = items[number]._replace(place=(SAVE_COUNTER,))
     return items
 
 
@@ -173,9 +177,9 @@ def lookup_tables(items: list[Item]) -> dict[str, tuple[str, str]]:
     TF1's `MutableHashTable` saves `words-keys` and `words-values`
     (tensorflow/python/ops/lookup_ops.py): a row of keys, strings or integers, and as many values.
     """
-    by_name = {
-        item.name: item.content for item in items if item.name.endswith(("-keys", "-values"))
-    }
+    ends = repeat(("-keys", "-values"))
+    named_so = compress(items, map(str.endswith, map(attrgetter("name"), items), ends))
+    by_name = {item.name: item.content for item in named_so}
     found = {}
     for name, keys in by_name.items():
         table, end = name[: -len("-keys")], name[-len("-keys") :]

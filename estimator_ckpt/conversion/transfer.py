@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from operator import attrgetter
 from typing import IO, NamedTuple
 
 import google_crc32c
@@ -13,7 +14,7 @@ from estimator_ckpt import files
 from estimator_ckpt.bundle.coding import mask
 from estimator_ckpt.bundle.dtypes import STRING, VARIANT
 from estimator_ckpt.bundle.index import Entry, Index, shard_path, write_index
-from estimator_ckpt.bundle.slices import key_bytes, slice_key
+from estimator_ckpt.bundle.slices import encode_keys, key_bytes, slice_key
 from estimator_ckpt.bundle.tensors import TensorReader
 from estimator_ckpt.conversion.casting import cast_chunk
 from estimator_ckpt.conversion.destination import (
@@ -64,12 +65,15 @@ class Transfer:
         self._source = source
         self._index = index
         self._tensors = tensors
-        self._entries_of = {
-            key: index.entries[key_bytes(content.source)]
-            for key, content in tensors.items()
-            if content.source
+        sources = map(attrgetter("source"), tensors.values())
+        found = map(index.entries.get, encode_keys(sources))
+        # Nearly all: those in one piece, of which the bytes stay as they are.
+        self._whole = {
+            key: entry
+            for (key, content), entry in zip(tensors.items(), found)
+            if entry and entry.size and not entry.slices and not content.computed
         }
-        self._computed = {key for key, content in tensors.items() if content.computed}
+        self._others = [key for key in tensors if key not in self._whole]
         self._progress = progress
         self._done = 0
         self._total = 0
@@ -188,8 +192,9 @@ class Transfer:
     def _rewritten(self, compact: bool) -> Iterator[Piece]:
         """What has to be written, each once: what is new or computed; if compact, everything."""
         seen: set[tuple[object, ...]] = set()
-        for key, content in self._tensors.items():
-            if compact or not content.source or key in self._computed:
+        for key in self._tensors if compact else self._others:
+            content = self._tensors[key]
+            if compact or not content.source or content.computed:
                 for piece in self._pieces(content):
                     if piece.identity not in seen:
                         seen.add(piece.identity)
@@ -197,23 +202,23 @@ class Transfer:
 
     def _used_shards(self) -> dict[int, int]:
         """The data files with bytes that stay as they are -> their numbers in the result."""
-        used = set()
-        for key, entry in self._entries_of.items():
-            if key not in self._computed:
-                if entry.slices:
-                    pieces = self._pieces(self._tensors[key])
-                    used |= {piece.entry.shard for piece in pieces if piece.entry}
-                elif entry.size:
-                    used.add(entry.shard)
+        used = set(map(attrgetter("shard"), self._whole.values()))
+        for content in map(self._tensors.__getitem__, self._others):
+            if not content.computed:
+                entries = [piece.entry for piece in self._pieces(content)]
+                used |= {entry.shard for entry in entries if entry and entry.size}
         return {shard: number for number, shard in enumerate(sorted(used))}
 
     def _entries(
         self, shards: Mapping[int, int], places: Mapping[tuple[object, ...], Entry], compact: bool
     ) -> dict[bytes, Entry]:
         """The index of the result."""
-        found: dict[bytes, Entry] = {}
         entries = self._index.entries
-        same = not compact and all(shard == target for shard, target in shards.items())
+        found: dict[bytes, Entry] = {}
+        keys: Iterable[str] = self._tensors
+        if not compact and all(shard == target for shard, target in shards.items()):
+            found.update(zip(encode_keys(self._whole), self._whole.values()))
+            keys = self._others
 
         def place(entry: Entry, content: Content) -> Entry:
             if compact or content.computed:
@@ -222,17 +227,17 @@ class Transfer:
                 return entry._replace(shard=0, offset=0)
             return entry._replace(shard=shards[entry.shard])
 
-        for key, content in self._tensors.items():
-            entry = self._entries_of.get(key)
-            if entry is None:
+        for key in keys:
+            content = self._tensors[key]
+            if not content.source:
                 found[key_bytes(key)] = places[Piece(None, content).identity]
-            elif entry.slices:
+                continue
+            entry = entries[key_bytes(content.source)]
+            if entry.slices:
                 found[key_bytes(key)] = entry._replace(dtype=content.dtype)
                 for extents in entry.slices:
                     part = entries[slice_key(content.source, extents)]
                     found[slice_key(key, extents)] = place(part, content)
-            elif same and entry.size and key not in self._computed:
-                found[key_bytes(key)] = entry
             else:
                 found[key_bytes(key)] = place(entry, content)
         return found
