@@ -64,7 +64,7 @@ class Checkpoint:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<{self.format} checkpoint {self.prefix}: {len(self.columns.name)} variables>"
+        return f"<{self.format} checkpoint {self.prefix}: {len(self.columns)} variables>"
 
     def close(self) -> None:
         """Lets go of the data files. Arrays that were read stay valid."""

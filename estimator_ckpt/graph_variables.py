@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cached_property, partial
-from itertools import compress, islice, repeat
-from operator import attrgetter, eq, le, not_
+from itertools import chain, compress, repeat
+from operator import add, attrgetter, eq, not_
 from typing import Any, NamedTuple
 
 from estimator_ckpt.bundle.index import Entry, Index, same_tensor
@@ -98,14 +98,6 @@ class Named(NamedTuple):
         self.places.append(place)
         self.nodes.append(node)
         self.entries.append(entry)
-
-    def by_name(self) -> Named:
-        """All of them in the order of their names."""
-        if all(map(le, self.names, islice(self.names, 1, None))):
-            return self
-        order = sorted(range(len(self.names)), key=self.names.__getitem__)
-        columns: Iterable[Any] = (list(map(column.__getitem__, order)) for column in self)
-        return Named(*columns)
 
 
 def graph_tensors(
@@ -306,10 +298,9 @@ def _with_usual_keys(
         listed[number] = name
     found: list[Any] = entries.find(nodes.keys)
     end = object_key("")
-    fits = [
-        entry is not None and bool(place) and key == f"{place}{end}"
-        for entry, place, key in zip(found, places, nodes.keys)
-    ]
+    fits = list(map(eq, nodes.keys, map(add, [place or "" for place in places], repeat(end))))
+    for number in chain(_all_of(None, found), _all_of(None, places), _all_of("", places)):
+        fits[number] = False
     if listed.count(None) + len(var_list) > len(listed):
         for number, times in Counter(var_list.values()).items():
             fits[number] &= times == 1
@@ -317,6 +308,14 @@ def _with_usual_keys(
     others = {number for number in compress(numbers, map(not_, fits)) if nodes[number].attributes}
     columns: Any = (listed, nodes.keys, repeat(False), places, numbers, found)
     return Named(*(list(compress(column, fits)) for column in columns)), others
+
+
+def _all_of(value: Any, column: Sequence[Any]) -> Iterator[int]:
+    """The places where a column has a value, which are few."""
+    place = -1
+    for _ in range(column.count(value)):
+        place = column.index(value, place + 1)
+        yield place
 
 
 def _add_twins(named: Named, entries: Entries) -> None:

@@ -11,7 +11,7 @@ import functools
 from collections import deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import compress, repeat
-from operator import add
+from operator import add, is_
 
 from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.errors import (
@@ -215,7 +215,7 @@ class ObjectGraph:
                 starts.extend(repeat(f"{found[parent]}/" if parent else "", len(edges)))
                 names.extend(edges)
                 children.extend(edges.values())
-            new = [found[child] is None for child in children]
+            new = list(map(is_, map(found.__getitem__, children), repeat(None)))
             if not all(new):
                 starts, names = list(compress(starts, new)), list(compress(names, new))
                 children = list(compress(children, new))
@@ -228,7 +228,7 @@ class ObjectGraph:
             # Backwards, so that of several edges to an object the first counts.
             for child, path in zip(reversed(children), reversed(paths)):
                 found[child] = path
-            level = list(dict.fromkeys(child for child in children if child in self.nodes.others))
+            level = list(dict.fromkeys(filter(self.nodes.others.__contains__, children)))
         for number, slot in self.slot_references():
             variable, optimizer = found[slot.original], found[number]
             if found[slot.slot] is None and variable is not None and optimizer is not None:

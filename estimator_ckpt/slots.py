@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 # tf.compat.v1 optimizers name a slot `X/OPTIMIZER`, `X/OPTIMIZER_1`, ... in the order in which
 # they create it (tensorflow/python/training/slot_creator.py and each optimizer's _create_slots).
@@ -76,30 +76,37 @@ def slot_by_name(
 
 
 def slots_by_name(
-    names: Sequence[str],
-    shapes: Sequence[tuple[int, ...]],
-    shape_of: Callable[[str], tuple[int, ...] | None],
-) -> list[tuple[str, str] | None]:
-    """slot_by_name() of each of many variables, in the order of their names."""
-    found: list[tuple[str, str] | None] = []
-    lasts = [name[name.rfind("/") + 1 :] for name in names]
-    candidates = {last: _slot_names(last) for last in set(lasts)}
-    if not any(candidates.values()):
-        return [None] * len(names)
+    names: Sequence[str], shapes: Sequence[tuple[int, ...]], order: Iterable[int]
+) -> tuple[list[str | None], list[str | None]]:
+    """slot_by_name() of each variable of a checkpoint, by columns.
+
+    Args:
+      names, shapes: of the variables.
+      order: their numbers, counted from 0, in the order of their names.
+    """
+    variables: list[str | None] = [None] * len(names)
+    slots: list[str | None] = [None] * len(names)
+    slot_names = _SlotNames()
+    shape_of: dict[str, tuple[int, ...]] = {}
     variable = ""  # the last that is no slot: the next ones may be its slots
     shape_of_variable: tuple[int, ...] = ()
-    for name, shape, last in zip(names, shapes, lasts):
-        slot_names = candidates[last]
-        if not slot_names:
-            variable, shape_of_variable = name, shape
-            found.append(None)
-            continue
-        start = name[: -len(last) - 1]
-        if start and start == variable and shape == shape_of_variable and len(slot_names) == 1:
-            found.append((variable, slot_names[0]))
+    for number in order:
+        name = names[number]
+        cut = name.rfind("/")
+        candidates = slot_names[name[cut + 1 :]]
+        if not candidates:
+            variable, shape_of_variable = name, shapes[number]
+        elif (
+            cut > 0
+            and name[:cut] == variable
+            and shapes[number] == shape_of_variable
+            and len(candidates) == 1
+        ):
+            variables[number], slots[number] = variable, candidates[0]
         else:
-            found.append(slot_by_name(name, shape_of))
-    return found
+            shape_of = shape_of or dict(zip(names, shapes))
+            variables[number], slots[number] = slot_by_name(name, shape_of.get) or (None, None)
+    return variables, slots
 
 
 def slot_variable(
@@ -177,3 +184,11 @@ def _slot_names(last: str) -> tuple[str, ...]:
     if counted.group(1) == "RMSProp":
         orders.append(CENTERED_RMSPROP)
     return tuple(order[int(counted.group(2) or 0) % len(order)] for order in orders)
+
+
+class _SlotNames(dict[str, tuple[str, ...]]):
+    """_slot_names() of each, found once."""
+
+    def __missing__(self, last: str) -> tuple[str, ...]:
+        found = self[last] = _slot_names(last)
+        return found

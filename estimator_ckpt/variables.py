@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import count
-from operator import attrgetter, eq
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import compress, count, islice
+from operator import attrgetter, eq, le
 from typing import Any, NamedTuple
 
 from estimator_ckpt.bundle.dtypes import dtype_name
@@ -55,8 +55,10 @@ class Variable(NamedTuple):
         return fields
 
 
-class Columns(NamedTuple):
+class Columns:
     """Variables by columns, which are fields of Variable: there may be a million of them.
+
+    A column is put in order when it is asked for, as a listing does without some.
 
     Attributes:
       last_key: of the object; the same as the key where there is no other.
@@ -74,12 +76,27 @@ class Columns(NamedTuple):
     slot_name: Sequence[str | None]
     entry: Sequence[Entry]
 
+    def __init__(self, columns: Mapping[str, Sequence[Any]], order: Sequence[int]) -> None:
+        self._columns = columns
+        self._order = order
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getattr__(self, field: str) -> Sequence[Any]:
+        if field not in Columns.__annotations__:
+            raise AttributeError(field)
+        column = self._columns[field]
+        if not isinstance(self._order, range):
+            column = list(map(column.__getitem__, self._order))
+        setattr(self, field, column)
+        return column
+
     def take(self, numbers: Sequence[int]) -> Columns:
         """The variables of these numbers, counted from 0, in that order."""
-        if len(numbers) == len(self.name) and all(map(eq, numbers, count())):
+        if len(numbers) == len(self) and all(map(eq, numbers, count())):
             return self
-        columns: Iterable[Any] = (list(map(column.__getitem__, numbers)) for column in self)
-        return Columns(*columns)
+        return Columns(self._columns, list(map(self._order.__getitem__, numbers)))
 
     def rows(self) -> Iterator[Variable]:
         """The variables one by one."""
@@ -87,7 +104,8 @@ class Columns(NamedTuple):
             (key,) if key == last_key else (key, last_key)
             for key, last_key in zip(self.key, self.last_key)
         )
-        return from_columns(Variable, *self[:2], keys, *self[3:])
+        fields = (keys if name == "keys" else getattr(self, name) for name in Variable._fields)
+        return from_columns(Variable, *fields)
 
 
 def read_variables(index: Index, graph: ObjectGraph | None) -> tuple[Columns, str]:
@@ -108,42 +126,38 @@ def read_variables(index: Index, graph: ObjectGraph | None) -> tuple[Columns, st
             named = Named(names, names, [False] * len(names), places, no_object, found)
             return _variables(index, named, {}), "saver"
         named, slots, is_both = named_by_graph(index, graph, entries)
-        columns = _variables(index, named.by_name(), slots)
-        return columns, "both" if is_both else "checkpoint"
+        return _variables(index, named, slots), "both" if is_both else "checkpoint"
 
 
 def _variables(index: Index, named: Named, slots: Mapping[str, tuple[str, str]]) -> Columns:
-    """The variables in the order of `named`."""
+    """The variables sorted by name. In the order of `named` less memory is walked through."""
     names, last_keys, is_key, places, _, found = named
     keys = last_keys
     if any(is_key):
         keys = [name if both else key for name, key, both in zip(names, last_keys, is_key)]
     fields = ("dtype", "shape", "size", "slices")
     dtypes, shapes, sizes, slices = (list(map(attrgetter(field), found)) for field in fields)
-    for number in [number for number, extents in enumerate(slices) if extents]:
+    for number in compress(count(), slices):
         parts = (slice_key(keys[number], extents) for extents in slices[number])
         sizes[number] = sum(index.entries[part].size for part in parts)
     dtype_names = {number: dtype_name(number) for number in set(dtypes)}
-    shape_of: dict[str, tuple[int, ...]] = {}
-
-    def find_shape(name: str) -> tuple[int, ...] | None:
-        if not shape_of:
-            shape_of.update(zip(names, shapes))
-        return shape_of.get(name)
-
-    slots_of = slots_by_name(names, shapes, find_shape)
-    if slots:
-        slots_of = list(map(slots.get, names, slots_of))
-    return Columns(
-        names,
-        keys,
-        last_keys,
-        places,
-        shapes,
-        list(map(dtype_names.__getitem__, dtypes)),
-        sizes,
-        list(map(len, slices)),
-        [slot and slot[0] for slot in slots_of],
-        [slot and slot[1] for slot in slots_of],
-        found,
-    )
+    order: Sequence[int] = range(len(names))
+    if not all(map(le, names, islice(names, 1, None))):
+        order = sorted(order, key=names.__getitem__)
+    slot_of, slot_names = slots_by_name(names, shapes, order)
+    for number in compress(count(), map(slots.__contains__, names)) if slots else ():
+        slot_of[number], slot_names[number] = slots[names[number]]
+    columns: dict[str, Sequence[Any]] = {
+        "name": names,
+        "key": keys,
+        "last_key": last_keys,
+        "object_path": places,
+        "shape": shapes,
+        "dtype": list(map(dtype_names.__getitem__, dtypes)),
+        "nbytes": sizes,
+        "slices": list(map(len, slices)),
+        "slot_of": slot_of,
+        "slot_name": slot_names,
+        "entry": found,
+    }
+    return Columns(columns, order)

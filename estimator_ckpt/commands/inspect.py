@@ -166,7 +166,7 @@ def _owners(variables: Columns) -> list[str]:
 def _totals(counted: Columns) -> dict[str, int]:
     slots = [slot_of is not None for slot_of in counted.slot_of]
     return {
-        "variables": len(counted.name),
+        "variables": len(counted),
         "values": sum(times * math.prod(shape) for shape, times in Counter(counted.shape).items()),
         "bytes": sum(counted.nbytes),
         "slot_variables": sum(slots),
@@ -228,7 +228,7 @@ def _shape_text(shape: tuple[int, ...]) -> str:
 def _paths_to_show(variables: Columns) -> list[str]:
     """The object paths, without those that say no more than the name."""
     start = f"{VAR_LIST}/"
-    shown = [""] * len(variables.name)
+    shown = [""] * len(variables)
     if not any(variables.object_path):
         return shown
     for first in range(0, len(shown), _AT_ONCE):
@@ -246,12 +246,13 @@ def _paths_to_show(variables: Columns) -> list[str]:
 def _print_scopes(counted: Columns) -> None:
     """How the bytes are divided among the outermost scopes, slots with their variables."""
     scopes = [owner[: owner.find("/") + 1] or owner for owner in _owners(counted)]
-    counts = Counter(scopes)
+    counts: Counter[str] = Counter()
+    sizes: Counter[str] = Counter()
+    for (scope, nbytes), times in Counter(zip(scopes, counted.nbytes)).items():
+        counts[scope] += times
+        sizes[scope] += nbytes * times
     if not 1 < len(counts) <= _MOST_SCOPES:
         return
-    sizes = dict.fromkeys(counts, 0)
-    for scope, nbytes in zip(scopes, counted.nbytes):
-        sizes[scope] += nbytes
     total = sum(sizes.values())
     print()
     print_table(
@@ -276,7 +277,7 @@ def _print_json(checkpoint: Checkpoint, variables: Columns, counted: Columns) ->
     }
     print("{" + json.dumps(head)[1:-1] + ', "variables": [')
     _write_lines(
-        json.dumps(one.to_json()) + ("," if place < len(variables.name) else "")
+        json.dumps(one.to_json()) + ("," if place < len(variables) else "")
         for place, one in enumerate(variables.rows(), 1)
     )
     print("]}")
