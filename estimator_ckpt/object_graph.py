@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import functools
 from collections import deque
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from itertools import compress, repeat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import compress, islice, repeat
 from operator import add, is_
 
 from estimator_ckpt.collector import collector_paused
@@ -55,6 +55,7 @@ OPTIMIZER_SLOT = ".OPTIMIZER_SLOT"
 BEFORE_ATTRIBUTE = "/.ATTRIBUTES/"  # in a key, between the object path and the attribute
 
 _MOST_PATH_BYTES = 500_000_000
+_AT_ONCE = 1000  # texts that are worked on together, in memory that serves again
 
 ObjectPath = tuple[str, ...]
 
@@ -64,13 +65,18 @@ def escape(local_name: str) -> str:
     return local_name.replace(".", "..").replace("/", ".S")
 
 
-def escape_all(local_names: Collection[str], before: str = "", behind: str = "") -> list[str]:
+def escape_all(local_names: Iterable[str], before: str = "", behind: str = "") -> list[str]:
     """`before + escape(name) + behind` of all names; several times as fast for many."""
-    text = "\n".join(local_names)
-    if not local_names or text.count("\n") != len(local_names) - 1:
-        return [f"{before}{escape(name)}{behind}" for name in local_names]
-    text = escape(text).replace("\n", f"{behind}\n{before}")
-    return f"{before}{text}{behind}".split("\n")
+    found: list[str] = []
+    rest = iter(local_names)
+    while names := list(islice(rest, _AT_ONCE)):
+        text = "\n".join(names)
+        if text.count("\n") == len(names) - 1:
+            text = escape(text).replace("\n", f"{behind}\n{before}")
+            found += f"{before}{text}{behind}".split("\n")
+        else:
+            found += [f"{before}{escape(name)}{behind}" for name in names]
+    return found
 
 
 def unescape(part: str) -> str:

@@ -245,7 +245,7 @@ def _paths_to_show(variables: Columns) -> list[str]:
 
 def _print_scopes(counted: Columns) -> None:
     """How the bytes are divided among the outermost scopes, slots with their variables."""
-    scopes = [owner[: owner.find("/") + 1] or owner for owner in _owners(counted)]
+    scopes = (owner[: owner.find("/") + 1] or owner for owner in _owners(counted))
     counts: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
     for (scope, nbytes), times in Counter(zip(scopes, counted.nbytes)).items():
