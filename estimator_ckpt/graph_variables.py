@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import bisect
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from functools import cached_property, partial
-from itertools import chain, compress, repeat
-from operator import add, attrgetter, eq, not_
+from itertools import compress, repeat
+from operator import attrgetter, eq, not_
 from typing import Any, NamedTuple
 
 from estimator_ckpt.bundle.index import Entry, Index, same_tensor
@@ -24,27 +24,39 @@ from estimator_ckpt.object_graph import (
     object_key,
 )
 
+AT_ONCE = 1000  # objects that are gone through together, while the processor has them at hand
+
 
 class Entries:
     """The entries of an index that are tensors: not the slices, nor the object graph."""
 
     def __init__(self, index: Index) -> None:
-        self._by_bytes = dict(index.entries)
-        self._by_bytes.pop(key_bytes(OBJECT_GRAPH_KEY), None)
-        for key in [key for key in index.entries if key[:1] == b"\0"]:
-            del self._by_bytes[key]
+        self._by_bytes = index.entries
+        self._others = [key for key in index.entries if key[:1] == b"\0"]
+        if OBJECT_GRAPH_KEY.encode() in index.entries:
+            self._others.append(OBJECT_GRAPH_KEY.encode())
 
     def __len__(self) -> int:
-        return len(self._by_bytes)
+        return len(self._by_bytes) - len(self._others)
 
     @cached_property
     def by_key(self) -> dict[str, Entry]:
         """The entries by the texts of their keys; of most object graphs a listing does without."""
-        return dict(zip(decode_keys(self._by_bytes), self._by_bytes.values()))
+        found = dict(zip(decode_keys(self._by_bytes), self._by_bytes.values()))
+        for key in decode_keys(self._others):
+            del found[key]
+        return found
 
-    def find(self, keys: Iterable[str]) -> list[Entry | None]:
+    def find(self, keys: Collection[str]) -> list[Entry | None]:
         """The entry of each key, as far as there is one."""
-        return list(map(self._by_bytes.get, encode_keys(keys)))
+        found = list(map(self._by_bytes.get, encode_keys(keys)))
+        if not self._unwanted.isdisjoint(keys):
+            found = [None if key in self._unwanted else entry for key, entry in zip(keys, found)]
+        return found
+
+    @cached_property
+    def _unwanted(self) -> set[str]:
+        return set(decode_keys(self._others))
 
 
 class GraphTensor(NamedTuple):
@@ -296,26 +308,26 @@ def _with_usual_keys(
     listed: list[Any] = [None] * len(nodes)
     for name, number in var_list.items():
         listed[number] = name
-    found: list[Any] = entries.find(nodes.keys)
-    end = object_key("")
-    fits = list(map(eq, nodes.keys, map(add, [place or "" for place in places], repeat(end))))
-    for number in chain(_all_of(None, found), _all_of(None, places), _all_of("", places)):
-        fits[number] = False
+    shared: set[int] = set()
     if listed.count(None) + len(var_list) > len(listed):
-        for number, times in Counter(var_list.values()).items():
-            fits[number] &= times == 1
-    numbers = range(len(nodes))
-    others = {number for number in compress(numbers, map(not_, fits)) if nodes[number].attributes}
-    columns: Any = (listed, nodes.keys, repeat(False), places, numbers, found)
-    return Named(*(list(compress(column, fits)) for column in columns)), others
-
-
-def _all_of(value: Any, column: Sequence[Any]) -> Iterator[int]:
-    """The places where a column has a value, which are few."""
-    place = -1
-    for _ in range(column.count(value)):
-        place = column.index(value, place + 1)
-        yield place
+        times = Counter(var_list.values())
+        shared = {number for number, count in times.items() if count > 1}
+    end = object_key("")
+    usual = Named.empty()
+    others: set[int] = set()
+    for start in range(0, len(nodes), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
+        keys, here, numbers = nodes.keys[part], places[part], range(len(nodes))[part]
+        found = entries.find(keys)
+        fits = [
+            entry is not None and bool(place) and key == f"{place}{end}" and number not in shared
+            for entry, place, key, number in zip(found, here, keys, numbers)
+        ]
+        others.update(n for n in compress(numbers, map(not_, fits)) if nodes[n].attributes)
+        columns: Any = zip(usual, (listed[part], keys, repeat(False), here, numbers, found))
+        for column, values in columns:
+            column.extend(compress(values, fits))
+    return usual, others
 
 
 def _add_twins(named: Named, entries: Entries) -> None:

@@ -205,11 +205,11 @@ def table_lines(
     """
     # A million rows are checked by column and put together by zip and %: no loop of ours is as
     # fast.
-    columns = [_printable_cells(column) for column in cells.values()]
-    widths = [
-        min(max(len(header), max(map(len, column), default=0)), _WIDEST_COLUMN)
-        for header, column in zip(cells, columns)
-    ]
+    columns, widths = [], []
+    for header, column in cells.items():
+        shown, width = _printable_cells(column)
+        columns.append(shown)
+        widths.append(min(max(len(header), width), _WIDEST_COLUMN))
     form = "  ".join(
         f"%{'' if header in right else '-'}{width}s" for header, width in zip(cells, widths)
     )
@@ -229,11 +229,15 @@ def _cells(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> dict[str, S
     return dict(zip(headers, columns or [()] * len(headers)))
 
 
-def _printable_cells(cells: Sequence[str]) -> Sequence[str]:
+def _printable_cells(cells: Sequence[str]) -> tuple[Sequence[str], int]:
+    """The cells, and the length of the longest."""
+    width = 0
     for start in range(0, len(cells), _LINES_AT_ONCE):
-        if not "".join(cells[start : start + _LINES_AT_ONCE]).isprintable():
-            return list(map(printable, cells))
-    return cells
+        part = cells[start : start + _LINES_AT_ONCE]
+        if not "".join(part).isprintable():
+            return _printable_cells(list(map(printable, cells)))
+        width = max(width, *map(len, part))
+    return cells, width
 
 
 def print_table(

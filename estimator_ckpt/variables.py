@@ -9,9 +9,10 @@ from typing import Any, NamedTuple
 
 from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.bundle.index import Entry, Index, slice_key
+from estimator_ckpt.bundle.slices import Extents
 from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.columns import from_columns
-from estimator_ckpt.graph_variables import Entries, Named, named_by_graph
+from estimator_ckpt.graph_variables import AT_ONCE, Entries, Named, named_by_graph
 from estimator_ckpt.object_graph import ObjectGraph
 from estimator_ckpt.slots import slots_by_name
 
@@ -135,8 +136,20 @@ def _variables(index: Index, named: Named, slots: Mapping[str, tuple[str, str]])
     keys = last_keys
     if any(is_key):
         keys = [name if both else key for name, key, both in zip(names, last_keys, is_key)]
-    fields = ("dtype", "shape", "size", "slices")
-    dtypes, shapes, sizes, slices = (list(map(attrgetter(field), found)) for field in fields)
+    dtypes: list[int] = []
+    shapes: list[tuple[int, ...]] = []
+    sizes: list[int] = []
+    slices: list[tuple[Extents, ...]] = []
+    fields: dict[str, list[Any]] = {
+        "dtype": dtypes,
+        "shape": shapes,
+        "size": sizes,
+        "slices": slices,
+    }
+    for start in range(0, len(found), AT_ONCE):
+        part = found[start : start + AT_ONCE]
+        for field, column in fields.items():
+            column.extend(map(attrgetter(field), part))
     for number in compress(count(), slices):
         parts = (slice_key(keys[number], extents) for extents in slices[number])
         sizes[number] = sum(index.entries[part].size for part in parts)
