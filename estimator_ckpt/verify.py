@@ -150,16 +150,17 @@ def structure_faults(
 def _are_apart(index: Index, sizes: list[int | None]) -> bool:
     """Whether a glance shows that no tensors overlap, and that none ends behind its file."""
     shards, offsets, lengths = (
-        map(attrgetter(field), index.entries.values()) for field in ("shard", "offset", "size")
+        list(map(attrgetter(field), index.entries.values()))
+        for field in ("shard", "offset", "size")
     )
-    # All data files are taken for one, in which what is behind the end of each has an owner, too.
+    # All data files are taken for one.
     firsts = [shard << 64 for shard in range(len(sizes))]
+    limits = [first + (size or 0) for first, size in zip(firsts, sizes)]
     starts = list(map(add, map(firsts.__getitem__, shards), offsets))
     ends = list(map(add, starts, lengths))
-    starts += [first + (size or 0) for first, size in zip(firsts, sizes)]
-    ends += [first + (1 << 64) for first in firsts]
-    # Where two overlap, more have begun than the one that ends next.
-    return all(map(le, sorted(ends), islice(sorted(starts), 1, None)))
+    fit = all(map(le, ends, map(limits.__getitem__, shards)))
+    # Where two overlap, the second has begun before as many have ended.
+    return fit and all(map(le, sorted(ends), islice(sorted(starts), 1, None)))
 
 
 def _size(path: str) -> int | None:

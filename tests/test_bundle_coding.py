@@ -108,6 +108,11 @@ def test_varint_comes_back(value, rest):
     assert coding.decode_varint(code + rest, 0) == (value, len(code))
 
 
+@given(st.lists(st.integers(0, 2**63 - 1)))
+def test_many_varints_are_those_of_each(values):
+    assert coding.encode_varints(values) == [coding.encode_varint(value) for value in values]
+
+
 def test_varint_may_be_bounded_further():
     assert coding.decode_varint(b"\xff\xff\xff\xff\x0f", 0, bits=32) == (2**32 - 1, 5)
     with pytest.raises(CorruptCheckpointError, match="a varint of more than 32 bits"):

@@ -257,9 +257,10 @@ def test_table_of_many_blocks_comes_back(items, block_size):
 
 
 @pytest.mark.parametrize("keys", [[b"b", b"a"], [b"a", b"a"]])
-def test_writing_keys_out_of_order_is_a_mistake(keys):
+@pytest.mark.parametrize("size", [0, 300_000], ids=["in a block", "between blocks"])
+def test_writing_keys_out_of_order_is_a_mistake(keys, size):
     with pytest.raises(ValueError, match="strictly increasing"):
-        table.encode_table([(key, b"") for key in keys])
+        table.encode_table([(key, b"v" * size) for key in keys])
 
 
 def test_the_wrong_tables_below_are_right_but_for_one_thing():

@@ -172,6 +172,7 @@ def test_tensorflow_reads_the_same_message(graph: ObjectGraph) -> None:
     message.ParseFromString(graph.serialize())
     assert len(message.nodes) == len(graph.nodes)
     assert [as_node(theirs) for theirs in message.nodes] == graph.nodes
+    assert message.SerializeToString(deterministic=True) == graph.serialize()
 
 
 def as_node(theirs: Any) -> Node:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from goldens_helper import GoldenCase, golden_case, golden_cases
+from hypothesis import given
+from hypothesis import strategies as st
 from stock_files import (
     data_file,
     edit_index,
@@ -23,7 +26,7 @@ from stock_files import (
 
 from estimator_ckpt import verify_checkpoint
 from estimator_ckpt.bundle.aliases import add_keys
-from estimator_ckpt.bundle.index import Entry, Index, slice_key, write_index
+from estimator_ckpt.bundle.index import Entry, Index, shard_path, slice_key, write_index
 from estimator_ckpt.bundle.tensors import encode_strings, masked_crc32c
 from estimator_ckpt.errors import NotACheckpointError, UnsupportedCheckpointError
 from estimator_ckpt.object_graph import (
@@ -35,7 +38,7 @@ from estimator_ckpt.object_graph import (
     flat_key,
     object_key,
 )
-from estimator_ckpt.verify import Fault
+from estimator_ckpt.verify import Fault, structure_faults
 
 # In the data file: a at bytes 0 to 7, b at 8 to 23, c at 24 to 35.
 TENSORS = {"a": np.float32([1, 2]), "b": np.int64([3, 4]), "c": np.int32([5, 6, 7])}
@@ -242,6 +245,27 @@ def test_ranges_that_overlap_or_do_not_fit(
     entry = Entry(1, shape, 0, offset, size, masked_crc32c(data))
     edit_index(prefix, lambda entries: entries.update({b"z": entry}))
     assert faults_of(prefix) == faults
+
+
+@given(
+    st.dictionaries(
+        st.binary(min_size=1, max_size=2).filter(lambda key: key[0] != 0),
+        st.builds(
+            lambda shard, offset, size, crc: Entry(4, (size,), shard, offset, size, crc),
+            *(st.integers(0, most) for most in (1, 12, 3, 1)),
+        ),
+        max_size=6,
+    )
+)
+def test_a_glance_at_the_ranges_finds_what_a_close_look_does(entries: dict[bytes, Entry]) -> None:
+    with tempfile.TemporaryDirectory() as directory:
+        prefix = str(Path(directory, "m"))
+        index = Index(2, entries)
+        for shard in range(2):
+            Path(shard_path(prefix, shard, 2)).write_bytes(bytes(10))
+        write_index(prefix, index)
+        close = [one for one in verify_checkpoint(prefix).faults if one.kind != "checksum"]
+        assert list(structure_faults(prefix, index, None)) == close
 
 
 @pytest.mark.parametrize(

@@ -63,10 +63,10 @@ def extend_crc32c(crc: int, data: bytes | memoryview) -> int:
 def _encode_block(
     items: Iterable[tuple[bytes, bytes]], restart_interval: int, limit: float = math.inf
 ) -> tuple[bytes, bytes, tuple[bytes, bytes] | None]:
-    """A block of the items, with its trailer, which ends with the one that makes it `limit` bytes.
+    """A block, with its trailer, of the items up to the one with which it has `limit` bytes.
 
     Returns:
-      The block; the key of its last item; an item that was taken and would not go into it.
+      The block; the key of its last item; the item behind it, if that was taken and is too large.
     """
     buffer = bytearray()
     restarts = []

@@ -216,8 +216,8 @@ def _put(
                     "have this key; rename one or leave it out",
                     key=key,
                 )
-    first = min(tensors, default="a key")
-    if first[:1] in ("", "\0"):
+    first = min(tensors, default=None)
+    if first is not None and first[:1] in ("", "\0"):
         raise UnsupportedCheckpointError(
             "a key cannot be empty or begin with a NUL character; rename the variable",
             key=tensors[first].source or first,
