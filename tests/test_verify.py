@@ -26,7 +26,7 @@ from stock_files import (
 
 from estimator_ckpt import verify_checkpoint
 from estimator_ckpt.bundle.aliases import add_keys
-from estimator_ckpt.bundle.index import Entry, Index, shard_path, slice_key, write_index
+from estimator_ckpt.bundle.index import Entry, Index, read_index, shard_path, slice_key, write_index
 from estimator_ckpt.bundle.tensors import encode_strings, masked_crc32c
 from estimator_ckpt.errors import NotACheckpointError, UnsupportedCheckpointError
 from estimator_ckpt.object_graph import (
@@ -260,12 +260,11 @@ def test_ranges_that_overlap_or_do_not_fit(
 def test_a_glance_at_the_ranges_finds_what_a_close_look_does(entries: dict[bytes, Entry]) -> None:
     with tempfile.TemporaryDirectory() as directory:
         prefix = str(Path(directory, "m"))
-        index = Index(2, entries)
         for shard in range(2):
             Path(shard_path(prefix, shard, 2)).write_bytes(bytes(10))
-        write_index(prefix, index)
+        write_index(prefix, Index(2, entries))
         close = [one for one in verify_checkpoint(prefix).faults if one.kind != "checksum"]
-        assert list(structure_faults(prefix, index, None)) == close
+        assert list(structure_faults(prefix, read_index(prefix), None)) == close
 
 
 @pytest.mark.parametrize(
