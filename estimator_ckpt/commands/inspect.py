@@ -89,12 +89,27 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
     pattern = _pattern("filter", flag_values.filter)
     excluded = _pattern("count_exclude_pattern", flag_values.count_exclude_pattern)
     tensor = flag_values.tensor if flag_values.tensor_name is None else flag_values.tensor_name
-    modes = ("tree", "tensor", "tensor_name", "all_tensors")
-    if sum(flag_values[mode].value not in (None, False) for mode in modes) > 1:
-        names = ", ".join(f"--{mode}" for mode in modes)
-        raise UsageError(f"inspect: of {names} one at most can be given")
+    _check_flags(flag_values)
     _run(paths[0], tensor, pattern, excluded, flag_values)
     return EXIT_OK
+
+
+def _check_flags(flag_values: flags.FlagValues) -> None:
+    """Raises UsageError for flags that have no meaning together, as the others would be ignored."""
+    modes = ("tree", "tensor", "tensor_name", "all_tensors")
+    given = [mode for mode in modes if flag_values[mode].value not in (None, False)]
+    if len(given) > 1:
+        names = ", ".join(f"--{mode}" for mode in modes)
+        raise UsageError(f"inspect: of {names} one at most can be given")
+    mode = given[0] if given else ""
+    if flag_values.values and mode in ("", "tree"):
+        raise UsageError("inspect: --values needs --tensor=NAME; --all_tensors prints all values")
+    for flag, is_given in (
+        ("filter", flag_values.filter is not None),
+        ("sort", flag_values.sort != "name"),
+    ):
+        if is_given and mode not in ("", "all_tensors"):
+            raise UsageError(f"inspect: --{flag} is for a list of variables, not for --{mode}")
 
 
 @collector_paused()
@@ -105,6 +120,7 @@ def _run(
     excluded: re.Pattern[str] | None,
     flag_values: flags.FlagValues,
 ) -> None:
+    by_size = flag_values.sort == "size"
     with open_checkpoint(path) as checkpoint:
         if flag_values.tree:
             from estimator_ckpt.commands.tree import tree_json, tree_lines
@@ -116,13 +132,13 @@ def _run(
 
             set_print_options(flag_values.printoptions)
             if tensor is None:
-                chosen: Iterable[Variable] = _chosen(checkpoint, pattern).rows()
+                chosen: Iterable[Variable] = _chosen(checkpoint, pattern, by_size=by_size).rows()
             else:
                 chosen = [checkpoint.variable(tensor)]
             values = bool(flag_values.values or flag_values.tensor_name or tensor is None)
             print_tensors(checkpoint, chosen, values=values, as_json=flag_values.json)
             return
-        variables = counted = _chosen(checkpoint, pattern, by_size=flag_values.sort == "size")
+        variables = counted = _chosen(checkpoint, pattern, by_size=by_size)
         if excluded:
             counted = variables.take(
                 [n for n, name in enumerate(variables.name) if not excluded.search(name)]
