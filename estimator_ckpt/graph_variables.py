@@ -23,6 +23,7 @@ from estimator_ckpt.object_graph import (
     escape,
     object_key,
 )
+from estimator_ckpt.slots import flat_names, newer_keras_slot
 
 AT_ONCE = 1000  # objects that are gone through together, while the processor has them at hand
 
@@ -227,6 +228,7 @@ def named_by_graph(
     have_both = (both for both, node in zip(named.is_key, named.nodes) if node != save_counter)
     is_both = next(have_both, False) and all(have_both)
     slots = _slots_by_reference(graph, zip(named.names, named.nodes))
+    slots.update(_slots_in_lists(graph, named))
     for key in plain_keys.difference(named.names):
         named.add(key, key, False, None, -1, entries.by_key[key])
     return named, slots, is_both
@@ -372,3 +374,26 @@ def _slots_by_reference(
         for slot in references
         if slot.slot in name_of and slot.original in name_of
     }
+
+
+def _slots_in_lists(graph: ObjectGraph, named: Named) -> dict[str, tuple[str, str]]:
+    """The slots of Keras' newer optimizers: without references, in a list with other variables.
+
+    Their full names tell what they are (keras/src/optimizers/optimizer.py, base_optimizer.py).
+    """
+    listed: set[int] = set()
+    for node in graph.nodes.others.values():
+        if {"_variables", "_iterations"} <= node.children.keys():
+            listed.update(graph.nodes.children(node.children["_variables"]).values())
+    if not listed:
+        return {}
+    shapes = {name: entry.shape for name, entry in zip(named.names, named.entries)}
+    flat = flat_names(named.names)
+    found = {}
+    for name, number in zip(named.names, named.nodes):
+        if number in listed:
+            full_name = graph.nodes.full_names[number] or name
+            slot = newer_keras_slot(full_name, shapes[name], shapes.get, flat)
+            if slot is not None:
+                found[name] = slot
+    return found

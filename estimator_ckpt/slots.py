@@ -142,24 +142,25 @@ def slot_variable(
     return None
 
 
-def newer_keras_variable(
+def newer_keras_slot(
     name: str,
+    shape: tuple[int, ...],
     shape_of: Callable[[str], tuple[int, ...] | None],
     flat_names: Mapping[str, Sequence[str]],
-) -> str | None:
-    """The variable of a slot of Keras' newer optimizers, by the slot's name.
+) -> tuple[str, str] | None:
+    """The variable of a slot of Keras' newer optimizers and the slot's name, by the name of both.
 
     Args:
-      name: of the slot.
+      name: of the slot variable.
+      shape: of it.
       shape_of: as slot_by_name() takes it.
-      flat_names: the variable names by what they are with "_" for each "/".
+      flat_names: as flat_names() makes them.
     """
-    shape = shape_of(name)
     scopes = name.split("/")
     for number, scope in enumerate(scopes[:-1]):
         variable = "/".join(scopes[number + 1 :])
         if scope in _NEWER_KERAS_SLOTS and shape_of(variable) == shape:
-            return variable
+            return variable, scope
     last = scopes[-1]
     slot = next((slot for slot in _NEWER_KERAS_SLOTS if last.endswith(f"_{slot}")), None)
     if slot is None or len(scopes) == 1:
@@ -168,7 +169,15 @@ def newer_keras_variable(
     # A variable that is none of Keras' own is called `X:0` there.
     flats = {flat, flat.removesuffix("_0")}
     variables = [v for one in flats for v in flat_names.get(one, ()) if shape_of(v) == shape]
-    return variables[0] if len(variables) == 1 else None
+    return (variables[0], slot) if len(variables) == 1 else None
+
+
+def flat_names(names: Iterable[str]) -> dict[str, list[str]]:
+    """Variable names by what they are with "_" for each "/", as in the names of Keras 3's slots."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(name.replace("/", "_"), []).append(name)
+    return found
 
 
 def _slot_names(last: str) -> tuple[str, ...]:

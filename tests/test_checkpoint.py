@@ -359,6 +359,45 @@ def test_slots_of_tensorflows_optimizers(optimizer: str, tmp_path: Path) -> None
     assert {one.slot_of for one in slots} == {"dense/kernel"}
 
 
+@pytest.mark.parametrize(
+    ("optimizer", "count"),
+    [
+        ("Adadelta", 2),
+        ("Adagrad", 1),
+        ("Adam", 2),
+        ("AdamW", 2),
+        ("Adamax", 2),
+        ("Ftrl", 2),
+        ("Nadam", 2),
+        ("RMSprop", 3),
+        ("SGD", 1),
+    ],
+)
+def test_slots_of_keras_newer_optimizers(optimizer: str, count: int, tmp_path: Path) -> None:
+    layer = tf.keras.layers.Dense(3, name="dense")
+    layer(tf.zeros((1, 2)))
+    arguments = {"momentum": 0.9} if optimizer in ("RMSprop", "SGD") else {}
+    arguments |= {"centered": True} if optimizer == "RMSprop" else {}
+    found = getattr(tf.keras.optimizers, optimizer)(**arguments)
+    found.build(layer.trainable_variables)
+    prefix = tf.train.Checkpoint(model=layer, optimizer=found).save(str(tmp_path / "m"))
+    variables = open_checkpoint(prefix).variables.values()
+    slots = [one for one in variables if one.slot_of]
+    for variable, shape in (("dense/bias", (3,)), ("dense/kernel", (2, 3))):
+        of_optimizer = [one for one in variables if one.shape == shape and one.name != variable]
+        assert [one for one in slots if one.slot_of == variable] == of_optimizer
+        assert len(of_optimizer) == len({one.slot_name for one in of_optimizer}) == count
+    assert len(slots) == 2 * count
+
+
+def test_what_is_called_as_a_slot_is_none_outside_an_optimizer(tmp_path: Path) -> None:
+    names = ["Adam/m/dense/kernel", "dense/kernel"]
+    variables = {str(n): tf.Variable([1.0], name=name) for n, name in enumerate(names)}
+    prefix = tf.train.Checkpoint(**variables).save(str(tmp_path / "m"))
+    found = open_checkpoint(prefix).variables
+    assert [found[name].slot_of for name in names] == [None, None]
+
+
 def test_slots_by_the_references_of_an_optimizer(tmp_path: Path) -> None:
     graph = ObjectGraph()
     kernel = graph.add(0, "w", value("kernel", "w/.ATTRIBUTES/V"))

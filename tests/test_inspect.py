@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,29 @@ def test_the_variables_are_listed_by_scope_with_totals(run: Run, tmp_path: Path)
         "global_step          1      8   8.7 %\n",
         "",
     )
+
+
+@pytest.mark.parametrize(
+    ("version", "lines"),
+    [
+        (
+            "2.15",
+            "dense/bias\nAdam/m/dense/bias dense/bias (m)\nAdam/v/dense/bias dense/bias (v)\n",
+        ),
+        (
+            "2.21",
+            "dense/bias\nadam/dense_bias_0_momentum dense/bias (momentum)\n"
+            "adam/dense_bias_0_velocity dense/bias (velocity)\n",
+        ),
+    ],
+)
+def test_slots_stand_behind_their_variables_whatever_they_are_called(
+    version: str, lines: str, run: Run
+) -> None:
+    out = run("inspect", golden_case(version, "optimizer_keras").prefix).out
+    assert "; 4 of them optimizer slots, 72 B (56.2 %)\n" in out
+    rows = [re.split(r" {2,}", row) for row in out.splitlines() if " [3] " in row]
+    assert "".join(" ".join([row[0], *row[4:-1]]) + "\n" for row in rows) == lines
 
 
 def test_object_paths_are_shown_where_they_say_more_than_the_name(run: Run) -> None:

@@ -167,6 +167,9 @@ def _chosen(
     if pattern:
         numbers = [n for n, name in enumerate(columns.name) if pattern.search(name)]
     if any(columns.slot_of):
+        slots = compress(columns.name, columns.slot_of)
+        if not all(map(str.startswith, slots, filter(None, columns.slot_of))):  # Adam/m/dense/bias
+            numbers.sort(key=lambda number: columns.slot_of[number] is not None)
         numbers.sort(key=owners.__getitem__)
     numbers.sort(key=scopes.__getitem__)
     if by_size:

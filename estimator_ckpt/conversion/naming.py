@@ -22,6 +22,7 @@ from estimator_ckpt.conversion.plan import (
 )
 from estimator_ckpt.graph_variables import Entries, GraphTensor, graph_tensors, names_in_var_list
 from estimator_ckpt.object_graph import (
+    OPTIMIZER_SLOT,
     SAVE_COUNTER,
     STEP,
     ObjectGraph,
@@ -55,7 +56,8 @@ def read_items(checkpoint: Checkpoint) -> list[Item]:
             items.append(Item(content, variable.name, "no object has it"))
             continue
         name, why = variable.name, _reason(variable, tensor, in_var_list, full_names)
-        if variable.slot_of is not None and f"/{variable.slot_of}/" not in f"/{name}/":
+        is_below = OPTIMIZER_SLOT in (variable.object_path or "")
+        if variable.slot_of and is_below and f"/{variable.slot_of}/" not in f"/{name}/":
             below = f"{variable.slot_of}/{variable.slot_name}"
             if below not in taken:  # by another optimizer
                 taken.add(below)

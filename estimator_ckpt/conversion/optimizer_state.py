@@ -24,7 +24,8 @@ from estimator_ckpt.slots import (
     KERAS_SCOPE,
     KERAS_SLOTS,
     TF1_SLOTS,
-    newer_keras_variable,
+    flat_names,
+    newer_keras_slot,
     slot_variable,
 )
 
@@ -289,18 +290,17 @@ def _newer_keras_by_names(items: list[Item], known: set[int]) -> list[Optimizer]
 def _followed(items: list[Item], numbers: Iterable[int]) -> dict[int, int]:
     """Those that by their names are slots of Keras' newer optimizers, each with its variable."""
     by_name = {item.name: number for number, item in enumerate(items)}
-    flat_names: dict[str, list[str]] = {}
-    for name in by_name:
-        flat_names.setdefault(name.replace("/", "_"), []).append(name)
+    flat = flat_names(by_name)
 
     def shape_of(name: str) -> tuple[int, ...] | None:
         return items[by_name[name]].content.shape if name in by_name else None
 
     found = {}
     for number in numbers:
-        variable = newer_keras_variable(items[number].name, shape_of, flat_names)
-        if variable is not None:
-            found[number] = by_name[variable]
+        item = items[number]
+        slot = newer_keras_slot(item.name, item.content.shape, shape_of, flat)
+        if slot is not None:
+            found[number] = by_name[slot[0]]
     return found
 
 
