@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 
 from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.bundle.index import Entry, Index, slice_key
-from estimator_ckpt.bundle.slices import Extents
 from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.columns import from_columns
 from estimator_ckpt.graph_variables import AT_ONCE, Entries, Named, named_by_graph
@@ -136,20 +135,12 @@ def _variables(index: Index, named: Named, slots: Mapping[str, tuple[str, str]])
     keys = last_keys
     if any(is_key):
         keys = [name if both else key for name, key, both in zip(names, last_keys, is_key)]
-    dtypes: list[int] = []
-    shapes: list[tuple[int, ...]] = []
-    sizes: list[int] = []
-    slices: list[tuple[Extents, ...]] = []
-    fields: dict[str, list[Any]] = {
-        "dtype": dtypes,
-        "shape": shapes,
-        "size": sizes,
-        "slices": slices,
-    }
+    of_entries: Any = [[], [], [], []]
     for start in range(0, len(found), AT_ONCE):
         part = found[start : start + AT_ONCE]
-        for field, column in fields.items():
+        for field, column in zip(("dtype", "shape", "size", "slices"), of_entries):
             column.extend(map(attrgetter(field), part))
+    dtypes, shapes, sizes, slices = of_entries
     for number in compress(count(), slices):
         parts = (slice_key(keys[number], extents) for extents in slices[number])
         sizes[number] = sum(index.entries[part].size for part in parts)
