@@ -269,7 +269,9 @@ def _usual_variables(
     for tensor in rest.values():
         reserved.add(tensor.full_name + tensor.suffix)
         reserved.add(f"{places[tensor.node]}{tensor.suffix}")
-    slot_keys = [key for key in usual.keys if OPTIMIZER_SLOT in key]
+    slot_keys = []
+    if any(True for _ in graph.slot_references()):
+        slot_keys = [key for key in usual.keys if OPTIMIZER_SLOT in key]
     disputed = (
         len(set(filled)) < len(filled)
         or not var_list.keys().isdisjoint(filled)

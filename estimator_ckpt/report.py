@@ -214,14 +214,10 @@ def table_lines(
         f"%{'' if header in right else '-'}{width}s" for header, width in zip(cells, widths)
     )
     rule = "  ".join("-" * width for width in widths)
-    yield (form % tuple(cells)).rstrip()
-    yield rule
-    for row in zip(*columns):
-        yield (form % row).rstrip()
-    if total:
-        if any(columns):
-            yield rule
-        yield total
+    head = [(form % tuple(cells)).rstrip(), rule]
+    rows = map(str.rstrip, map(form.__mod__, zip(*columns)))
+    end = [rule, total] if any(columns) else [total]
+    return itertools.chain(head, rows, end if total else [])
 
 
 def _cells(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> dict[str, Sequence[str]]:

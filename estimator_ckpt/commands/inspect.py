@@ -22,7 +22,7 @@ from absl import flags
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.cli import EXIT_OK, UsageError
 from estimator_ckpt.collector import collector_paused
-from estimator_ckpt.object_graph import VAR_LIST, escape_all
+from estimator_ckpt.object_graph import VAR_LIST, escape, escape_all
 from estimator_ckpt.report import print_columns, print_table, size_text
 from estimator_ckpt.variables import Columns, Variable
 
@@ -253,8 +253,11 @@ def _paths_to_show(variables: Columns) -> list[str]:
     for first in range(0, len(shown), _AT_ONCE):
         names = variables.name[first : first + _AT_ONCE]
         paths = [path or "" for path in variables.object_path[first : first + _AT_ONCE]]
+        # Nearly all are where var_list has their names: these are compared as one text.
+        text = start + escape("\n".join(names)).replace("\n", f"\n{start}")
+        if text == "\n".join(paths) and text.count("\n") == len(names) - 1:
+            continue
         in_var_list = escape_all(names, start)
-        # Nearly all are where var_list has their names: no loop of Python's over these.
         for place in compress(count(), map(ne, paths, in_var_list)):
             path = paths[place]
             known = in_var_list[place] if path.startswith(start) else names[place]
