@@ -7,7 +7,7 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from functools import cached_property
-from operator import add, attrgetter
+from operator import add
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from estimator_ckpt.bundle.index import Index, read_index, shard_path
 from estimator_ckpt.bundle.slices import key_bytes, readable_key
 from estimator_ckpt.bundle.tensors import TensorReader
 from estimator_ckpt.collector import collector_paused
+from estimator_ckpt.columns import columns_of
 from estimator_ckpt.errors import CorruptCheckpointError, MissingTensorError
 from estimator_ckpt.locate import find_prefix
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, STEP, ObjectGraph, parse_path
@@ -227,9 +228,7 @@ def _check_shards(prefix: str, index: Index) -> None:
             f"{len(missing)} of {len(paths)} data files are missing: {first_names(missing)}",
             path=prefix,
         )
-    shards, offsets, sizes = (
-        map(attrgetter(field), index.entries.values()) for field in ("shard", "offset", "size")
-    )
+    shards, offsets, sizes = columns_of(index.entries.values(), "shard", "offset", "size")
     ends = [0] * len(paths)
     for shard, end in zip(shards, map(add, offsets, sizes)):
         if end > ends[shard]:

@@ -5,12 +5,10 @@ Source: tensorflow/core/protobuf/trackable_object_graph.proto.
     graph     = (0x0a, length, object)*
     variable  = 0x12, length, attribute, 0x2a 0x02 0x08 0x01
     attribute = 0x0a 0x0e "VARIABLE_VALUE", 0x12, length, full name, 0x1a, length, checkpoint key
-    child     = 0x0a, length, 0x08, node id, 0x12, length, local name; the first fields of an object
 
-Lengths and node ids are varints; an empty name and node 0 are left out with what is before them.
-Nearly all objects of a large graph are a variable and nothing else, or a child. These are written
-as it stands above, the rest by protobuf. All are read many at once, but for objects with slots or a
-saver.
+Lengths are varints; a full name that is empty is left out with its tag and length. Nearly all
+objects of a large graph are a variable and nothing else. They are written as it stands above, the
+others by protobuf one by one. All are read many at once, but for those with slots or a saver.
 """
 
 from __future__ import annotations
@@ -19,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from itertools import compress, islice, repeat
 from typing import Any
 
-from estimator_ckpt.bundle.coding import encode_size, encode_varints
+from estimator_ckpt.bundle.coding import encode_size
 from estimator_ckpt.errors import CorruptCheckpointError
 from estimator_ckpt.graph_nodes import NO_VALUE, Attribute, Node, Nodes, SlotReference
 
@@ -190,18 +188,11 @@ def encode_graph(nodes: Nodes) -> bytes:
 
 
 def _encode_object(node: Node, has_values: bool) -> bytes:
-    from estimator_ckpt.bundle.protos import ObjectReference, TrackableObject
+    from estimator_ckpt.bundle.protos import TrackableObject
 
-    data = bytearray()
-    node_ids = encode_varints(node.children.values())
-    for (local_name, number), node_id in zip(node.children.items(), node_ids):
-        name = local_name.encode()
-        if name and number:
-            child = b"\x08%b\x12%b%b" % (node_id, encode_size(len(name)), name)
-        else:
-            child = ObjectReference(node_id=number, local_name=local_name).SerializeToString()
-        data += b"\x0a%b%b" % (encode_size(len(child)), child)
     message = TrackableObject()
+    for local_name, child in node.children.items():
+        message.children.add(node_id=child, local_name=local_name)
     for a in node.attributes:
         message.attributes.add(name=a.name, full_name=a.full_name, checkpoint_key=a.checkpoint_key)
     for s in node.slots:
@@ -214,7 +205,8 @@ def _encode_object(node: Node, has_values: bool) -> bytes:
         saver = message.registered_saver
         saver.name, saver.object_name = node.registered_saver
     message.has_checkpoint_values.value = has_values
-    return bytes(data + message.SerializeToString(deterministic=True))
+    data: bytes = message.SerializeToString(deterministic=True)
+    return data
 
 
 def nodes_with_values(nodes: Nodes) -> set[int]:

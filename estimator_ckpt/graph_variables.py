@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from estimator_ckpt.bundle.index import Entry, Index, same_tensor
 from estimator_ckpt.bundle.slices import decode_keys, encode_keys, key_bytes
+from estimator_ckpt.columns import AT_ONCE
 from estimator_ckpt.object_graph import (
     OBJECT_GRAPH_KEY,
     OPTIMIZER_SLOT,
@@ -25,17 +26,15 @@ from estimator_ckpt.object_graph import (
 )
 from estimator_ckpt.slots import flat_names, newer_keras_slot
 
-AT_ONCE = 1000  # objects that are gone through together, while the processor has them at hand
-
 
 class Entries:
     """The entries of an index that are tensors: not the slices, nor the object graph."""
 
     def __init__(self, index: Index) -> None:
         self._by_bytes = index.entries
-        self._others = [key for key in index.entries if key[:1] == b"\0"]
-        if OBJECT_GRAPH_KEY.encode() in index.entries:
-            self._others.append(OBJECT_GRAPH_KEY.encode())
+        self._others = set(decode_keys([key for key in index.entries if key[:1] == b"\0"]))
+        if key_bytes(OBJECT_GRAPH_KEY) in index.entries:
+            self._others.add(OBJECT_GRAPH_KEY)
 
     def __len__(self) -> int:
         return len(self._by_bytes) - len(self._others)
@@ -44,20 +43,16 @@ class Entries:
     def by_key(self) -> dict[str, Entry]:
         """The entries by the texts of their keys; of most object graphs a listing does without."""
         found = dict(zip(decode_keys(self._by_bytes), self._by_bytes.values()))
-        for key in decode_keys(self._others):
+        for key in self._others:
             del found[key]
         return found
 
     def find(self, keys: Collection[str]) -> list[Entry | None]:
         """The entry of each key, as far as there is one."""
         found = list(map(self._by_bytes.get, encode_keys(keys)))
-        if not self._unwanted.isdisjoint(keys):
-            found = [None if key in self._unwanted else entry for key, entry in zip(keys, found)]
+        if not self._others.isdisjoint(keys):
+            found = [None if key in self._others else entry for key, entry in zip(keys, found)]
         return found
-
-    @cached_property
-    def _unwanted(self) -> set[str]:
-        return set(decode_keys(self._others))
 
 
 class GraphTensor(NamedTuple):
@@ -270,7 +265,7 @@ def _usual_variables(
         reserved.add(tensor.full_name + tensor.suffix)
         reserved.add(f"{places[tensor.node]}{tensor.suffix}")
     slot_keys = []
-    if any(True for _ in graph.slot_references()):
+    if any(graph.slot_references()):
         slot_keys = [key for key in usual.keys if OPTIMIZER_SLOT in key]
     disputed = (
         len(set(filled)) < len(filled)

@@ -11,9 +11,10 @@ import functools
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import compress, islice, repeat
-from operator import add, is_
+from operator import add
 
 from estimator_ckpt.collector import collector_paused
+from estimator_ckpt.columns import AT_ONCE
 from estimator_ckpt.errors import (
     ConflictError,
     CorruptCheckpointError,
@@ -55,7 +56,6 @@ OPTIMIZER_SLOT = ".OPTIMIZER_SLOT"
 BEFORE_ATTRIBUTE = "/.ATTRIBUTES/"  # in a key, between the object path and the attribute
 
 _MOST_PATH_BYTES = 500_000_000
-_AT_ONCE = 1000  # texts that are worked on together, in memory that serves again
 
 ObjectPath = tuple[str, ...]
 
@@ -69,7 +69,7 @@ def escape_all(local_names: Iterable[str], before: str = "", behind: str = "") -
     """`before + escape(name) + behind` of all names; several times as fast for many."""
     found: list[str] = []
     rest = iter(local_names)
-    while names := list(islice(rest, _AT_ONCE)):
+    while names := list(islice(rest, AT_ONCE)):
         text = "\n".join(names)
         if text.count("\n") == len(names) - 1:
             text = escape(text).replace("\n", f"{behind}\n{before}")
@@ -221,7 +221,7 @@ class ObjectGraph:
                 starts.extend(repeat(f"{found[parent]}/" if parent else "", len(edges)))
                 names.extend(edges)
                 children.extend(edges.values())
-            new = list(map(is_, map(found.__getitem__, children), repeat(None)))
+            new = [found[child] is None for child in children]
             if not all(new):
                 starts, names = list(compress(starts, new)), list(compress(names, new))
                 children = list(compress(children, new))

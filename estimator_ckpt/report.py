@@ -15,11 +15,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TextIO, Union
 
+from estimator_ckpt.columns import AT_ONCE
+
 _INTEGER = re.compile(r"(?<!\d)(?:0|[1-9][0-9]*)(?!\d)")  # 07 is text: folding would lose the 0
 _MOST_PIECES = 8
 _WIDEST_COLUMN = 72
 _SCREENFUL = 200
-_LINES_AT_ONCE = 1000
 
 _FEW = 3
 _CANDIDATES = 100
@@ -228,8 +229,8 @@ def _cells(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> dict[str, S
 def _printable_cells(cells: Sequence[str]) -> tuple[Sequence[str], int]:
     """The cells, and the length of the longest."""
     width = 0
-    for start in range(0, len(cells), _LINES_AT_ONCE):
-        part = cells[start : start + _LINES_AT_ONCE]
+    for start in range(0, len(cells), AT_ONCE):
+        part = cells[start : start + AT_ONCE]
         if not "".join(part).isprintable():
             return _printable_cells(list(map(printable, cells)))
         width = max(width, *map(len, part))
@@ -266,7 +267,7 @@ def print_columns(
         _draw(cells, total, right, file)
         return
     lines = table_lines(cells, total, right=right)
-    while batch := list(itertools.islice(lines, _LINES_AT_ONCE)):
+    while batch := list(itertools.islice(lines, AT_ONCE)):
         file.write("\n".join([*batch, ""]))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
@@ -86,14 +87,14 @@ def slots_by_name(
     """
     variables: list[str | None] = [None] * len(names)
     slots: list[str | None] = [None] * len(names)
-    slot_names = _SlotNames()
+    slot_names = functools.cache(_slot_names)
     shape_of: dict[str, tuple[int, ...]] = {}
     variable = ""  # the last that is no slot: the next ones may be its slots
     shape_of_variable: tuple[int, ...] = ()
     for number in order:
         name = names[number]
         cut = name.rfind("/")
-        candidates = slot_names[name[cut + 1 :]]
+        candidates = slot_names(name[cut + 1 :])
         if not candidates:
             variable, shape_of_variable = name, shapes[number]
         elif (
@@ -146,7 +147,7 @@ def newer_keras_slot(
     name: str,
     shape: tuple[int, ...],
     shape_of: Callable[[str], tuple[int, ...] | None],
-    flat_names: Mapping[str, Sequence[str]],
+    by_flat_name: Mapping[str, Sequence[str]],
 ) -> tuple[str, str] | None:
     """The variable of a slot of Keras' newer optimizers and the slot's name, by the name of both.
 
@@ -154,7 +155,7 @@ def newer_keras_slot(
       name: of the slot variable.
       shape: of it.
       shape_of: as slot_by_name() takes it.
-      flat_names: as flat_names() makes them.
+      by_flat_name: the variable names, as flat_names() makes it.
     """
     scopes = name.split("/")
     for number, scope in enumerate(scopes[:-1]):
@@ -168,7 +169,7 @@ def newer_keras_slot(
     flat = last[: -len(slot) - 1]
     # A variable that is none of Keras' own is called `X:0` there.
     flats = {flat, flat.removesuffix("_0")}
-    variables = [v for one in flats for v in flat_names.get(one, ()) if shape_of(v) == shape]
+    variables = [v for one in flats for v in by_flat_name.get(one, ()) if shape_of(v) == shape]
     return (variables[0], slot) if len(variables) == 1 else None
 
 
@@ -193,11 +194,3 @@ def _slot_names(last: str) -> tuple[str, ...]:
     if counted.group(1) == "RMSProp":
         orders.append(CENTERED_RMSPROP)
     return tuple(order[int(counted.group(2) or 0) % len(order)] for order in orders)
-
-
-class _SlotNames(dict[str, tuple[str, ...]]):
-    """_slot_names() of each, found once."""
-
-    def __missing__(self, last: str) -> tuple[str, ...]:
-        found = self[last] = _slot_names(last)
-        return found

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import compress, count, islice
-from operator import attrgetter, eq, le
+from operator import eq, le
 from typing import Any, NamedTuple
 
 from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.bundle.index import Entry, Index, slice_key
 from estimator_ckpt.collector import collector_paused
-from estimator_ckpt.columns import from_columns
-from estimator_ckpt.graph_variables import AT_ONCE, Entries, Named, named_by_graph
+from estimator_ckpt.columns import AT_ONCE, columns_of, from_columns
+from estimator_ckpt.graph_variables import Entries, Named, named_by_graph
 from estimator_ckpt.object_graph import ObjectGraph
 from estimator_ckpt.slots import slots_by_name
 
@@ -87,7 +87,7 @@ class Columns:
         if field not in Columns.__annotations__:
             raise AttributeError(field)
         column = self._columns[field]
-        if not isinstance(self._order, range):
+        if not isinstance(self._order, range):  # then it is in order as it stands
             column = list(map(column.__getitem__, self._order))
         setattr(self, field, column)
         return column
@@ -137,9 +137,9 @@ def _variables(index: Index, named: Named, slots: Mapping[str, tuple[str, str]])
         keys = [name if both else key for name, key, both in zip(names, last_keys, is_key)]
     of_entries: Any = [[], [], [], []]
     for start in range(0, len(found), AT_ONCE):
-        part = found[start : start + AT_ONCE]
-        for field, column in zip(("dtype", "shape", "size", "slices"), of_entries):
-            column.extend(map(attrgetter(field), part))
+        part = columns_of(found[start : start + AT_ONCE], "dtype", "shape", "size", "slices")
+        for column, values in zip(of_entries, part):
+            column.extend(values)
     dtypes, shapes, sizes, slices = of_entries
     for number in compress(count(), slices):
         parts = (slice_key(keys[number], extents) for extents in slices[number])

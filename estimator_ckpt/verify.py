@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from operator import add, attrgetter, le
+from operator import add, le
 from typing import Any, Optional
 
 from estimator_ckpt import files
@@ -15,6 +15,7 @@ from estimator_ckpt.bundle.index import Entry, Index, read_index, shard_path
 from estimator_ckpt.bundle.slices import readable_key
 from estimator_ckpt.bundle.tensors import TensorReader
 from estimator_ckpt.checkpoint import read_object_graph
+from estimator_ckpt.columns import columns_of
 from estimator_ckpt.errors import (
     CheckpointError,
     CorruptCheckpointError,
@@ -149,10 +150,8 @@ def structure_faults(
 
 def _are_apart(index: Index, sizes: list[int | None]) -> bool:
     """Whether a glance shows that no tensors overlap, and that none ends behind its file."""
-    shards, offsets, lengths = (
-        list(map(attrgetter(field), index.entries.values()))
-        for field in ("shard", "offset", "size")
-    )
+    columns = columns_of(index.entries.values(), "shard", "offset", "size")
+    shards, offsets, lengths = map(list, columns)
     # All data files are taken for one.
     firsts = [shard << 64 for shard in range(len(sizes))]
     limits = [first + (size or 0) for first, size in zip(firsts, sizes)]

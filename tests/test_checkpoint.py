@@ -390,6 +390,17 @@ def test_slots_of_keras_newer_optimizers(optimizer: str, count: int, tmp_path: P
     assert len(slots) == 2 * count
 
 
+def test_slots_of_two_optimizers_of_one_class(tmp_path: Path) -> None:
+    kernel = tf.Variable(tf.zeros((2, 3)), name="kernel")
+    both = {name: tf.keras.optimizers.SGD(momentum=0.9) for name in ("a", "b")}
+    for one in both.values():
+        one.build([kernel])
+    prefix = tf.train.Checkpoint(kernel=kernel, **both).save(str(tmp_path / "m"))
+    slots = [one for one in open_checkpoint(prefix).variables.values() if one.slot_of]
+    assert [one.slot_of for one in slots] == ["kernel", "kernel"]
+    assert [str(one.object_path).partition("/")[0] for one in slots] == ["a", "b"]
+
+
 def test_what_is_called_as_a_slot_is_none_outside_an_optimizer(tmp_path: Path) -> None:
     names = ["Adam/m/dense/kernel", "dense/kernel"]
     variables = {str(n): tf.Variable([1.0], name=name) for n, name in enumerate(names)}

@@ -72,7 +72,6 @@ def _encode_block(
     restarts = []
     count = restart_interval  # of the items since the last restart
     last_key = b""
-    last_number = 0
     left = None
     limit -= 4  # for the count of restarts; each takes 4 bytes, too
     for key, value in items:
@@ -82,21 +81,15 @@ def _encode_block(
         if key_size + value_size >= 2 * _BLOCK_SIZE and buffer:
             left = key, value
             break
-        number = int.from_bytes(key, "little")
         if count < restart_interval:
-            # The lowest bit in which two numbers differ is in the first byte in which their keys
-            # do. A key and the same with zeros behind it are one number.
-            different = number ^ last_number
-            shared = (different & -different).bit_length() - 1 >> 3
-            if not 0 <= shared <= len(last_key):
-                shared = len(last_key)
+            shared = _common_prefix(last_key, key)
             count += 1
         else:
             shared = 0
             restarts.append(len(buffer))
             limit -= 4
             count = 1
-        last_key, last_number = key, number
+        last_key = key
         added = key_size - shared
         if shared | added | value_size < 0x80:
             buffer += b"%c%c%c%b%b" % (shared, added, value_size, key[shared:], value)
@@ -112,9 +105,12 @@ def _encode_block(
 
 def _common_prefix(a: bytes, b: bytes) -> int:
     """The count of leading bytes that two keys share."""
-    size = min(len(a), len(b))
-    difference = int.from_bytes(a[:size], "big") ^ int.from_bytes(b[:size], "big")
-    return size - (difference.bit_length() + 7) // 8
+    # The lowest bit in which two numbers differ is in the first byte in which their bytes do; those
+    # that differ in zeros at the end alone are one number.
+    different = int.from_bytes(a, "little") ^ int.from_bytes(b, "little")
+    shared = (different & -different).bit_length() - 1 >> 3
+    most = min(len(a), len(b))
+    return shared if 0 <= shared < most else most
 
 
 def _separator(key: bytes, following: bytes) -> bytes:

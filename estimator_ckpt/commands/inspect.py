@@ -22,12 +22,12 @@ from absl import flags
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.cli import EXIT_OK, UsageError
 from estimator_ckpt.collector import collector_paused
+from estimator_ckpt.columns import AT_ONCE
 from estimator_ckpt.object_graph import VAR_LIST, escape, escape_all
 from estimator_ckpt.report import print_columns, print_table, size_text
 from estimator_ckpt.variables import Columns, Variable
 
 _MOST_SCOPES = 40
-_AT_ONCE = 1000
 _T = TypeVar("_T", bound=Hashable)
 
 
@@ -250,9 +250,9 @@ def _paths_to_show(variables: Columns) -> list[str]:
     shown = [""] * len(variables)
     if not any(variables.object_path):
         return shown
-    for first in range(0, len(shown), _AT_ONCE):
-        names = variables.name[first : first + _AT_ONCE]
-        paths = [path or "" for path in variables.object_path[first : first + _AT_ONCE]]
+    for first in range(0, len(shown), AT_ONCE):
+        names = variables.name[first : first + AT_ONCE]
+        paths = [path or "" for path in variables.object_path[first : first + AT_ONCE]]
         # Nearly all are where var_list has their names: these are compared as one text.
         text = start + escape("\n".join(names)).replace("\n", f"\n{start}")
         if text == "\n".join(paths) and text.count("\n") == len(names) - 1:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from itertools import compress, repeat
-from operator import attrgetter
+from itertools import repeat
 
 from estimator_ckpt.bundle.dtypes import STRING
 from estimator_ckpt.bundle.index import Index
@@ -18,7 +17,6 @@ from estimator_ckpt.conversion.plan import (
     is_counter,
     read_number,
     source_content,
-    source_contents,
 )
 from estimator_ckpt.graph_variables import Entries, GraphTensor, graph_tensors, names_in_var_list
 from estimator_ckpt.object_graph import (
@@ -104,7 +102,8 @@ def _with_tf1_slot_names(items: list[Item], graph: ObjectGraph) -> list[Item]:
 
 def _read_names(index: Index) -> list[Item]:
     entries = Entries(index).by_key
-    items = list(from_columns(Item, source_contents(index, entries), entries, repeat("")))
+    contents = map(source_content, repeat(index), entries, entries.values())
+    items = list(from_columns(Item, contents, entries, repeat("")))
     counter = entries.get(SAVE_COUNTER)
     if counter is not None and counter.dtype == INT64 and counter.shape == ():
         # An object-based checkpoint was converted to this one.
@@ -179,9 +178,9 @@ def lookup_tables(items: list[Item]) -> dict[str, tuple[str, str]]:
     TF1's `MutableHashTable` saves `words-keys` and `words-values`
     (tensorflow/python/ops/lookup_ops.py): a row of keys, strings or integers, and as many values.
     """
-    ends = repeat(("-keys", "-values"))
-    named_so = compress(items, map(str.endswith, map(attrgetter("name"), items), ends))
-    by_name = {item.name: item.content for item in named_so}
+    by_name = {
+        item.name: item.content for item in items if item.name.endswith(("-keys", "-values"))
+    }
     found = {}
     for name, keys in by_name.items():
         table, end = name[: -len("-keys")], name[-len("-keys") :]

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from operator import attrgetter
 from typing import NamedTuple
 
 from estimator_ckpt.bundle.dtypes import STRING
 from estimator_ckpt.bundle.index import Entry, Index
 from estimator_ckpt.bundle.slices import key_bytes, slice_key
 from estimator_ckpt.bundle.tensors import TensorReader, encode_strings, masked_crc32c
-from estimator_ckpt.columns import from_columns
 from estimator_ckpt.errors import CorruptCheckpointError
 from estimator_ckpt.object_graph import VARIABLE_VALUE, ObjectPath
 
@@ -190,18 +187,6 @@ def source_content(index: Index, key: str, entry: Entry) -> Content:
     """The bytes of a tensor of the source, as they are."""
     nbytes = entry_bytes(index, key) if entry.slices else entry.size
     return Content(key, entry.dtype, entry.shape, nbytes)
-
-
-def source_contents(index: Index, entries: Mapping[str, Entry]) -> Iterator[Content]:
-    """source_content() of many."""
-    dtypes, shapes, sizes, slices = (
-        map(attrgetter(field), entries.values()) for field in ("dtype", "shape", "size", "slices")
-    )
-    nbytes = (
-        entry_bytes(index, key) if parts else size
-        for key, size, parts in zip(entries, sizes, slices)
-    )
-    return from_columns(Content, entries, dtypes, shapes, nbytes)
 
 
 def number_content(value: float, dtype: int) -> Content:

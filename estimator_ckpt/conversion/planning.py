@@ -5,14 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from operator import attrgetter
 from typing import Any
 
 from estimator_ckpt.bundle.dtypes import dtype_size
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.collector import collector_paused
-from estimator_ckpt.columns import from_columns
+from estimator_ckpt.columns import columns_of, from_columns
 from estimator_ckpt.conversion.casting import Casts, parse_casts
 from estimator_ckpt.conversion.layout import (
     LAYOUTS,
@@ -148,7 +147,7 @@ def _make_plan(
         items, optimizers, left_out = apply_rules(
             checkpoint, items, optimizers, rules, relinks=options.optimizer is not None
         )
-        rows += [_left_out(item.content, why) for item, why in left_out]
+        rows += [_row(item.content, (), why) for item, why in left_out]
     step = global_step(items, graph)
     if options.drop_slots:
         items = _without_slots(items, step, rows)
@@ -175,18 +174,18 @@ def _make_plan(
         else:
             content = string_content(new_graph.serialize())
         tensors[OBJECT_GRAPH_KEY] = content
-        rows += _rows([content], [(OBJECT_GRAPH_KEY,)], ["the objects and their keys"])
+        rows.append(_row(content, (OBJECT_GRAPH_KEY,), "the objects and their keys"))
     with_names = options.checkpoint_format != "checkpoint"
     targets: list[tuple[str, ...]] = []
     for item, key in zip(items, keys):
         found = (item.name,) if with_names and item.in_names else ()
         targets.append(found if key is None or key in found else (*found, key))
-    contents = [item.content for item in items]
-    _put(tensors, contents, targets)
-    rows += _rows(contents, targets, [item.why for item in items])
+    _put(tensors, items, targets)
+    contents, whys = map(list, columns_of(items, "content", "why"))
+    rows += _rows(contents, targets, whys)
     if graph is not None and OBJECT_GRAPH_KEY not in tensors:
         content = _source(checkpoint, OBJECT_GRAPH_KEY)
-        rows.append(_left_out(content, "a name-based checkpoint has no objects"))
+        rows.append(_row(content, (), "a name-based checkpoint has no objects"))
     if not tensors:
         raise SettingsError("nothing would be left of the checkpoint")
     conversion = Conversion(
@@ -205,15 +204,15 @@ def _source(checkpoint: Checkpoint, key: str) -> Content:
 
 
 def _put(
-    tensors: dict[str, Content], contents: Sequence[Content], targets: Sequence[tuple[str, ...]]
+    tensors: dict[str, Content], items: Sequence[Item], targets: Sequence[tuple[str, ...]]
 ) -> None:
-    for content, keys in zip(contents, targets):
+    for item, keys in zip(items, targets):
         for key in keys:
-            there = tensors.setdefault(key, content)
-            if there is not content and there != content:
+            there = tensors.setdefault(key, item.content)
+            if there is not item.content and there != item.content:
                 raise ConflictError(
-                    f"{there.source or 'what is added'!r} and {content.source or key!r} would both "
-                    "have this key; rename one or leave it out",
+                    f"{there.source or 'what is added'!r} and {item.content.source or item.name!r} "
+                    "would both have this key; rename one or leave it out",
                     key=key,
                 )
     first = min(tensors, default=None)
@@ -228,13 +227,13 @@ def _rows(
     contents: Sequence[Content], targets: Sequence[tuple[str, ...]], whys: Iterable[str]
 ) -> Iterator[ConversionRow]:
     """A line for each tensor; `targets` are its keys in the result."""
+    sources, nbytes = columns_of(contents, "source", "nbytes")
     actions = map(_action, contents, targets)
-    sources, nbytes = (map(attrgetter(field), contents) for field in ("source", "nbytes"))
     return from_columns(ConversionRow, actions, sources, targets, whys, nbytes)
 
 
-def _left_out(content: Content, why: str) -> ConversionRow:
-    return ConversionRow("left out", content.source, (), why, content.nbytes)
+def _row(content: Content, targets: tuple[str, ...], why: str) -> ConversionRow:
+    return next(_rows([content], [targets], [why]))
 
 
 def _action(content: Content, targets: tuple[str, ...]) -> str:
@@ -256,7 +255,7 @@ def _without_slots(items: list[Item], step: int | None, rows: list[ConversionRow
         if item.part is None or number == step:
             found.append(item)
         else:
-            rows.append(_left_out(item.content, f"of the optimizer {item.part.label}".rstrip()))
+            rows.append(_row(item.content, (), f"of the optimizer {item.part.label}".rstrip()))
     return found
 
 
