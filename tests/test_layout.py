@@ -23,8 +23,8 @@ FLOORS = """
 1   files(*)
 2   bundle bundle.aliases bundle.coding bundle.dtypes bundle.entries bundle.index bundle.protos
     bundle.slices bundle.table bundle.tensors state
-3   conversion.casting conversion.destination graph_message graph_nodes locate mapping object_graph
-    report slots
+3   conversion.adam_steps conversion.casting conversion.destination graph_message graph_nodes
+    locate mapping object_graph report slots
 4   checkpoint conversion.plan graph_variables variables
 5   compare convert difference options tf_internals* verify verify_keys warm_start(*)
     conversion.batch conversion.layout conversion.likeness conversion.naming
