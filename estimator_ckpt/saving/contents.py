@@ -23,7 +23,13 @@ from estimator_ckpt.object_graph import (
     flat_key,
     object_key,
 )
-from estimator_ckpt.saving.given import Objects, VarList, named_saveables, users_objects
+from estimator_ckpt.saving.given import (
+    Objects,
+    VarList,
+    named_saveables,
+    names_on_purpose,
+    users_objects,
+)
 from estimator_ckpt.saving.matching import Wanted
 from estimator_ckpt.saving.saveables import shape_of, source, suffixes_of, variables_of
 from estimator_ckpt.tf_internals import Saveable
@@ -129,6 +135,7 @@ def graph_contents(
     """
     graph, users_saveables = users_objects(objects)
     saveables = named_saveables(var_list)
+    on_purpose = names_on_purpose(var_list, saveables)
 
     by_source = {source(saveable): saveable for saveable in reversed(users_saveables)}
     attributes = _attributes(graph)
@@ -156,9 +163,12 @@ def graph_contents(
         for saveable in group:
             tensors[id(saveable)] = [
                 SavedTensor(
-                    with_average(
-                        _wanted(name, suffix, keys[name][suffix], attributes, saveable, spec),
-                        saveable,
+                    replace(
+                        with_average(
+                            _wanted(name, suffix, keys[name][suffix], attributes, saveable, spec),
+                            saveable,
+                        ),
+                        is_named=name in on_purpose,
                     ),
                     keys[name][suffix],
                 )
