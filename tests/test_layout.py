@@ -19,7 +19,7 @@ ROOT = "estimator_ckpt"
 # A module imports from its own floor and those below. `*` marks those that import TensorFlow when
 # they are imported, `(*)` those that import it inside a function at most.
 FLOORS = """
-0   collector columns errors conversion jobs saving warm_starting
+0   collector columns errors formats conversion jobs saving warm_starting
 1   files(*)
 2   bundle bundle.aliases bundle.coding bundle.dtypes bundle.entries bundle.index bundle.protos
     bundle.slices bundle.table bundle.tensors state
