@@ -48,6 +48,8 @@ def convert_checkpoint(
     assignment_map: Pairs = (),
     exclude: Sequence[str] = (),
     drop_slots: bool = False,
+    use_averages: str | bool = False,
+    keep_raw: str | None = None,
     optimizer: str | None = None,
     hyperparameters: Mapping[str, float] | None = None,
     dtype: Casts = None,
@@ -79,6 +81,11 @@ def convert_checkpoint(
       assignment_map: pairs of names or scopes; the first may be an object path or a scope of them.
       exclude: regular expressions of names, or of object paths, to leave out.
       drop_slots: leave out the optimizers' variables, unless one is the global step as well.
+      use_averages: puts the average of each variable (tf.train.ExponentialMovingAverage) in the
+        variable's place: True for averages of its default name, else their name. What has no
+        average stays itself, as the statistics of batch norm do. The raw values are left out, and
+        so are the optimizers' variables, which belong to them.
+      keep_raw: with `use_averages`, the raw value of X stays as `X/KEEP_RAW`.
       optimizer: "keras" makes the slots those of an object `optimizer` that the legacy Keras
         optimizers restore, "tf1" those of a tf.compat.v1 optimizer; conversion/optimizers.py says
         what can be converted. None: they are variables like any other.
@@ -112,19 +119,21 @@ def convert_checkpoint(
     """
     options = ConvertOptions(
         checkpoint_format,
-        layout,
-        like,
-        rename,
-        assignment_map,
-        exclude,
-        drop_slots,
-        optimizer,
-        dict(hyperparameters or {}),
-        dtype,
-        copy,
-        compact,
-        in_place,
-        verify,
+        layout=layout,
+        like=like,
+        rename=rename,
+        assignment_map=assignment_map,
+        exclude=exclude,
+        drop_slots=drop_slots,
+        use_averages=use_averages,
+        keep_raw=keep_raw,
+        optimizer=optimizer,
+        hyperparameters=dict(hyperparameters or {}),
+        dtype=dtype,
+        copy=copy,
+        compact=compact,
+        in_place=in_place,
+        verify=verify,
     )
     return convert_with(source, destination, options, dry_run=dry_run, progress=progress)
 

@@ -27,7 +27,7 @@ FLOORS = """
     locate mapping object_graph report slots
 4   checkpoint conversion.plan graph_variables variables
 5   compare convert difference options tf_internals* verify verify_keys warm_start(*)
-    conversion.batch conversion.layout conversion.likeness conversion.naming
+    conversion.averaged conversion.batch conversion.layout conversion.likeness conversion.naming
     conversion.optimizer_state conversion.optimizers conversion.pieces conversion.planning
     conversion.renaming conversion.transfer
     saving.averages saving.matching saving.retention
