@@ -34,7 +34,7 @@ FLOORS = """
     warm_starting.eager(*) warm_starting.file warm_starting.report warm_starting.stock_settings(*)
     warm_starting.sources warm_starting.training_state warm_starting.values
     warm_starting.vocabulary
-6   check(*) model_side(*) restore_side(*) saver* jobs.dry_run* saving.contents* saving.given*
+6   audit check(*) model_side(*) restore_side(*) saver* jobs.dry_run* saving.contents* saving.given*
     saving.graph_ops* saving.on_disk* saving.saveables* warm_starting.starter*
 7   scaffold*
 8   model_fn*
