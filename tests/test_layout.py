@@ -24,7 +24,7 @@ FLOORS = """
 2   bundle bundle.aliases bundle.coding bundle.dtypes bundle.entries bundle.index bundle.protos
     bundle.slices bundle.table bundle.tensors state
 3   conversion.adam_steps conversion.casting conversion.destination graph_message graph_nodes
-    locate mapping object_graph report slots
+    conversion.meta_graph locate mapping object_graph report slots
 4   checkpoint conversion.plan graph_variables variables
 5   compare convert difference options tf_internals* verify verify_keys warm_start(*)
     conversion.averaged conversion.batch conversion.layout conversion.likeness conversion.naming
