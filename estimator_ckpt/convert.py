@@ -50,6 +50,7 @@ def convert_checkpoint(
     use_averages: str | bool = False,
     keep_raw: str | None = None,
     optimizer: str | None = None,
+    from_optimizer: str | None = None,
     hyperparameters: Mapping[str, float] | None = None,
     dtype: Casts = None,
     copy: bool = False,
@@ -87,7 +88,11 @@ def convert_checkpoint(
       keep_raw: with `use_averages`, the raw value of X stays as `X/KEEP_RAW`.
       optimizer: "keras" makes the slots those of an object `optimizer` that the legacy Keras
         optimizers restore, "tf1" those of a tf.compat.v1 optimizer; conversion/optimizers.py says
-        what can be converted. None: they are variables like any other.
+        what can be converted. "keras2" and "keras3" mean Keras' optimizers since 2.11, which know
+        their slots by the order of the variables: `like` gives it. None: they are variables like
+        any other.
+      from_optimizer: the class of a Keras optimizer since 2.11 in the source, where the checkpoint
+        does not say it: "SGD", "Lion", ...
       hyperparameters: numbers of the optimizer, to be written (`beta_1`, `decay`, ...), or to
         convert with (`learning_rate`, `momentum`, `iter`). Where there are several optimizers each
         number tells whose it is: `Momentum/learning_rate`.
@@ -127,6 +132,7 @@ def convert_checkpoint(
         use_averages=use_averages,
         keep_raw=keep_raw,
         optimizer=optimizer,
+        from_optimizer=from_optimizer,
         hyperparameters=dict(hyperparameters or {}),
         dtype=dtype,
         copy=copy,

@@ -23,12 +23,13 @@ FLOORS = """
 1   files(*)
 2   bundle bundle.aliases bundle.coding bundle.dtypes bundle.entries bundle.index bundle.protos
     bundle.slices bundle.table bundle.tensors state
-3   conversion.adam_steps conversion.casting conversion.destination graph_message graph_nodes
-    conversion.meta_graph locate mapping object_graph report slots
+3   conversion.adam_steps conversion.casting conversion.destination conversion.meta_graph
+    conversion.newer_keras graph_message graph_nodes locate mapping object_graph report slots
 4   checkpoint conversion.plan graph_variables variables
 5   compare convert difference options tf_internals* verify verify_keys warm_start(*)
     conversion.averaged conversion.batch conversion.layout conversion.likeness conversion.naming
-    conversion.optimizer_state conversion.optimizers conversion.pieces conversion.planning
+    conversion.optimizer_kinds conversion.optimizer_state conversion.optimizers
+    conversion.pieces conversion.planning
     conversion.renaming conversion.transfer
     saving.averages saving.matching saving.retention
     warm_starting.eager(*) warm_starting.file warm_starting.report warm_starting.stock_settings(*)
