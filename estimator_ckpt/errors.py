@@ -64,3 +64,7 @@ class SettingsError(CheckpointError):
 
 class WriteError(CheckpointError):
     """The destination cannot be written: it exists, is read-only, is full, is inside the source."""
+
+
+class BusyError(WriteError):
+    """Another process is at work at the destination: a job, a conversion; the message tells."""
