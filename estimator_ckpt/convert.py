@@ -12,12 +12,13 @@ from typing import Any
 
 from estimator_ckpt import files
 from estimator_ckpt.bundle.index import Index, same_tensor
-from estimator_ckpt.bundle.slices import key_text
+from estimator_ckpt.bundle.slices import key_bytes, key_text
 from estimator_ckpt.bundle.v1 import plain_prefix
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.conversion.casting import Casts
 from estimator_ckpt.conversion.destination import check_destination
+from estimator_ckpt.conversion.meta_graph import restored_keys
 from estimator_ckpt.conversion.plan import (
     Content,
     Conversion,
@@ -31,10 +32,8 @@ from estimator_ckpt.errors import (
     WriteError,
 )
 from estimator_ckpt.files import Progress
-from estimator_ckpt.graph_variables import Entries
 from estimator_ckpt.locate import complete_prefixes, is_saved_model
 from estimator_ckpt.mapping import Pairs
-from estimator_ckpt.object_graph import is_object_key
 from estimator_ckpt.state import CheckpointState, read_state, write_state
 
 
@@ -273,18 +272,18 @@ def carry_out(
 
 
 def _carry_meta(index: Index, conversion: Conversion, tensors: Mapping[str, Content]) -> None:
-    """Links the graph beside a name-based checkpoint, where its Saver finds what it looks for."""
+    """Links the graph beside the result, where its Saver finds what it looks for, unchanged."""
     meta, target = f"{plain_prefix(conversion.source)}.meta", f"{conversion.destination}.meta"
-    formats = (conversion.source_format, conversion.checkpoint_format)
-    if "checkpoint" in formats or files.exists(target) or not files.exists(meta):
+    if files.exists(target) or not files.exists(meta):
         return
-    for name in Entries(index).by_key:
-        if is_object_key(name):
-            continue
-        content = tensors.get(name)
+    keys = restored_keys(meta)
+    if keys is None:
+        return
+    for key in keys:
+        content = tensors.get(key)
         if content is None or not content.source or content.computed:
             return
-        if not same_tensor(index, name, content.source):
+        if key_bytes(key) not in index.entries or not same_tensor(index, key, content.source):
             return
     files.link_or_copy(meta, target)
 

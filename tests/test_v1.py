@@ -20,6 +20,7 @@ from estimator_ckpt import (
     open_checkpoint,
     verify_checkpoint,
 )
+from estimator_ckpt.audit import verify_directory
 from estimator_ckpt.bundle import table
 from estimator_ckpt.bundle.coding import encode_varint
 from estimator_ckpt.bundle.protos import SavedTensorSlices
@@ -194,6 +195,15 @@ def test_verify_names_the_file_that_is_damaged(tmp_path, sharded):
     ((kind, file, message),) = [(f.kind, f.file, f.message) for f in report.faults]
     assert (kind, file) == ("index", str(path))  # of which the block is, too: it is so small
     assert "block checksum" in message
+
+
+def test_a_tree_is_verified_with_what_it_has_in_the_v1_format(tmp_path, sharded):
+    (tmp_path / "m-20.meta").touch()
+    (tmp_path / "below").mkdir()
+    other = write_v1(tmp_path / "below" / "old", DTYPES)
+    audit = verify_directory(tmp_path)
+    assert audit.ok
+    assert {report.prefix for report in audit.checkpoints} == {sharded, other}
 
 
 def test_compare_sees_what_has_changed(tmp_path):

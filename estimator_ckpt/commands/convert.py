@@ -30,8 +30,8 @@ from estimator_ckpt.conversion.optimizers import TARGETS
 from estimator_ckpt.conversion.plan import Conversion
 from estimator_ckpt.conversion.planning import ConvertOptions
 from estimator_ckpt.convert import convert_with
+from estimator_ckpt.formats import CHECKPOINT_FORMATS
 from estimator_ckpt.locate import is_saved_model
-from estimator_ckpt.options import CHECKPOINT_FORMATS
 from estimator_ckpt.report import print_table, size_text
 
 

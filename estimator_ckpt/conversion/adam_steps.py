@@ -10,10 +10,9 @@ of its optimizers counts each step twice.
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Sequence
 from typing import NamedTuple
-
-import numpy as np
 
 from estimator_ckpt.errors import ConflictError, SettingsError
 
@@ -41,7 +40,8 @@ class Power(NamedTuple):
     @property
     def beta(self) -> float:
         beta = DEFAULT_BETAS[self.beta_name] if self.given is None else self.given
-        return float(np.float32(beta))
+        in_float32: float = struct.unpack("<f", struct.pack("<f", beta))[0]
+        return in_float32
 
     @property
     def tells(self) -> bool:
@@ -60,6 +60,8 @@ class Power(NamedTuple):
 
     def whole_steps(self) -> int:
         """The steps, by the products themselves: what they lose by rounding adds up."""
+        import numpy as np
+
         about = round(self.steps)
         if about > _MOST_PRODUCTS:
             return about

@@ -23,7 +23,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from estimator_ckpt.conversion.adam_steps import Power, check_given_steps, count_steps
-from estimator_ckpt.conversion.naming import GLOBAL_STEP
 from estimator_ckpt.conversion.optimizer_state import Optimizer, check_parts, tf1_slot_name
 from estimator_ckpt.conversion.plan import (
     FLOAT32,
@@ -36,6 +35,7 @@ from estimator_ckpt.conversion.plan import (
     number_content,
 )
 from estimator_ckpt.errors import ConflictError, SettingsError, UnsupportedCheckpointError
+from estimator_ckpt.formats import GLOBAL_STEP
 from estimator_ckpt.object_graph import ObjectPath
 
 TARGETS = ("keras", "tf1")

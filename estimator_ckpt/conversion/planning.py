@@ -22,7 +22,7 @@ from estimator_ckpt.conversion.layout import (
     new_structure,
 )
 from estimator_ckpt.conversion.likeness import like_structure
-from estimator_ckpt.conversion.naming import GLOBAL_STEP, global_step, read_items
+from estimator_ckpt.conversion.naming import global_step, read_items
 from estimator_ckpt.conversion.optimizer_state import Optimizer, find_optimizers, mark_parts
 from estimator_ckpt.conversion.optimizers import TARGETS, Relinker
 from estimator_ckpt.conversion.plan import (
@@ -41,9 +41,9 @@ from estimator_ckpt.errors import (
     SettingsError,
     UnsupportedCheckpointError,
 )
+from estimator_ckpt.formats import CHECKPOINT_FORMATS, GLOBAL_STEP, keys_in
 from estimator_ckpt.mapping import Pairs, Rules
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, SAVE_COUNTER
-from estimator_ckpt.options import CHECKPOINT_FORMATS
 from estimator_ckpt.verify import structure_faults
 
 
@@ -207,11 +207,8 @@ def _make_plan(
             content = string_content(new_graph.serialize())
         tensors[OBJECT_GRAPH_KEY] = content
         rows.append(_row(content, (OBJECT_GRAPH_KEY,), "the objects and their keys"))
-    with_names = options.checkpoint_format != "checkpoint"
-    targets: list[tuple[str, ...]] = []
-    for item, key in zip(items, keys):
-        found = (item.name,) if with_names and item.in_names else ()
-        targets.append(found if key is None or key in found else (*found, key))
+    names = [item.name if item.in_names else "" for item in items]
+    targets = keys_in(options.checkpoint_format, names, keys, step)
     _put(tensors, items, targets)
     contents, whys = map(list, columns_of(items, "content", "why"))
     rows += _rows(contents, targets, whys)
