@@ -5,7 +5,7 @@ import os
 import stat
 
 import pytest
-import tensorflow as tf
+from tensorflow_party import tf
 
 from estimator_ckpt import files
 from estimator_ckpt.errors import NotACheckpointError, WriteError

@@ -20,7 +20,7 @@ ROOT = "estimator_ckpt"
 # they are imported, `(*)` those that import it inside a function at most.
 FLOORS = """
 0   collector columns errors formats conversion jobs saving warm_starting
-1   files(*)
+1   files remote(*)
 2   bundle bundle.aliases bundle.coding bundle.dtypes bundle.entries bundle.index bundle.protos
     bundle.slices bundle.table bundle.tensors state
 3   conversion.adam_steps conversion.casting conversion.destination graph_message graph_nodes

@@ -5,9 +5,9 @@ import os
 import shutil
 
 import pytest
-import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
+from tensorflow_party import tf
 
 from estimator_ckpt.errors import CorruptCheckpointError, WriteError
 from estimator_ckpt.state import CheckpointState, read_state, write_state
