@@ -65,9 +65,8 @@ def __getattr__(name: str) -> Any:
     try:
         value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
     except ModuleNotFoundError as error:
-        from estimator_ckpt.errors import needs_tensorflow
-
-        raise needs_tensorflow(f"{__name__}.{name}", error) from error
+        errors = importlib.import_module(f"{__name__}.errors")
+        raise errors.needs_tensorflow(f"{__name__}.{name}", error) from error
     globals()[name] = value
     return value
 

@@ -5,7 +5,9 @@ Both look the same to files.py: `remote_files()` has the functions of `tf.io.gfi
 
 from __future__ import annotations
 
+import errno
 import functools
+import os
 from typing import IO, Any, NamedTuple
 
 from estimator_ckpt.errors import MissingPackageError
@@ -63,7 +65,9 @@ class FsspecFiles:
     def listdir(self, path: str) -> list[str]:
         system, name = self._open(path)
         if not system.isdir(name):
-            raise NotADirectoryError(f"{path} is no directory")
+            if system.exists(name):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), path)
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
         below = (one.rstrip("/").rpartition("/")[2] for one in system.ls(name, detail=False))
         return [one for one in below if one]
 

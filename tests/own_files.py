@@ -1,6 +1,6 @@
-"""Checkpoints written by our own writer, as TensorFlow's SaveV2 writes them: keys in order.
+"""Checkpoints written by our own writer, as TensorFlow's SaveV2 writes them.
 
-For tests that need files and no TensorFlow; test_stock_files.py shows that they are the same.
+For tests that need files and no TensorFlow; test_own_files.py shows that they are the same.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _write(prefix: Path, shards: Any, slices: Mapping[str, int]) -> None:
     entries: dict[bytes, Entry] = {}
     for shard, tensors in enumerate(shards):
         data = bytearray()
-        for key, value in sorted(tensors.items(), key=lambda item: key_bytes(item[0])):
+        for key, value in tensors.items():
             array = _array(value)
             dtype = _NUMBERS["string" if array.dtype.kind == "O" else array.dtype.name]
             count = slices.get(key, 0)

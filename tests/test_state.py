@@ -146,6 +146,8 @@ def test_a_relative_directory_is_written_as_well(tmp_path, monkeypatch):
 
 
 def test_remote_directories():
+    import tensorflow as tf
+
     write_state("ram://state/m/", CheckpointState("ram://state/m/a", ("ram://other/b", "/c/d")))
     assert read_state("ram://state/m") == CheckpointState(
         "ram://state/m/a", ("ram://other/b", "/c/d")
