@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from sessions import make_saver, restore, save, variable
+from tensorflow_party import tf
 
 from estimator_ckpt import files
 from estimator_ckpt.bundle.aliases import add_keys, rekey
