@@ -235,9 +235,8 @@ def test_put_saver_of_hook_saves_with_the_new_one(tmp_path, graph):
 
 def test_put_start_is_how_the_scaffold_then_starts(graph):
     a, b = variable("a", 1.0), variable("b", 1.0)
-    fed = v1.placeholder(tf.float32, [])
     later = v1.placeholder(tf.float32, [])
-    init = tf.group(a.assign(fed), b.initializer)
+    init = tf.group(a.assign(7.0), b.initializer)
     assign = b.assign(later)
     scaffold = v1.train.Scaffold()
     started = []
@@ -246,7 +245,7 @@ def test_put_start_is_how_the_scaffold_then_starts(graph):
         started.append(given)
         session.run(assign, {later: 9.0})
 
-    tf_internals.put_start(scaffold, init, {fed: 7.0}, start)
+    tf_internals.put_start(scaffold, init, start)
     assert run_scaffold(scaffold, a, b) == [7.0, 9.0]
     assert started == [scaffold]
 
@@ -254,22 +253,8 @@ def test_put_start_is_how_the_scaffold_then_starts(graph):
 def test_put_start_keeps_the_scaffolds_init_op_where_none_is_given(graph):
     a = variable("a", 1.0)
     scaffold = v1.train.Scaffold()
-    tf_internals.put_start(scaffold, None, {}, lambda scaffold, session: None)
+    tf_internals.put_start(scaffold, None, lambda scaffold, session: None)
     assert run_scaffold(scaffold, a) == [1.0]
-
-
-def test_run_before_makes_an_op_wait(graph):
-    a = variable("a", 1.0)
-    first = a.assign(2.0).op
-    with tf.control_dependencies([]):
-        then = a.assign_add(5.0, read_value=False)
-    assert first not in then.control_inputs
-    tf_internals.run_before(then, first)
-    assert first in then.control_inputs
-    with v1.Session() as session:
-        session.run(a.initializer)
-        session.run(then)
-        assert session.run(a) == 7.0
 
 
 def test_initialize_shared_resources_is_part_of_what_a_scaffold_runs(graph):
