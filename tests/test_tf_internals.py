@@ -283,6 +283,58 @@ def test_full_shape_is_that_in_a_stock_checkpoint(tmp_path, graph):
     assert found == shapes == {"a": (2,), "w": COUNT.shape}
 
 
+# --- graphs and strategies ---
+
+
+@pytest.mark.parametrize("use_resource", [True, False])
+def test_put_input_is_what_a_new_session_runs_with(graph, use_resource):
+    a = variable("a", 1.0, use_resource=use_resource)
+    index = [t.name for t in a.initializer.inputs].index("Const:0")
+    tf_internals.put_input(a.initializer, index, tf.constant(7.0))
+    with v1.Session() as session:
+        session.run(a.initializer)
+        assert session.run(a) == 7.0
+
+
+def test_function_graph_has_the_ops_and_the_inputs_of_a_function(graph):
+    a, b = variable("a", 1.0), variable("b", 1.0)
+    tf.function(lambda: (a.assign_add(1.0), b.read_value()))()
+    (call,) = (op for op in graph.get_operations() if op.type == "StatefulPartitionedCall")
+    found = tf_internals.function_graph(graph, call.get_attr("f").name)
+    assert len(found.inputs) == len(call.inputs) == 2
+    types = {op.type for tensor in found.inputs for op in tensor.consumers()}
+    assert types == {"AssignAddVariableOp", "ReadVariableOp"}
+    assert tf_internals.function_graph(graph, "no such function") is None
+
+
+def a_strategys(graph, synchronization):
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    with strategy.scope():
+        return v1.get_variable(
+            "a",
+            initializer=1.0,
+            trainable=False,
+            synchronization=synchronization,
+            aggregation=tf.VariableAggregation.SUM,
+        )
+
+
+@pytest.mark.parametrize("synchronization", ["ON_READ", "ON_WRITE"])
+def test_distributed_variable_is_the_one_that_is_saved(graph, synchronization):
+    a = a_strategys(graph, getattr(tf.VariableSynchronization, synchronization))
+    ((saveable,),) = tf_internals.saveables_by_name([a]).values()
+    assert tf_internals.distributed_variable(saveable) is a
+    ((saveable,),) = tf_internals.saveables_by_name([variable("b", 1.0)]).values()
+    assert tf_internals.distributed_variable(saveable) is None
+
+
+def test_replicas_are_the_variables_of_a_strategy_or_the_variable_itself(graph):
+    a, b = a_strategys(graph, tf.VariableSynchronization.AUTO), variable("b", 1.0)
+    assert [replica.op.name for replica in tf_internals.replicas(a)] == ["a"]
+    assert isinstance(tf_internals.replicas(a)[0].op, tf.Operation)
+    assert tf_internals.replicas(b)[0] is b
+
+
 # --- model functions and Estimators ---
 
 

@@ -101,6 +101,11 @@ class InitialValues:
             if op.name in own
         }
 
+    @property
+    def waited_for(self) -> dict[str, str]:
+        """The Assigns of initial values that other initializers wait for, and what they write."""
+        return {op: guard.variable for op, guard in self._guards.items()}
+
     def beside(
         self,
         names: Iterable[str],

@@ -10,7 +10,7 @@ again.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -21,6 +21,7 @@ from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.errors import CheckpointError, SettingsError
 from estimator_ckpt.saver import Saver
 from estimator_ckpt.saving.initial_values import Initialization, warn_of_resets
+from estimator_ckpt.saving.upstream import upstream
 from estimator_ckpt.warm_start import WarmStart, warm_start_from
 from estimator_ckpt.warm_starting.report import WarmStartReport
 from estimator_ckpt.warm_starting.values import Target, starting_values
@@ -145,7 +146,7 @@ class Starter:
         # Also after an init_op of the user's own, which may know only the initializers from before.
         self._rest = [beside(_holders(variables, remapped), _holders(variables, reading))]
         if self._init_op is None:
-            rounds = _followers(variables, started)
+            rounds = _followers(variables, started, self._saver.initial_values().waited_for)
             later = {name for names in rounds for name in names}
             for names in rounds:
                 initialized = set(_holders(variables, variables)) - later
@@ -220,12 +221,20 @@ def _holders(variables: dict[str, list[tf.Variable]], names: Iterable[str]) -> l
 
 
 def _followers(
-    variables: dict[str, list[tf.Variable]], started: Collection[str]
+    variables: dict[str, list[tf.Variable]],
+    started: Collection[str],
+    waited_for: Mapping[str, str],
 ) -> list[list[str]]:
     """The variables that start from values of those that are started, to be initialized again.
 
     An exponential moving average, say, begins with the value of its variable. They come in rounds:
-    what one of them sets, those of the next may read. Each is named by the ops that hold it.
+    what one of them sets, those of the next may read; in the same round, if they wait for its
+    initializer. Each is named by the ops that hold it.
+
+    Args:
+      variables: all, by name.
+      started: the names of those that are started.
+      waited_for: see InitialValues.
     """
     rounds = dict.fromkeys(_holders(variables, started), 0)
     found: list[list[str]] = []
@@ -234,31 +243,32 @@ def _followers(
             continue
         for part in parts:
             own = [op.name for op in _replica_ops(part)]
-            last = _last_round(part.initializer, rounds, own)
-            if last is not None:
-                rounds.update((op, last + 1) for op in own)
-                found += [[]] * (last + 1 - len(found))
-                found[last] = [*found[last], *own]
+            number = _round(part.initializer, rounds, own, waited_for)
+            if number is not None:
+                rounds.update((op, number) for op in own)
+                found += [[]] * (number - len(found))
+                found[number - 1] = [*found[number - 1], *own]
     return found
 
 
-def _last_round(initializer: Any, rounds: dict[str, int], own: Collection[str]) -> int | None:
-    """The last round of the variables from which an initializer computes; None if it needs none."""
-    seen: set[str] = set()
+def _round(
+    initializer: Any,
+    rounds: Mapping[str, int],
+    own: Collection[str],
+    waited_for: Mapping[str, str],
+) -> int | None:
+    """The round in which to run an initializer; None if it computes from none of `rounds`."""
     element = tf.compat.v1.get_default_graph().as_graph_element(initializer)
-    pending = [getattr(element, "op", element)]
-    last = None
-    while pending:
-        op = pending.pop()
-        if op.name in seen or op.name in own:
-            continue
-        seen.add(op.name)
-        if op.name in rounds:
-            last = max(rounds[op.name], last or 0)
-            continue
-        pending += [tensor.op for tensor in op.inputs]
-        pending += op.control_inputs
-    return last
+    names = {op.name for op in upstream([getattr(element, "op", element)])}
+    waits = {waited_for[name] for name in names if name in waited_for}
+    return max(
+        (
+            rounds[name] if rounds[name] and name in waits else rounds[name] + 1
+            for name in names
+            if name in rounds and name not in own
+        ),
+        default=None,
+    )
 
 
 def _replica_ops(variable: tf.Variable) -> list[tf.Operation]:
