@@ -25,9 +25,11 @@ from estimator_ckpt.saving.averages import average_problems
 from estimator_ckpt.saving.contents import Contents, graph_contents
 from estimator_ckpt.saving.given import Objects, VarList
 from estimator_ckpt.saving.graph_ops import SaverOps
+from estimator_ckpt.saving.initial_values import Initialization, InitialValues
 from estimator_ckpt.saving.matching import (
     Resolution,
     Wanted,
+    may_initialize,
     mismatch,
     missing_rows,
     policy_for,
@@ -101,6 +103,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         self._reshaping = reshape
         self._contents: Contents | None = None
         self._ops: SaverOps | None = None
+        self._initial_values: InitialValues | None = None
         self._export: tf.compat.v1.train.Saver | None = None
         self._when_built: list[Callable[[], None]] = []
         self._beside_first: dict[str, Any] = {}
@@ -119,6 +122,8 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         self._var_list = dict(self._contents.saveables)
         self._builder = self._ops
         super().build()
+        if may_initialize(self.options.on_missing):
+            self.initial_values()
         for callback in self._when_built:
             callback()
 
@@ -134,6 +139,19 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
     def write_beside_first_checkpoint(self, name: str, content: Any) -> None:
         """Writes `content` as the JSON file `name` into the directory of the next checkpoint."""
         self._beside_first[name] = content
+
+    @property
+    def holders(self) -> set[str]:
+        """The names of the ops that hold what it restores, of a saver that is built."""
+        assert self._contents is not None
+        return self._contents.held()[0]
+
+    def initial_values(self) -> InitialValues:
+        """The initializers of the graph, of a saver that is built, while ops can be added."""
+        assert self._contents is not None
+        if self._initial_values is None:
+            self._initial_values = InitialValues(self._contents.all_variables())
+        return self._initial_values
 
     def restore_ops(
         self, keys: Mapping[str, str], checkpoint: Checkpoint
@@ -261,6 +279,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
           MismatchError: the checkpoint lacks variables, or has them in another shape or dtype, or
             it is not clear which of its tensors is meant. It lists all of them, and nothing has
             been restored.
+          ConflictError: what is to be initialized instead would write what is restored.
           CorruptCheckpointError: the checkpoint is damaged.
         """
         if save_path is None:
@@ -274,10 +293,13 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             assert self._contents is not None
             assert self._ops is not None
             with open_checkpoint(save_path) as checkpoint:
-                keys, initializers = self._resolve(checkpoint)
+                keys, initialization = self._resolve(checkpoint)
                 feeds = self._ops.feeds(keys, checkpoint.index.entries)
                 prefix = checkpoint.prefix
-            self._run_restore(sess, prefix, feeds, self._ops.fetches(keys), initializers)
+            self._run_restore(sess, prefix, feeds, self._ops.fetches(keys))
+            if initialization is not None:
+                # After the restore: an initial value may be computed from what is restored.
+                initialization.run(sess)
 
     def _run_restore(
         self,
@@ -285,7 +307,6 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         prefix: str,
         feeds: dict[tf.Tensor, list[str]],
         fetches: list[tf.Operation] | None,
-        initializers: list[tf.Operation],
     ) -> None:
         try:
             sess.run(
@@ -298,9 +319,6 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             raise NotACheckpointError(_reason(error), path=prefix) from error
         except tf.errors.InvalidArgumentError as error:
             raise MismatchError(_reason(error), path=prefix) from error
-        if initializers:
-            # After the restore: an initial value may be computed from another variable's value.
-            sess.run(initializers)
 
     @property
     def wanted(self) -> Sequence[Wanted]:
@@ -319,8 +337,8 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             reshape=self._reshaping,
         )
 
-    def _resolve(self, checkpoint: Checkpoint) -> tuple[dict[str, str], list[tf.Operation]]:
-        """The keys to read, and the initializers of what is to be initialized instead."""
+    def _resolve(self, checkpoint: Checkpoint) -> tuple[dict[str, str], Initialization | None]:
+        """The keys to read, and how to initialize what is not read."""
         assert self._contents is not None
         resolution = self.resolution(checkpoint)
         policy = self.options.on_missing
@@ -334,12 +352,16 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             logging.warning(
                 "%s", mismatch(checkpoint, missing_rows(checkpoint, warned, "initialized"))
             )
-        absent = {want.tensor for want in resolution.missing}
+        keys = dict(resolution.keys)
+        if self._initial_values is None:
+            return keys, None  # the policy lets nothing be missing
+        restored, names = self._contents.held({want.tensor for want in resolution.missing})
         # What the saver does not cover is not initialized by a restore either.
-        initializers = self._contents.initializers(
-            absent, outside=lambda name: policy_for(name, policy) != "error"
-        )
-        return dict(resolution.keys), initializers
+        for variable in tf.compat.v1.global_variables():
+            name = variable.op.name
+            if name not in restored and policy_for(name, policy) != "error":
+                names.add(name)
+        return keys, self._initial_values.beside(sorted(names), restored)
 
     @property
     def last_checkpoints(self) -> list[str]:
