@@ -183,12 +183,13 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         a Keras `save_weights` prefix. Remote ones (`gs://`) are read by TensorFlow.
 
     Raises:
+      SettingsError: no path.
       NotACheckpointError: nothing of the kind there; says what was looked for and what is near.
       CorruptCheckpointError: the index or the object graph is broken, a data file is missing or
         too short.
       UnsupportedCheckpointError: the old V1 format, big-endian, compressed.
     """
-    path = os.fspath(path)
+    path = files.path_text(path)
     prefix = find_prefix(path)
     index = read_index(prefix)
     _check_shards(prefix, index)

@@ -114,6 +114,11 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         """
         if self._ops is not None:
             return
+        if tf.compat.v1.get_default_graph().finalized:
+            raise SettingsError(
+                "the graph is finalized, but this saver has not been built in it: call finalize() "
+                "on its Scaffold, which a MonitoredSession does by itself, before the session"
+            )
         self._contents = graph_contents(self._source_list, self._objects, ema=self.options.ema)
         self._ops = SaverOps(self._contents, object_keys=self.checkpoint_format != "saver")
         self._var_list = dict(self._contents.saveables)

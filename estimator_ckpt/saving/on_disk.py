@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import tensorflow as tf
 from absl import logging
 
@@ -12,6 +14,9 @@ from estimator_ckpt.errors import NotACheckpointError, UnsupportedCheckpointErro
 
 def open_any(path: str) -> Checkpoint:
     """As open_checkpoint(); one in TensorFlow's first file format has names, shapes and dtypes."""
+    if path.startswith("~") and os.path.exists(os.path.join(os.curdir, f"{path}.index")):
+        # RunConfig("~/run") makes a directory of that name, and is what a saver is asked for.
+        path = os.path.join(os.curdir, path)
     try:
         return open_checkpoint(path)
     except (UnsupportedCheckpointError, NotACheckpointError) as error:
