@@ -184,13 +184,14 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
         name-based one. Remote ones (`gs://`) are read by TensorFlow.
 
     Raises:
+      SettingsError: no path.
       NotACheckpointError: nothing of the kind there; says what was looked for and what is near.
       CorruptCheckpointError: the index or the object graph is broken, a data file is missing or
         too short.
       UnsupportedCheckpointError: big-endian, of a newer format, or compressed in a way that
         TensorFlow does not know.
     """
-    path = os.fspath(path)
+    path = files.path_text(path)
     prefix = find_prefix(path)
     index = read_any_index(prefix)
     _check_shards(prefix, index)

@@ -134,7 +134,7 @@ def convert_checkpoint(
         keep_raw=keep_raw,
         optimizer=optimizer,
         from_optimizer=from_optimizer,
-        hyperparameters=dict(hyperparameters or {}),
+        hyperparameters={} if hyperparameters is None else hyperparameters,
         dtype=dtype,
         copy=copy,
         compact=compact,
@@ -168,8 +168,10 @@ def convert_with(
 def _destination(
     checkpoint: Checkpoint, destination: str | os.PathLike[str] | None, options: ConvertOptions
 ) -> str:
+    if destination is not None:
+        destination = files.path_text(destination, "destination")
     if options.in_place:
-        if destination is not None and os.fspath(destination) not in (
+        if destination is not None and destination not in (
             checkpoint.path,
             checkpoint.prefix,
         ):
@@ -190,9 +192,9 @@ def _destination(
                 key="source",
             )
         return checkpoint.prefix
-    if destination is None or not os.fspath(destination):
+    if not destination:
         raise SettingsError("expected a prefix or a directory, found none", key="destination")
-    target = os.fspath(destination)
+    target = destination
     of_model_dir = files.is_dir(checkpoint.path) and not is_saved_model(checkpoint.path)
     if of_model_dir or target.endswith("/") or files.is_dir(target):
         target = os.path.join(target, os.path.basename(plain_prefix(checkpoint.prefix)))

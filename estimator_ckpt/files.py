@@ -17,7 +17,12 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import IO, Optional
 
-from estimator_ckpt.errors import CheckpointError, NotACheckpointError, WriteError
+from estimator_ckpt.errors import (
+    CheckpointError,
+    NotACheckpointError,
+    SettingsError,
+    WriteError,
+)
 from estimator_ckpt.remote import remote_files
 
 # Called with the bytes done so far and the bytes in all.
@@ -28,6 +33,22 @@ _FICLONE = 0x40049409  # linux/fs.h: let a file share the blocks of another
 _CHUNK = 16 << 20
 # What a file system says that has no hard links, or none to there.
 NO_LINK = {errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
+
+
+def path_text(given: object, key: str = "path") -> str:
+    """A path that a user gives, as text, with the home directory in the place of `~`.
+
+    Args:
+      given: a str or an os.PathLike of one.
+      key: what the argument or the setting is called, for the error.
+
+    Raises:
+      SettingsError: it is neither.
+    """
+    text = os.fspath(given) if isinstance(given, (str, os.PathLike)) else given
+    if not isinstance(text, str):
+        raise SettingsError(f"expected a path, found {given!r}", key=key)
+    return os.path.expanduser(text)
 
 
 def is_remote(path: str) -> bool:

@@ -13,7 +13,7 @@ from absl import logging
 
 from estimator_ckpt import files, state
 from estimator_ckpt.bundle.aliases import add_keys, rename_checkpoint
-from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
+from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import (
     CorruptCheckpointError,
     MismatchError,
@@ -35,7 +35,7 @@ from estimator_ckpt.saving.matching import (
     policy_for,
     resolve,
 )
-from estimator_ckpt.saving.on_disk import delete, written_at
+from estimator_ckpt.saving.on_disk import delete, open_any, written_at
 from estimator_ckpt.saving.retention import Retention
 
 
@@ -117,6 +117,11 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         """
         if self._ops is not None:
             return
+        if tf.compat.v1.get_default_graph().finalized:
+            raise SettingsError(
+                "the graph is finalized, but this saver has not been built in it: call finalize() "
+                "on its Scaffold, which a MonitoredSession does by itself, before the session"
+            )
         self._contents = graph_contents(self._source_list, self._objects, ema=self.options.ema)
         self._ops = SaverOps(self._contents, object_keys=self.checkpoint_format != "saver")
         self._var_list = dict(self._contents.saveables)
@@ -292,7 +297,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             logging.info("Restoring parameters from %s", save_path)
             assert self._contents is not None
             assert self._ops is not None
-            with open_checkpoint(save_path) as checkpoint:
+            with open_any(save_path) as checkpoint:
                 keys, initialization = self._resolve(checkpoint)
                 feeds = self._ops.feeds(keys, checkpoint.index.entries)
                 prefix = checkpoint.prefix

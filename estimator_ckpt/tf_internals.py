@@ -112,6 +112,12 @@ def on_model_fn(estimator: Any, model_fn: Callable[..., Any]) -> Any:
     return other
 
 
+def own_model_fn(estimator: Any) -> Any:
+    """The model_fn that an Estimator was made with: `estimator.model_fn` is another one, which
+    calls it and does not tell (tensorflow_estimator/python/estimator/estimator.py)."""
+    return estimator._model_fn
+
+
 def put_saver(scaffold: tf.compat.v1.train.Scaffold, saver: Any) -> None:
     """Gives a Scaffold another saver in place, which is otherwise given to the constructor only.
 

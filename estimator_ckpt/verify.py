@@ -93,10 +93,11 @@ def verify_checkpoint(path: str | os.PathLike[str], *, progress: Progress = None
       progress: called with the bytes checked so far and the bytes in all.
 
     Raises:
+      SettingsError: no path.
       NotACheckpointError: there is no checkpoint.
       UnsupportedCheckpointError: one that cannot be read: big-endian, of a newer format.
     """
-    path = os.fspath(path)
+    path = files.path_text(path)
     prefix = find_prefix(path)
     try:
         index = read_any_index(prefix)

@@ -369,6 +369,7 @@ def test_on_model_fn_keeps_all_but_the_model_fn(tmp_path):
         return model_fn(features, labels, mode, {"start": params["start"] + 1})
 
     estimator = tf.estimator.Estimator(model_fn, str(tmp_path), params={"start": 1.0})
+    assert tf_internals.own_model_fn(estimator) is model_fn
     copy = tf_internals.on_model_fn(estimator, other)
     copy.train(lambda: tf.data.Dataset.from_tensors(([0.0], [0.0])).repeat(), steps=1)
     assert estimator.get_variable_value("v") == 2.0

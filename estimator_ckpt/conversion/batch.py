@@ -109,13 +109,14 @@ def convert_directory(
       SettingsError: the destination does not fit `options.in_place`.
       WriteError: the destination is inside the source, or the log cannot be written.
     """
-    source = os.fspath(source)
+    source = files.path_text(source, "source")
     if options.in_place != (destination is None):
         raise SettingsError(
             "expected a destination, or in_place, and not both", path=source, key="destination"
         )
     check_in_place(source, options)
-    target = source if destination is None else os.fspath(destination)
+    target = source if destination is None else files.path_text(destination, "destination")
+    log = None if log is None else files.path_text(log, "log")
     if not options.in_place and is_inside(target, source):
         raise WriteError(f"the destination is inside the source, {source}", path=target)
     tasks = list(_tasks(source, target))
@@ -128,7 +129,7 @@ def convert_directory(
     def add(outcome: Outcome) -> None:
         outcomes.append(outcome)
         if log is not None and not dry_run:
-            _append(os.fspath(log), outcome, options)
+            _append(log, outcome, options)
         if report is not None:
             report(outcome, min(len(outcomes), total), total)
 
@@ -318,7 +319,7 @@ def _done(source: str, result: str, options: ConvertOptions) -> _Done | None:
     if not (options.in_place or files.exists(f"{source}.index")):
         return None  # a V1 file; to know it again it would have to be read
     settings = {name: value for name, value in vars(options).items() if name not in _SAME_RESULT}
-    settings["like"] = None if options.like is None else os.fspath(options.like)
+    settings["like"] = options.like
     rules = options.rules()
     settings.update(rename=rules.rename, assignment_map=rules.assignment_map, exclude=rules.exclude)
     return _Done(
@@ -354,12 +355,12 @@ def _append(path: str, outcome: Outcome, options: ConvertOptions) -> None:
         file.write(b"\n" * bool(torn) + json.dumps(line).encode() + b"\n")
 
 
-def _read_log(path: str | os.PathLike[str] | None) -> dict[str, _Done]:
+def _read_log(path: str | None) -> dict[str, _Done]:
     """What earlier runs have converted, by the result's path."""
     found: dict[str, _Done] = {}
-    if path is None or not files.exists(os.fspath(path)):
+    if path is None or not files.exists(path):
         return found
-    for number, line in enumerate(files.read_bytes(os.fspath(path)).splitlines(), start=1):
+    for number, line in enumerate(files.read_bytes(path).splitlines(), start=1):
         try:
             entry = json.loads(line)
             if entry["status"] == "converted" and entry.get("done") is not None:
@@ -369,7 +370,7 @@ def _read_log(path: str | os.PathLike[str] | None) -> dict[str, _Done]:
                 continue  # torn: a run was killed as it wrote this line
             raise SettingsError(
                 f"line {number} is none of a conversion's log; name another file",
-                path=os.fspath(path),
+                path=path,
                 key="log",
             ) from None
     return found

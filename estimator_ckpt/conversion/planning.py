@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,6 +43,7 @@ from estimator_ckpt.errors import (
     SettingsError,
     UnsupportedCheckpointError,
 )
+from estimator_ckpt.files import path_text
 from estimator_ckpt.formats import CHECKPOINT_FORMATS, GLOBAL_STEP, keys_in
 from estimator_ckpt.mapping import Pairs, Rules
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, SAVE_COUNTER
@@ -86,6 +88,10 @@ class ConvertOptions:
         expect("checkpoint_format", CHECKPOINT_FORMATS)
         expect("layout", (None, *LAYOUTS))
         expect("optimizer", (None, *TARGETS))
+        for name in ("drop_slots", "copy", "compact", "in_place", "verify"):
+            value = getattr(self, name)
+            wrong = not isinstance(value, bool) and not (name == "verify" and value is None)
+            refuse(wrong, name, f"expected True or False, found {value!r}")
         names_only = self.checkpoint_format == "saver"
         refuse(self.layout and names_only, "layout", "a name-based checkpoint has no objects")
         refuse(
@@ -127,6 +133,12 @@ class ConvertOptions:
             "hyperparameters",
             "they belong to an optimizer; say which: optimizer='keras' or 'tf1'",
         )
+        is_mapping = isinstance(self.hyperparameters, Mapping)
+        refuse(
+            not is_mapping,
+            "hyperparameters",
+            f"expected a mapping from names to numbers, found {self.hyperparameters!r}",
+        )
         for name, value in self.hyperparameters.items():
             wrong = isinstance(value, bool) or not isinstance(value, (int, float))
             refuse(wrong, "hyperparameters", f"expected a number for {name}, found {value!r}")
@@ -136,6 +148,16 @@ class ConvertOptions:
                 name,
                 "it writes new data files, and in place none can be replaced",
             )
+        if isinstance(self.like, (str, os.PathLike)):
+            object.__setattr__(self, "like", path_text(self.like, "like"))
+        no_template = self.like is not None and not (
+            isinstance(self.like, str) or hasattr(self.like, "write")
+        )
+        refuse(
+            no_template,
+            "like",
+            f"expected a checkpoint's path or a tf.train.Checkpoint, found {self.like!r}",
+        )
         parse_casts(self.dtype)
         self.rules()
 
