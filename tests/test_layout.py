@@ -35,7 +35,8 @@ FLOORS = """
     warm_starting.sources warm_starting.training_state warm_starting.values
     warm_starting.vocabulary
 6   check(*) model_side(*) restore_side(*) saver* jobs.dry_run* saving.contents* saving.given*
-    saving.graph_ops* saving.on_disk* saving.saveables* warm_starting.starter*
+    saving.graph_ops* saving.journal saving.keeping* saving.on_disk* saving.resume
+    saving.saveables* saving.staging* saving.steps* warm_starting.starter*
 7   scaffold*
 8   model_fn*
 9   flags(*) jobs.flag_table jobs.model_code jobs.warm_start_flags
