@@ -35,7 +35,7 @@ from estimator_ckpt.saving.matching import (
 from estimator_ckpt.saving.on_disk import open_any, written_at
 from estimator_ckpt.saving.resume import resume
 from estimator_ckpt.saving.retention import Retention
-from estimator_ckpt.saving.steps import Save, second_keys
+from estimator_ckpt.saving.steps import Save
 
 
 class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
@@ -216,7 +216,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             prefix=prefix,
             write=write_staged,
             write_graph=write_graph if write_meta_graph else None,
-            names=second_keys(self._contents, self.checkpoint_format),
+            names=self._contents.further_keys(self.checkpoint_format),
             is_sound=self._sound == mark(prefix),
             durable=self.options.durable,
             grace_secs=self.options.deletion_grace_secs,

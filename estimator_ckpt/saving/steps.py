@@ -14,33 +14,16 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-
-import tensorflow as tf
 
 from estimator_ckpt import files
 from estimator_ckpt.bundle.aliases import with_keys
 from estimator_ckpt.bundle.index import Index, read_index, shard_path
-from estimator_ckpt.saving.contents import Contents
 from estimator_ckpt.saving.keeping import Keeper, keeper_of, sync_checkpoint, sync_files
 from estimator_ckpt.saving.retention import Retention
 from estimator_ckpt.saving.staging import data_files, is_same, move_beside, put_in_place, staging
-
-# Estimator looks for this one by its name, in every checkpoint: else train(max_steps=...) of a job
-# that has finished would go on (tensorflow_estimator/python/estimator/estimator.py).
-_GLOBAL_STEP = tf.compat.v1.GraphKeys.GLOBAL_STEP
-
-
-def second_keys(contents: Contents, checkpoint_format: str) -> dict[str, str]:
-    """Key that TensorFlow writes -> the key beside it that the format asks for."""
-    if checkpoint_format == "saver":
-        return {}
-    names = {t.key: t.wanted.tensor for t in contents.all_tensors()}
-    if checkpoint_format == "checkpoint":
-        names = {key: name for key, name in names.items() if name == _GLOBAL_STEP}
-    return names
 
 
 @dataclass(frozen=True)
@@ -51,7 +34,7 @@ class Save:
       prefix: of the checkpoint.
       write: writes the data and an index to a prefix; False if there is nothing to save.
       write_graph: writes the graph; gets the prefix, too. None: no graph.
-      names: existing key -> the key that its tensor gets beside it.
+      names: existing key -> the key, or the keys, that its tensor gets beside it.
       is_sound: whether the checkpoint that has this prefix now, if one has it, was restored from or
         written by this process, so that its data need no look.
       durable: whether the data are to be on the disk before the state file names them.
@@ -62,7 +45,7 @@ class Save:
     prefix: str
     write: Callable[[str], bool]
     write_graph: Callable[[str], None] | None
-    names: Mapping[str, str]
+    names: Mapping[str, str | Sequence[str]]
     is_sound: bool
     durable: bool
     grace_secs: float
