@@ -22,7 +22,9 @@ _DATA = re.compile(r"(?P<prefix>.+)\.data-\d{5}-of-\d{5}")
 _META = re.compile(r"(?P<prefix>.+)\.meta")
 # The names that files have while a save or a conversion is under way, TensorFlow's and ours; one
 # that was broken off leaves them. A directory of TensorFlow's holds shards: PREFIX_temp/part-...
-_UNDER_WAY = re.compile(r".+(\.tempstate\w*|\.staged\..*|\.meta\.tmp\w*|\.converting.*)")
+_UNDER_WAY = re.compile(
+    r".+(\.tempstate[-\w]*|\.saving-\w+|\.staged\..*|\.meta\.tmp\w*|\.converting.*)"
+)
 _SHARDS = re.compile(r".+_temp(_[0-9a-f]+)?")
 
 # Called with each report, its number from 1 on, and how many there will be.

@@ -176,15 +176,19 @@ def is_linked(path: str) -> bool:
 # --- writing ---
 
 
-def write_atomic(path: str, data: bytes) -> None:
+def write_atomic(path: str, data: bytes, *, temporary: str | None = None) -> None:
     """Writes a file in one step: a reader finds what was there before, or all of ``data``.
+
+    Args:
+      path: the file.
+      data: all of it.
+      temporary: what it is called until it is whole; None: as TensorFlow calls such files.
 
     Raises:
       WriteError: the file cannot be written; what was there before is still there.
     """
-    temporary = (
-        f"{path}.tempstate{int.from_bytes(os.urandom(8), 'big')}"  # as TensorFlow names them
-    )
+    if temporary is None:
+        temporary = f"{path}.tempstate{int.from_bytes(os.urandom(8), 'big')}"
     with _raising(WriteError, "write the file", path):
         try:
             if is_remote(path):
@@ -192,7 +196,7 @@ def write_atomic(path: str, data: bytes) -> None:
                     file.write(data)
                 remote_files().rename(temporary, path, overwrite=True)
             else:
-                with open(temporary, "xb") as file:
+                with open(temporary, "wb") as file:
                     file.write(data)
                     file.flush()
                     os.fsync(file.fileno())
