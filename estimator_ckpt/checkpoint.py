@@ -22,7 +22,7 @@ from estimator_ckpt.errors import CorruptCheckpointError, MissingTensorError
 from estimator_ckpt.formats import GLOBAL_STEP
 from estimator_ckpt.locate import find_prefix
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, STEP, ObjectGraph, parse_path
-from estimator_ckpt.report import did_you_mean, first_names, near_names
+from estimator_ckpt.report import counted, did_you_mean, first_names, near_names
 from estimator_ckpt.variables import Columns, Variable, read_variables
 
 if TYPE_CHECKING:
@@ -65,7 +65,8 @@ class Checkpoint:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<{self.format} checkpoint {self.prefix}: {len(self.columns)} variables>"
+        kind = "checkpoint" if self.format == "checkpoint" else f"{self.format} checkpoint"
+        return f"<{kind} {self.prefix}: {counted(len(self.columns), 'variable')}>"
 
     def close(self) -> None:
         """Lets go of the data files. Arrays that were read stay valid."""
@@ -230,7 +231,8 @@ def _check_shards(prefix: str, index: Index) -> None:
         missing = [path for path in paths if not files.exists(path)]
     if missing:
         raise CorruptCheckpointError(
-            f"{len(missing)} of {len(paths)} data files are missing: {first_names(missing)}",
+            f"{len(missing)} of {counted(len(paths), 'data file')} "
+            f"{'is' if len(missing) == 1 else 'are'} missing: {first_names(missing)}",
             path=prefix,
         )
     shards, offsets, sizes = columns_of(index.entries.values(), "shard", "offset", "size")

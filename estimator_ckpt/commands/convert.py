@@ -33,7 +33,7 @@ from estimator_ckpt.conversion.planning import ConvertOptions
 from estimator_ckpt.convert import convert_with
 from estimator_ckpt.formats import CHECKPOINT_FORMATS
 from estimator_ckpt.locate import is_saved_model
-from estimator_ckpt.report import print_table, size_text
+from estimator_ckpt.report import counted, print_table, size_text
 
 
 def define(flag_values: flags.FlagValues) -> None:
@@ -266,7 +266,7 @@ def _total(conversion: Conversion) -> str:
     kept = [row for row in conversion.rows if row.targets]
     left = len(conversion.rows) - len(kept)
     size = size_text(sum(row.nbytes for row in kept))
-    return f"{len(kept):,} tensors, {size}" + (f"; {left:,} left out" if left else "")
+    return f"{counted(len(kept), 'tensor')}, {size}" + (f"; {left:,} left out" if left else "")
 
 
 def _summary(conversion: Conversion) -> str:
@@ -284,7 +284,9 @@ def _summary(conversion: Conversion) -> str:
         "same": "unchanged",
     }
     data_files = ", ".join(f"{count} {ways[way]}" for way, count in how.items())
-    compared = "" if conversion.verified is None else f"; {conversion.verified:,} keys compared"
+    compared = ""
+    if conversion.verified is not None:
+        compared = f"; {counted(conversion.verified, 'key')} compared"
     return (
         f"{conversion.destination}: {conversion.checkpoint_format}, {_total(conversion)}; "
         f"data files: {data_files}{compared}"
