@@ -72,11 +72,18 @@ class Owner(NamedTuple):
 
 
 class Claim:
-    """A claim of this process; made by acquire()."""
+    """A claim of this process; made by acquire().
+
+    Attributes:
+      path: the file.
+      owner: what it says.
+      after_dead: whether it stands in the place of one whose owner died, or let go of it half done.
+    """
 
     def __init__(self, path: str, owner: Owner, descriptor: int) -> None:
         self.path = path
         self.owner = owner
+        self.after_dead = False
         self._descriptor = descriptor
         self._over = threading.Event()
         self._beating = threading.Lock()  # no beat comes after the last word
@@ -194,6 +201,11 @@ def acquire(path: str, work: str, *, wait: float = 0.0) -> Claim:
         time.sleep(_POLL)
 
 
+def lease_path(model_dir: str) -> str:
+    """The claim of the one process that writes checkpoints and state files in a directory."""
+    return os.path.join(model_dir, "checkpoint.lease")
+
+
 def find_owner(path: str) -> Owner | None:
     """Who has a claim, alive or not; None where there is none, or one that says nothing.
 
@@ -211,9 +223,6 @@ def is_own(owner: Owner) -> bool:
 
 def _take_over(path: str, dead: bytes, work: str, wait: float) -> Claim | None:
     """Puts a claim in the place of a dead one; None if that is not there any more."""
-    if files.is_remote(path):
-        files.remove(path)
-        return None
     claim = acquire(f"{path}.{hashlib.sha256(dead).hexdigest()[:16]}", work, wait=wait)
     try:
         if _read(path) != dead:
@@ -224,6 +233,7 @@ def _take_over(path: str, dead: bytes, work: str, wait: float) -> Claim | None:
         claim.release()
         raise
     claim.path = path
+    claim.after_dead = True
     return claim
 
 

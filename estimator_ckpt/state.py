@@ -74,11 +74,17 @@ def read_state(model_dir: str, name: str = "checkpoint") -> CheckpointState | No
     )
 
 
-def write_state(model_dir: str, state: CheckpointState, name: str = "checkpoint") -> None:
+def write_state(
+    model_dir: str,
+    state: CheckpointState,
+    name: str = "checkpoint",
+    *,
+    temporary: str | None = None,
+) -> None:
     """Writes the state file in one step.
 
     Checkpoints under ``model_dir`` are named relative to it, so that the directory can be moved;
-    others by their absolute paths.
+    others by their absolute paths. ``temporary`` is as for `files.write_atomic`.
 
     Raises:
       WriteError: the file cannot be written.
@@ -106,7 +112,7 @@ def write_state(model_dir: str, state: CheckpointState, name: str = "checkpoint"
         last_preserved_timestamp=state.last_preserved_timestamp or 0.0,
     )
     text = text_format.MessageToString(message, as_utf8=True)
-    files.write_atomic(os.path.join(model_dir, name), text.encode("utf-8"))
+    files.write_atomic(os.path.join(model_dir, name), text.encode("utf-8"), temporary=temporary)
 
 
 def _is_absolute(prefix: str) -> bool:

@@ -27,9 +27,9 @@ FLOORS = """
     conversion.meta_graph locate mapping object_graph report slots
 4   checkpoint conversion.plan graph_variables variables
 5   compare convert difference options tf_internals* verify verify_keys warm_start(*)
-    conversion.averaged conversion.batch conversion.layout conversion.likeness conversion.naming
-    conversion.optimizer_state conversion.optimizers conversion.pieces conversion.planning
-    conversion.renaming conversion.transfer
+    conversion.averaged conversion.batch conversion.companions conversion.layout
+    conversion.likeness conversion.naming conversion.optimizer_state conversion.optimizers
+    conversion.pieces conversion.planning conversion.renaming conversion.result conversion.transfer
     saving.averages saving.matching saving.retention
     warm_starting.eager(*) warm_starting.file warm_starting.report warm_starting.stock_settings(*)
     warm_starting.sources warm_starting.training_state warm_starting.values
