@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from estimator_ckpt import files
 from estimator_ckpt.bundle.index import Index, same_tensor
 from estimator_ckpt.bundle.slices import key_bytes
+from estimator_ckpt.bundle.v1 import plain_prefix
 from estimator_ckpt.conversion.destination import Site, passing_name
 from estimator_ckpt.conversion.meta_graph import restored_keys
 from estimator_ckpt.conversion.plan import Content
@@ -18,7 +19,7 @@ from estimator_ckpt.state import CheckpointState, read_state, write_state
 
 def carry_meta(index: Index, source: str, tensors: Mapping[str, Content], site: Site) -> None:
     """Links the graph beside the result, where its Saver finds what it looks for, unchanged."""
-    meta, target = f"{source}.meta", f"{site.destination}.meta"
+    meta, target = f"{plain_prefix(source)}.meta", f"{site.destination}.meta"
     if files.exists(target) or not files.exists(meta):
         return
     keys = restored_keys(meta)

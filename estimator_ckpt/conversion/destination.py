@@ -72,17 +72,21 @@ def _check_free(destination: str) -> None:
 
 
 @contextlib.contextmanager
-def claimed(destination: str) -> Iterator[Site]:
+def claimed(destination: str, *, wait: float = 0.0) -> Iterator[Site]:
     """Claims a place for a new checkpoint, and clears away what a killed conversion left there.
 
     An index is there only if a conversion was killed after it had written it.
+
+    Args:
+      destination: the prefix.
+      wait: how long to wait for another conversion there, in seconds.
 
     Raises:
       BusyError: another conversion is at work there.
       WriteError: as check_destination() does, or it cannot be written.
     """
     with contextlib.ExitStack() as made:
-        claim = _claim(destination, made)
+        claim = _claim(destination, made, wait)
         if not claim.after_dead:
             try:
                 _check_free(destination)
@@ -107,13 +111,13 @@ def claimed(destination: str) -> Iterator[Site]:
         made.pop_all()
 
 
-def _claim(destination: str, made: contextlib.ExitStack) -> Claim:
+def _claim(destination: str, made: contextlib.ExitStack, wait: float) -> Claim:
     """Makes the directory and the claim; what is made is removed again by the stack."""
     directory = os.path.dirname(destination)
     for tries_left in reversed(range(_TRIES)):
         try:
             _make_dirs(directory, made)
-            return claims.acquire(destination + _MARK, _WORK)
+            return claims.acquire(destination + _MARK, _WORK, wait=wait)
         except WriteError:
             if not tries_left or files.is_dir(directory or "."):
                 raise  # else another conversion, which failed, has just removed it

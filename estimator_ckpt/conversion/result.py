@@ -25,7 +25,7 @@ def is_result(checkpoint: Checkpoint, tensors: Mapping[str, Content], result: st
         entry = there.entries[key_bytes(key)]
         if (entry.dtype, entry.shape) != (content.dtype, content.shape):
             return False
-        if content.computed:
+        if content.computed or (index.v1 and content.source):  # it has no checksums
             computed[key] = content
         elif not content.source:
             if entry.crc32c != content.crc32c:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 from collections.abc import Iterable, Iterator, Mapping
 from operator import attrgetter
 from typing import IO, NamedTuple
@@ -13,12 +12,21 @@ import google_crc32c
 from estimator_ckpt import files
 from estimator_ckpt.bundle.coding import mask
 from estimator_ckpt.bundle.dtypes import STRING, VARIANT
-from estimator_ckpt.bundle.index import Entry, Index, read_index, shard_path, write_index
+from estimator_ckpt.bundle.index import (
+    Entry,
+    Index,
+    data_path,
+    read_index,
+    shard_path,
+    write_index,
+)
 from estimator_ckpt.bundle.slices import encode_keys, key_bytes, slice_key
 from estimator_ckpt.bundle.tensors import TensorReader
+from estimator_ckpt.bundle.v1 import open_reader
+from estimator_ckpt.conversion.appended import Appended
 from estimator_ckpt.conversion.casting import cast_chunk
 from estimator_ckpt.conversion.destination import Site, claimed_in_place, passing_name
-from estimator_ckpt.conversion.pieces import Piece, by_shard, piece_size, read_chunks
+from estimator_ckpt.conversion.pieces import Piece, by_shard, piece_size, read_chunks, split_chunks
 from estimator_ckpt.conversion.plan import Content
 from estimator_ckpt.errors import (
     CorruptCheckpointError,
@@ -27,9 +35,6 @@ from estimator_ckpt.errors import (
     WriteError,
 )
 from estimator_ckpt.files import Progress
-from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
-
-_MOST_TAIL = 64 << 20
 
 Tensors = Mapping[str, Content]
 
@@ -152,16 +157,29 @@ class Transfer:
     def _rewrite(self, stamp: tuple[int, ...], prove: bool | None) -> Written:
         count = self._index.num_shards
         places: dict[tuple[object, ...], Entry] = {}
-        new = [piece for piece in self._rewritten(False) if not self._is_there(piece, places)]
+        new = []
+        appended = Appended(self._source, self._index)
+        for piece in self._rewritten(False):
+            entry = appended.find(piece.content) if piece.entry is None else None
+            if entry is None:
+                new.append(piece)
+            else:
+                places[piece.identity] = entry
         written = [(self._shard(shard), "same") for shard in range(count)]
-        with contextlib.ExitStack() as appended:  # is cut off again if the index is not written
+        with (
+            contextlib.ExitStack() as undo
+        ):  # what is appended is cut off again if the index is not written
             if new:
                 self._total = sum(piece_size(piece) for piece in new)
                 path, how = written[-1][0], "append"
                 if files.is_linked(path):
-                    how = self._detach(path, prove is not False)
+                    self._total += files.size(path)
+                    check = prove is not False
+                    own = passing_name(path)
+                    how = files.detach(path, own, check=check, progress=self._report)
+                    self._done += files.size(path)
                 written[-1] = (path, how)
-                file = appended.enter_context(files.open_write(path, append=True))
+                file = undo.enter_context(files.open_write(path, append=True))
                 self._write_pieces(file, new, count - 1, files.size(path), places)
                 files.sync(file)
             shards = {shard: shard for shard in range(count)}
@@ -177,13 +195,6 @@ class Transfer:
             write_index(self._source, index, temporary=passing_name(path))
         return Written(written, compared, self._underflows)
 
-    def _detach(self, path: str, check: bool) -> str:
-        size = files.size(path)
-        self._total += size
-        how = files.detach(path, passing_name(path), check=check, progress=self._report)
-        self._done += size
-        return how
-
     def _stamp(self) -> tuple[int, ...]:
         """What changes when the index is written again."""
         try:
@@ -198,44 +209,12 @@ class Transfer:
             path=self._source,
         )
 
-    def _is_there(self, piece: Piece, places: dict[tuple[object, ...], Entry]) -> bool:
-        """Finds the bytes of a new tensor in the data files, as an earlier conversion left them."""
-        content = piece.content
-        if piece.entry is not None or not content.value:
-            return False
-        before = self._index.entries.get(OBJECT_GRAPH_KEY.encode())
-        if before and (before.dtype, before.shape) == (content.dtype, content.shape):
-            with TensorReader(self._source, self._index) as reader:
-                if bytes(reader.raw(before)) == content.value:
-                    places[piece.identity] = before._replace(crc32c=content.crc32c)
-                    return True
-        offset, tail = self._tail
-        found = tail.find(content.value)
-        if found < 0:
-            return False
-        last = self._index.num_shards - 1
-        entry = Entry(
-            content.dtype, content.shape, last, offset + found, content.nbytes, content.crc32c
-        )
-        places[piece.identity] = entry
-        return True
-
-    @functools.cached_property
-    def _tail(self) -> tuple[int, bytes]:
-        """The end of the last data file that no entry names, and where it begins."""
-        last = self._index.num_shards - 1
-        entries = self._index.entries.values()
-        offset = max((one.offset + one.size for one in entries if one.shard == last), default=0)
-        size = files.size(self._shard(last))
-        offset = max(offset, size - _MOST_TAIL)
-        return offset, files.read_range(self._shard(last), offset, max(size - offset, 0))
-
     def _report(self, done: int, _: int = 0) -> None:
         if self._progress is not None:
             self._progress(self._done + done, self._total)
 
     def _shard(self, shard: int) -> str:
-        return shard_path(self._source, shard, self._index.num_shards)
+        return data_path(self._source, self._index, shard)
 
     # --- pieces ---
 
@@ -326,7 +305,8 @@ class Transfer:
             if piece.entry is None:
                 stored = content.crc32c
             elif not content.computed:
-                stored = piece.entry.crc32c  # strings are summed up in another way
+                with open_reader(self._source, self._index) as reader:
+                    stored = reader.crc32c(piece.entry)  # strings are summed up in another way
             shape = content.shape if piece.entry is None else piece.entry.shape
             places[piece.identity] = Entry(content.dtype, shape, shard, offset, size, stored)
             offset += size
@@ -343,20 +323,25 @@ class Transfer:
             yield content.value
             return
         if entry.dtype in (STRING, VARIANT):
-            with TensorReader(self._source, self._index) as reader:
+            with open_reader(self._source, self._index) as reader:
                 reader.check(entry)
                 yield bytes(reader.raw(entry))
             return
         crc = 0
         path = self._shard(entry.shard)
-        for chunk in read_chunks(path, entry):
+        if self._index.v1:
+            with open_reader(self._source, self._index) as reader:
+                chunks = split_chunks(reader.raw(entry), entry)
+        else:
+            chunks = read_chunks(path, entry)
+        for chunk in chunks:
             crc = google_crc32c.extend(crc, chunk)
             if content.computed:
                 chunk, zeros = self._cast(chunk, entry.dtype, content)
                 if zeros and underflows is not None:
                     underflows[content.source] = underflows.get(content.source, 0) + zeros
             yield chunk
-        if mask(crc) != entry.crc32c:
+        if mask(crc) != entry.crc32c and not self._index.v1:
             raise CorruptCheckpointError(
                 f"the {entry.size} bytes at byte {entry.offset}: checksum: stored "
                 f"{entry.crc32c:08x}, computed {mask(crc):08x}",
