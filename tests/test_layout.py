@@ -19,7 +19,7 @@ ROOT = "estimator_ckpt"
 # A module imports from its own floor and those below. `*` marks those that import TensorFlow when
 # they are imported, `(*)` those that import it inside a function at most.
 FLOORS = """
-0   collector columns conversion errors formats jobs saving warm_starting
+0   collector columns conversion errors formats jobs processes saving warm_starting
 1   claims files remote(*)
 2   bundle state bundle.aliases bundle.blocks bundle.coding bundle.dtypes bundle.entries
     bundle.index bundle.protos bundle.slices bundle.table bundle.tensors bundle.v1
@@ -28,10 +28,11 @@ FLOORS = """
     conversion.casting conversion.destination conversion.meta_graph conversion.newer_keras
 4   checkpoint graph_variables variables conversion.plan
 5   compare convert difference options tf_internals* verify verify_keys warm_start(*)
-    conversion.averaged conversion.batch conversion.layout conversion.likeness
-    conversion.naming conversion.optimizer_kinds conversion.optimizer_state
-    conversion.optimizers conversion.pieces conversion.planning conversion.renaming
-    conversion.transfer saving.averages saving.matching saving.retention
+    conversion.appended conversion.averaged conversion.batch conversion.companions
+    conversion.layout conversion.likeness conversion.naming conversion.optimizer_kinds
+    conversion.optimizer_state conversion.optimizers conversion.pieces conversion.planning
+    conversion.renaming conversion.result conversion.transfer saving.averages saving.matching
+    saving.retention
     warm_starting.eager(*) warm_starting.file warm_starting.report warm_starting.sources
     warm_starting.stock_settings(*) warm_starting.training_state warm_starting.values
     warm_starting.vocabulary

@@ -21,6 +21,7 @@ from estimator_ckpt.bundle.aliases import rekey
 from estimator_ckpt.bundle.index import encode_index, shard_path, write_index
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint, Variable, open_checkpoint
+from estimator_ckpt.conversion.destination import claimed
 from estimator_ckpt.conversion.plan import source_content
 from estimator_ckpt.conversion.transfer import Transfer
 from estimator_ckpt.errors import SettingsError, WriteError
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 # What TensorFlow's patterns are matched with: "w:0", and "w/part_0:0" of a partitioned variable.
 _END = r"(?:/part_\d+)?:\d+$"
+_MOST_WAITED = 600.0  # seconds, for another task of a job that copies the same
 
 
 def stock_settings(settings: WarmStart, directory: str | None = None) -> Any:
@@ -195,9 +197,14 @@ def _copy(checkpoint: Checkpoint, names: Mapping[str, Sequence[str]], directory:
     prefix = os.path.join(directory, f"copy-{digest}")
     if files.exists(f"{prefix}.index"):
         return prefix
-    Transfer(checkpoint.prefix, index, tensors).write_new(
-        prefix, copy=False, compact=True, prove=None
-    )
+    transfer = Transfer(checkpoint.prefix, index, tensors)
+    try:
+        with claimed(prefix, wait=_MOST_WAITED) as site:
+            if not files.exists(f"{prefix}.index"):
+                transfer.write_new(site, copy=False, compact=True, prove=None)
+    except WriteError:
+        if not files.exists(f"{prefix}.index"):  # else another task of the job has made it
+            raise
     return prefix
 
 
