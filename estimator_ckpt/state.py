@@ -39,8 +39,8 @@ class CheckpointState(NamedTuple):
 def read_state(model_dir: str, name: str = "checkpoint") -> CheckpointState | None:
     """The state file of a directory, its relative paths joined to ``model_dir``.
 
-    Paths are taken as they stand, as `tf.train.get_checkpoint_state` does: nothing is looked up. But
-    an absolute one of Windows has slashes on other systems, where it is of another machine anyway.
+    Paths are taken as they stand, as `tf.train.get_checkpoint_state` does: nothing is looked up.
+    But an absolute one of Windows has slashes elsewhere: there it is of another machine anyway.
 
     Returns:
       None if there is no such file.

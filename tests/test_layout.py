@@ -22,7 +22,8 @@ FLOORS = """
 0   collector columns errors formats conversion jobs saving warm_starting
 1   files(*)
 2   bundle bundle.aliases bundle.blocks bundle.coding bundle.dtypes bundle.entries bundle.index
-    bundle.protos bundle.slices bundle.table bundle.tensors bundle.v1 bundle.v1_values state
+    bundle.protos bundle.slices bundle.table bundle.tensors bundle.v1 bundle.v1_values
+    lookalikes state
 3   conversion.adam_steps conversion.casting conversion.destination graph_message graph_nodes
     conversion.meta_graph locate mapping object_graph report slots
 4   checkpoint conversion.plan graph_variables variables
