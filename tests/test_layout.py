@@ -21,9 +21,9 @@ ROOT = "estimator_ckpt"
 FLOORS = """
 0   collector columns conversion errors formats jobs processes saving warm_starting
 1   claims files remote(*)
-2   bundle state bundle.aliases bundle.blocks bundle.coding bundle.dtypes bundle.entries
-    bundle.index bundle.protos bundle.slices bundle.table bundle.tensors bundle.v1
-    bundle.v1_values
+2   bundle lookalikes state bundle.aliases bundle.blocks bundle.coding bundle.dtypes
+    bundle.entries bundle.index bundle.protos bundle.slices bundle.table bundle.tensors
+    bundle.v1 bundle.v1_values
 3   graph_message graph_nodes locate mapping object_graph report slots conversion.adam_steps
     conversion.casting conversion.destination conversion.meta_graph conversion.newer_keras
 4   checkpoint graph_variables variables conversion.plan
@@ -31,11 +31,10 @@ FLOORS = """
     conversion.appended conversion.averaged conversion.batch conversion.companions
     conversion.layout conversion.likeness conversion.naming conversion.optimizer_kinds
     conversion.optimizer_state conversion.optimizers conversion.pieces conversion.planning
-    conversion.renaming conversion.result conversion.transfer saving.averages saving.matching
-    saving.retention
-    warm_starting.eager(*) warm_starting.file warm_starting.report warm_starting.sources
-    warm_starting.stock_settings(*) warm_starting.training_state warm_starting.values
-    warm_starting.vocabulary
+    conversion.renaming conversion.result conversion.transfer saving.averages
+    saving.matching saving.retention warm_starting.eager(*) warm_starting.file
+    warm_starting.report warm_starting.sources warm_starting.stock_settings(*)
+    warm_starting.training_state warm_starting.values warm_starting.vocabulary
 6   audit check(*) model_side(*) restore_side(*) saver* jobs.dry_run* saving.contents*
     saving.given* saving.graph_ops* saving.initial_values* saving.journal saving.keeping*
     saving.on_disk* saving.resume saving.saveables* saving.staging* saving.steps*

@@ -68,6 +68,11 @@ def define(flag_values: flags.FlagValues) -> None:
     )
     rules("exclude", "REGEX of names, or of object paths, to leave out.")
     boolean("drop_slots", False, "Leave out the optimizers' variables.")
+    boolean(
+        "drop_configs",
+        False,
+        "Leave out the classes of layers that Keras of TensorFlow 2.0 saved (OBJECT_CONFIG_JSON).",
+    )
     flags.DEFINE_flag(
         flags.Flag(
             _AveragesParser(),
@@ -210,6 +215,7 @@ def _options(values: flags.FlagValues) -> ConvertOptions:
         assignment_map=[_rule("assignment_map", text) for text in values.assignment_map],
         exclude=values.exclude,
         drop_slots=values.drop_slots,
+        drop_configs=values.drop_configs,
         use_averages=values.use_averages,
         keep_raw=values.keep_raw,
         optimizer=values.optimizer,
