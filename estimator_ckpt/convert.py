@@ -154,7 +154,7 @@ def convert_with(
             return conversion
         done = carry_out(checkpoint, conversion, tensors, options, progress)
     if not options.in_place:
-        _write_state(done.source, done.destination)
+        write_state_beside(done.source, done.destination)
     return done
 
 
@@ -286,7 +286,7 @@ def _check_data(prefix: str, progress: Progress) -> None:
         raise CorruptCheckpointError(fault.message, path=fault.file, key=fault.key)
 
 
-def _write_state(source: str, destination: str) -> None:
+def write_state_beside(source: str, destination: str) -> None:
     """A `checkpoint` file for a directory of this checkpoint alone, with the source's time."""
     directory = os.path.dirname(destination) or "."
     if files.exists(os.path.join(directory, "checkpoint")) or len(complete_prefixes(directory)) > 1:

@@ -21,10 +21,12 @@ ROOT = "estimator_ckpt"
 FLOORS = """
 0   collector columns errors formats conversion jobs saving warm_starting
 1   files remote(*)
-2   bundle bundle.aliases bundle.coding bundle.dtypes bundle.entries bundle.index bundle.protos
+2   exchange exchange.dtypes exchange.tensors
+    bundle bundle.aliases bundle.coding bundle.dtypes bundle.entries bundle.index bundle.protos
     bundle.slices bundle.table bundle.tensors state
 3   conversion.adam_steps conversion.casting conversion.destination graph_message graph_nodes
-    conversion.meta_graph locate mapping object_graph report slots
+    conversion.meta_graph exchange.npz exchange.safetensors html locate mapping object_graph report
+    slots
 4   checkpoint conversion.plan graph_variables variables
 5   compare convert difference options tf_internals* verify verify_keys warm_start(*)
     conversion.averaged conversion.batch conversion.layout conversion.likeness conversion.naming
@@ -34,13 +36,15 @@ FLOORS = """
     warm_starting.eager(*) warm_starting.file warm_starting.report warm_starting.stock_settings(*)
     warm_starting.sources warm_starting.training_state warm_starting.values
     warm_starting.vocabulary
-6   audit check(*) model_side(*) restore_side(*) saver* jobs.dry_run* saving.contents* saving.given*
-    saving.graph_ops* saving.on_disk* saving.saveables* warm_starting.starter*
+6   audit check(*) export importing model_side(*) restore_side(*) saver* jobs.dry_run*
+    saving.contents* saving.given* saving.graph_ops* saving.on_disk* saving.saveables*
+    warm_starting.starter*
 7   scaffold*
 8   model_fn*
 9   flags(*) jobs.flag_table jobs.model_code jobs.warm_start_flags
 10  train* jobs.training_hooks*
 11  . __main__ cli commands commands.check commands.compare commands.convert commands.inspect
+    commands.export commands.import
     commands.progress commands.tensor commands.train commands.tree commands.verify examples
     examples.digits*
 """
