@@ -85,3 +85,7 @@ def needs_tensorflow(what: str, error: ModuleNotFoundError) -> MissingPackageErr
         "'estimator-ckpt[tensorflow]'; with Estimators, on Python 3.9 to 3.11: pip install "
         "'estimator-ckpt[tensorflow,estimator]' 'tensorflow<2.16'"
     )
+
+
+class BusyError(WriteError):
+    """Another process is at work at the destination: a job, a conversion; the message tells."""

@@ -26,7 +26,8 @@ Progress = Optional[Callable[[int, int], None]]
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _FICLONE = 0x40049409  # linux/fs.h: let a file share the blocks of another
 _CHUNK = 16 << 20
-_NO_LINK = {errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
+# What a file system says that has no hard links, or none to there.
+NO_LINK = {errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
 
 
 def is_remote(path: str) -> bool:
@@ -301,7 +302,7 @@ def link_or_copy(
                 size(source)  # says so if it is the source that is missing
                 raise
             except OSError as error:
-                if error.errno not in _NO_LINK:
+                if error.errno not in NO_LINK:
                     raise
         with open_read(source) as reading, open(destination, "xb") as writing:
             try:
@@ -358,7 +359,7 @@ def _copy(reading: int, writing: int, progress: Progress) -> str:
             try:
                 count = os.copy_file_range(reading, writing, _CHUNK)
             except OSError as error:
-                if done or error.errno not in _NO_LINK | {errno.EINVAL}:
+                if done or error.errno not in NO_LINK | {errno.EINVAL}:
                     raise
                 in_kernel = False
                 continue

@@ -13,7 +13,7 @@ from absl import logging
 
 from estimator_ckpt import files, state
 from estimator_ckpt.bundle.aliases import add_keys, rename_checkpoint
-from estimator_ckpt.checkpoint import Checkpoint
+from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.errors import (
     CorruptCheckpointError,
     MismatchError,
@@ -33,7 +33,7 @@ from estimator_ckpt.saving.matching import (
     policy_for,
     resolve,
 )
-from estimator_ckpt.saving.on_disk import delete, open_any, written_at
+from estimator_ckpt.saving.on_disk import delete, written_at
 from estimator_ckpt.saving.retention import Retention
 
 
@@ -273,7 +273,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             logging.info("Restoring parameters from %s", save_path)
             assert self._contents is not None
             assert self._ops is not None
-            with open_any(save_path) as checkpoint:
+            with open_checkpoint(save_path) as checkpoint:
                 keys, initializers = self._resolve(checkpoint)
                 feeds = self._ops.feeds(keys, checkpoint.index.entries)
                 prefix = checkpoint.prefix

@@ -258,15 +258,17 @@ def test_open_checkpoint_reads_the_expected_values(case):
 
 
 @v1_cases
-def test_v1_format_is_refused_by_name(case):
-    with pytest.raises(UnsupportedCheckpointError, match="V1"):
-        open_checkpoint(case.prefix)
-
-
-@v1_cases
-def test_v1_format_that_a_state_file_names_is_refused_by_name(case):
-    with pytest.raises(UnsupportedCheckpointError, match="V1"):
-        open_checkpoint(case.directory)
+def test_v1_format_has_the_expected_variables_and_values(case):
+    for path in (case.prefix, case.directory):
+        with open_checkpoint(path) as checkpoint:
+            assert (checkpoint.prefix, checkpoint.format) == (case.prefix, "saver")
+            assert checkpoint.global_step == case.global_step
+            assert set(checkpoint.variables) == {variable.name for variable in case.variables}
+            for variable in case.variables:
+                found = checkpoint.variables[variable.name]
+                assert (found.shape, found.dtype) == (variable.shape, variable.dtype)
+                assert found.slices == variable.slices
+                assert texts(checkpoint.get_tensor(variable.name)) == texts(variable.value)
 
 
 def test_texts_tells_values_apart_that_are_equal():

@@ -59,6 +59,14 @@ def test_the_file_of_a_checkpoint_manager(tmp_path):
     assert state.last_preserved_timestamp > 1.6e9
 
 
+@pytest.mark.parametrize("start", [r"C:\jobs\run", "C:/jobs/run", r"\\host\share"])
+def test_paths_of_windows_end_in_the_name_of_a_checkpoint(tmp_path, start):
+    text = (start + r"\model.ckpt-20").replace("\\", r"\\")
+    (tmp_path / "checkpoint").write_text(f'model_checkpoint_path: "{text}"')
+    expected = start.replace("\\", "/") + "/model.ckpt-20"
+    assert read_state(str(tmp_path)).model_checkpoint_path == expected
+
+
 def test_a_moved_directory(tmp_path):
     for name, relative in (("relative", True), ("absolute", False)):
         save_with_saver(tmp_path / name, steps=1, save_relative_paths=relative)
