@@ -46,8 +46,10 @@ class UnsupportedCheckpointError(CheckpointError):
     """A checkpoint, recognised by name, that this package does not read (V1, big-endian, ...)."""
 
 
-class MissingTensorError(CheckpointError):
+class MissingTensorError(CheckpointError, KeyError):
     """The checkpoint has no tensor of that name or key."""
+
+    __str__ = CheckpointError.__str__  # a KeyError shows its message in quotes
 
 
 class MismatchError(CheckpointError):
