@@ -19,6 +19,7 @@ from estimator_ckpt.bundle.tensors import TensorReader
 from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.columns import columns_of
 from estimator_ckpt.errors import CorruptCheckpointError, MissingTensorError
+from estimator_ckpt.formats import GLOBAL_STEP
 from estimator_ckpt.locate import find_prefix
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, STEP, ObjectGraph, parse_path
 from estimator_ckpt.report import did_you_mean, first_names, near_names
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Checkpoint", "Variable", "open_checkpoint", "read_object_graph"]
 
-_GLOBAL_STEP = "global_step"
 _MANY_SHARDS = 8
 
 
@@ -162,8 +162,8 @@ class Checkpoint:
         several, and they need not agree.
         """
         names = self.columns.name
-        place = bisect.bisect_left(names, _GLOBAL_STEP)
-        keys = [self.columns.key[place]] if _GLOBAL_STEP in names[place : place + 1] else []
+        place = bisect.bisect_left(names, GLOBAL_STEP)
+        keys = [self.columns.key[place]] if GLOBAL_STEP in names[place : place + 1] else []
         if self.object_graph is not None:
             node = self.object_graph.child_at((STEP,))
             attributes = self.object_graph.nodes[node].attributes if node else ()

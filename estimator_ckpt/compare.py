@@ -136,14 +136,12 @@ def compare_checkpoints(
 def _compare(
     a: Checkpoint, b: Checkpoint, rtol: float, atol: float, progress: Progress
 ) -> Comparison:
-    pairs = list(_pairs(a, b))
+    every_pair = list(_pairs(a, b))
     notes = []
-    if (a.object_graph is None) != (b.object_graph is None):
-        # Only tf.train.Checkpoint has it, and it counts saves; no model has such a variable.
-        kept = [pair for pair in pairs if None not in pair or not _is_save_counter(*pair)]
-        if len(kept) < len(pairs):
-            notes.append("save_counter, which only object-based checkpoints have, is left out")
-        pairs = kept
+    # tf.train.Checkpoint.save() counts its saves in it, write() has none; no model's variable.
+    pairs = [pair for pair in every_pair if None not in pair or not _is_save_counter(*pair)]
+    if len(pairs) < len(every_pair):
+        notes.append("save_counter, which counts the saves of a program, is in one of them alone")
     shifted = _shifted_names(b, pairs)
     if shifted:
         notes.append(

@@ -12,11 +12,12 @@ from typing import Any
 
 from estimator_ckpt import files
 from estimator_ckpt.bundle.index import Index, same_tensor
-from estimator_ckpt.bundle.slices import key_text
+from estimator_ckpt.bundle.slices import key_bytes, key_text
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.conversion.casting import Casts
 from estimator_ckpt.conversion.destination import check_destination
+from estimator_ckpt.conversion.meta_graph import restored_keys
 from estimator_ckpt.conversion.plan import (
     Content,
     Conversion,
@@ -30,10 +31,8 @@ from estimator_ckpt.errors import (
     WriteError,
 )
 from estimator_ckpt.files import Progress
-from estimator_ckpt.graph_variables import Entries
 from estimator_ckpt.locate import complete_prefixes, is_saved_model
 from estimator_ckpt.mapping import Pairs
-from estimator_ckpt.object_graph import is_object_key
 from estimator_ckpt.state import CheckpointState, read_state, write_state
 
 
@@ -48,6 +47,8 @@ def convert_checkpoint(
     assignment_map: Pairs = (),
     exclude: Sequence[str] = (),
     drop_slots: bool = False,
+    use_averages: str | bool = False,
+    keep_raw: str | None = None,
     optimizer: str | None = None,
     hyperparameters: Mapping[str, float] | None = None,
     dtype: Casts = None,
@@ -79,6 +80,11 @@ def convert_checkpoint(
       assignment_map: pairs of names or scopes; the first may be an object path or a scope of them.
       exclude: regular expressions of names, or of object paths, to leave out.
       drop_slots: leave out the optimizers' variables, unless one is the global step as well.
+      use_averages: puts the average of each variable (tf.train.ExponentialMovingAverage) in the
+        variable's place: True for averages of its default name, else their name. What has no
+        average stays itself, as the statistics of batch norm do. The raw values are left out, and
+        so are the optimizers' variables, which belong to them.
+      keep_raw: with `use_averages`, the raw value of X stays as `X/KEEP_RAW`.
       optimizer: "keras" makes the slots those of an object `optimizer` that the legacy Keras
         optimizers restore, "tf1" those of a tf.compat.v1 optimizer; conversion/optimizers.py says
         what can be converted. None: they are variables like any other.
@@ -112,19 +118,21 @@ def convert_checkpoint(
     """
     options = ConvertOptions(
         checkpoint_format,
-        layout,
-        like,
-        rename,
-        assignment_map,
-        exclude,
-        drop_slots,
-        optimizer,
-        dict(hyperparameters or {}),
-        dtype,
-        copy,
-        compact,
-        in_place,
-        verify,
+        layout=layout,
+        like=like,
+        rename=rename,
+        assignment_map=assignment_map,
+        exclude=exclude,
+        drop_slots=drop_slots,
+        use_averages=use_averages,
+        keep_raw=keep_raw,
+        optimizer=optimizer,
+        hyperparameters=dict(hyperparameters or {}),
+        dtype=dtype,
+        copy=copy,
+        compact=compact,
+        in_place=in_place,
+        verify=verify,
     )
     return convert_with(source, destination, options, dry_run=dry_run, progress=progress)
 
@@ -255,18 +263,18 @@ def carry_out(
 
 
 def _carry_meta(index: Index, conversion: Conversion, tensors: Mapping[str, Content]) -> None:
-    """Links the graph beside a name-based checkpoint, where its Saver finds what it looks for."""
+    """Links the graph beside the result, where its Saver finds what it looks for, unchanged."""
     meta, target = f"{conversion.source}.meta", f"{conversion.destination}.meta"
-    formats = (conversion.source_format, conversion.checkpoint_format)
-    if "checkpoint" in formats or files.exists(target) or not files.exists(meta):
+    if files.exists(target) or not files.exists(meta):
         return
-    for name in Entries(index).by_key:
-        if is_object_key(name):
-            continue
-        content = tensors.get(name)
+    keys = restored_keys(meta)
+    if keys is None:
+        return
+    for key in keys:
+        content = tensors.get(key)
         if content is None or not content.source or content.computed:
             return
-        if not same_tensor(index, name, content.source):
+        if key_bytes(key) not in index.entries or not same_tensor(index, key, content.source):
             return
     files.link_or_copy(meta, target)
 

@@ -14,10 +14,12 @@ from typing import Any, NamedTuple
 from estimator_ckpt.bundle.index import Entry, Index, same_tensor
 from estimator_ckpt.bundle.slices import decode_keys, encode_keys, key_bytes
 from estimator_ckpt.columns import AT_ONCE
+from estimator_ckpt.formats import GLOBAL_STEP
 from estimator_ckpt.object_graph import (
     OBJECT_GRAPH_KEY,
     OPTIMIZER_SLOT,
     SAVE_COUNTER,
+    STEP,
     VAR_LIST,
     VARIABLE_VALUE,
     ObjectGraph,
@@ -175,12 +177,13 @@ def names_in_var_list(graph: ObjectGraph) -> dict[int, tuple[str, ...]]:
 
 def named_by_graph(
     index: Index, graph: ObjectGraph, entries: Entries
-) -> tuple[Named, dict[str, tuple[str, str]], bool]:
+) -> tuple[Named, dict[str, tuple[str, str]], bool, dict[str, tuple[str, ...]]]:
     """Names the tensors of a checkpoint with objects.
 
     Returns:
       The variables; by name the slots that the graph refers to, each with its variable's name and
-      its own; and whether all tensors of the graph have a variable name for a key as well.
+      its own; whether all tensors of the graph have a variable name for a key as well, and more
+      than the global step, which has one in every format; and by name further keys.
     """
     places = graph.places()
     named, rest, full_names = _usual_variables(graph, places, entries)
@@ -221,12 +224,28 @@ def named_by_graph(
         named.add(name, tensor.key, has_plain, places[tensor.node], tensor.node, entry)
     save_counter = graph.nodes[0].children.get(SAVE_COUNTER)
     have_both = (both for both, node in zip(named.is_key, named.nodes) if node != save_counter)
-    is_both = next(have_both, False) and all(have_both)
+    with_both = compress(named.names, named.is_key)
+    is_both = all(have_both) and any(name != GLOBAL_STEP for name in with_both)
     slots = _slots_by_reference(graph, zip(named.names, named.nodes))
     slots.update(_slots_in_lists(graph, named))
-    for key in plain_keys.difference(named.names):
+    plain_keys = plain_keys.difference(named.names)
+    further = {}
+    if GLOBAL_STEP in plain_keys:
+        further = _step_by_another_name(index, graph, named)
+    for key in plain_keys.difference(*further.values()):
         named.add(key, key, False, None, -1, entries.by_key[key])
-    return named, slots, is_both
+    return named, slots, is_both, further
+
+
+def _step_by_another_name(
+    index: Index, graph: ObjectGraph, named: Named
+) -> dict[str, tuple[str, ...]]:
+    """The root's `step` with the key `global_step`, if that stands for the same bytes."""
+    step = graph.nodes[0].children.get(STEP)
+    for name, key, node in zip(named.names, named.keys, named.nodes):
+        if node == step and same_tensor(index, GLOBAL_STEP, key):
+            return {name: (GLOBAL_STEP,)}
+    return {}
 
 
 def _usual_variables(

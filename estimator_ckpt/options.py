@@ -8,11 +8,9 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from estimator_ckpt.errors import SettingsError
+from estimator_ckpt.formats import CHECKPOINT_FORMATS
 from estimator_ckpt.report import near_names
 from estimator_ckpt.saving.matching import MATCH_BY, check_policy
-
-# `--checkpoint_format` and its Python namesakes.
-CHECKPOINT_FORMATS = ("saver", "checkpoint", "both")
 
 
 @dataclass(frozen=True)

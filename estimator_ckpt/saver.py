@@ -36,10 +36,6 @@ from estimator_ckpt.saving.matching import (
 from estimator_ckpt.saving.on_disk import delete, open_any, written_at
 from estimator_ckpt.saving.retention import Retention
 
-# Estimator looks for this one by its name, in every checkpoint: else train(max_steps=...) of a job
-# that has finished would go on (tensorflow_estimator/python/estimator/estimator.py).
-_GLOBAL_STEP = tf.compat.v1.GraphKeys.GLOBAL_STEP
-
 
 class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
     """A tf.compat.v1.train.Saver for a Scaffold, the SAVERS collection or by itself.
@@ -224,11 +220,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         with sess.graph.as_default():
             self.build()
         assert self._contents is not None
-        names = {}
-        if self.checkpoint_format != "saver":
-            names = {t.key: t.wanted.tensor for t in self._contents.all_tensors()}
-        if self.checkpoint_format == "checkpoint":
-            names = {key: name for key, name in names.items() if name == _GLOBAL_STEP}
+        names = self._contents.further_keys(self.checkpoint_format)
         # The state file may name this prefix already: a session saves the step that it resumes
         # from. Then it must not be there without its names, not even for a moment.
         is_named = bool(names) and files.exists(f"{prefix}.index")

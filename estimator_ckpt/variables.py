@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import compress, count, islice
 from operator import eq, le
 from typing import Any, NamedTuple
@@ -76,9 +76,15 @@ class Columns:
     slot_name: Sequence[str | None]
     entry: Sequence[Entry]
 
-    def __init__(self, columns: Mapping[str, Sequence[Any]], order: Sequence[int]) -> None:
+    def __init__(
+        self,
+        columns: Mapping[str, Sequence[Any]],
+        order: Sequence[int],
+        further_keys: Mapping[str, tuple[str, ...]],
+    ) -> None:
         self._columns = columns
         self._order = order
+        self._further_keys = further_keys
 
     def __len__(self) -> int:
         return len(self._order)
@@ -96,14 +102,18 @@ class Columns:
         """The variables of these numbers, counted from 0, in that order."""
         if len(numbers) == len(self) and all(map(eq, numbers, count())):
             return self
-        return Columns(self._columns, list(map(self._order.__getitem__, numbers)))
+        order = list(map(self._order.__getitem__, numbers))
+        return Columns(self._columns, order, self._further_keys)
 
     def rows(self) -> Iterator[Variable]:
         """The variables one by one."""
-        keys = (
+        keys: Iterable[tuple[str, ...]] = (
             (key,) if key == last_key else (key, last_key)
             for key, last_key in zip(self.key, self.last_key)
         )
+        if self._further_keys:
+            further = (self._further_keys.get(name, ()) for name in self.name)
+            keys = ((*own[:-1], *more, own[-1]) for own, more in zip(keys, further))
         fields = (keys if name == "keys" else getattr(self, name) for name in Variable._fields)
         return from_columns(Variable, *fields)
 
@@ -112,9 +122,10 @@ def read_variables(index: Index, graph: ObjectGraph | None) -> tuple[Columns, st
     """The variables, sorted by name, and the checkpoint's format.
 
     The format is "saver" without an object graph, and "both" if each tensor of the graph (other
-    than `save_counter`, which no Saver has) also stands, with equal bytes, under a variable name.
-    Else it is "checkpoint": what the graph does not name is listed under its key all the same, and
-    a name in `var_list` that is also the key of other bytes is left to the key.
+    than `save_counter`, which no Saver has) also stands, with equal bytes, under a variable name,
+    and not the global step alone, which does in every format. Else it is "checkpoint": what the
+    graph does not name is listed under its key all the same, and a name in `var_list` that is also
+    the key of other bytes is left to the key.
     """
     with collector_paused():
         entries = Entries(index)
@@ -124,12 +135,17 @@ def read_variables(index: Index, graph: ObjectGraph | None) -> tuple[Columns, st
             places: list[str | None] = [None] * len(names)
             no_object = [-1] * len(names)
             named = Named(names, names, [False] * len(names), places, no_object, found)
-            return _variables(index, named, {}), "saver"
-        named, slots, is_both = named_by_graph(index, graph, entries)
-        return _variables(index, named, slots), "both" if is_both else "checkpoint"
+            return _variables(index, named, {}, {}), "saver"
+        named, slots, is_both, further = named_by_graph(index, graph, entries)
+        return _variables(index, named, slots, further), "both" if is_both else "checkpoint"
 
 
-def _variables(index: Index, named: Named, slots: Mapping[str, tuple[str, str]]) -> Columns:
+def _variables(
+    index: Index,
+    named: Named,
+    slots: Mapping[str, tuple[str, str]],
+    further_keys: Mapping[str, tuple[str, ...]],
+) -> Columns:
     """The variables sorted by name. In the order of `named` less memory is walked through."""
     names, last_keys, is_key, places, _, found = named
     keys = last_keys
@@ -164,4 +180,4 @@ def _variables(index: Index, named: Named, slots: Mapping[str, tuple[str, str]])
         "slot_name": slot_names,
         "entry": found,
     }
-    return Columns(columns, order)
+    return Columns(columns, order, further_keys)

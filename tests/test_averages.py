@@ -263,3 +263,37 @@ def test_an_estimator_with_a_mistyped_average_does_not_evaluate(tmp_path):
 def serving_input_fn():
     x = v1.placeholder(tf.float32, [None, 1])
     return tf.estimator.export.ServingInputReceiver({"x": x}, {"x": x})
+
+
+@pytest.mark.estimator
+@pytest.mark.parametrize("match_by", [None, "path"])
+@pytest.mark.parametrize("checkpoint_format", FORMATS)
+def test_an_evaluation_reads_what_its_own_saver_names_whatever_the_objects_say(
+    tmp_path, checkpoint_format, match_by
+):
+    net = tf.Module()
+
+    def model_fn(features, labels, mode):
+        net.w = v1.get_variable("w", [1], initializer=v1.ones_initializer())
+        average = v1.train.ExponentialMovingAverage(0.5)
+        step = v1.train.get_or_create_global_step()
+        train_op = scaffold = None
+        if mode == "train":
+            with tf.control_dependencies([net.w.assign_add([1.0]), step.assign_add(1)]):
+                train_op = average.apply([net.w])
+        else:
+            scaffold = v1.train.Scaffold(saver=v1.train.Saver(average.variables_to_restore()))
+        loss = tf.reduce_sum(net.w)
+        return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op, scaffold=scaffold)
+
+    job = estimator(
+        tmp_path,
+        checkpoint_format,
+        model_fn,
+        checkpoint=lambda: {"net": net},
+        match_by=match_by,
+    )
+    _, end = train(job, steps=3)
+    (average,) = end["w/ExponentialMovingAverage"]
+    assert average != end["w"]
+    assert job.evaluate(input_fn, steps=1)["loss"] == average

@@ -12,7 +12,7 @@ import tensorflow as tf
 from goldens_helper import GoldenCase, golden_case, golden_cases
 from stock_files import data_file, edit_index, flip, save, value
 
-from estimator_ckpt import compare_checkpoints, open_checkpoint
+from estimator_ckpt import compare_checkpoints, convert_checkpoint, open_checkpoint
 from estimator_ckpt.bundle.aliases import add_keys
 from estimator_ckpt.bundle.index import Entry, slice_key
 from estimator_ckpt.compare import Comparison
@@ -94,9 +94,20 @@ def test_formats_do_not_matter(slices: int, tmp_path: Path) -> None:
         comparison = compare_checkpoints(by_name, other)
         assert statuses(comparison) == {"dense/bias": "same", "dense/kernel": "same"}
         assert comparison.notes == (
-            "save_counter, which only object-based checkpoints have, is left out",
+            "save_counter, which counts the saves of a program, is in one of them alone",
         )
     assert compare_checkpoints(by_object, both).equal
+
+
+def test_objects_that_were_written_without_a_save_counter_equal_their_conversion_and_back(
+    tmp_path: Path,
+) -> None:
+    objects = tf.train.Checkpoint(w=tf.Variable(1.0, name="w"), b=tf.Variable(2.0, name="b"))
+    source = objects.write(str(tmp_path / "ckpt"))
+    convert_checkpoint(source, tmp_path / "names", "saver")
+    convert_checkpoint(tmp_path / "names", tmp_path / "objects", "checkpoint")
+    comparison = compare_checkpoints(source, tmp_path / "objects")
+    assert statuses(comparison) == {"w": "same", "b": "same"}
 
 
 def test_save_counters_of_two_object_based_checkpoints_count(tmp_path: Path) -> None:

@@ -7,8 +7,11 @@ import pytest
 import tensorflow as tf
 from convert_helper import contents, write_bundle
 from goldens_helper import golden_cases
+from hypothesis import given
+from hypothesis import strategies as st
 
 from estimator_ckpt import convert_checkpoint, open_checkpoint
+from estimator_ckpt.conversion.adam_steps import Power, count_steps
 from estimator_ckpt.errors import (
     CheckpointError,
     ConflictError,
@@ -85,47 +88,81 @@ def test_what_cannot_become_keras_state_is_refused_by_name_with_the_reason(
 
 
 def powers(steps, beta_1=0.9, beta_2=0.999):
+    """As AdamOptimizer keeps them: beta to begin with, times beta in every step, in float32."""
     return {
-        "beta1_power": np.float32(beta_1 ** (steps + 1)),
-        "beta2_power": np.float32(beta_2 ** (steps + 1)),
+        name: np.multiply.reduce(np.full(steps + 1, beta, np.float32))
+        for name, beta in (("beta1_power", beta_1), ("beta2_power", beta_2))
     }
 
 
+def adam(own, global_step):
+    return {**slots("Adam", "Adam_1", **own), "global_step": np.array(global_step, np.int64)}
+
+
 @pytest.mark.parametrize(
-    ("own", "numbers", "message"),
+    ("own", "global_step", "numbers", "error", "message"),
     [
-        (powers(3), {}, "has made 3 steps, the global step says 10; give iter=3"),
-        (powers(3), {"beta_1": 0.9}, "beta_1 0.9 after 3.0 steps, not after 10"),
-        (powers(10), {"beta_1": 0.8}, "give the right beta_1"),
-        (powers(10), {"iter": 11}, "the global step says 11"),
+        # beta_1's power is 0 after 828 steps, and nobody has said what beta_2 is.
+        (powers(1200), 2400, {}, SettingsError, "beta_2 0.999 after 1200.0 steps.*2400.*as iter"),
+        (powers(10, 0.8, 0.95), 10, {}, SettingsError, "give the steps.*as iter"),
+        (powers(90_000), 20, {}, SettingsError, "beta_1 0.9 after at least 827.* is 20"),
+        ({"beta1_power": np.float32(0.9**4)}, 10, {}, SettingsError, "after 3.0 steps"),
+        (powers(10), 20, {"beta_1": 0.8}, ConflictError, "no whole number; give the right beta_1"),
+        (powers(10), 10, {"beta_1": 0.8}, ConflictError, "no whole number; give the right beta_1"),
+        (powers(9), 9, {"beta_1": 0.81}, ConflictError, "give the right beta_1, or iter"),
+        (powers(10), 10, {"iter": 11}, ConflictError, "iter 11 was given, but beta1_power"),
+        (powers(10), 10, {"beta_1": 1.5}, SettingsError, "beta_1 between 0 and 1, found 1.5"),
     ],
 )
-def test_powers_of_beta_that_contradict_the_step_are_a_conflict(own, numbers, message, tmp_path):
-    write_bundle(tmp_path / "m", slots("Adam", "Adam_1", **own))
-    with pytest.raises(ConflictError, match=message):
+def test_steps_that_the_powers_of_beta_leave_in_doubt_are_asked_for(
+    own, global_step, numbers, error, message, tmp_path
+):
+    write_bundle(tmp_path / "m", adam(own, global_step))
+    with pytest.raises(error, match=message):
         convert_checkpoint(
             tmp_path / "m", tmp_path / "out", "both", optimizer="keras", hyperparameters=numbers
         )
+    assert not (tmp_path / "out.index").exists()
 
 
 @pytest.mark.parametrize(
-    ("own", "numbers", "expected"),
+    ("own", "global_step", "numbers", "expected"),
     [
-        (powers(10), {}, 10),
-        (powers(3), {"iter": 3}, 3),
-        (powers(10, 0.8, 0.95), {}, 10),
-        (powers(10, 0.8, 0.95), {"beta_1": 0.8, "beta_2": 0.95}, 10),
-        ({"beta1_power": np.float32(0), "beta2_power": np.float32(0)}, {}, 10),
-        ({}, {}, 10),
+        (powers(10), 10, {}, 10),
+        (powers(3), 10, {}, 3),  # two powers that agree; the step of a GAN counts for both
+        (powers(3), 10, {"iter": 3}, 3),
+        (powers(3, 0.5), 10, {"beta_1": 0.5}, 3),
+        (powers(1200), 2400, {"beta_2": 0.999}, 1200),
+        (powers(1200), 1200, {}, 1200),
+        (powers(10, 0.5), 10, {}, 10),  # beta_2's default confirms the global step
+        (powers(10, 0.8, 0.95), 10, {"beta_1": 0.8, "beta_2": 0.95}, 10),
+        (powers(80_000), 80_000, {}, 80_000),
+        (powers(90_000), 100_000, {}, 100_000),
+        ({}, 10, {}, 10),
     ],
 )
-def test_iter_is_the_global_step_unless_it_is_given(own, numbers, expected, tmp_path):
-    write_bundle(tmp_path / "m", slots("Adam", "Adam_1", **own))
+def test_iter_is_the_count_of_steps_that_is_certain(own, global_step, numbers, expected, tmp_path):
+    write_bundle(tmp_path / "m", adam(own, global_step))
     convert_checkpoint(
         tmp_path / "m", tmp_path / "out", "checkpoint", optimizer="keras", hyperparameters=numbers
     )
     found = open_checkpoint(tmp_path / "out")
     assert found.get_tensor("optimizer/iter") == expected
+
+
+@given(
+    steps=st.integers(0, 2000),
+    betas=st.tuples(st.floats(0.3, 0.95), st.floats(0.96, 0.9999)),
+    factor=st.integers(2, 4),
+)
+def test_given_betas_tell_the_steps_whatever_the_global_step_says(steps, betas, factor):
+    held = [
+        Power(name, beta_name, float(value), given=beta)
+        for (name, value), beta_name, beta in zip(
+            powers(steps, *betas).items(), ("beta_1", "beta_2"), betas
+        )
+    ]
+    assert count_steps(held, factor * steps + 5)[0] == steps
 
 
 def test_an_int32_global_step_becomes_an_int64_iter(tmp_path):

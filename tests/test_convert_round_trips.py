@@ -14,10 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from estimator_ckpt import convert_checkpoint, open_checkpoint
-from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
+from estimator_ckpt.formats import GLOBAL_STEP
+from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, STEP, flat_key, object_key
 
 NAME_BASED = [case for case in golden_cases() if case.format == "saver"]
 OBJECT_BASED = [case for case in golden_cases() if case.format == "checkpoint"]
+STEP_KEYS = (flat_key(GLOBAL_STEP), object_key(STEP))
 
 
 @pytest.mark.parametrize("case", NAME_BASED, ids=str)
@@ -39,12 +41,21 @@ def test_from_names_to_both_and_back(case, tmp_path):
     assert contents(tmp_path / "objects") == contents(tmp_path / "at_once")
 
 
+def with_step(tensors):
+    """The tensors of objects, with the plain key that the global step has in all that we write."""
+    found = dict(tensors)
+    for key in STEP_KEYS:
+        if key in tensors:
+            found[GLOBAL_STEP] = tensors[key]
+    return found
+
+
 @pytest.mark.parametrize("case", OBJECT_BASED, ids=str)
 def test_from_objects_to_names_and_back(case, tmp_path):
     convert_checkpoint(case.prefix, tmp_path / "names", "saver")
     convert_checkpoint(tmp_path / "names", tmp_path / "objects", "checkpoint", like=case.prefix)
     before, after = open_checkpoint(case.prefix), open_checkpoint(tmp_path / "objects")
-    assert contents(tmp_path / "objects") == contents(case.prefix)
+    assert contents(tmp_path / "objects") == with_step(contents(case.prefix))
     assert after.object_graph.nodes == before.object_graph.nodes
 
 
@@ -52,10 +63,7 @@ def test_from_objects_to_names_and_back(case, tmp_path):
 def test_from_objects_to_both_and_back(case, tmp_path):
     convert_checkpoint(case.prefix, tmp_path / "both", "both")
     convert_checkpoint(tmp_path / "both", tmp_path / "objects", "checkpoint")
-    assert contents(tmp_path / "objects") == contents(case.prefix)
-    assert open_checkpoint(tmp_path / "objects").index.entries.keys() == (
-        open_checkpoint(case.prefix).index.entries.keys()
-    )
+    assert contents(tmp_path / "objects") == with_step(contents(case.prefix))
 
 
 # --- Names of any kind ---

@@ -19,23 +19,24 @@ ROOT = "estimator_ckpt"
 # A module imports from its own floor and those below. `*` marks those that import TensorFlow when
 # they are imported, `(*)` those that import it inside a function at most.
 FLOORS = """
-0   collector columns errors conversion jobs matching saving warm_starting matching.counted
+0   collector columns errors formats conversion jobs matching saving warm_starting
+    matching.counted
 1   files(*)
 2   bundle bundle.aliases bundle.coding bundle.dtypes bundle.entries bundle.index bundle.protos
     bundle.slices bundle.table bundle.tensors state
-3   conversion.casting conversion.destination graph_message graph_nodes locate mapping object_graph
-    report slots matching.model
+3   conversion.adam_steps conversion.casting conversion.destination graph_message graph_nodes
+    conversion.meta_graph locate mapping matching.model object_graph report slots
 4   checkpoint conversion.plan graph_variables variables matching.training_state
     matching.live(*) matching.eager(*) matching.saved matching.structure matching.resolve
     matching.hints matching.together
 5   compare convert difference options tf_internals* verify verify_keys warm_start(*)
-    conversion.batch conversion.layout conversion.likeness conversion.naming
+    conversion.averaged conversion.batch conversion.layout conversion.likeness conversion.naming
     conversion.optimizer_state conversion.optimizers conversion.pieces conversion.planning
     conversion.renaming conversion.transfer
     saving.averages saving.matching saving.retention
     warm_starting.eager(*) warm_starting.file warm_starting.report warm_starting.stock_settings(*)
     warm_starting.rules warm_starting.values warm_starting.vocabulary
-6   check(*) model_side(*) restore_side(*) saver* jobs.dry_run* saving.contents* saving.given*
+6   audit check(*) model_side(*) restore_side(*) saver* jobs.dry_run* saving.contents* saving.given*
     saving.graph_ops* saving.on_disk* saving.saveables* warm_starting.starter*
 7   scaffold*
 8   model_fn*

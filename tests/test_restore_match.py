@@ -1,13 +1,29 @@
 """A restore matches by object path and by name; where the two disagree nothing is loaded."""
 
+import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sessions import VALUE, eager, refused, restored, rows_of, variable, written
+from sessions import (
+    COUNT,
+    VALUE,
+    eager,
+    make_saver,
+    partitioned,
+    refused,
+    restore,
+    restored,
+    rows_of,
+    save,
+    variable,
+    whole,
+    written,
+)
 
 from estimator_ckpt.bundle.index import Entry, Index
 from estimator_ckpt.checkpoint import Checkpoint
+from estimator_ckpt.errors import MismatchError
 from estimator_ckpt.object_graph import (
     OBJECT_GRAPH_KEY,
     Attribute,
@@ -244,6 +260,87 @@ def test_a_name_and_an_object_of_different_values_are_an_error(tmp_path):
     assert f"by path: {flat_key('a')}" in row
     assert restored(prefix, one_variable, match_by="name") == [3.0]
     assert restored(prefix, one_variable, match_by="path") == [4.0]
+
+
+# --- names that the user gives on purpose ---
+
+
+def named(prefix, build, mapping, **options):
+    """What a restore reads where a Saver's mapping names the variables; or the error."""
+    with tf.Graph().as_default():
+        variables, objects = build()
+        names = mapping(*variables)
+        saver = make_saver("both", objects, var_list=names, **options)
+        return restore(saver, prefix, list(variables))
+
+
+@pytest.mark.parametrize("match_by", [None, "path", "name"])
+@pytest.mark.parametrize("kind", ["saver", *OBJECT_FORMATS, "eager"])
+def test_a_name_that_a_mapping_gives_decides_before_the_path(tmp_path, kind, match_by):
+    # The objects lead `a` to the first of the list, the mapping names the second for it.
+    prefix = swapped_checkpoint(tmp_path, kind)
+    build = two_layers(-1.0, -1.0)
+    found = named(prefix, build, lambda a, b: {"b": a, "a": b}, match_by=match_by)
+    assert found == [2.0, 1.0]
+
+
+@pytest.mark.parametrize("match_by", [None, "path", "name"])
+def test_a_name_that_a_mapping_gives_and_nobody_has_is_missing_whatever_the_path_finds(
+    tmp_path, match_by
+):
+    prefix = swapped_checkpoint(tmp_path, "both")
+
+    with tf.Graph().as_default():
+        (a, b), objects = two_layers(-1.0, -1.0)()
+        saver = make_saver("both", objects, var_list={"c": a, "b": b}, match_by=match_by)
+        with pytest.raises(MismatchError) as caught, v1.Session() as session:
+            saver.restore(session, prefix)
+    (row,) = rows_of(caught.value)
+    assert row.startswith("missing c float32[]")
+    assert "the Saver's mapping gives this name" in row
+
+
+@pytest.mark.parametrize("name", ["a", "a:0"])
+def test_a_variables_own_name_is_no_purpose(tmp_path, name):
+    prefix = written(tmp_path, lambda: {"net": variable("old", 5.0)})
+
+    def build():
+        a = variable("a", -1.0)
+        return [a], {"net": a}
+
+    assert named(prefix, build, lambda a: {name: a}) == [5.0]
+
+
+@pytest.mark.parametrize("give", [list, tuple, lambda w: w], ids=["list", "tuple", "whole"])
+def test_a_partitioned_variables_own_name_is_no_purpose_and_another_is(tmp_path, give):
+    def build(name, key, slices):
+        w = partitioned(name, slices)
+        return w, {key: give(w)}
+
+    with tf.Graph().as_default():
+        _, mapping = build("w", "w", 2)
+        prefix = save(make_saver("both", var_list=mapping), tmp_path)
+    for name, key, on_purpose in [("w", "w", False), ("new", "w", True)]:
+        with tf.Graph().as_default():
+            w, mapping = build(name, key, 3)
+            saver = make_saver("both", var_list=mapping)
+            assert [want.is_named for want in saver.wanted] == [on_purpose]
+            np.testing.assert_array_equal(restore(saver, prefix, whole(w)), COUNT)
+
+
+@pytest.mark.parametrize("match_by", [None, "path", "name"])
+def test_a_name_that_a_mapping_gives_keeps_another_variable_from_its_tensor(tmp_path, match_by):
+    # By its object `b` would be the tensor that is named `a` and wanted by name for `c`.
+    prefix = written(tmp_path, lambda: {"net": variable("a", 5.0)}, "checkpoint")
+
+    def build():
+        c, b = variable("c", -1.0), variable("b", -1.0)
+        return (c, b), {"net": b}
+
+    found = named(
+        prefix, build, lambda c, b: {"a": c, "b": b}, match_by=match_by, on_missing="init"
+    )
+    assert found == [5.0, -1.0]
 
 
 # --- whatever the names and the paths ---

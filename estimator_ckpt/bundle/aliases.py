@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 
 from estimator_ckpt import files
 from estimator_ckpt.bundle.index import Entry, read_index, shard_path, slice_key, write_index
@@ -33,12 +34,12 @@ def rekey(entries: Mapping[bytes, Entry], keys: Mapping[str, Iterable[str]]) -> 
     return found
 
 
-def add_keys(prefix: str, names: Mapping[str, str]) -> None:
-    """Gives tensors of a checkpoint a second key each, in place and atomically.
+def add_keys(prefix: str, names: Mapping[str, str | Sequence[str]]) -> None:
+    """Gives tensors of a checkpoint further keys, in place and atomically.
 
     Args:
       prefix: the checkpoint's.
-      names: existing key -> the key that its tensor gets beside it.
+      names: existing key -> the key, or the keys, that its tensor gets beside it.
 
     Raises:
       MissingTensorError: there is no such key; here and below, nothing has been changed.
@@ -46,8 +47,9 @@ def add_keys(prefix: str, names: Mapping[str, str]) -> None:
       WriteError: the index cannot be written.
     """
     index = read_index(prefix)
-    added = rekey(index.entries, {old: (new,) for old, new in names.items()})
-    for new in names.values():
+    given = {old: (new,) if isinstance(new, str) else new for old, new in names.items()}
+    added = rekey(index.entries, given)
+    for new in chain.from_iterable(given.values()):
         there = index.entries.get(key_bytes(new))
         if there is not None and _under(index.entries, new, new).items() - added.items():
             raise ConflictError("another tensor has this key already", path=prefix, key=new)

@@ -6,7 +6,9 @@ and `BoolValue` is a message like any other.
 
 Sources: tensor_bundle.proto and trackable_object_graph.proto in tensorflow/core/protobuf;
 tensor_shape.proto, tensor_slice.proto and versions.proto in tensorflow/core/framework;
-tensorflow/python/training/checkpoint_state.proto. TensorFlow 2.12, 2.15 and 2.21 have the same.
+tensorflow/python/training/checkpoint_state.proto; meta_graph.proto and saver.proto in
+tensorflow/core/protobuf, node_def.proto, attr_value.proto and tensor.proto in
+tensorflow/core/framework. TensorFlow 2.12, 2.15 and 2.21 have the same.
 """
 
 from __future__ import annotations
@@ -71,6 +73,14 @@ _SCHEMA = {
     "ObjectReferences": ["1 *int32 node_id", "2 *string local_name"],
     "SerializedTensors": ["1 *string name", "2 *string full_name", "3 *string checkpoint_key"],
     "TrackableObjectGraph": ["1 *bytes nodes"],  # each a TrackableObject, see graph_message.py
+    # Of a .meta file, what tells the keys that its Saver restores.
+    "MetaGraph": ["2 Graph graph_def", "3 SaverDef saver_def"],
+    "SaverDef": ["3 bytes restore_op_name"],
+    "Graph": ["1 *GraphNode node"],
+    "GraphNode": ["1 bytes name", "2 bytes op", "3 *bytes input", "5 *GraphAttribute attr"],
+    "GraphAttribute": ["1 bytes key", "2 GraphValue value"],
+    "GraphValue": ["8 GraphTensor tensor"],
+    "GraphTensor": ["2 TensorShape tensor_shape", "8 *bytes string_val"],
     "CheckpointState": [
         "1 string model_checkpoint_path",
         "2 *string all_model_checkpoint_paths",
@@ -134,3 +144,4 @@ ObjectParts = _message("ObjectParts")
 MergedObjects = _message("MergedObjects")
 TrackableObjectGraph = _message("TrackableObjectGraph")
 CheckpointState = _message("CheckpointState")
+MetaGraph = _message("MetaGraph")

@@ -30,8 +30,8 @@ from estimator_ckpt.conversion.optimizers import TARGETS
 from estimator_ckpt.conversion.plan import Conversion
 from estimator_ckpt.conversion.planning import ConvertOptions
 from estimator_ckpt.convert import convert_with
+from estimator_ckpt.formats import CHECKPOINT_FORMATS
 from estimator_ckpt.locate import is_saved_model
-from estimator_ckpt.options import CHECKPOINT_FORMATS
 from estimator_ckpt.report import print_table, size_text
 
 
@@ -67,6 +67,19 @@ def define(flag_values: flags.FlagValues) -> None:
     )
     rules("exclude", "REGEX of names, or of object paths, to leave out.")
     boolean("drop_slots", False, "Leave out the optimizers' variables.")
+    flags.DEFINE_flag(
+        flags.Flag(
+            _AveragesParser(),
+            None,
+            "use_averages",
+            False,
+            "Put the averages (tf.train.ExponentialMovingAverage) in the places of their variables,"
+            " without the optimizers' variables; --use_averages=NAME for those of another name.",
+            boolean=True,
+        ),
+        flag_values=flag_values,
+    )
+    string("keep_raw", "With --use_averages: the raw value of X stays as X/KEEP_RAW.")
     enum(
         "optimizer",
         TARGETS,
@@ -108,6 +121,13 @@ def define(flag_values: flags.FlagValues) -> None:
         " converted is not converted again.",
     )
     boolean("json", False, "Print JSON.")
+
+
+class _AveragesParser(flags.ArgumentParser):  # type: ignore[type-arg]
+    """A flag that is given alone, or with a name."""
+
+    def parse(self, argument: str | bool) -> str | bool:
+        return {"true": True, "false": False}.get(str(argument).lower(), argument)
 
 
 def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
@@ -187,6 +207,8 @@ def _options(values: flags.FlagValues) -> ConvertOptions:
         assignment_map=[_rule("assignment_map", text) for text in values.assignment_map],
         exclude=values.exclude,
         drop_slots=values.drop_slots,
+        use_averages=values.use_averages,
+        keep_raw=values.keep_raw,
         optimizer=values.optimizer,
         hyperparameters=dict(_number(text) for text in values.hyperparameters),
         dtype=_dtype(values.dtype),

@@ -1,4 +1,4 @@
-"""A progress bar on the standard error, for long reads that a person waits for."""
+"""Progress bars on the standard error, for what a person waits for."""
 
 from __future__ import annotations
 
@@ -21,6 +21,35 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None] | None]:
         yield bar.update
     finally:
         bar.stop()
+
+
+@contextlib.contextmanager
+def counting_bar(label: str) -> Iterator[Callable[[int, int], None] | None]:
+    """What to call with the number done and the number in all; None where nobody would see it."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    bar = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        transient=True,
+        redirect_stdout=sys.stdout.isatty(),
+    )
+    with bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 class _Bar:

@@ -1,8 +1,9 @@
 """usage: estimator-ckpt verify [flags] PATH...
 
 Reads every byte of the checkpoints and checks all checksums, offsets, slices and object keys;
-goes on after a fault. PATH is a prefix, PREFIX.index, a directory with checkpoints (the newest
-counts) or a SavedModel's directory.
+goes on after a fault. PATH is a prefix, PREFIX.index, a SavedModel's directory, or a directory with
+checkpoints at any depth: all of them are verified, and their `checkpoint` files, with what is left
+of broken saves.
 """
 
 from __future__ import annotations
@@ -10,54 +11,152 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from typing import Any
 
 from absl import flags
 
+from estimator_ckpt import files
+from estimator_ckpt.audit import AuditReport, verify_directory
 from estimator_ckpt.cli import EXIT_ERROR, EXIT_NO, EXIT_OK, UsageError
-from estimator_ckpt.commands.progress import progress_bar
+from estimator_ckpt.commands.progress import counting_bar, progress_bar
 from estimator_ckpt.errors import CheckpointError
+from estimator_ckpt.locate import is_saved_model
 from estimator_ckpt.report import print_table, size_text
 from estimator_ckpt.verify import Fault, VerifyReport, verify_checkpoint
 
 
 def define(flag_values: flags.FlagValues) -> None:
     """The flags of the verb."""
-    flags.DEFINE_boolean("json", False, "Print a JSON list of reports.", flag_values=flag_values)
+
+    def boolean(name: str, text: str) -> None:
+        flags.DEFINE_boolean(name, False, text, flag_values=flag_values)
+
+    boolean("newest", "Of a directory, verify the newest checkpoint alone.")
+    boolean("quiet", "Print faults and totals alone.")
+    boolean("json", "Print a JSON list with a report of each PATH.")
+    boolean("json_lines", "Print a line of JSON for each checkpoint as soon as it is verified.")
 
 
 def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
-    """Verifies each path; 1 if one of them has a fault."""
+    """Verifies each path; 1 if one of them has a fault, 2 if one cannot be read."""
     if not arguments:
         raise UsageError("verify: expected one path or more, found none")
-    reports = []
-    errors = []
+    if flag_values.json and flag_values.json_lines:
+        raise UsageError("verify: --json or --json_lines, not both")
+    show = _Show(flag_values)
+    code = EXIT_OK
     for path in arguments:
         try:
-            with progress_bar(f"verifying {path}") as progress:
-                reports.append(verify_checkpoint(path, progress=progress))
+            is_directory = files.is_dir(path) and not is_saved_model(path)
+            if is_directory and not flag_values.newest:
+                ok = _verify_directory(path, show)
+            else:
+                with progress_bar(f"verifying {path}") as progress:
+                    report = verify_checkpoint(path, progress=progress)
+                show.checkpoint(report)
+                show.path(_json(report))
+                ok = report.ok
+            code = code if ok else max(code, EXIT_NO)
         except CheckpointError as error:  # the other paths are verified all the same
-            errors.append(error)
+            code = EXIT_ERROR
             print(f"estimator-ckpt: {error}", file=sys.stderr)
-            continue
-        if not flag_values.json:
-            _print(reports[-1])
-    if flag_values.json:
-        print(json.dumps([{"ok": one.ok, **asdict(one)} for one in reports], indent=2))
-    if errors:
-        return EXIT_ERROR
-    return EXIT_OK if all(report.ok for report in reports) else EXIT_NO
+            show.error(path, error)
+    show.end()
+    return code
+
+
+def _verify_directory(path: str, show: _Show) -> bool:
+    with counting_bar(f"verifying {path}") as count:
+
+        def report(one: VerifyReport, number: int, total: int) -> None:
+            show.checkpoint(one, among_many=count is not None)
+            if count is not None:
+                count(number, total)
+
+        audit = verify_directory(path, report=report)
+    show.audit(audit)
+    return audit.ok
+
+
+class _Show:
+    """How the reports are shown: as text, as one JSON list, or as lines of JSON."""
+
+    def __init__(self, flag_values: flags.FlagValues) -> None:
+        self._json = flag_values.json
+        self._lines = flag_values.json_lines
+        self._quiet = flag_values.quiet
+        self._paths: list[dict[str, Any]] = []
+
+    def checkpoint(self, report: VerifyReport, *, among_many: bool = False) -> None:
+        """One that has been verified; of many on a terminal, where a bar counts, only faults."""
+        if self._lines:
+            print(json.dumps(_json(report)), flush=True)
+        elif not self._json and (report.faults or not (self._quiet or among_many)):
+            _print(report)
+
+    def audit(self, audit: AuditReport) -> None:
+        """A directory, after its checkpoints."""
+        beside = {"faults": [asdict(one) for one in audit.faults], "notes": list(audit.notes)}
+        if self._lines:
+            print(json.dumps({"ok": not audit.faults, "path": audit.path, **beside}), flush=True)
+        elif self._json:
+            checkpoints = [_json(one) for one in audit.checkpoints]
+            self.path({"ok": audit.ok, "path": audit.path, "checkpoints": checkpoints, **beside})
+        else:
+            _print_audit(audit, quiet=self._quiet)
+
+    def path(self, report: dict[str, Any]) -> None:
+        """The report of a path, whole."""
+        self._paths.append(report)
+
+    def error(self, path: str, error: CheckpointError) -> None:
+        """A path that cannot be read."""
+        report = {"ok": False, "path": path, "error": str(error)}
+        if self._lines:
+            print(json.dumps(report), flush=True)
+        self.path(report)
+
+    def end(self) -> None:
+        """After all paths."""
+        if self._json:
+            print(json.dumps(self._paths, indent=2))
+
+
+def _json(report: VerifyReport) -> dict[str, Any]:
+    return {"ok": report.ok, **asdict(report)}
 
 
 def _print(report: VerifyReport) -> None:
     if report.faults:
-        rows = [_cells(fault) for fault in report.faults]
-        total = f"{report.prefix}: {len(rows):,} fault" + ("s" if len(rows) > 1 else "")
-        print_table(["fault", "key", "byte", "file", "what"], rows, total, right=["byte"])
+        _print_faults(report.faults, report.prefix)
     else:
         checked = size_text(report.checked_bytes)
         print(f"{report.prefix}: whole; {report.keys:,} keys, {checked} in data files checked")
     for note in report.notes:
         print(f"note: {note}")
+
+
+def _print_audit(audit: AuditReport, *, quiet: bool) -> None:
+    if audit.faults:
+        _print_faults(audit.faults, f"beside the checkpoints of {audit.path}")
+    for note in () if quiet else audit.notes:
+        print(f"note: {note}")
+    faulty = sum(not one.ok for one in audit.checkpoints)
+    whole = len(audit.checkpoints) - faulty
+    counts = [f"{whole:,} of {len(audit.checkpoints):,} checkpoints whole"]
+    if audit.faults:
+        counts.append(f"{len(audit.faults):,} {_faults(audit.faults)} beside them")
+    print(f"{audit.path}: {', '.join(counts)}")
+
+
+def _print_faults(faults: tuple[Fault, ...], where: str) -> None:
+    rows = [_cells(fault) for fault in faults]
+    total = f"{where}: {len(rows):,} {_faults(faults)}"
+    print_table(["fault", "key", "byte", "file", "what"], rows, total, right=["byte"])
+
+
+def _faults(faults: tuple[Fault, ...]) -> str:
+    return "fault" if len(faults) == 1 else "faults"
 
 
 def _cells(fault: Fault) -> list[str]:

@@ -292,6 +292,10 @@ def _translated(
 # --- the log ---
 
 
+# The options that say how a result is written, and not what it is.
+_SAME_RESULT = frozenset(["copy", "compact", "in_place", "verify"])
+
+
 class _Done(NamedTuple):
     """What the log tells of a conversion: it is done as long as all of it is so still."""
 
@@ -305,18 +309,10 @@ def _done(source: str, result: str, options: ConvertOptions) -> _Done | None:
     """What a conversion that was carried out is known by; None if by nothing."""
     if hasattr(options.like, "write"):
         return None  # objects in Python, of which a log can tell nothing
-    settings = {
-        "layout": options.layout,
-        "like": None if options.like is None else os.fspath(options.like),
-        "rename": options.rules().rename,
-        "assignment_map": options.rules().assignment_map,
-        "exclude": options.rules().exclude,
-        "drop_slots": options.drop_slots,
-        "optimizer": options.optimizer,
-        "hyperparameters": options.hyperparameters,
-        "dtype": options.dtype,
-        "checkpoint_format": options.checkpoint_format,
-    }
+    settings = {name: value for name, value in vars(options).items() if name not in _SAME_RESULT}
+    settings["like"] = None if options.like is None else os.fspath(options.like)
+    rules = options.rules()
+    settings.update(rename=rules.rename, assignment_map=rules.assignment_map, exclude=rules.exclude)
     return _Done(
         os.path.realpath(source),
         None if options.in_place else _stamp(source),

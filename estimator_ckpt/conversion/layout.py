@@ -233,7 +233,7 @@ def kept_structure(items: list[Item], graph: ObjectGraph) -> Structure:
                 "the layout 'var_list', which is made anew",
                 key=item.content.source,
             )
-        key = item.content.source if item.in_objects else None
+        key = item.own_key if item.in_objects else None
         if item.node < 0 and item.renamed:
             key = item.name  # no object has it: its name is its key
         if key is not None:

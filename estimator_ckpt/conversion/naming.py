@@ -18,6 +18,7 @@ from estimator_ckpt.conversion.plan import (
     read_number,
     source_content,
 )
+from estimator_ckpt.formats import GLOBAL_STEP
 from estimator_ckpt.graph_variables import Entries, GraphTensor, graph_tensors, names_in_var_list
 from estimator_ckpt.object_graph import (
     OPTIMIZER_SLOT,
@@ -27,7 +28,6 @@ from estimator_ckpt.object_graph import (
 )
 from estimator_ckpt.variables import Variable
 
-GLOBAL_STEP = "global_step"
 _HAS_NAME = "its variable name"
 
 

@@ -18,12 +18,11 @@ keras/src/optimizers/legacy does around them:
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from estimator_ckpt.conversion.naming import GLOBAL_STEP
+from estimator_ckpt.conversion.adam_steps import Power, check_given_steps, count_steps
 from estimator_ckpt.conversion.optimizer_state import Optimizer, check_parts, tf1_slot_name
 from estimator_ckpt.conversion.plan import (
     FLOAT32,
@@ -36,6 +35,7 @@ from estimator_ckpt.conversion.plan import (
     number_content,
 )
 from estimator_ckpt.errors import ConflictError, SettingsError, UnsupportedCheckpointError
+from estimator_ckpt.formats import GLOBAL_STEP
 from estimator_ckpt.object_graph import ObjectPath
 
 TARGETS = ("keras", "tf1")
@@ -66,7 +66,7 @@ _KINDS = {
     ),
 }
 _ALL_NUMBERS = ("learning_rate", "decay")
-_KERAS_DEFAULT_BETAS = {"beta_1": 0.9, "beta_2": 0.999}
+_POWERS = {"beta_1": "beta1_power", "beta_2": "beta2_power"}
 
 
 class Relinker:
@@ -264,48 +264,37 @@ class Relinker:
 
     def _add_iter(self, optimizer: Optimizer, scope: str, path: ObjectPath) -> None:
         given = self._number("iter")
+        powers = self._powers(optimizer)
         if given is not None:
-            content, why = number_content(int(given), INT64), "given"
-            steps = int(given)
-        elif self.step is None:
-            raise SettingsError(
-                "Keras' optimizers count their steps in `iter`, and the checkpoint has no "
-                f"global_step to take it from; give {self._start}iter",
-                key="hyperparameters",
-            )
+            steps, why = int(given), "given"
+            check_given_steps(powers, steps)
         else:
-            content, why = self.items[self.step].content, "the global step"
-            steps = int(self._read(content))
-            if content.dtype != INT64:
-                content = number_content(steps, INT64)
-        self._check_steps(optimizer, steps)
+            step = None if self.step is None else int(self._read(self.items[self.step].content))
+            steps, why = count_steps(powers, step, iter_name=f"{self._start}iter")
+        content = number_content(steps, INT64)
+        if given is None and self.step is not None:
+            theirs = self.items[self.step].content
+            if theirs.dtype == INT64 and int(self._read(theirs)) == steps:
+                content = theirs  # the same bytes under another key
         self.items.append(Item(content, f"{scope}/iter", why, place=(*path, "iter")))
 
-    def _check_steps(self, optimizer: Optimizer, steps: int) -> None:
-        """Raises ConflictError where TF1's powers of beta say that Adam has made other steps."""
-        told = {}
-        for name, power in (("beta_1", "beta1_power"), ("beta_2", "beta2_power")):
-            given = self._given.get(name)
-            number = optimizer.own.get(power)
-            if number is None or not is_number(self.items[number].content):
-                continue
-            value = self._read(self.items[number].content)
-            beta = _KERAS_DEFAULT_BETAS[name] if given is None else given
-            if not (0 < value < 1 and 0 < beta < 1):
-                continue  # after very many steps it is 0, which says no more
-            told[name] = math.log(value) / math.log(beta) - 1
-            if given is not None and not _near(told[name], steps):
-                raise ConflictError(
-                    f"{power} is {value:.6g}, which is {name} {given} after "
-                    f"{told[name]:.1f} steps, not after {steps}; give the right {name}, or iter"
-                )
-        # Default betas that agree on another count are no chance.
-        counts = list(told.values())
-        if len(counts) == 2 and _near(counts[0], counts[1]) and not _near(counts[1], steps):
-            raise ConflictError(
-                f"Adam's powers of beta say that it has made {counts[1]:.0f} steps, the global "
-                f"step says {steps}; give {self._start}iter={counts[1]:.0f} (or beta_1 and beta_2)"
+    def _powers(self, optimizer: Optimizer) -> list[Power]:
+        """The powers of beta that TF1's Adam keeps, as far as they can be read."""
+        found = []
+        for beta, name in _POWERS.items():
+            number = optimizer.own.get(name)
+            if number is not None and is_number(self.items[number].content):
+                value = self._read(self.items[number].content)
+                found.append(Power(name, beta, value, self._given_beta(beta)))
+        return [power for power in found if 0 <= power.value < 1]
+
+    def _given_beta(self, name: str) -> float | None:
+        beta = self._given.get(name)
+        if beta is not None and not 0 < beta < 1:
+            raise SettingsError(
+                f"expected {self._start}{name} between 0 and 1, found {beta}", key="hyperparameters"
             )
+        return beta
 
     # --- to TF1 ---
 
@@ -364,7 +353,7 @@ class Relinker:
         )
 
     def _add_beta_powers(self, optimizer: Optimizer, steps: float | None, path: ObjectPath) -> None:
-        for name, power in (("beta_1", "beta1_power"), ("beta_2", "beta2_power")):
+        for name, power in _POWERS.items():
             beta = self._number(name)
             if beta is None and name in optimizer.own:
                 beta = self._read(self.items[optimizer.own[name]].content)
@@ -390,8 +379,3 @@ def _several(optimizer: Optimizer) -> str:
         f"there are several optimizers {optimizer.label}, and nothing tells whose each slot is. "
         "Leave them out (drop_slots), or convert without `optimizer`"
     )
-
-
-def _near(told: float, steps: float) -> bool:
-    """Whether two counts of steps are one, as far as float32 products of so many factors tell."""
-    return abs(told - steps) < 0.5 + 0.002 * steps

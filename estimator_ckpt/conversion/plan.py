@@ -91,6 +91,8 @@ class Item(NamedTuple):
       renamed: whether a rule gave it the name.
       in_names: whether a name-based reader is to find it.
       in_objects: whether an object-based reader is to find it.
+      key: its key in the source's objects, where that is not the key of its content: an average in
+        the place of its variable.
     """
 
     content: Content
@@ -106,6 +108,12 @@ class Item(NamedTuple):
     renamed: bool = False
     in_names: bool = True
     in_objects: bool = True
+    key: str = ""
+
+    @property
+    def own_key(self) -> str:
+        """Its key in the source; "" if it is new."""
+        return self.key or self.content.source
 
     @property
     def owner(self) -> str:

@@ -12,6 +12,7 @@ from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.columns import columns_of, from_columns
+from estimator_ckpt.conversion.averaged import averages_as_weights
 from estimator_ckpt.conversion.casting import Casts, parse_casts
 from estimator_ckpt.conversion.layout import (
     LAYOUTS,
@@ -21,7 +22,7 @@ from estimator_ckpt.conversion.layout import (
     new_structure,
 )
 from estimator_ckpt.conversion.likeness import like_structure
-from estimator_ckpt.conversion.naming import GLOBAL_STEP, global_step, read_items
+from estimator_ckpt.conversion.naming import global_step, read_items
 from estimator_ckpt.conversion.optimizer_state import Optimizer, find_optimizers, mark_parts
 from estimator_ckpt.conversion.optimizers import TARGETS, Relinker
 from estimator_ckpt.conversion.plan import (
@@ -40,9 +41,9 @@ from estimator_ckpt.errors import (
     SettingsError,
     UnsupportedCheckpointError,
 )
+from estimator_ckpt.formats import CHECKPOINT_FORMATS, GLOBAL_STEP, keys_in
 from estimator_ckpt.mapping import Pairs, Rules
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, SAVE_COUNTER
-from estimator_ckpt.options import CHECKPOINT_FORMATS
 from estimator_ckpt.verify import structure_faults
 
 
@@ -57,6 +58,8 @@ class ConvertOptions:
     assignment_map: Pairs = ()
     exclude: Sequence[str] = ()
     drop_slots: bool = False
+    use_averages: str | bool = False
+    keep_raw: str | None = None
     optimizer: str | None = None
     hyperparameters: Mapping[str, float] = field(default_factory=dict)
     dtype: Casts = None
@@ -91,6 +94,24 @@ class ConvertOptions:
         )
         refuse(self.like is not None and self.layout, "layout", "`like` is a layout already")
         refuse(self.optimizer and self.drop_slots, "drop_slots", "then there is no optimizer left")
+        refuse(
+            self.use_averages not in (True, False) and not isinstance(self.use_averages, str),
+            "use_averages",
+            f"expected True or the name of the averages, found {self.use_averages!r}",
+        )
+        refuse(
+            self.optimizer and self.use_averages,
+            "use_averages",
+            "an optimizer's slots belong to the raw values, so there is no optimizer left",
+        )
+        refuse(
+            self.keep_raw is not None and not self.use_averages,
+            "keep_raw",
+            "it is what the raw values are called where averages take their place (use_averages)",
+        )
+        refuse(
+            self.keep_raw is not None and not self.keep_raw, "keep_raw", "expected a name, found ''"
+        )
         refuse(
             self.hyperparameters and not self.optimizer,
             "hyperparameters",
@@ -139,6 +160,17 @@ def _make_plan(
     items, rules = read_items(checkpoint), options.rules()
     optimizers: list[Optimizer] = []
     left_out: list[tuple[Item, str]] = []
+    if options.use_averages:
+        mark_parts(items, find_optimizers(items, graph))
+        step = global_step(items, graph)
+        averaged = averages_as_weights(
+            items,
+            use_averages=options.use_averages,
+            keep_raw=options.keep_raw,
+            stays=() if step is None else (step,),
+        )
+        items = averaged.items
+        rows += [_row(item.content, (), why) for item, why in averaged.left_out]
     if rules or options.drop_slots or options.optimizer or options.dtype is not None:
         # By the source's own names: rules change what things are called, not what they are.
         optimizers = find_optimizers(items, graph)
@@ -175,11 +207,8 @@ def _make_plan(
             content = string_content(new_graph.serialize())
         tensors[OBJECT_GRAPH_KEY] = content
         rows.append(_row(content, (OBJECT_GRAPH_KEY,), "the objects and their keys"))
-    with_names = options.checkpoint_format != "checkpoint"
-    targets: list[tuple[str, ...]] = []
-    for item, key in zip(items, keys):
-        found = (item.name,) if with_names and item.in_names else ()
-        targets.append(found if key is None or key in found else (*found, key))
+    names = [item.name if item.in_names else "" for item in items]
+    targets = keys_in(options.checkpoint_format, names, keys, step)
     _put(tensors, items, targets)
     contents, whys = map(list, columns_of(items, "content", "why"))
     rows += _rows(contents, targets, whys)

@@ -98,7 +98,7 @@ def _object_paths(checkpoint: Checkpoint, items: list[Item]) -> dict[str, str]:
         for variable in checkpoint.variables.values()
         for key in variable.keys
     }
-    found = {item.name: paths.get(item.content.source) for item in items if item.in_names}
+    found = {item.name: paths.get(item.own_key) for item in items if item.in_names}
     return {name: path for name, path in found.items() if path is not None}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from absl import flags
 
-from estimator_ckpt.options import CHECKPOINT_FORMATS
+from estimator_ckpt.formats import CHECKPOINT_FORMATS
 
 # Name -> how to define it, and with what.
 FLAGS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from estimator_ckpt import tf_internals
 from estimator_ckpt.errors import ConflictError
+from estimator_ckpt.formats import keys_in
 from estimator_ckpt.object_graph import (
     BEFORE_ATTRIBUTE,
     OBJECT_GRAPH_KEY,
@@ -23,7 +24,13 @@ from estimator_ckpt.object_graph import (
     flat_key,
     object_key,
 )
-from estimator_ckpt.saving.given import Objects, VarList, named_saveables, users_objects
+from estimator_ckpt.saving.given import (
+    Objects,
+    VarList,
+    named_saveables,
+    names_on_purpose,
+    users_objects,
+)
 from estimator_ckpt.saving.matching import Wanted
 from estimator_ckpt.saving.saveables import shape_of, source, suffixes_of, variables_of
 from estimator_ckpt.tf_internals import Saveable
@@ -58,6 +65,7 @@ class Contents:
       variables: the names of the variable ops that each saveable reads, by its id().
       object_graph: the user's objects, if any, with the complete `var_list` beside them.
       structure: the same objects, without those edges of `var_list` that only repeat names.
+      step: the name of the global step, if it is saved.
     """
 
     saveables: Mapping[str, Sequence[Saveable]]
@@ -65,11 +73,25 @@ class Contents:
     variables: Mapping[int, Collection[str]]
     object_graph: ObjectGraph
     structure: ObjectGraph
+    step: str | None
 
     def all_tensors(self) -> Iterator[SavedTensor]:
         for group in self.saveables.values():
             for saveable in group:
                 yield from self.tensors[id(saveable)]
+
+    def further_keys(self, checkpoint_format: str) -> dict[str, tuple[str, ...]]:
+        """What an object-based checkpoint of a format has besides: object key -> other keys."""
+        if checkpoint_format == "saver":
+            return {}
+        name_of = {tensor.key: tensor.wanted.tensor for tensor in self.all_tensors()}
+        names, keys = list(name_of.values()), list(name_of)
+        step = names.index(self.step) if self.step in names else None
+        further = {
+            key: tuple(other for other in found if other != key)
+            for key, found in zip(keys, keys_in(checkpoint_format, names, keys, step))
+        }
+        return {key: others for key, others in further.items() if others}
 
     def wanted(self) -> list[Wanted]:
         """What a restore needs, each tensor once, however many slices it has."""
@@ -129,6 +151,7 @@ def graph_contents(
     """
     graph, users_saveables = users_objects(objects)
     saveables = named_saveables(var_list)
+    on_purpose = names_on_purpose(var_list, saveables)
 
     by_source = {source(saveable): saveable for saveable in reversed(users_saveables)}
     attributes = _attributes(graph)
@@ -148,7 +171,8 @@ def graph_contents(
             places[name] = node = _attribute_of(owner, owner.specs[0], attributes)[0]
             _rename(graph, node, name)
 
-    structure = _with_var_list(graph, places, _global_step_name(saveables))
+    step = _global_step_name(saveables)
+    structure = _with_var_list(graph, places, step)
     attributes = _attributes(graph)
     with_average = _averages(ema)
     tensors: dict[int, Sequence[SavedTensor]] = {}
@@ -156,9 +180,12 @@ def graph_contents(
         for saveable in group:
             tensors[id(saveable)] = [
                 SavedTensor(
-                    with_average(
-                        _wanted(name, suffix, keys[name][suffix], attributes, saveable, spec),
-                        saveable,
+                    replace(
+                        with_average(
+                            _wanted(name, suffix, keys[name][suffix], attributes, saveable, spec),
+                            saveable,
+                        ),
+                        is_named=name in on_purpose,
                     ),
                     keys[name][suffix],
                 )
@@ -176,7 +203,7 @@ def graph_contents(
             saveables[name] = [part]
             tensors[id(part)] = parts_tensors
     variables = {id(one): variables_of(one) for group in saveables.values() for one in group}
-    contents = Contents(saveables, tensors, variables, graph, structure)
+    contents = Contents(saveables, tensors, variables, graph, structure, step)
     _check_keys(contents)
     return contents
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Union
 
@@ -53,6 +54,42 @@ def named_saveables(var_list: VarList) -> dict[str, list[Saveable]]:
         if kept and kept[0] is not one and source(kept[0]) != source(one):
             raise ConflictError("two saveable objects have this name; rename one", key=one.name)
     return saveables
+
+
+def names_on_purpose(var_list: VarList, saveables: Mapping[str, Sequence[Saveable]]) -> set[str]:
+    """The names that a mapping gives to variables which are called otherwise in the graph.
+
+    So an evaluation reads averages: tf.train.ExponentialMovingAverage.variables_to_restore() names
+    the average for the variable. `{v.op.name: v}` names nothing otherwise.
+
+    Args:
+      var_list: as tf.compat.v1.train.Saver takes it.
+      saveables: what named_saveables() makes of it.
+    """
+    given = var_list.items() if isinstance(var_list, Mapping) else ()
+    found = set()
+    for name, value in given:
+        if name not in saveables or tf_internals.is_saveable(value):
+            continue  # it goes by its own name
+        own = {source(saveable) for saveable in saveables[name]}
+        for part in _parts(value):
+            own.add(_without_number(str(getattr(part, "name", ""))))
+            if isinstance(part, tf.Variable):
+                own.update((part.op.name, tf_internals.full_name(part)))
+        if _without_number(name) not in own:
+            found.add(name)
+    return found
+
+
+def _without_number(name: str) -> str:
+    """`dense/kernel` of `dense/kernel:0`, the name that tf.Variable.name says."""
+    return re.sub(r":\d+$", "", name)
+
+
+def _parts(value: Any) -> list[Any]:
+    """The slices of a partitioned variable; anything else is one part."""
+    is_many = isinstance(value, (list, tuple)) or hasattr(value, "as_tensor")
+    return list(value) if is_many else [value]
 
 
 def users_objects(objects: Objects | None) -> tuple[ObjectGraph, list[Saveable]]:

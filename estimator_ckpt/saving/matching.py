@@ -32,6 +32,8 @@ class Wanted:
       attribute: the name of its value there (VARIABLE_VALUE, `table`, ...).
       shape: of the whole variable, not of a slice; None where it is not known.
       dtype: its name, `float32`.
+      is_named: whether a mapping of the user's gives it a name other than the variable's own. It
+        is found by that name alone then, wherever its object is.
       average: the variable name of its average, to be read instead where there is one, or "".
       is_averaged: whether the model knows that there is one.
       is_trainable: whether the model trains it.
@@ -43,6 +45,7 @@ class Wanted:
     attribute: str
     shape: tuple[int, ...] | None
     dtype: str
+    is_named: bool = False
     average: str = ""
     is_averaged: bool = False
     is_trainable: bool = False
@@ -180,6 +183,8 @@ def missing_rows(
         note = f"did you mean {near[0]}?" if near else ""
         if want.tensor in at:
             note = f"the object there is {at[want.tensor]}; `checkpoint=` gives the model objects"
+        if want.is_named:
+            note = f"the Saver's mapping gives this name; {note}".removesuffix("; ")
         rows.append(Row(status, want.tensor, tensor_text(want.dtype, want.shape), note=note))
     return rows
 
@@ -230,12 +235,14 @@ class _Found:
       key: the one that was chosen; None where there is none, or no one choice.
       note: why there is no one choice.
       is_average: whether the chosen one is the variable's average.
+      is_named: as its Wanted has it.
     """
 
     ways: Mapping[str, Sequence[str]]
     key: str | None = None
     note: str = ""
     is_average: bool = False
+    is_named: bool = False
 
 
 class _Finder:
@@ -256,21 +263,28 @@ class _Finder:
             found = self._choose(ways, match_by)
             found.is_average = True
             return found
-        return self._choose(
-            self._ways(want, want.name, self._bindings.get(want.node, ())), match_by
-        )
+        bound = () if want.is_named else self._bindings.get(want.node, ())
+        found = self._choose(self._ways(want, want.name, bound), match_by)
+        found.is_named = want.is_named
+        return found
 
     def settle(self, found: Mapping[str, _Found], match_by: str | None) -> None:
         """Sees to it that no tensor is read by two variables that came to it by different ways.
 
         One that has its path now, say, and one that has its name: one of the two must be new. Two
-        that came by the same way were one variable when the checkpoint was written.
+        that came by the same way were one variable when the checkpoint was written. A name that
+        the user has given comes before all ways.
         """
         claims: dict[object, list[str]] = {}
         for tensor, one in found.items():
             if one.key is not None and not one.is_average:
                 claims.setdefault(self._place(one.key), []).append(tensor)
         for place, tensors in claims.items():
+            named = [tensor for tensor in tensors if found[tensor].is_named]
+            if named:
+                for tensor in set(tensors).difference(named):
+                    found[tensor].key = None
+                tensors = named
             if len(tensors) < 2:
                 continue
             rivals = [
