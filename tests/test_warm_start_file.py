@@ -34,6 +34,8 @@ on_missing: {x: warn}
 on_shape_mismatch: init
 on_unexpected: warn
 require_all_rules_match: false
+match_by: path
+root: model
 """,
     )
     assert load_warm_start(path) == WarmStart(
@@ -47,6 +49,8 @@ require_all_rules_match: false
         on_shape_mismatch="init",
         on_unexpected="warn",
         require_all_rules_match=False,
+        match_by="path",
+        root="model",
     )
 
 

@@ -160,7 +160,8 @@ class _Resolver:
         named = self._named(variable)
         if not named:
             return None
-        if variable.is_weak and self._saved.has_objects and len(named) == 1:
+        is_weak = variable.is_weak and not self._is_renamed(variable.known_as)
+        if is_weak and self._saved.has_objects and len(named) == 1:
             name = named[0].name
             if self._structure.tensors:
                 note = f"{name} has this name, which a counter may have made, at another path"

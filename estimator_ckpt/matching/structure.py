@@ -10,6 +10,7 @@ from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.matching.counted import is_position
 from estimator_ckpt.matching.model import COUNTER, NO_NODE, Model, ModelVariable
 from estimator_ckpt.matching.saved import Saved
+from estimator_ckpt.matching.training_state import SEED_NAME
 from estimator_ckpt.object_graph import ObjectGraph, match, parse_path
 from estimator_ckpt.report import did_you_mean, near_names
 
@@ -160,7 +161,7 @@ def _count_alike(model: Model, saved: Saved, found: Structure) -> None:
         for node in range(len(saved.graph.nodes))
         if saved.graph.nodes.keys[node]
         for variable in [saved.at_node(node)]
-        if variable is not None
+        if variable is not None and not variable.name.endswith(SEED_NAME)
     }
     for parent, others in found.objects.items():
         ours = _at_positions(model.structure, parent)

@@ -14,6 +14,7 @@ from estimator_ckpt.report import did_you_mean, near_names
 if TYPE_CHECKING:
     from estimator_ckpt.warm_start import WarmStart
 
+DEFAULT = "default"  # in place of a setting, where none selects
 _STATE = (SLOT, NUMBER, STEP, COUNTER)
 
 
@@ -81,7 +82,7 @@ def select(settings: WarmStart, model: Model) -> Selection:
 
 
 def _select_one(settings: WarmStart, variable: ModelVariable, found: Selection) -> None:
-    rule = "default" if found.is_default else selecting_rule(settings, variable)
+    rule = DEFAULT if found.is_default else selecting_rule(settings, variable)
     before = found.chosen.get(variable.name)
     if rule is not None:
         found.matched.add(rule)

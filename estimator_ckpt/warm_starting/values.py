@@ -21,6 +21,7 @@ from estimator_ckpt.report import Row, fold, tensor_text
 from estimator_ckpt.saving.matching import mismatch, policy_for
 from estimator_ckpt.warm_starting.report import StartingValue, WarmStartReport
 from estimator_ckpt.warm_starting.rules import (
+    DEFAULT,
     Choice,
     check_all_apply,
     exclusion,
@@ -182,13 +183,14 @@ def _find(
         found.kept[name] = (f"{variable.role}: {row.status} in the checkpoint", False)
         return
     policy, reason = "error", row.status
+    why = "" if choice.place == DEFAULT else f" ({choice.place})"
     if row.status == "missing":
         found.missing.append(name)
         policy = policy_for(name, settings.on_missing)
-        reason = f"not in the checkpoint ({choice.place})"
+        reason = f"not in the checkpoint{why}"
     elif row.status == "shape":
         policy = policy_for(name, settings.on_shape_mismatch)
-        reason = f"other shape ({choice.place})"
+        reason = f"other shape{why}"
     if policy == "error":
         found.problems[name] = row
     else:
