@@ -12,7 +12,8 @@ import tensorflow as tf
 from estimator_ckpt import tf_internals
 from estimator_ckpt.errors import ConflictError, SettingsError
 from estimator_ckpt.object_graph import BEFORE_ATTRIBUTE, ObjectGraph
-from estimator_ckpt.saving.saveables import VARIABLE_OPS, graph_of, source
+from estimator_ckpt.saving.saveables import graph_of, source
+from estimator_ckpt.saving.upstream import VARIABLE_OPS
 from estimator_ckpt.tf_internals import Saveable
 
 if TYPE_CHECKING:
