@@ -145,15 +145,15 @@ def _run(
             values = bool(flag_values.values or flag_values.tensor_name or tensor is None)
             print_tensors(checkpoint, chosen, values=values, as_json=flag_values.json)
             return None
-        variables = counted = _chosen(checkpoint, pattern, by_size=by_size)
+        variables = selected = _chosen(checkpoint, pattern, by_size=by_size)
         if excluded:
-            counted = variables.take(
+            selected = variables.take(
                 [n for n, name in enumerate(variables.name) if not excluded.search(name)]
             )
         if flag_values.json:
-            _print_json(checkpoint, variables, counted)
+            _print_json(checkpoint, variables, selected)
         else:
-            _print_listing(checkpoint, variables, counted)
+            _print_listing(checkpoint, variables, selected)
         return checkpoint.data_error
 
 
@@ -190,14 +190,14 @@ def _owners(variables: Columns) -> list[str]:
     return [slot_of or name for name, slot_of in zip(variables.name, variables.slot_of)]
 
 
-def _totals(counted: Columns) -> dict[str, int]:
-    slots = [slot_of is not None for slot_of in counted.slot_of]
+def _totals(selected: Columns) -> dict[str, int]:
+    slots = [slot_of is not None for slot_of in selected.slot_of]
     return {
-        "variables": len(counted),
-        "values": sum(times * math.prod(shape) for shape, times in Counter(counted.shape).items()),
-        "bytes": sum(counted.nbytes),
+        "variables": len(selected),
+        "values": sum(times * math.prod(shape) for shape, times in Counter(selected.shape).items()),
+        "bytes": sum(selected.nbytes),
         "slot_variables": sum(slots),
-        "slot_bytes": sum(compress(counted.nbytes, slots)),
+        "slot_bytes": sum(compress(selected.nbytes, slots)),
     }
 
 
@@ -218,7 +218,7 @@ def _share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "0 %"
 
 
-def _print_listing(checkpoint: Checkpoint, variables: Columns, counted: Columns) -> None:
+def _print_listing(checkpoint: Checkpoint, variables: Columns, selected: Columns) -> None:
     step = checkpoint.global_step
     shards = checkpoint.index.num_shards
     details = [checkpoint.format] + ([f"global step {step}"] if step is not None else [])
@@ -237,9 +237,9 @@ def _print_listing(checkpoint: Checkpoint, variables: Columns, counted: Columns)
     for header in ("slices", "slot of", "object path"):
         if not any(cells[header]):
             del cells[header]
-    total = _total_line(_totals(counted))
+    total = _total_line(_totals(selected))
     print_columns(cells, total, right=["bytes", "slices"])
-    _print_scopes(counted)
+    _print_scopes(selected)
 
 
 def _texts(values: Sequence[_T], text: Callable[[_T], str]) -> list[str]:
@@ -273,12 +273,12 @@ def _paths_to_show(variables: Columns) -> list[str]:
     return shown
 
 
-def _print_scopes(counted: Columns) -> None:
+def _print_scopes(selected: Columns) -> None:
     """How the bytes are divided among the outermost scopes, slots with their variables."""
-    scopes = (owner[: owner.find("/") + 1] or owner for owner in _owners(counted))
+    scopes = (owner[: owner.find("/") + 1] or owner for owner in _owners(selected))
     counts: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
-    for (scope, nbytes), times in Counter(zip(scopes, counted.nbytes)).items():
+    for (scope, nbytes), times in Counter(zip(scopes, selected.nbytes)).items():
         counts[scope] += times
         sizes[scope] += nbytes * times
     if not 1 < len(counts) <= _MOST_SCOPES:
@@ -295,7 +295,7 @@ def _print_scopes(counted: Columns) -> None:
     )
 
 
-def _print_json(checkpoint: Checkpoint, variables: Columns, counted: Columns) -> None:
+def _print_json(checkpoint: Checkpoint, variables: Columns, selected: Columns) -> None:
     """One JSON object, a variable a line."""
     head = {
         "path": checkpoint.path,
@@ -303,7 +303,7 @@ def _print_json(checkpoint: Checkpoint, variables: Columns, counted: Columns) ->
         "format": checkpoint.format,
         "global_step": checkpoint.global_step,
         "data_files": checkpoint.index.num_shards,
-        "totals": _totals(counted),
+        "totals": _totals(selected),
     }
     print("{" + json.dumps(head)[1:-1] + ', "variables": [')
     _write_lines(
