@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from estimator_ckpt import state, tf_internals
+from estimator_ckpt import files, state, tf_internals
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import (
     CorruptCheckpointError,
