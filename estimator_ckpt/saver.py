@@ -355,13 +355,12 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         keys = dict(resolution.keys)
         if self._initial_values is None:
             return keys, None  # the policy lets nothing be missing
-        restored, names = self._contents.held({want.tensor for want in resolution.missing})
-        # What the saver does not cover is not initialized by a restore either.
-        for variable in tf.compat.v1.global_variables():
-            name = variable.op.name
-            if name not in restored and policy_for(name, policy) != "error":
-                names.add(name)
-        return keys, self._initial_values.beside(sorted(names), restored)
+        restored, others = self._contents.held(
+            {want.tensor for want in resolution.missing},
+            # What the saver does not cover is not initialized by a restore either.
+            outside=lambda name: policy_for(name, policy) != "error",
+        )
+        return keys, self._initial_values.beside(sorted(others), restored)
 
     @property
     def last_checkpoints(self) -> list[str]:
