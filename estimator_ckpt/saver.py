@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import numbers
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -11,8 +10,7 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from estimator_ckpt import files, state
-from estimator_ckpt.bundle.aliases import add_keys, rename_checkpoint
+from estimator_ckpt import state, tf_internals
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import (
     CorruptCheckpointError,
@@ -26,6 +24,7 @@ from estimator_ckpt.saving.contents import Contents, graph_contents
 from estimator_ckpt.saving.given import Objects, VarList
 from estimator_ckpt.saving.graph_ops import SaverOps
 from estimator_ckpt.saving.initial_values import Initialization, InitialValues
+from estimator_ckpt.saving.journal import mark
 from estimator_ckpt.saving.matching import (
     Resolution,
     Wanted,
@@ -35,8 +34,10 @@ from estimator_ckpt.saving.matching import (
     policy_for,
     resolve,
 )
-from estimator_ckpt.saving.on_disk import delete, open_any, written_at
+from estimator_ckpt.saving.on_disk import open_any, written_at
+from estimator_ckpt.saving.resume import resume
 from estimator_ckpt.saving.retention import Retention
+from estimator_ckpt.saving.steps import Save
 
 
 class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
@@ -107,6 +108,9 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         self._export: tf.compat.v1.train.Saver | None = None
         self._when_built: list[Callable[[], None]] = []
         self._beside_first: dict[str, Any] = {}
+        # The checkpoint that was restored or written last, and those that were too damaged.
+        self._sound: tuple[str, str] | None = None
+        self._skipped: set[str] = set()
 
     def build(self) -> None:
         """Adds the ops to the default graph, once; a Scaffold calls it when it finalizes.
@@ -117,6 +121,11 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         """
         if self._ops is not None:
             return
+        if tf.compat.v1.get_default_graph().finalized:
+            raise SettingsError(
+                "the graph is finalized, but this saver has not been built in it: call finalize() "
+                "on its Scaffold, which a MonitoredSession does by itself, before the session"
+            )
         self._contents = graph_contents(self._source_list, self._objects, ema=self.options.ema)
         self._ops = SaverOps(self._contents, object_keys=self.checkpoint_format != "saver")
         self._var_list = dict(self._contents.saveables)
@@ -210,46 +219,43 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             if not isinstance(global_step, numbers.Integral):
                 global_step = tf.compat.v1.train.global_step(sess, global_step)
             prefix += f"-{global_step:0{8 if self._pad_step_number else 1}d}"
-        is_written = self._write(sess, prefix)
-        if write_meta_graph:
-            with sess.graph.as_default():
-                self.export_meta_graph(
-                    f"{prefix}.{meta_graph_suffix}",
-                    strip_default_attrs=strip_default_attrs,
-                    save_debug_info=save_debug_info,
-                )
-        if not is_written:
-            return None
-        if write_state:
-            expired = self._retention.add(prefix)
-            state.write_state(
-                os.path.dirname(save_path), self._retention.state(), latest_filename or "checkpoint"
-            )
-            for old in expired:
-                delete(old, meta_graph_suffix)
-            for name, content in self._beside_first.items():
-                path = os.path.join(os.path.dirname(save_path), name)
-                files.write_atomic(path, json.dumps(content, indent=1).encode())
-            self._beside_first.clear()
-        return prefix
-
-    def _write(self, sess: tf.compat.v1.Session, prefix: str) -> bool:
-        """Writes the data and the index; False if there is nothing to save."""
         with sess.graph.as_default():
             self.build()
         assert self._contents is not None
-        names = self._contents.further_keys(self.checkpoint_format)
-        # The state file may name this prefix already: a session saves the step that it resumes
-        # from. Then it must not be there without its names, not even for a moment.
-        is_named = bool(names) and files.exists(f"{prefix}.index")
-        written = f"{prefix}.staged" if is_named else prefix
-        if super().save(sess, written, write_meta_graph=False, write_state=False) is None:
-            return False
-        if names:
-            add_keys(written, names)
-        if is_named:
-            rename_checkpoint(written, prefix)
-        return True
+        write = super().save
+
+        def write_staged(staged: str) -> bool:
+            return write(sess, staged, None, latest_filename, "", False, False) is not None
+
+        def write_graph(staged: str) -> None:
+            with sess.graph.as_default():
+                self.export_meta_graph(
+                    f"{staged}.{meta_graph_suffix}",
+                    strip_default_attrs=strip_default_attrs,
+                    save_debug_info=save_debug_info,
+                )
+
+        save = Save(
+            prefix=prefix,
+            write=write_staged,
+            write_graph=write_graph if write_meta_graph else None,
+            names=self._contents.further_keys(self.checkpoint_format),
+            is_sound=self._sound == mark(prefix),
+            durable=self.options.durable,
+            grace_secs=self.options.deletion_grace_secs,
+            meta_graph_suffix=meta_graph_suffix,
+        )
+        if write_state and not self._is_empty:
+            name = latest_filename or "checkpoint"
+            is_written = save.run_with_state(self._retention, name, self._beside_first)
+        else:
+            is_written = save.run()
+        if not is_written:
+            return None
+        if write_state:
+            self._beside_first.clear()
+        self._sound = mark(prefix)
+        return prefix
 
     def export_meta_graph(self, filename: str | None = None, *args: Any, **kwargs: Any) -> Any:
         """As the stock Saver's. What a SavedModel gets (it names no file) restores by names."""
@@ -289,17 +295,31 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             if self._is_empty:
                 return
             save_path = os.fspath(save_path)
-            logging.info("Restoring parameters from %s", save_path)
-            assert self._contents is not None
-            assert self._ops is not None
-            with open_any(save_path) as checkpoint:
-                keys, initialization = self._resolve(checkpoint)
-                feeds = self._ops.feeds(keys, checkpoint.index.entries)
-                prefix = checkpoint.prefix
-            self._run_restore(sess, prefix, feeds, self._ops.fetches(keys))
-            if initialization is not None:
-                # After the restore: an initial value may be computed from what is restored.
-                initialization.run(sess)
+            if not tf_internals.is_resuming():
+                self._restore(sess, save_path)
+                return
+            used = resume(
+                lambda prefix: self._restore(sess, prefix),
+                save_path,
+                on_corrupt=self.options.on_corrupt,
+                check_data=self.options.check_data,
+            )
+            if used != save_path:
+                self._skipped.add(state.real_prefix(save_path))
+
+    def _restore(self, sess: tf.compat.v1.Session, path: str) -> None:
+        logging.info("Restoring parameters from %s", path)
+        assert self._contents is not None
+        assert self._ops is not None
+        with open_any(path) as checkpoint:
+            keys, initialization = self._resolve(checkpoint)
+            feeds = self._ops.feeds(keys, checkpoint.index.entries)
+            prefix = checkpoint.prefix
+        self._run_restore(sess, prefix, feeds, self._ops.fetches(keys))
+        if initialization is not None:
+            # After the restore: an initial value may be computed from what is restored.
+            initialization.run(sess)
+        self._sound = mark(prefix)
 
     def _run_restore(
         self,
@@ -390,6 +410,8 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
                 last_preserved = written.last_preserved_timestamp
         for prefix in checkpoint_paths:
             modified = written_at(prefix)
+            if state.real_prefix(prefix) in self._skipped:
+                continue  # its files stay, for whoever wants to look at them
             if modified is not None:
                 found.append((prefix, known.get(state.real_prefix(prefix), modified)))
         self._retention.adopt(found, last_preserved)

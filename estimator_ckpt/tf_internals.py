@@ -7,7 +7,9 @@ of TensorFlow that breaks one.
 from __future__ import annotations
 
 import copy
+import sys
 from collections.abc import Callable, Mapping, Sequence
+from types import FrameType
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -110,6 +112,12 @@ def on_model_fn(estimator: Any, model_fn: Callable[..., Any]) -> Any:
     other = copy.copy(estimator)
     other._model_fn = model_fn
     return other
+
+
+def own_model_fn(estimator: Any) -> Any:
+    """The model_fn that an Estimator was made with: `estimator.model_fn` is another one, which
+    calls it and does not tell (tensorflow_estimator/python/estimator/estimator.py)."""
+    return estimator._model_fn
 
 
 def put_saver(scaffold: tf.compat.v1.train.Scaffold, saver: Any) -> None:
@@ -227,3 +235,17 @@ def function_graph(graph: tf.Graph, name: str) -> tf.Graph | None:
     """The graph of a function that ops of `graph` call; None where it is not known. Publicly the
     whole graph has to be serialized for it (tensorflow/python/framework/ops.py)."""
     return getattr(graph._get_function(name), "graph", None)
+
+
+def is_resuming() -> bool:
+    """Whether a SessionManager is restoring the newest checkpoint of a directory at this moment, as
+    it does for a job that resumes, and not one that was named to it, as for an evaluation.
+
+    A Saver is not told: restore() gets the same path either way. So the function that calls it is
+    looked for on the stack (tensorflow/python/training/session_manager.py).
+    """
+    code = tf.compat.v1.train.SessionManager._restore_checkpoint.__code__
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and frame.f_code is not code:
+        frame = frame.f_back
+    return frame is not None and frame.f_locals.get("checkpoint_dir") is not None

@@ -377,12 +377,34 @@ def test_on_model_fn_keeps_all_but_the_model_fn(tmp_path):
         return model_fn(features, labels, mode, {"start": params["start"] + 1})
 
     estimator = tf.estimator.Estimator(model_fn, str(tmp_path), params={"start": 1.0})
+    assert tf_internals.own_model_fn(estimator) is model_fn
     copy = tf_internals.on_model_fn(estimator, other)
     copy.train(lambda: tf.data.Dataset.from_tensors(([0.0], [0.0])).repeat(), steps=1)
     assert estimator.get_variable_value("v") == 2.0
     assert copy.params == estimator.params
     assert copy.config.model_dir == estimator.config.model_dir
     assert type(copy) is type(estimator)
+
+
+@pytest.mark.parametrize("named", [False, True])
+def test_is_resuming_tells_the_newest_of_a_directory_from_a_checkpoint_that_is_named(
+    tmp_path, graph, named
+):
+    variable("a", 1.0)
+    prefix = save(make_saver("saver"), tmp_path)
+    seen = []
+
+    class Look(v1.train.Saver):
+        def restore(self, sess, save_path):
+            seen.append(tf_internals.is_resuming())
+            super().restore(sess, save_path)
+
+    scaffold = v1.train.Scaffold(saver=Look())
+    where = {"checkpoint_filename_with_path": prefix} if named else {"checkpoint_dir": tmp_path}
+    creator = v1.train.ChiefSessionCreator(scaffold, **{k: str(v) for k, v in where.items()})
+    with v1.train.MonitoredSession(creator) as session:
+        scaffold.saver.restore(session._tf_sess(), prefix)
+    assert seen == [not named, False]
 
 
 def test_whole_values_of_the_helper_are_right(graph):
