@@ -13,9 +13,6 @@ from absl import logging
 from estimator_ckpt import files, state, tf_internals
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import (
-    CorruptCheckpointError,
-    MismatchError,
-    NotACheckpointError,
     SettingsError,
     WriteError,
 )
@@ -23,7 +20,7 @@ from estimator_ckpt.options import SaverOptions, check_format
 from estimator_ckpt.saving.averages import average_problems
 from estimator_ckpt.saving.contents import Contents, graph_contents
 from estimator_ckpt.saving.given import Objects, VarList
-from estimator_ckpt.saving.graph_ops import SaverOps
+from estimator_ckpt.saving.graph_ops import SaverOps, run_restore
 from estimator_ckpt.saving.initial_values import Initialization, InitialValues
 from estimator_ckpt.saving.journal import mark
 from estimator_ckpt.saving.matching import (
@@ -319,30 +316,17 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             keys, initialization = self._resolve(checkpoint)
             feeds = self._ops.feeds(keys, checkpoint.index.entries)
             prefix = checkpoint.prefix
-        self._run_restore(sess, prefix, feeds, self._ops.fetches(keys))
+        fetches = self._ops.fetches(keys)
+        run_restore(
+            sess,
+            self.saver_def.restore_op_name if fetches is None else fetches,
+            {self.saver_def.filename_tensor_name: prefix, **feeds},
+            prefix,
+        )
         if initialization is not None:
             # After the restore: an initial value may be computed from what is restored.
             initialization.run(sess)
         self._sound = mark(prefix)
-
-    def _run_restore(
-        self,
-        sess: tf.compat.v1.Session,
-        prefix: str,
-        feeds: dict[tf.Tensor, list[str]],
-        fetches: list[tf.Operation] | None,
-    ) -> None:
-        try:
-            sess.run(
-                self.saver_def.restore_op_name if fetches is None else fetches,
-                {self.saver_def.filename_tensor_name: prefix, **feeds},
-            )
-        except (tf.errors.DataLossError, tf.errors.OutOfRangeError) as error:
-            raise CorruptCheckpointError(_reason(error), path=prefix) from error
-        except tf.errors.NotFoundError as error:
-            raise NotACheckpointError(_reason(error), path=prefix) from error
-        except tf.errors.InvalidArgumentError as error:
-            raise MismatchError(_reason(error), path=prefix) from error
 
     @property
     def wanted(self) -> Sequence[Wanted]:
@@ -379,13 +363,12 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         keys = dict(resolution.keys)
         if self._initial_values is None:
             return keys, None  # the policy lets nothing be missing
-        restored, names = self._contents.held({want.tensor for want in resolution.missing})
-        # What the saver does not cover is not initialized by a restore either.
-        for variable in tf.compat.v1.global_variables():
-            name = variable.op.name
-            if name not in restored and policy_for(name, policy) != "error":
-                names.add(name)
-        return keys, self._initial_values.beside(sorted(names), restored)
+        restored, others = self._contents.held(
+            {want.tensor for want in resolution.missing},
+            # What the saver does not cover is not initialized by a restore either.
+            outside=lambda name: policy_for(name, policy) != "error",
+        )
+        return keys, self._initial_values.beside(sorted(others), restored)
 
     @property
     def last_checkpoints(self) -> list[str]:
@@ -420,9 +403,3 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             if modified is not None:
                 found.append((prefix, known.get(state.real_prefix(prefix), modified)))
         self._retention.adopt(found, last_preserved)
-
-
-def _reason(error: tf.errors.OpError) -> str:
-    """What an op says, without the stack that TensorFlow puts around it."""
-    message: str = error.message.partition("\n\t [[")[0]
-    return message.rpartition("\n")[2]

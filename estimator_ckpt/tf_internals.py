@@ -182,8 +182,7 @@ def full_name(variable: Any) -> str:
     """A variable's name, as a Saver keys it; a slice's is that of its partitioned variable
     (tensorflow/python/training/saving/saveable_object_util.py)."""
     info = variable._save_slice_info
-    name: str = variable.op.name if info is None else info.full_name
-    return name
+    return op_name(variable) if info is None else str(info.full_name)
 
 
 def full_shape(variable: Any) -> tuple[int, ...] | None:
@@ -202,6 +201,16 @@ def replicas(variable: Any) -> Sequence[Any]:
     """
     found: Sequence[Any] = getattr(variable, "values", (variable,))
     return found
+
+
+def op_name(variable: Any) -> str:
+    """The name of the op that holds a variable; of several replicas, that of the first.
+
+    `variable.op` is not it where a strategy sums the replicas: there it is the op of a sum, made
+    anew each time, for which a finalized graph has no place.
+    """
+    name: str = replicas(variable)[0].op.name
+    return name
 
 
 def distributed_variable(saveable: Saveable) -> Any:

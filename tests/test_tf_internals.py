@@ -328,6 +328,14 @@ def test_distributed_variable_is_the_one_that_is_saved(graph, synchronization):
     assert tf_internals.distributed_variable(saveable) is None
 
 
+@pytest.mark.parametrize("synchronization", ["ON_READ", "ON_WRITE"])
+def test_op_name_adds_nothing_to_the_graph(graph, synchronization):
+    a = a_strategys(graph, getattr(tf.VariableSynchronization, synchronization))
+    b = variable("b", 1.0)
+    graph.finalize()
+    assert [tf_internals.op_name(a), tf_internals.op_name(b)] == ["a", "b"]
+
+
 def test_replicas_are_the_variables_of_a_strategy_or_the_variable_itself(graph):
     a, b = a_strategys(graph, tf.VariableSynchronization.AUTO), variable("b", 1.0)
     assert [replica.op.name for replica in tf_internals.replicas(a)] == ["a"]
