@@ -17,7 +17,7 @@ from estimator_ckpt.bundle.v1 import (
 )
 from estimator_ckpt.errors import CorruptCheckpointError, NotACheckpointError
 from estimator_ckpt.lookalikes import name_directory, name_file
-from estimator_ckpt.report import did_you_mean, near_names
+from estimator_ckpt.report import counted, did_you_mean, near_names
 from estimator_ckpt.state import read_state
 
 _DATA = re.compile(r"\.data-(\d{5})-of-(\d{5})$")
@@ -225,7 +225,9 @@ def _nothing(path: str) -> Exception:
     names = files.list_dir(directory)
     prefixes = sorted(n[: -len(".index")] for n in names if n.endswith(".index"))
     near = near_names(name, prefixes) or prefixes[-3:]
-    has = f"the directory has {len(prefixes)} checkpoints" if prefixes else "no checkpoint is there"
+    has = "no checkpoint is there"
+    if prefixes:
+        has = f"the directory has {counted(len(prefixes), 'checkpoint')}"
     return NotACheckpointError(
         f"looked for {path}.index, and for a directory of that name; {has}"
         + did_you_mean([os.path.join(directory, n) for n in near]),

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
+from tensorflow_party import tf
 
 from estimator_ckpt import files
 from estimator_ckpt.bundle import index, protos, slices, table

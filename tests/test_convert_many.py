@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from convert_helper import contents, names_in, write_bundle
 from goldens_helper import golden_case
+from tensorflow_party import tf
 
 from estimator_ckpt import open_checkpoint
 from estimator_ckpt.conversion.batch import convert_directory

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from absl import logging
 from goldens_helper import golden_case
 from stock_files import data_file, save
+from tensorflow_party import tf
 
 from estimator_ckpt import open_checkpoint
 from estimator_ckpt.errors import CheckpointError, NotACheckpointError

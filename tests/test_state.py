@@ -5,9 +5,9 @@ import os
 import shutil
 
 import pytest
-import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
+from tensorflow_party import tf
 
 from estimator_ckpt.errors import CorruptCheckpointError, WriteError
 from estimator_ckpt.state import CheckpointState, read_state, write_state
@@ -154,6 +154,8 @@ def test_a_relative_directory_is_written_as_well(tmp_path, monkeypatch):
 
 
 def test_remote_directories():
+    import tensorflow as tf
+
     write_state("ram://state/m/", CheckpointState("ram://state/m/a", ("ram://other/b", "/c/d")))
     assert read_state("ram://state/m") == CheckpointState(
         "ram://state/m/a", ("ram://other/b", "/c/d")

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from goldens_helper import GoldenCase, golden_case, golden_cases
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +22,7 @@ from stock_files import (
     save_slots_of_parts,
     value,
 )
+from tensorflow_party import tf
 
 from estimator_ckpt import verify_checkpoint
 from estimator_ckpt.bundle.aliases import add_keys

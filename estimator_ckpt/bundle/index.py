@@ -280,14 +280,16 @@ def encode_index(index: Index) -> bytes:
     return table.encode_table(_items(index))
 
 
-def write_index(prefix: str, index: Index) -> None:
+def write_index(prefix: str, index: Index, *, temporary: str | None = None) -> None:
     """Writes ``PREFIX.index`` in one step: a reader finds the old file or the new one, whole.
+
+    ``temporary`` is as for `files.write_atomic`.
 
     Raises:
       CorruptCheckpointError: the slices of a partitioned variable do not fit together.
       WriteError: the file cannot be written.
     """
-    files.write_atomic(f"{prefix}.index", encode_index(index))
+    files.write_atomic(f"{prefix}.index", encode_index(index), temporary=temporary)
 
 
 def _items(index: Index) -> Iterator[tuple[bytes, bytes]]:

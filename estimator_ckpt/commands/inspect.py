@@ -25,7 +25,7 @@ from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.columns import AT_ONCE
 from estimator_ckpt.errors import CheckpointError
 from estimator_ckpt.object_graph import VAR_LIST, escape, escape_all
-from estimator_ckpt.report import print_columns, print_table, size_text
+from estimator_ckpt.report import counted, print_columns, print_table, size_text
 from estimator_ckpt.variables import Columns, Variable
 
 _MOST_SCOPES = 40
@@ -203,7 +203,7 @@ def _totals(counted: Columns) -> dict[str, int]:
 
 def _total_line(totals: dict[str, int]) -> str:
     line = (
-        f"{totals['variables']:,} variables, {totals['values']:,} values, "
+        f"{counted(totals['variables'], 'variable')}, {counted(totals['values'], 'value')}, "
         f"{size_text(totals['bytes'])}"
     )
     if totals["slot_variables"]:

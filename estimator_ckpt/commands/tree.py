@@ -9,7 +9,7 @@ from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import MissingTensorError
 from estimator_ckpt.graph_variables import graph_tensors
 from estimator_ckpt.object_graph import OBJECT_CONFIG, VARIABLE_VALUE, Node, ObjectGraph, escape
-from estimator_ckpt.report import printable, tensor_text
+from estimator_ckpt.report import counted, printable, tensor_text
 from estimator_ckpt.variables import Variable
 
 
@@ -97,6 +97,6 @@ def _details(node: Node, variables: list[Variable], class_name: str | None) -> I
     if node.slots:
         slots = ", ".join(map(printable, sorted({slot.slot_name for slot in node.slots})))
         count = len({slot.original for slot in node.slots})
-        yield f"slots {slots} of {count} variables"
+        yield f"slots {slots} of {counted(count, 'variable')}"
     if node.registered_saver:
         yield f"saved by {printable(node.registered_saver[0])}"
