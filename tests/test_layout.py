@@ -19,7 +19,7 @@ ROOT = "estimator_ckpt"
 # A module imports from its own floor and those below. `*` marks those that import TensorFlow when
 # they are imported, `(*)` those that import it inside a function at most.
 FLOORS = """
-0   collector columns conversion errors exchange formats html jobs saving warm_starting
+0   collector columns conversion errors exchange formats html terminal jobs saving warm_starting
 1   claims files remote(*)
 2   bundle state bundle.aliases bundle.blocks bundle.coding bundle.dtypes bundle.entries
     bundle.index bundle.protos bundle.slices bundle.table bundle.tensors bundle.v1
@@ -27,7 +27,7 @@ FLOORS = """
 3   graph_message graph_nodes locate mapping object_graph report slots conversion.adam_steps
     conversion.casting conversion.destination conversion.meta_graph conversion.newer_keras
     exchange.npz exchange.safetensors
-4   checkpoint graph_variables variables conversion.plan
+4   checkpoint graph_facts graph_variables variables conversion.plan
 5   compare convert difference options tf_internals* verify verify_keys warm_start(*)
     conversion.averaged conversion.batch conversion.layout conversion.likeness
     conversion.naming conversion.optimizer_kinds conversion.optimizer_state
@@ -44,8 +44,8 @@ FLOORS = """
 9   flags(*) jobs.flag_table jobs.model_code jobs.warm_start_flags
 10  train* jobs.training_hooks*
 11  __main__ cli commands examples . commands.check commands.compare commands.convert
-    commands.export commands.import commands.inspect commands.progress commands.tensor
-    commands.train commands.tree commands.verify examples.digits*
+    commands.export commands.import commands.inspect commands.listing commands.progress
+    commands.tensor commands.train commands.tree commands.verify examples.digits*
 """
 
 
