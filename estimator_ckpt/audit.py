@@ -22,7 +22,9 @@ _DATA = re.compile(r"(?P<prefix>.+)\.data-\d{5}-of-\d{5}")
 _META = re.compile(r"(?P<prefix>.+)\.meta")
 # The names that files have while a save or a conversion is under way, TensorFlow's and ours; one
 # that was broken off leaves them. A directory of TensorFlow's holds shards: PREFIX_temp/part-...
-_UNDER_WAY = re.compile(r".+(\.tempstate\w*|\.staged\..*|\.meta\.tmp\w*|\.converting.*)")
+_UNDER_WAY = re.compile(
+    r".+(\.tempstate[-\w]*|\.saving-\w+|\.staged\..*|\.meta\.tmp\w*|\.converting.*)"
+)
 _SHARDS = re.compile(r".+_temp(_[0-9a-f]+)?")
 
 # Called with each report, its number from 1 on, and how many there will be.
@@ -76,7 +78,7 @@ def verify_directory(
     Raises:
       NotACheckpointError: there is no checkpoint in it, nor a part of one.
     """
-    path = os.fspath(path)
+    path = files.path_text(path)
     directories = [_look(*found) for found in _walk(path)]
     total = sum(len(one.prefixes) for one in directories)
     faults = [fault for one in directories for fault in one.faults]

@@ -119,6 +119,8 @@ def _dispatch(arguments: list[str]) -> int:
         remaining = values([verb, *rest])[1:]
     except flags.Error as error:
         raise UsageError(_flag_message(error, values)) from None
+    if verb != "train":  # whose arguments are the model's own
+        remaining = list(map(os.path.expanduser, remaining))
     try:
         code: int = module.run(remaining, values)
     except ModuleNotFoundError as error:

@@ -68,6 +68,10 @@ class WriteError(CheckpointError):
     """The destination cannot be written: it exists, is read-only, is full, is inside the source."""
 
 
+class BusyError(WriteError):
+    """Another process is at work at the destination: a job, a conversion; the message tells."""
+
+
 class MissingPackageError(CheckpointError, ImportError):
     """What was asked for needs a package that is not installed; says which, and how to get it."""
 
@@ -85,7 +89,3 @@ def needs_tensorflow(what: str, error: ModuleNotFoundError) -> MissingPackageErr
         "'estimator-ckpt[tensorflow]'; with Estimators, on Python 3.9 to 3.11: pip install "
         "'estimator-ckpt[tensorflow,estimator]' 'tensorflow<2.16'"
     )
-
-
-class BusyError(WriteError):
-    """Another process is at work at the destination: a job, a conversion; the message tells."""

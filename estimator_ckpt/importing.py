@@ -16,10 +16,10 @@ from estimator_ckpt.bundle.index import Entry, Index, shard_path
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.conversion.casting import Casts
-from estimator_ckpt.conversion.destination import check_destination, claim, release
+from estimator_ckpt.conversion.destination import check_destination, claimed
 from estimator_ckpt.conversion.plan import Conversion
 from estimator_ckpt.conversion.planning import ConvertOptions, make_plan
-from estimator_ckpt.convert import carry_out, write_state_beside
+from estimator_ckpt.convert import carry_out
 from estimator_ckpt.errors import CheckpointError, SettingsError
 from estimator_ckpt.exchange import npz, safetensors
 from estimator_ckpt.exchange.tensors import FileTensor
@@ -83,23 +83,20 @@ def import_checkpoint(
     if not sources:
         raise SettingsError("the file has no tensors", key=path)
     check_destination(target)
-    files.make_dirs(os.path.dirname(target))
     staged = f"{target}.importing"  # never has an index, so nobody takes it for a checkpoint
-    check_destination(staged)
-    claim(staged)  # what a killed run has left is removed
     try:
-        index = _write(staged, sources, progress)
-        with Checkpoint(path, staged, index, None) as checkpoint:
-            conversion, tensors = make_plan(checkpoint, target, options)
-            done = carry_out(checkpoint, conversion, tensors, options)
+        with claimed(staged):  # what a killed run has left is removed
+            try:
+                index = _write(staged, sources, progress)
+                with Checkpoint(path, staged, index, None) as checkpoint:
+                    conversion, tensors = make_plan(checkpoint, target, options)
+                    done = carry_out(checkpoint, conversion, tensors, options, with_state=True)
+            finally:
+                files.remove(shard_path(staged, 0, 1))
     except CheckpointError as error:
         if error.path == staged:
             error.path = path
         raise
-    finally:
-        files.remove(shard_path(staged, 0, 1))
-        release(staged)
-    write_state_beside(staged, target)
     return replace(done, source=path, source_format=ending.lower().lstrip("."))
 
 

@@ -40,7 +40,7 @@ def read_state(model_dir: str, name: str = "checkpoint") -> CheckpointState | No
     """The state file of a directory, its relative paths joined to ``model_dir``.
 
     Paths are taken as they stand, as `tf.train.get_checkpoint_state` does: nothing is looked up.
-    But an absolute one of Windows has slashes on other systems, and is another machine's anyway.
+    But an absolute one of Windows has slashes on other systems, where it is another machine's.
 
     Returns:
       None if there is no such file.
@@ -79,11 +79,17 @@ def read_state(model_dir: str, name: str = "checkpoint") -> CheckpointState | No
     )
 
 
-def write_state(model_dir: str, state: CheckpointState, name: str = "checkpoint") -> None:
+def write_state(
+    model_dir: str,
+    state: CheckpointState,
+    name: str = "checkpoint",
+    *,
+    temporary: str | None = None,
+) -> None:
     """Writes the state file in one step.
 
     Checkpoints under ``model_dir`` are named relative to it, so that the directory can be moved;
-    others by their absolute paths.
+    others by their absolute paths. ``temporary`` is as for `files.write_atomic`.
 
     Raises:
       WriteError: the file cannot be written.
@@ -111,7 +117,7 @@ def write_state(model_dir: str, state: CheckpointState, name: str = "checkpoint"
         last_preserved_timestamp=state.last_preserved_timestamp or 0.0,
     )
     text = text_format.MessageToString(message, as_utf8=True)
-    files.write_atomic(os.path.join(model_dir, name), text.encode("utf-8"))
+    files.write_atomic(os.path.join(model_dir, name), text.encode("utf-8"), temporary=temporary)
 
 
 def _is_absolute(prefix: str) -> bool:

@@ -33,7 +33,7 @@ from estimator_ckpt.conversion.planning import ConvertOptions
 from estimator_ckpt.convert import convert_with
 from estimator_ckpt.formats import CHECKPOINT_FORMATS
 from estimator_ckpt.locate import is_saved_model
-from estimator_ckpt.report import print_table, size_text
+from estimator_ckpt.report import counted, print_table, size_text
 
 
 def define(flag_values: flags.FlagValues) -> None:
@@ -68,6 +68,11 @@ def define(flag_values: flags.FlagValues) -> None:
     )
     rules("exclude", "REGEX of names, or of object paths, to leave out.")
     boolean("drop_slots", False, "Leave out the optimizers' variables.")
+    boolean(
+        "drop_configs",
+        False,
+        "Leave out the classes of layers that Keras of TensorFlow 2.0 saved (OBJECT_CONFIG_JSON).",
+    )
     flags.DEFINE_flag(
         flags.Flag(
             AveragesParser(),
@@ -212,6 +217,7 @@ def _options(values: flags.FlagValues) -> ConvertOptions:
         ],
         exclude=values.exclude,
         drop_slots=values.drop_slots,
+        drop_configs=values.drop_configs,
         use_averages=values.use_averages,
         keep_raw=values.keep_raw,
         optimizer=values.optimizer,
@@ -270,7 +276,7 @@ def _total(conversion: Conversion) -> str:
     kept = [row for row in conversion.rows if row.targets]
     left = len(conversion.rows) - len(kept)
     size = size_text(sum(row.nbytes for row in kept))
-    return f"{len(kept):,} tensors, {size}" + (f"; {left:,} left out" if left else "")
+    return f"{counted(len(kept), 'tensor')}, {size}" + (f"; {left:,} left out" if left else "")
 
 
 def summary(conversion: Conversion) -> str:
@@ -289,7 +295,9 @@ def summary(conversion: Conversion) -> str:
         "same": "unchanged",
     }
     data_files = ", ".join(f"{count} {ways[way]}" for way, count in how.items())
-    compared = "" if conversion.verified is None else f"; {conversion.verified:,} keys compared"
+    compared = ""
+    if conversion.verified is not None:
+        compared = f"; {counted(conversion.verified, 'key')} compared"
     return (
         f"{conversion.destination}: {conversion.checkpoint_format}, {_total(conversion)}; "
         f"data files: {data_files}{compared}"

@@ -18,6 +18,7 @@ from estimator_ckpt.errors import CheckpointError
 from estimator_ckpt.graph_facts import GraphFacts, read_graph_facts
 from estimator_ckpt.object_graph import VAR_LIST, escape, escape_all
 from estimator_ckpt.report import Row, fold_groups, print_columns, print_table, printable, size_text
+from estimator_ckpt.report import counted as count_text
 from estimator_ckpt.variables import Columns
 
 _MOST_SCOPES = 40
@@ -216,7 +217,7 @@ def _values_in(shapes: Iterable[tuple[int, ...]]) -> int:
 
 def _total_line(totals: Mapping[str, int]) -> str:
     line = (
-        f"{totals['variables']:,} variables, {totals['values']:,} values, "
+        f"{count_text(totals['variables'], 'variable')}, {count_text(totals['values'], 'value')}, "
         f"{size_text(totals['bytes'])}"
     )
     if totals["slot_variables"]:
@@ -227,17 +228,13 @@ def _total_line(totals: Mapping[str, int]) -> str:
     return line
 
 
-def _number(count: int, word: str) -> str:
-    return f"{count:,} {word}{'' if count == 1 else 's'}"
-
-
 def _print_further_totals(counted: Columns, facts: GraphFacts) -> None:
     """Totals without slots, of what is trainable, and by dtype, where these are not all."""
 
     def print_part(label: str, chosen: Sequence[bool]) -> None:
         if any(chosen) and not all(chosen):
-            variables = _number(sum(chosen), "variable")
-            values = _number(_values_in(compress(counted.shape, chosen)), "value")
+            variables = count_text(sum(chosen), "variable")
+            values = count_text(_values_in(compress(counted.shape, chosen)), "value")
             print(f"{label}: {variables}, {values}, ", end="")
             print(size_text(sum(compress(counted.nbytes, chosen))))
 

@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
+import os
+
 import tensorflow as tf
 from absl import logging
+
+from estimator_ckpt import files
+from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
+from estimator_ckpt.errors import (
+    CheckpointError,
+)
+from estimator_ckpt.saving.staging import data_files
+
+
+def open_any(path: str) -> Checkpoint:
+    """As open_checkpoint(); also below a directory whose name is a tilde."""
+    if path.startswith("~") and os.path.exists(os.path.join(os.curdir, f"{path}.index")):
+        # RunConfig("~/run") makes a directory of that name, and is what a saver is asked for.
+        path = os.path.join(os.curdir, path)
+    return open_checkpoint(path)
 
 
 def written_at(prefix: str) -> float | None:
@@ -14,13 +31,18 @@ def written_at(prefix: str) -> float | None:
         return None
 
 
-def delete(prefix: str, meta_graph_suffix: str) -> None:
-    """Deletes a checkpoint and the graph beside it, or warns."""
+def delete(prefix: str, meta_graph_suffix: str = "meta") -> bool:
+    """Deletes a checkpoint and the graph beside it, or warns; returns whether it is gone."""
     try:
         # The index first: what has none is no checkpoint, wherever this stops.
-        for pattern in (".index", ".data-?????-of-?????", f".{meta_graph_suffix}"):
-            for path in tf.io.gfile.glob(prefix + pattern):
-                tf.io.gfile.remove(path)
-    except tf.errors.OpError as error:
-        # A checkpoint too many is no reason to stop a training.
-        logging.warning("Could not delete %s: %s", prefix, error)
+        files.remove(f"{prefix}.index")
+        for paths in data_files(prefix).values():
+            for path in paths:
+                files.remove(path)
+        files.remove(f"{prefix}.{meta_graph_suffix}")
+    except CheckpointError as error:
+        if files.is_dir(os.path.dirname(prefix) or "."):
+            # A checkpoint too many is no reason to stop a training.
+            logging.warning("Could not delete %s: %s", prefix, error)
+        return False
+    return True
