@@ -20,7 +20,7 @@ ROOT = "estimator_ckpt"
 # they are imported, `(*)` those that import it inside a function at most.
 FLOORS = """
 0   collector columns conversion errors exchange formats html jobs matching processes saving
-    warm_starting matching.counted
+    terminal warm_starting matching.counted
 1   claims files remote(*)
 2   bundle lookalikes state bundle.aliases bundle.blocks bundle.coding bundle.dtypes
     bundle.entries bundle.index bundle.protos bundle.slices bundle.table bundle.tensors
@@ -28,9 +28,9 @@ FLOORS = """
 3   graph_message graph_nodes locate mapping object_graph report slots conversion.adam_steps
     conversion.casting conversion.destination conversion.meta_graph conversion.newer_keras
     exchange.npz exchange.safetensors matching.model
-4   checkpoint graph_variables variables conversion.plan matching.eager(*) matching.hints
-    matching.live(*) matching.resolve matching.saved matching.structure matching.together
-    matching.training_state
+4   checkpoint graph_facts graph_variables variables conversion.plan matching.eager(*)
+    matching.hints matching.live(*) matching.resolve matching.saved matching.structure
+    matching.together matching.training_state
 5   compare convert difference options tf_internals* verify verify_keys warm_start(*)
     conversion.appended conversion.averaged conversion.batch conversion.companions
     conversion.layout conversion.likeness conversion.naming conversion.optimizer_kinds
@@ -48,8 +48,8 @@ FLOORS = """
 9   flags(*) jobs.flag_table jobs.model_code jobs.warm_start_flags
 10  train* jobs.training_hooks*
 11  __main__ cli commands examples . commands.check commands.compare commands.convert
-    commands.export commands.import commands.inspect commands.progress commands.tensor
-    commands.train commands.tree commands.verify examples.digits*
+    commands.export commands.import commands.inspect commands.listing commands.progress
+    commands.tensor commands.train commands.tree commands.verify examples.digits*
 """
 
 
