@@ -34,8 +34,9 @@ FLOORS = """
     conversion.optimizer_state conversion.optimizers conversion.pieces conversion.planning
     conversion.renaming conversion.transfer
     saving.averages saving.matching saving.retention
-    warm_starting.eager(*) warm_starting.file warm_starting.report warm_starting.stock_settings(*)
-    warm_starting.rules warm_starting.values warm_starting.vocabulary
+    warm_starting.deferred(*) warm_starting.eager(*) warm_starting.file warm_starting.report
+    warm_starting.stock_settings(*) warm_starting.rules warm_starting.values
+    warm_starting.vocabulary
 6   audit check(*) model_side(*) restore_side(*) saver* jobs.dry_run* saving.contents* saving.given*
     saving.graph_ops* saving.on_disk* saving.saveables* warm_starting.starter*
 7   scaffold*
