@@ -56,15 +56,17 @@ def check_checkpoint(
     Args:
       path: a checkpoint, as open_checkpoint() takes it.
       expected: the model's variables: a mapping from variable names to (shape, dtype); a tf.Graph;
-        a Keras model, a tf.Module or another object of an eager program; the path of another checkpoint, a SavedModel, a `.meta` graph or a `graph.pbtxt`; or
-        `package.module:function`, a model_fn or a function without arguments, which is called in a
-        graph: a Scaffold, a tf.train.Checkpoint or a Keras model that it returns counts. Of files without that knowledge, all variables count as trainable but the state of a
-        training: slots and numbers of optimizers, the global step.
+        a Keras model, a tf.Module or another object of an eager program; the path of another
+        checkpoint, a SavedModel, a `.meta` graph or a `graph.pbtxt`; or `package.module:function`,
+        a model_fn or a function without arguments, which is called in a graph: a Scaffold, a
+        tf.train.Checkpoint or a Keras model that it returns counts. Of files without that
+        knowledge, all variables count as trainable but the state of a training: slots and numbers
+        of optimizers, the global step.
       warm_start: settings by which the model would start from this checkpoint; the one that they
         name does not count. None: it would restore all of its variables, as its saver does: that of
         a function which makes one (wrap_model_fn(), or a factory's Scaffold that it returns), with
-        its objects and options; of a Keras model or another object what WarmStart.apply() does; else by names, and by objects where another checkpoint is the
-        model's side.
+        its objects and options; of a Keras model or another object what WarmStart.apply() does;
+        else by names, and by objects where another checkpoint is the model's side.
       input_fn: `package.module:function`, which gives such a model_fn its features and labels.
 
     Raises:

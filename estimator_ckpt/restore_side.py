@@ -44,8 +44,8 @@ def restore_of(
     """What a model would restore; of objects that no saver restores, what apply() would start.
 
     A function is called in a graph, whose saver decides: one of this package that it makes, or one
-    with the tf.train.Checkpoint that it returns, or else one of all variables. Another checkpoint is a model of its names and
-    objects. Any other side is known by its names alone.
+    with the tf.train.Checkpoint that it returns, or else one of all variables. Another checkpoint
+    is a model of its names and objects. Any other side is known by its names alone.
 
     Args:
       expected: the model's side, as check_checkpoint() takes it.
