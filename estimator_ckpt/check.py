@@ -10,10 +10,12 @@ from typing import Any
 from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
+from estimator_ckpt.errors import SettingsError
+from estimator_ckpt.html import html_table
 from estimator_ckpt.matching.model import Model
 from estimator_ckpt.model_side import expected_model
 from estimator_ckpt.object_graph import SAVE_COUNTER
-from estimator_ckpt.report import Row, tensor_text
+from estimator_ckpt.report import Row, columns, fold, tensor_text, total_line
 from estimator_ckpt.restore_side import Restore, restore_of
 from estimator_ckpt.saving.matching import missing_rows, policy_for
 from estimator_ckpt.warm_start import WarmStart
@@ -37,6 +39,10 @@ class Fit:
     checkpoint: str
     rows: Sequence[Row]
     hint: str = ""
+
+    def _repr_html_(self) -> str:
+        headers, cells = columns(fold(self.rows), expected="model", found="checkpoint")
+        return html_table(self.checkpoint, headers, cells, total_line(self.rows))
 
     @property
     def fits(self) -> bool:
@@ -73,6 +79,8 @@ def check_checkpoint(
       CheckpointError: one of the two sides cannot be read.
       SettingsError: `expected` is none of these, or a rule of the settings is wrong.
     """
+    if warm_start is not None and not isinstance(warm_start, WarmStart):
+        raise SettingsError(f"expected a WarmStart, found {warm_start!r}", key="warm_start")
     with open_checkpoint(path) as checkpoint:
         if warm_start is None:
             restore = restore_of(expected, checkpoint, input_fn)

@@ -51,7 +51,7 @@ def _expected_model(expected: Any, input_fn: str | None) -> Model:
         plain = [_plain(name, value) for name, value in expected.items()]
         return Model(_without_training_state(plain))
     if isinstance(expected, (str, os.PathLike)):
-        return _named(os.fspath(expected), input_fn)
+        return _named(files.path_text(expected, "expected"), input_fn)
     if hasattr(expected, "as_graph_def") and hasattr(expected, "as_default"):
         from estimator_ckpt.warm_starting.starter import graph_model
 

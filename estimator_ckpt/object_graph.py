@@ -25,6 +25,7 @@ from estimator_ckpt.graph_nodes import Attribute, Node, Nodes, SlotReference
 
 __all__ = [
     "BEFORE_ATTRIBUTE",
+    "OBJECT_CONFIG",
     "OBJECT_GRAPH_KEY",
     "SAVE_COUNTER",
     "STEP",
@@ -49,6 +50,9 @@ __all__ = [
 ]
 
 OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
+# What Keras of TensorFlow 2.0 saved of a layer beside its variables: its class and settings as
+# JSON, a string scalar. That is no variable.
+OBJECT_CONFIG = "OBJECT_CONFIG_JSON"
 VAR_LIST = "var_list"
 SAVE_COUNTER = "save_counter"
 STEP = "step"

@@ -11,8 +11,10 @@ from estimator_ckpt import tf_internals
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
 from estimator_ckpt.options import SaverOptions, check_format, saver_options
+from estimator_ckpt.report import counted
 from estimator_ckpt.saver import Saver
-from estimator_ckpt.saving.given import Objects, VarList
+from estimator_ckpt.saving.given import Objects, VarList, check_objects, check_var_list
+from estimator_ckpt.warm_start import warm_start_from
 from estimator_ckpt.warm_starting.starter import apply_warm_start
 
 
@@ -45,6 +47,8 @@ def saver_scaffold(
     Raises:
       SettingsError: an unknown option, a value out of its range, or no graph.
     """
+    check_var_list(var_list)
+    _check(base, run_config, warm_start)
     theirs = base.saver if base is not None else None
     saver = make_saver("saver", saver_options(options), run_config, theirs, var_list=var_list)
     scaffold = tf.compat.v1.train.Scaffold(saver=saver, copy_from_scaffold=base)
@@ -132,6 +136,9 @@ def make_scaffold(
     Raises:
       SettingsError: no such format, an unknown option, a value out of its range, or no graph.
     """
+    check_format(checkpoint_format)
+    check_objects(checkpoint)
+    _check(base, run_config, warm_start)
     theirs = base.saver if base is not None else None
     saver = make_saver(
         checkpoint_format, saver_options(options), run_config, theirs, objects=checkpoint
@@ -139,6 +146,20 @@ def make_scaffold(
     scaffold = tf.compat.v1.train.Scaffold(saver=saver, copy_from_scaffold=base)
     apply_warm_start(scaffold, warm_start)
     return scaffold
+
+
+def _check(base: object, run_config: object, warm_start: object) -> None:
+    """Raises SettingsError for arguments of the factories that are of another kind."""
+    if base is not None and not isinstance(base, tf.compat.v1.train.Scaffold):
+        raise SettingsError(
+            f"expected a tf.compat.v1.train.Scaffold, found {type(base).__name__}", key="base"
+        )
+    if run_config is not None and not hasattr(run_config, "keep_checkpoint_max"):
+        raise SettingsError(
+            f"expected a tf.estimator.RunConfig, found {type(run_config).__name__}",
+            key="run_config",
+        )
+    warm_start_from(warm_start)
 
 
 def make_saver(
@@ -182,7 +203,9 @@ def make_saver(
         return Saver(checkpoint_format, var_list, objects or mapping, options.under(run_config))
     logging.info(
         "The saver in the Scaffold is replaced by one that saves the same: %s.",
-        "all variables" if mapping is None else f"{len(mapping)} variables, under its names",
+        "all variables"
+        if mapping is None
+        else f"{counted(len(mapping), 'variable')}, under its names",
     )
     return Saver(
         checkpoint_format,

@@ -44,7 +44,7 @@ def test_all_that_is_missing_is_listed_at_once_folded_with_near_names(tmp_path):
         "missing dense/kernal float32[1] did you mean dense/kernel?",
         "missing flag bool[]",
     ]
-    assert "14 variables do not fit this both checkpoint" in str(error)
+    assert "14 variables do not fit this checkpoint of both formats" in str(error)
     assert "on_missing='warn' or 'init'" in str(error)
     assert prefix in str(error)
 

@@ -20,11 +20,12 @@ from typing import TypeVar
 from absl import flags
 
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
-from estimator_ckpt.cli import EXIT_OK, UsageError
+from estimator_ckpt.cli import EXIT_NO, EXIT_OK, UsageError
 from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.columns import AT_ONCE
+from estimator_ckpt.errors import CheckpointError
 from estimator_ckpt.object_graph import VAR_LIST, escape, escape_all
-from estimator_ckpt.report import print_columns, print_table, size_text
+from estimator_ckpt.report import counted, print_columns, print_table, size_text
 from estimator_ckpt.variables import Columns, Variable
 
 _MOST_SCOPES = 40
@@ -90,8 +91,12 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
     excluded = _pattern("count_exclude_pattern", flag_values.count_exclude_pattern)
     tensor = flag_values.tensor if flag_values.tensor_name is None else flag_values.tensor_name
     _check_flags(flag_values)
-    _run(paths[0], tensor, pattern, excluded, flag_values)
-    return EXIT_OK
+    data_error = _run(paths[0], tensor, pattern, excluded, flag_values)
+    if data_error is None:
+        return EXIT_OK
+    sys.stdout.flush()
+    print(f"estimator-ckpt: {data_error}", file=sys.stderr)
+    return EXIT_NO
 
 
 def _check_flags(flag_values: flags.FlagValues) -> None:
@@ -119,14 +124,16 @@ def _run(
     pattern: re.Pattern[str] | None,
     excluded: re.Pattern[str] | None,
     flag_values: flags.FlagValues,
-) -> None:
+) -> CheckpointError | None:
+    """Prints it; returns what is wrong with data files that a listing does without."""
     by_size = flag_values.sort == "size"
-    with open_checkpoint(path) as checkpoint:
+    needs_data = bool(flag_values.tree or tensor is not None or flag_values.all_tensors)
+    with open_checkpoint(path, need_data=needs_data) as checkpoint:
         if flag_values.tree:
             from estimator_ckpt.commands.tree import tree_json, tree_lines
 
             _write_lines((tree_json if flag_values.json else tree_lines)(checkpoint))
-            return
+            return None
         if tensor is not None or flag_values.all_tensors:
             from estimator_ckpt.commands.tensor import print_tensors, set_print_options
 
@@ -137,7 +144,7 @@ def _run(
                 chosen = [checkpoint.variable(tensor)]
             values = bool(flag_values.values or flag_values.tensor_name or tensor is None)
             print_tensors(checkpoint, chosen, values=values, as_json=flag_values.json)
-            return
+            return None
         variables = counted = _chosen(checkpoint, pattern, by_size=by_size)
         if excluded:
             counted = variables.take(
@@ -147,6 +154,7 @@ def _run(
             _print_json(checkpoint, variables, counted)
         else:
             _print_listing(checkpoint, variables, counted)
+        return checkpoint.data_error
 
 
 def _pattern(flag: str, text: str | None) -> re.Pattern[str] | None:
@@ -195,7 +203,7 @@ def _totals(counted: Columns) -> dict[str, int]:
 
 def _total_line(totals: dict[str, int]) -> str:
     line = (
-        f"{totals['variables']:,} variables, {totals['values']:,} values, "
+        f"{counted(totals['variables'], 'variable')}, {counted(totals['values'], 'value')}, "
         f"{size_text(totals['bytes'])}"
     )
     if totals["slot_variables"]:

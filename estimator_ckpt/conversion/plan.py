@@ -9,8 +9,10 @@ from typing import NamedTuple
 from estimator_ckpt.bundle.dtypes import STRING
 from estimator_ckpt.bundle.index import Entry, Index
 from estimator_ckpt.bundle.slices import key_bytes, slice_key
-from estimator_ckpt.bundle.tensors import TensorReader, encode_strings, masked_crc32c
+from estimator_ckpt.bundle.tensors import encode_strings, masked_crc32c
+from estimator_ckpt.bundle.v1 import open_reader
 from estimator_ckpt.errors import CorruptCheckpointError
+from estimator_ckpt.html import html_table
 from estimator_ckpt.object_graph import VARIABLE_VALUE, ObjectPath
 
 FLOAT32 = 1
@@ -169,6 +171,16 @@ class Conversion:
     verified: int | None = None
     underflows: tuple[tuple[str, int], ...] = ()
 
+    def _repr_html_(self) -> str:
+        title = f"{self.source} ({self.source_format}) → {self.destination} "
+        rows = (
+            (row.action, row.source, " ".join(row.targets), row.why, f"{row.nbytes:,}")
+            for row in self.rows
+        )
+        headers = ["action", "old key", "new key", "why", "bytes"]
+        total = "written" if self.written else "a plan: nothing is written"
+        return html_table(f"{title}({self.checkpoint_format})", headers, rows, total)
+
     @property
     def warning(self) -> str:
         """What is to be said of the result; empty where there is nothing."""
@@ -220,12 +232,13 @@ def read_number(prefix: str, index: Index, content: Content) -> float:
         data = content.value
     else:
         entry = index.entries[key_bytes(content.source)]
-        with TensorReader(prefix, index) as reader:
-            data = bytes(reader.raw(entry))
-        if masked_crc32c(data) != entry.crc32c:
-            raise CorruptCheckpointError(
-                "the checksum of its value is wrong", path=prefix, key=content.source
-            )
+        with open_reader(prefix, index) as reader:
+            try:
+                reader.check(entry)
+                data = bytes(reader.raw(entry))
+            except CorruptCheckpointError as error:
+                error.key = content.source
+                raise
     value: float = struct.unpack(form, data)[0]
     return value * content.scale if content.scale != 1.0 else value
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,10 +22,11 @@ from estimator_ckpt.conversion.layout import (
     kept_structure,
     new_structure,
 )
-from estimator_ckpt.conversion.likeness import like_structure
+from estimator_ckpt.conversion.likeness import like_structure, template_optimizers
 from estimator_ckpt.conversion.naming import global_step, read_items
+from estimator_ckpt.conversion.newer_keras import LISTS
 from estimator_ckpt.conversion.optimizer_state import Optimizer, find_optimizers, mark_parts
-from estimator_ckpt.conversion.optimizers import TARGETS, Relinker
+from estimator_ckpt.conversion.optimizers import NEWER, TARGETS, Relinker
 from estimator_ckpt.conversion.plan import (
     Content,
     Conversion,
@@ -41,10 +43,14 @@ from estimator_ckpt.errors import (
     SettingsError,
     UnsupportedCheckpointError,
 )
+from estimator_ckpt.files import path_text
 from estimator_ckpt.formats import CHECKPOINT_FORMATS, GLOBAL_STEP, keys_in
+from estimator_ckpt.graph_variables import Entries
 from estimator_ckpt.mapping import Pairs, Rules
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, SAVE_COUNTER
 from estimator_ckpt.verify import structure_faults
+
+_NEWER_TARGETS = ("keras2", "keras3")
 
 
 @dataclass(frozen=True)
@@ -58,9 +64,11 @@ class ConvertOptions:
     assignment_map: Pairs = ()
     exclude: Sequence[str] = ()
     drop_slots: bool = False
+    drop_configs: bool = False
     use_averages: str | bool = False
     keep_raw: str | None = None
     optimizer: str | None = None
+    from_optimizer: str | None = None
     hyperparameters: Mapping[str, float] = field(default_factory=dict)
     dtype: Casts = None
     copy: bool = False
@@ -82,13 +90,17 @@ class ConvertOptions:
         expect("checkpoint_format", CHECKPOINT_FORMATS)
         expect("layout", (None, *LAYOUTS))
         expect("optimizer", (None, *TARGETS))
+        for name in ("drop_slots", "copy", "compact", "in_place", "verify"):
+            value = getattr(self, name)
+            wrong = not isinstance(value, bool) and not (name == "verify" and value is None)
+            refuse(wrong, name, f"expected True or False, found {value!r}")
         names_only = self.checkpoint_format == "saver"
         refuse(self.layout and names_only, "layout", "a name-based checkpoint has no objects")
         refuse(
             self.like is not None and names_only, "like", "a name-based checkpoint has no objects"
         )
         refuse(
-            self.optimizer == "keras" and names_only,
+            self.optimizer in ("keras", *_NEWER_TARGETS) and names_only,
             "optimizer",
             "Keras' optimizers are objects; a name-based checkpoint has none",
         )
@@ -113,9 +125,21 @@ class ConvertOptions:
             self.keep_raw is not None and not self.keep_raw, "keep_raw", "expected a name, found ''"
         )
         refuse(
+            self.from_optimizer and not self.optimizer,
+            "from_optimizer",
+            "it is the class of an optimizer that is converted; say to what by `optimizer`",
+        )
+        expect("from_optimizer", (None, *LISTS))
+        refuse(
             self.hyperparameters and not self.optimizer,
             "hyperparameters",
             "they belong to an optimizer; say which: optimizer='keras' or 'tf1'",
+        )
+        is_mapping = isinstance(self.hyperparameters, Mapping)
+        refuse(
+            not is_mapping,
+            "hyperparameters",
+            f"expected a mapping from names to numbers, found {self.hyperparameters!r}",
         )
         for name, value in self.hyperparameters.items():
             wrong = isinstance(value, bool) or not isinstance(value, (int, float))
@@ -126,6 +150,16 @@ class ConvertOptions:
                 name,
                 "it writes new data files, and in place none can be replaced",
             )
+        if isinstance(self.like, (str, os.PathLike)):
+            object.__setattr__(self, "like", path_text(self.like, "like"))
+        no_template = self.like is not None and not (
+            isinstance(self.like, str) or hasattr(self.like, "write")
+        )
+        refuse(
+            no_template,
+            "like",
+            f"expected a checkpoint's path or a tf.train.Checkpoint, found {self.like!r}",
+        )
         parse_casts(self.dtype)
         self.rules()
 
@@ -190,7 +224,16 @@ def _make_plan(
         def read(content: Content) -> float:
             return read_number(checkpoint.prefix, index, content)
 
-        relinker = Relinker(items, step, options.optimizer, options.hyperparameters, read)
+        target, template = _target(options)
+        relinker = Relinker(
+            items,
+            step,
+            target,
+            options.hyperparameters,
+            read,
+            template=template,
+            from_optimizer=options.from_optimizer,
+        )
         relinker.relink(optimizers)
         step = relinker.step
     if step is not None and options.checkpoint_format != "checkpoint":
@@ -207,6 +250,7 @@ def _make_plan(
             content = string_content(new_graph.serialize())
         tensors[OBJECT_GRAPH_KEY] = content
         rows.append(_row(content, (OBJECT_GRAPH_KEY,), "the objects and their keys"))
+    rows += _configs(checkpoint, tensors, options)
     names = [item.name if item.in_names else "" for item in items]
     targets = keys_in(options.checkpoint_format, names, keys, step)
     _put(tensors, items, targets)
@@ -227,9 +271,49 @@ def _make_plan(
     return conversion, tensors
 
 
+def _target(options: ConvertOptions) -> tuple[str, Mapping[str, float]]:
+    """What the optimizers are to become, and the hyperparameters that the template has."""
+    target = options.optimizer
+    assert target is not None
+    if options.like is None:
+        if target in _NEWER_TARGETS:
+            raise SettingsError(
+                "Keras' optimizers since 2.11 know their slots by the order of the variables, and "
+                "only the program knows that; let it write a template, after "
+                "optimizer.build(model.trainable_variables), by tf.train.Checkpoint(model=model, "
+                "optimizer=optimizer).write(PATH), and give PATH as `like`",
+                key="like",
+            )
+        return target, {}
+    template = template_optimizers(options.like)
+    there = "none of them"
+    if template.newer:
+        there = "keras3" if template.is_keras_3 else "keras2"
+    if target in _NEWER_TARGETS and there != target:
+        raise SettingsError(f"expected an optimizer of {target} in it, found {there}", key="like")
+    if target in ("keras", *_NEWER_TARGETS) and template.newer:
+        target = NEWER
+    return target, template.numbers
+
+
 def _source(checkpoint: Checkpoint, key: str) -> Content:
     entry = checkpoint.index.entries[key_bytes(key)]
     return Content(key, entry.dtype, entry.shape, entry.size)
+
+
+def _configs(
+    checkpoint: Checkpoint, tensors: dict[str, Content], options: ConvertOptions
+) -> Iterator[ConversionRow]:
+    """Adds what objects are to the result, where the objects themselves are in it."""
+    made_anew = options.layout is not None or options.like is not None
+    has_objects = checkpoint.object_graph is not None and options.checkpoint_format != "saver"
+    for key in Entries(checkpoint.index).configs:
+        content = _source(checkpoint, key)
+        if options.drop_configs or made_anew or not has_objects:
+            yield _row(content, (), "what an object is, not a variable")
+        else:
+            tensors[key] = content
+            yield _row(content, (key,), "what an object is")
 
 
 def _put(
@@ -339,7 +423,7 @@ def _structure(
                 "'var_list', 'scopes' or `like`",
                 key="layout",
             )
-        return kept_structure(items, checkpoint.object_graph)
+        return kept_structure(items, checkpoint.object_graph, drop_configs=options.drop_configs)
     return new_structure(items, options.layout or "var_list", step)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from estimator_ckpt.report import Row, fold, tensor_text, text_table
+from estimator_ckpt.report import Row, counted, fold, tensor_text, text_table
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class WarmStartReport:
     def __str__(self) -> str:
         started = [value for value in self.values if value.source is not None]
         total = (
-            f"{len(started)} of {len(self.values)} variables, "
+            f"{len(started)} of {counted(len(self.values), 'variable')}, "
             f"{sum(value.nbytes for value in started):,} bytes, from {self.checkpoint}"
         )
         headers = ("", "variable", "shape", "from", "by")
