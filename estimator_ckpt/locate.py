@@ -86,6 +86,14 @@ def complete_prefixes(directory: str) -> list[str]:
     return sorted(prefixes, key=_age)
 
 
+def newest_of_each_name(directory: str) -> list[str]:
+    """Of the complete checkpoints that differ in their steps alone the newest, the newest first."""
+    found: dict[str, str] = {}
+    for prefix in reversed(complete_prefixes(directory)):
+        found.setdefault(_STEP.sub("", prefix), prefix)
+    return list(found.values())
+
+
 def _age(prefix: str) -> tuple[int, float]:
     step = _STEP.search(prefix)
     modified = 0.0

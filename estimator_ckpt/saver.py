@@ -5,23 +5,28 @@ from __future__ import annotations
 import json
 import numbers
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 from absl import logging
 
-from estimator_ckpt import files, state
+from estimator_ckpt import files, state, tf_internals
 from estimator_ckpt.bundle.aliases import add_keys, rename_checkpoint
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import (
+    CheckpointError,
     CorruptCheckpointError,
     MismatchError,
     NotACheckpointError,
     SettingsError,
 )
+from estimator_ckpt.locate import newest_of_each_name
+from estimator_ckpt.moved import in_directory
 from estimator_ckpt.options import SaverOptions, check_format
 from estimator_ckpt.saving.averages import average_problems
+from estimator_ckpt.saving.checkpoint_lists import CheckpointLists
 from estimator_ckpt.saving.contents import Contents, graph_contents
 from estimator_ckpt.saving.given import Objects, VarList
 from estimator_ckpt.saving.graph_ops import SaverOps
@@ -33,7 +38,8 @@ from estimator_ckpt.saving.matching import (
     policy_for,
     resolve,
 )
-from estimator_ckpt.saving.on_disk import delete, open_any, written_at
+from estimator_ckpt.saving.on_disk import delete, open_any
+from estimator_ckpt.saving.other_savers import explain_restores, tell_of_checkpoint, tell_of_hooks
 from estimator_ckpt.saving.retention import Retention
 
 
@@ -97,13 +103,29 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         self._source_list = var_list
         self._objects = objects
         self.options = options
-        self._retention = Retention(max_to_keep, every_n_hours, options.deletion_grace_secs)
+        self._lists = CheckpointLists(
+            lambda: Retention(max_to_keep, every_n_hours, options.deletion_grace_secs),
+            self._has_all,
+        )
         self._reshaping = reshape
         self._contents: Contents | None = None
         self._ops: SaverOps | None = None
         self._export: tf.compat.v1.train.Saver | None = None
         self._when_built: list[Callable[[], None]] = []
         self._beside_first: dict[str, Any] = {}
+        self._lacking: frozenset[str] = frozenset()  # at the start, and initialized then
+        self._has_told = False
+
+    def replace(self, theirs: tf.compat.v1.train.Saver) -> Saver:
+        """Makes a stock Saver become this one, so that all who hold it have this saver.
+
+        Returns:
+          `theirs`. The two are one from now on: they share what they know.
+        """
+        theirs.__class__ = Saver
+        theirs.__dict__ = self.__dict__
+        assert isinstance(theirs, Saver)
+        return theirs
 
     def build(self) -> None:
         """Adds the ops to the default graph, once; a Scaffold calls it when it finalizes.
@@ -121,6 +143,21 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         super().build()
         for callback in self._when_built:
             callback()
+        explain_restores(_is_ours)
+        if self.checkpoint_format != "saver":
+            self._has_told = tell_of_hooks(self.checkpoint_format, _is_ours)
+
+    def as_saver_def(self) -> Any:
+        """As the stock Saver's; builds it first, unless it saves all that the graph will have."""
+        if not self.saves_all:
+            self.build()
+        return super().as_saver_def()
+
+    def to_proto(self, export_scope: str | None = None) -> Any:
+        """As the stock Saver's, and as as_saver_def()."""
+        if not self.saves_all:
+            self.build()
+        return super().to_proto(export_scope)
 
     @property
     def saves_all(self) -> bool:
@@ -192,6 +229,9 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             if not isinstance(global_step, numbers.Integral):
                 global_step = tf.compat.v1.train.global_step(sess, global_step)
             prefix += f"-{global_step:0{8 if self._pad_step_number else 1}d}"
+        if not files.is_dir(os.path.dirname(prefix) or "."):
+            # As a stock Saver's op makes it, where it is not sharded.
+            tf.io.gfile.makedirs(os.path.dirname(prefix))
         is_written = self._write(sess, prefix)
         if write_meta_graph:
             with sess.graph.as_default():
@@ -203,9 +243,10 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         if not is_written:
             return None
         if write_state:
-            expired = self._retention.add(prefix)
+            retention = self._list_for(prefix, latest_filename or "checkpoint", sess.graph)
+            expired = retention.add(prefix)
             state.write_state(
-                os.path.dirname(save_path), self._retention.state(), latest_filename or "checkpoint"
+                os.path.dirname(save_path), retention.state(), latest_filename or "checkpoint"
             )
             for old in expired:
                 delete(old, meta_graph_suffix)
@@ -270,14 +311,35 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             if self._is_empty:
                 return
             save_path = os.fspath(save_path)
+            directory = tf_internals.resuming_directory()
+            if directory is not None:
+                save_path = self._newest(in_directory(save_path, directory))
             logging.info("Restoring parameters from %s", save_path)
             assert self._contents is not None
             assert self._ops is not None
             with open_any(save_path) as checkpoint:
                 keys, initializers = self._resolve(checkpoint)
+                self._lacking = frozenset(
+                    want.tensor for want in self.wanted if want.tensor not in keys
+                )
                 feeds = self._ops.feeds(keys, checkpoint.index.entries)
                 prefix = checkpoint.prefix
             self._run_restore(sess, prefix, feeds, self._ops.fetches(keys), initializers)
+
+    def _newest(self, prefix: str) -> str:
+        """The checkpoint to resume from: the newest, or the newest that is not another saver's."""
+        if self._has_all(prefix):
+            return prefix
+        for other in newest_of_each_name(os.path.dirname(prefix) or "."):
+            if self._has_all(other):
+                logging.warning(
+                    "The newest checkpoint in the state file, %s, lacks variables: another saver "
+                    "wrote it. Resuming from %s, which has them all",
+                    prefix,
+                    other,
+                )
+                return other
+        return prefix
 
     def _run_restore(
         self,
@@ -343,35 +405,46 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
 
     @property
     def last_checkpoints(self) -> list[str]:
-        """The prefixes of the checkpoints that count, oldest first."""
-        return self._retention.prefixes
+        """The prefixes of the checkpoints that count, oldest first, directory by directory."""
+        return self._lists.prefixes
 
     def set_last_checkpoints(self, last_checkpoints: Sequence[str]) -> None:
         """As the stock Saver's: prefixes, oldest first."""
-        self._retention.adopt([(prefix, self._retention.now()) for prefix in last_checkpoints])
+        self._lists.adopt([(prefix, time.time()) for prefix in last_checkpoints])
 
     def set_last_checkpoints_with_time(
         self, last_checkpoints_with_time: Sequence[tuple[str, float]]
     ) -> None:
         """As the stock Saver's: (prefix, seconds since the epoch), oldest first."""
-        self._retention.adopt(last_checkpoints_with_time)
+        self._lists.adopt(last_checkpoints_with_time)
 
     def recover_last_checkpoints(self, checkpoint_paths: Sequence[str]) -> None:
-        """Adopts the checkpoints of an earlier run, in whatever format they are."""
-        found = []
-        last_preserved = None
-        known: dict[str, float] = {}
-        if checkpoint_paths:
-            written = state.read_state(os.path.dirname(checkpoint_paths[-1]))
-            if written is not None:
-                places = map(state.real_prefix, written.all_model_checkpoint_paths)
-                known = dict(zip(places, written.all_model_checkpoint_timestamps))
-                last_preserved = written.last_preserved_timestamp
-        for prefix in checkpoint_paths:
-            modified = written_at(prefix)
-            if modified is not None:
-                found.append((prefix, known.get(state.real_prefix(prefix), modified)))
-        self._retention.adopt(found, last_preserved)
+        """Adopts the checkpoints of an earlier run, in whatever format they are.
+
+        Those that lack a variable stay where they are, and do not count: another saver's, say, of a
+        few variables. One that was missing in the checkpoint that the job resumed from is no lack.
+        """
+        directory = tf_internals.resuming_directory()
+        self._lists.recover([in_directory(prefix, directory) for prefix in checkpoint_paths])
+
+    def _list_for(self, prefix: str, state_name: str, graph: tf.Graph) -> Retention:
+        retention, others = self._lists.at(prefix, state_name)
+        if others and not self._has_told:
+            self._has_told = tell_of_checkpoint(others[-1], self.checkpoint_format, _is_ours, graph)
+        return retention
+
+    def _has_all(self, prefix: str) -> bool:
+        """Whether a checkpoint has all that this saver saves."""
+        try:
+            with open_any(prefix) as checkpoint:
+                missing = self.resolution(checkpoint).missing
+        except CheckpointError:
+            return False
+        return {want.tensor for want in missing} <= self._lacking
+
+
+def _is_ours(saver: Any) -> bool:
+    return isinstance(saver, Saver)
 
 
 def _reason(error: tf.errors.OpError) -> str:

@@ -24,7 +24,7 @@ FLOORS = """
 2   bundle bundle.aliases bundle.coding bundle.dtypes bundle.entries bundle.index bundle.protos
     bundle.slices bundle.table bundle.tensors state
 3   conversion.adam_steps conversion.casting conversion.destination graph_message graph_nodes
-    conversion.meta_graph locate mapping object_graph report slots
+    conversion.meta_graph locate mapping moved object_graph report slots
 4   checkpoint conversion.plan graph_variables variables
 5   compare convert difference options tf_internals* verify verify_keys warm_start(*)
     conversion.averaged conversion.batch conversion.layout conversion.likeness conversion.naming
@@ -35,7 +35,8 @@ FLOORS = """
     warm_starting.sources warm_starting.training_state warm_starting.values
     warm_starting.vocabulary
 6   audit check(*) model_side(*) restore_side(*) saver* jobs.dry_run* saving.contents* saving.given*
-    saving.graph_ops* saving.on_disk* saving.saveables* warm_starting.starter*
+    saving.checkpoint_lists* saving.graph_ops* saving.on_disk* saving.other_savers*
+    saving.saveables* warm_starting.starter* jobs.estimator_methods jobs.moved_job*
 7   scaffold*
 8   model_fn*
 9   flags(*) jobs.flag_table jobs.model_code jobs.warm_start_flags
