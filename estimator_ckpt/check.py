@@ -10,6 +10,7 @@ from typing import Any
 from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
+from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.model_side import expected_variables
 from estimator_ckpt.object_graph import SAVE_COUNTER
 from estimator_ckpt.report import Row, tensor_text
@@ -70,6 +71,8 @@ def check_checkpoint(
       CheckpointError: one of the two sides cannot be read.
       SettingsError: `expected` is none of these, or a rule of the settings is wrong.
     """
+    if warm_start is not None and not isinstance(warm_start, WarmStart):
+        raise SettingsError(f"expected a WarmStart, found {warm_start!r}", key="warm_start")
     with open_checkpoint(path) as checkpoint:
         if warm_start is None:
             restore = restore_of(expected, checkpoint, input_fn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Optional, Union
 
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.difference import Difference, difference
+from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.object_graph import BEFORE_ATTRIBUTE, SAVE_COUNTER
 from estimator_ckpt.report import Row, first_names, fold_groups, tensor_text
 from estimator_ckpt.variables import Variable
@@ -120,9 +122,13 @@ def compare_checkpoints(
       progress: called with the bytes compared so far and the bytes in all.
 
     Raises:
+      SettingsError: no path, or a tolerance that is no number.
       NotACheckpointError, CorruptCheckpointError, UnsupportedCheckpointError: as open_checkpoint(),
         and for values that differ, but whose checksums are wrong.
     """
+    for name, value in (("rtol", rtol), ("atol", atol)):
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not value >= 0:
+            raise SettingsError(f"expected a number, 0 or more, found {value!r}", key=name)
     ours = a if isinstance(a, Checkpoint) else open_checkpoint(a)
     theirs = b if isinstance(b, Checkpoint) else open_checkpoint(b)
     try:

@@ -39,7 +39,7 @@ def expected_variables(expected: Any, input_fn: str | None = None) -> list[Targe
     if isinstance(expected, Mapping):
         return _without_training_state([_plain(name, value) for name, value in expected.items()])
     if isinstance(expected, (str, os.PathLike)):
-        return _named(os.fspath(expected), input_fn)
+        return _named(files.path_text(expected, "expected"), input_fn)
     if hasattr(expected, "as_graph_def") and hasattr(expected, "as_default"):
         from estimator_ckpt.warm_starting.starter import graph_targets
 

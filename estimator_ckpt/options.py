@@ -12,6 +12,8 @@ from estimator_ckpt.formats import CHECKPOINT_FORMATS
 from estimator_ckpt.report import near_names
 from estimator_ckpt.saving.matching import MATCH_BY, check_policy
 
+ON_CORRUPT = ("error", "fall_back")
+
 
 @dataclass(frozen=True)
 class SaverOptions:
@@ -28,6 +30,15 @@ class SaverOptions:
         match a whole variable name, to one of these, the first match deciding, else "error".
       match_by: "path" or "name" decides where a variable's object path and its name lead to
         different tensors of the checkpoint; None makes that an error.
+      durable: whether a save waits until its data are on the disk, and only then has the state file
+        name the checkpoint. Otherwise that happens beside training; nothing older is deleted before
+        it has happened.
+      on_corrupt: what a job does whose newest checkpoint is damaged: "error", or "fall_back" to the
+        newest one before it that is sound. One that was not yet known to be on the disk when the
+        machine stopped is read through, and is fallen back from in any case. Evaluation and
+        prediction never fall back.
+      check_data: whether a job that resumes reads through its newest checkpoint in any case, to
+        see whether it is whole.
       ema: the name given to tf.train.ExponentialMovingAverage, or that object itself: evaluation
         and prediction read the averages in place of the variables. A checkpoint without one is an
         error, as on_missing has it by the names of averages; there "warn" and "init" read the
@@ -45,22 +56,30 @@ class SaverOptions:
     deletion_grace_secs: float = 0.0
     on_missing: str | Mapping[str, str] = "error"
     match_by: str | None = None
+    durable: bool = False
+    on_corrupt: str = "error"
+    check_data: bool = False
     ema: Any = None
 
     def __post_init__(self) -> None:
         if self.keep_checkpoint_max is not None and not (
-            isinstance(self.keep_checkpoint_max, numbers.Integral) and self.keep_checkpoint_max >= 0
+            _is_number(self.keep_checkpoint_max, numbers.Integral) and self.keep_checkpoint_max >= 0
         ):
             raise _unexpected("keep_checkpoint_max", "a whole number, 0 for all", self)
         every = self.keep_checkpoint_every_n_hours
-        if every is not None and not (isinstance(every, numbers.Real) and every > 0):
+        if every is not None and not (_is_number(every) and every > 0):
             raise _unexpected("keep_checkpoint_every_n_hours", "a positive number of hours", self)
         grace = self.deletion_grace_secs
-        if not (isinstance(grace, numbers.Real) and grace >= 0):
+        if not (_is_number(grace) and grace >= 0):
             raise _unexpected("deletion_grace_secs", "a number of seconds", self)
         check_policy("on_missing", self.on_missing)
         if self.match_by not in (None, *MATCH_BY):
             raise _unexpected("match_by", "'path', 'name' or None", self)
+        if self.on_corrupt not in ON_CORRUPT:
+            raise _unexpected("on_corrupt", "'error' or 'fall_back'", self)
+        for name in ("durable", "check_data"):
+            if not isinstance(getattr(self, name), bool):
+                raise _unexpected(name, "True or False", self)
         if self.average is None and self.ema is not None:
             raise _unexpected("ema", "a tf.train.ExponentialMovingAverage or its name", self)
 
@@ -111,6 +130,10 @@ def check_format(checkpoint_format: object) -> None:
         raise SettingsError(
             f"expected one of {choices}, found {checkpoint_format!r}", key="checkpoint_format"
         )
+
+
+def _is_number(value: object, kind: type = numbers.Real) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _unexpected(name: str, expected: str, options: SaverOptions) -> SettingsError:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Union
 
+from estimator_ckpt import files
 from estimator_ckpt.checkpoint import Checkpoint, Variable, open_checkpoint
 from estimator_ckpt.model_side import built_graph, expected_variables, is_checkpoint, is_function
 from estimator_ckpt.object_graph import SAVE_COUNTER, VARIABLE_VALUE, ObjectGraph
@@ -44,7 +45,8 @@ def restore_of(expected: Any, checkpoint: Checkpoint, input_fn: str | None = Non
     Raises:
       CheckpointError: the model's side cannot be read or built.
     """
-    text = os.fspath(expected) if isinstance(expected, (str, os.PathLike)) else ""
+    is_text = isinstance(expected, (str, os.PathLike))
+    text = files.path_text(expected, "expected") if is_text else ""
     if text and is_function(text):
         with built_graph(text, input_fn) as made:
             return _by_saver(checkpoint, made)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import numbers
 import os
 import time
@@ -12,8 +11,7 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from estimator_ckpt import files, state, tf_internals
-from estimator_ckpt.bundle.aliases import add_keys, rename_checkpoint
+from estimator_ckpt import files, tf_internals
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import (
     CheckpointError,
@@ -30,17 +28,22 @@ from estimator_ckpt.saving.checkpoint_lists import CheckpointLists
 from estimator_ckpt.saving.contents import Contents, graph_contents
 from estimator_ckpt.saving.given import Objects, VarList
 from estimator_ckpt.saving.graph_ops import SaverOps
+from estimator_ckpt.saving.initial_values import Initialization, InitialValues
+from estimator_ckpt.saving.journal import mark
 from estimator_ckpt.saving.matching import (
     Resolution,
     Wanted,
+    may_initialize,
     mismatch,
     missing_rows,
     policy_for,
     resolve,
 )
-from estimator_ckpt.saving.on_disk import delete, open_any
+from estimator_ckpt.saving.on_disk import open_any
 from estimator_ckpt.saving.other_savers import explain_restores, tell_of_checkpoint, tell_of_hooks
+from estimator_ckpt.saving.resume import resume
 from estimator_ckpt.saving.retention import Retention
+from estimator_ckpt.saving.steps import Save
 
 
 class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
@@ -110,11 +113,14 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         self._reshaping = reshape
         self._contents: Contents | None = None
         self._ops: SaverOps | None = None
+        self._initial_values: InitialValues | None = None
         self._export: tf.compat.v1.train.Saver | None = None
         self._when_built: list[Callable[[], None]] = []
         self._beside_first: dict[str, Any] = {}
         self._lacking: frozenset[str] = frozenset()  # at the start, and initialized then
         self._has_told = False
+        # The checkpoint that was restored or written last.
+        self._sound: tuple[str, str] | None = None
 
     def replace(self, theirs: tf.compat.v1.train.Saver) -> Saver:
         """Makes a stock Saver become this one, so that all who hold it have this saver.
@@ -136,11 +142,18 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         """
         if self._ops is not None:
             return
+        if tf.compat.v1.get_default_graph().finalized:
+            raise SettingsError(
+                "the graph is finalized, but this saver has not been built in it: call finalize() "
+                "on its Scaffold, which a MonitoredSession does by itself, before the session"
+            )
         self._contents = graph_contents(self._source_list, self._objects, ema=self.options.ema)
         self._ops = SaverOps(self._contents, object_keys=self.checkpoint_format != "saver")
         self._var_list = dict(self._contents.saveables)
         self._builder = self._ops
         super().build()
+        if may_initialize(self.options.on_missing):
+            self.initial_values()
         for callback in self._when_built:
             callback()
         explain_restores(_is_ours)
@@ -171,6 +184,19 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
     def write_beside_first_checkpoint(self, name: str, content: Any) -> None:
         """Writes `content` as the JSON file `name` into the directory of the next checkpoint."""
         self._beside_first[name] = content
+
+    @property
+    def holders(self) -> set[str]:
+        """The names of the ops that hold what it restores, of a saver that is built."""
+        assert self._contents is not None
+        return self._contents.held()[0]
+
+    def initial_values(self) -> InitialValues:
+        """The initializers of the graph, of a saver that is built, while ops can be added."""
+        assert self._contents is not None
+        if self._initial_values is None:
+            self._initial_values = InitialValues(self._contents.all_variables())
+        return self._initial_values
 
     def restore_ops(
         self, keys: Mapping[str, str], checkpoint: Checkpoint
@@ -229,50 +255,46 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             if not isinstance(global_step, numbers.Integral):
                 global_step = tf.compat.v1.train.global_step(sess, global_step)
             prefix += f"-{global_step:0{8 if self._pad_step_number else 1}d}"
-        if not files.is_dir(os.path.dirname(prefix) or "."):
-            # As a stock Saver's op makes it, where it is not sharded.
-            tf.io.gfile.makedirs(os.path.dirname(prefix))
-        is_written = self._write(sess, prefix)
-        if write_meta_graph:
-            with sess.graph.as_default():
-                self.export_meta_graph(
-                    f"{prefix}.{meta_graph_suffix}",
-                    strip_default_attrs=strip_default_attrs,
-                    save_debug_info=save_debug_info,
-                )
-        if not is_written:
-            return None
-        if write_state:
-            retention = self._list_for(prefix, latest_filename or "checkpoint", sess.graph)
-            expired = retention.add(prefix)
-            state.write_state(
-                os.path.dirname(save_path), retention.state(), latest_filename or "checkpoint"
-            )
-            for old in expired:
-                delete(old, meta_graph_suffix)
-            for name, content in self._beside_first.items():
-                path = os.path.join(os.path.dirname(save_path), name)
-                files.write_atomic(path, json.dumps(content, indent=1).encode())
-            self._beside_first.clear()
-        return prefix
-
-    def _write(self, sess: tf.compat.v1.Session, prefix: str) -> bool:
-        """Writes the data and the index; False if there is nothing to save."""
         with sess.graph.as_default():
             self.build()
         assert self._contents is not None
-        names = self._contents.further_keys(self.checkpoint_format)
-        # The state file may name this prefix already: a session saves the step that it resumes
-        # from. Then it must not be there without its names, not even for a moment.
-        is_named = bool(names) and files.exists(f"{prefix}.index")
-        written = f"{prefix}.staged" if is_named else prefix
-        if super().save(sess, written, write_meta_graph=False, write_state=False) is None:
-            return False
-        if names:
-            add_keys(written, names)
-        if is_named:
-            rename_checkpoint(written, prefix)
-        return True
+        write = super().save
+
+        def write_staged(staged: str) -> bool:
+            return write(sess, staged, None, latest_filename, "", False, False) is not None
+
+        def write_graph(staged: str) -> None:
+            with sess.graph.as_default():
+                self.export_meta_graph(
+                    f"{staged}.{meta_graph_suffix}",
+                    strip_default_attrs=strip_default_attrs,
+                    save_debug_info=save_debug_info,
+                )
+
+        save = Save(
+            prefix=prefix,
+            write=write_staged,
+            write_graph=write_graph if write_meta_graph else None,
+            names=self._contents.further_keys(self.checkpoint_format),
+            is_sound=self._sound == mark(prefix),
+            durable=self.options.durable,
+            grace_secs=self.options.deletion_grace_secs,
+            meta_graph_suffix=meta_graph_suffix,
+        )
+        files.make_dirs(os.path.dirname(prefix))  # as a stock Saver's op does
+        if write_state and not self._is_empty:
+            name = latest_filename or "checkpoint"
+            is_written = save.run_with_state(
+                self._list_for(prefix, name, sess.graph), name, self._beside_first
+            )
+        else:
+            is_written = save.run()
+        if not is_written:
+            return None
+        if write_state:
+            self._beside_first.clear()
+        self._sound = mark(prefix)
+        return prefix
 
     def export_meta_graph(self, filename: str | None = None, *args: Any, **kwargs: Any) -> Any:
         """As the stock Saver's. What a SavedModel gets (it names no file) restores by names."""
@@ -302,6 +324,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
           MismatchError: the checkpoint lacks variables, or has them in another shape or dtype, or
             it is not clear which of its tensors is meant. It lists all of them, and nothing has
             been restored.
+          ConflictError: what is to be initialized instead would write what is restored.
           CorruptCheckpointError: the checkpoint is damaged.
         """
         if save_path is None:
@@ -312,23 +335,38 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
                 return
             save_path = os.fspath(save_path)
             directory = tf_internals.resuming_directory()
-            if directory is not None:
-                save_path = self._newest(in_directory(save_path, directory))
-            logging.info("Restoring parameters from %s", save_path)
-            assert self._contents is not None
-            assert self._ops is not None
-            with open_any(save_path) as checkpoint:
-                keys, initializers = self._resolve(checkpoint)
-                self._lacking = frozenset(
-                    want.tensor for want in self.wanted if want.tensor not in keys
-                )
-                feeds = self._ops.feeds(keys, checkpoint.index.entries)
-                prefix = checkpoint.prefix
-            self._run_restore(sess, prefix, feeds, self._ops.fetches(keys), initializers)
+            if directory is None:
+                self._restore(sess, save_path)
+                return
+            newest = self._newest(in_directory(save_path, directory))
+            used = resume(
+                lambda prefix: self._restore(sess, prefix),
+                newest,
+                on_corrupt=self.options.on_corrupt,
+                check_data=self.options.check_data,
+            )
+            if used != newest:
+                self._lists.skip(newest)
+
+    def _restore(self, sess: tf.compat.v1.Session, path: str) -> None:
+        logging.info("Restoring parameters from %s", path)
+        assert self._contents is not None
+        assert self._ops is not None
+        with open_any(path) as checkpoint:
+            keys, initialization = self._resolve(checkpoint)
+            self._lacking = frozenset(w.tensor for w in self.wanted if w.tensor not in keys)
+            feeds = self._ops.feeds(keys, checkpoint.index.entries)
+            prefix = checkpoint.prefix
+        self._run_restore(sess, prefix, feeds, self._ops.fetches(keys))
+        if initialization is not None:
+            # After the restore: an initial value may be computed from what is restored.
+            initialization.run(sess)
+        self._sound = mark(prefix)
 
     def _newest(self, prefix: str) -> str:
         """The checkpoint to resume from: the newest, or the newest that is not another saver's."""
-        if self._has_all(prefix):
+        missing = self._missing(prefix)
+        if not missing:
             return prefix
         for other in newest_of_each_name(os.path.dirname(prefix) or "."):
             if self._has_all(other):
@@ -347,7 +385,6 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         prefix: str,
         feeds: dict[tf.Tensor, list[str]],
         fetches: list[tf.Operation] | None,
-        initializers: list[tf.Operation],
     ) -> None:
         try:
             sess.run(
@@ -360,9 +397,6 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             raise NotACheckpointError(_reason(error), path=prefix) from error
         except tf.errors.InvalidArgumentError as error:
             raise MismatchError(_reason(error), path=prefix) from error
-        if initializers:
-            # After the restore: an initial value may be computed from another variable's value.
-            sess.run(initializers)
 
     @property
     def wanted(self) -> Sequence[Wanted]:
@@ -381,8 +415,8 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             reshape=self._reshaping,
         )
 
-    def _resolve(self, checkpoint: Checkpoint) -> tuple[dict[str, str], list[tf.Operation]]:
-        """The keys to read, and the initializers of what is to be initialized instead."""
+    def _resolve(self, checkpoint: Checkpoint) -> tuple[dict[str, str], Initialization | None]:
+        """The keys to read, and how to initialize what is not read."""
         assert self._contents is not None
         resolution = self.resolution(checkpoint)
         policy = self.options.on_missing
@@ -396,12 +430,16 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             logging.warning(
                 "%s", mismatch(checkpoint, missing_rows(checkpoint, warned, "initialized"))
             )
-        absent = {want.tensor for want in resolution.missing}
+        keys = dict(resolution.keys)
+        if self._initial_values is None:
+            return keys, None  # the policy lets nothing be missing
+        restored, names = self._contents.held({want.tensor for want in resolution.missing})
         # What the saver does not cover is not initialized by a restore either.
-        initializers = self._contents.initializers(
-            absent, outside=lambda name: policy_for(name, policy) != "error"
-        )
-        return dict(resolution.keys), initializers
+        for variable in tf.compat.v1.global_variables():
+            name = variable.op.name
+            if name not in restored and policy_for(name, policy) != "error":
+                names.add(name)
+        return keys, self._initial_values.beside(sorted(names), restored)
 
     @property
     def last_checkpoints(self) -> list[str]:
@@ -435,12 +473,16 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
 
     def _has_all(self, prefix: str) -> bool:
         """Whether a checkpoint has all that this saver saves."""
+        missing = self._missing(prefix)
+        return missing is not None and missing <= self._lacking
+
+    def _missing(self, prefix: str) -> set[str] | None:
+        """The tensors that a checkpoint lacks; None if it cannot be read."""
         try:
             with open_any(prefix) as checkpoint:
-                missing = self.resolution(checkpoint).missing
+                return {want.tensor for want in self.resolution(checkpoint).missing}
         except CheckpointError:
-            return False
-        return {want.tensor for want in missing} <= self._lacking
+            return None
 
 
 def _is_ours(saver: Any) -> bool:

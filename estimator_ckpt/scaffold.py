@@ -13,7 +13,8 @@ from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
 from estimator_ckpt.options import SaverOptions, check_format, saver_options
 from estimator_ckpt.saver import Saver
-from estimator_ckpt.saving.given import Objects, VarList
+from estimator_ckpt.saving.given import Objects, VarList, check_objects, check_var_list
+from estimator_ckpt.warm_start import warm_start_from
 from estimator_ckpt.warm_starting.starter import apply_warm_start
 
 
@@ -48,6 +49,8 @@ def saver_scaffold(
     Raises:
       SettingsError: an unknown option, a value out of its range, or no graph.
     """
+    check_var_list(var_list)
+    _check(base, run_config, warm_start)
     return _scaffold(
         "saver",
         var_list,
@@ -139,6 +142,9 @@ def make_scaffold(
     Raises:
       SettingsError: no such format, an unknown option, a value out of its range, or no graph.
     """
+    check_format(checkpoint_format)
+    check_objects(checkpoint)
+    _check(base, run_config, warm_start)
     return _scaffold(
         checkpoint_format,
         None,
@@ -174,6 +180,20 @@ def _scaffold(
     scaffold = tf.compat.v1.train.Scaffold(saver=saver, copy_from_scaffold=base)
     apply_warm_start(scaffold, warm_start)
     return scaffold
+
+
+def _check(base: object, run_config: object, warm_start: object) -> None:
+    """Raises SettingsError for arguments of the factories that are of another kind."""
+    if base is not None and not isinstance(base, tf.compat.v1.train.Scaffold):
+        raise SettingsError(
+            f"expected a tf.compat.v1.train.Scaffold, found {type(base).__name__}", key="base"
+        )
+    if run_config is not None and not hasattr(run_config, "keep_checkpoint_max"):
+        raise SettingsError(
+            f"expected a tf.estimator.RunConfig, found {type(run_config).__name__}",
+            key="run_config",
+        )
+    warm_start_from(warm_start)
 
 
 def make_saver(

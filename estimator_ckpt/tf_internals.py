@@ -115,6 +115,12 @@ def on_model_fn(estimator: Any, model_fn: Callable[..., Any]) -> Any:
     return other
 
 
+def own_model_fn(estimator: Any) -> Any:
+    """The model_fn that an Estimator was made with: `estimator.model_fn` is another one, which
+    calls it and does not tell (tensorflow_estimator/python/estimator/estimator.py)."""
+    return estimator._model_fn
+
+
 def put_saver(scaffold: tf.compat.v1.train.Scaffold, saver: Any) -> None:
     """Gives a Scaffold another saver in place, which is otherwise given to the constructor only.
 
@@ -141,22 +147,14 @@ def written_only(spec: Any) -> Saveable:
     )
 
 
-def run_before(op: tf.Operation, other: tf.Operation) -> None:
-    """Makes an op that exists wait for another; the public way gives control inputs only to ops
-    that are yet to be made (tensorflow/python/framework/ops.py)."""
-    op._add_control_input(other)
-
-
 def put_start(
     scaffold: tf.compat.v1.train.Scaffold,
     init_op: tf.Operation | None,
-    init_feed_dict: dict[Any, Any],
     init_fn: Callable[[Any, Any], None],
 ) -> None:
     """Gives a Scaffold another start in place; for the reason see put_saver()."""
     if init_op is not None:
         scaffold._init_op = init_op
-        scaffold._init_feed_dict = init_feed_dict
     scaffold._user_init_fn = init_fn
     scaffold._init_fn = lambda session: init_fn(scaffold, session)
 
@@ -181,6 +179,40 @@ def full_shape(variable: Any) -> tuple[int, ...] | None:
     if info is not None:
         return tuple(info.full_shape)
     return tuple(variable.shape.as_list()) if variable.shape.is_fully_defined() else None
+
+
+def replicas(variable: Any) -> Sequence[Any]:
+    """The variables that a strategy has made of one, or the variable itself.
+
+    Private because `values` is an attribute that only the classes of variables of a strategy have
+    (tensorflow/python/distribute/values.py).
+    """
+    found: Sequence[Any] = getattr(variable, "values", (variable,))
+    return found
+
+
+def distributed_variable(saveable: Saveable) -> Any:
+    """The variable of a strategy that `saveable` saves, else None.
+
+    Private because the saveable tells only the tensor, which may be made anew each time that it is
+    asked for, as the sum over the replicas is (tensorflow/python/distribute/values.py).
+    """
+    for name in ("_distributed_variable", "_mirrored_variable", "_sync_on_read_variable"):
+        if hasattr(saveable, name):
+            return getattr(saveable, name)
+    return None
+
+
+def put_input(op: tf.Operation, index: int, tensor: tf.Tensor) -> None:
+    """Gives an op that exists another input; publicly an op gets its inputs when it is made. A
+    session that has run the op goes on with the old one (tensorflow/c/python_api.cc)."""
+    op._update_input(index, tensor)
+
+
+def function_graph(graph: tf.Graph, name: str) -> tf.Graph | None:
+    """The graph of a function that ops of `graph` call; None where it is not known. Publicly the
+    whole graph has to be serialized for it (tensorflow/python/framework/ops.py)."""
+    return getattr(graph._get_function(name), "graph", None)
 
 
 def resuming_directory() -> str | None:

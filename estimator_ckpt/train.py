@@ -18,6 +18,7 @@ import tensorflow as tf
 from absl import flags, logging
 
 from estimator_ckpt import files, state
+from estimator_ckpt.bundle.v1 import v1_prefix
 from estimator_ckpt.errors import NotACheckpointError, SettingsError
 from estimator_ckpt.flags import JobFlags, estimator_module
 from estimator_ckpt.jobs.estimator_methods import put_methods
@@ -94,7 +95,7 @@ def train(settings: TrainSettings, job: JobFlags, arguments: Sequence[str] = ())
       CheckpointError: the checkpoint to start from does not fit.
     """
     estimator_lib = estimator_module()
-    _check(settings)
+    _check(settings, job)
     _quiet(settings.verbose)
     sys.path[:0] = [] if os.getcwd() in sys.path else [os.getcwd()]
     make_model, train_input_fn, eval_input_fn = (
@@ -111,8 +112,6 @@ def train(settings: TrainSettings, job: JobFlags, arguments: Sequence[str] = ())
         estimator = _call_factory(make_model, settings, job, params)
     else:
         estimator = _make_estimator(make_model, settings, job, params)
-    if estimator.config.model_dir is None:
-        raise SettingsError("it is required", key=job.flag_name("model_dir"))
     if job.value("warm_start_dry_run") and job.warm_start() is not None:
         estimator.train(_needed(settings, "train_input_fn", train_input_fn), max_steps=1)
         raise AssertionError("a dry run ends when the model is built")  # pragma: no cover
@@ -228,7 +227,7 @@ def check_newest(model_dir: str) -> None:
     if found is None:
         return
     newest = in_directory(found.model_checkpoint_path, model_dir)
-    if not (files.exists(f"{newest}.index") or files.exists(newest)):
+    if not files.exists(f"{newest}.index") and v1_prefix(newest) is None:
         raise NotACheckpointError(
             f"the file `checkpoint` in {model_dir} names it as the newest one, but it is not "
             "there; bring it back, or remove the file `checkpoint` to start anew",
@@ -236,11 +235,22 @@ def check_newest(model_dir: str) -> None:
         )
 
 
-def _check(settings: TrainSettings) -> None:
+def _check(settings: TrainSettings, job: JobFlags) -> None:
     if bool(settings.model_fn) == bool(settings.estimator):
         raise SettingsError("give this or --estimator, one of the two", key="--model_fn")
     if settings.mode not in MODES:
         raise SettingsError(f"expected one of {', '.join(MODES)}", key="--mode")
+    if settings.mode == "train" and job.value("ema"):
+        raise SettingsError(
+            "only evaluation and prediction read averages, and --mode=train does neither; leave it "
+            "out",
+            key=job.flag_name("ema"),
+        )
+    if job.run_config().model_dir is None:  # neither the flag nor TF_CONFIG has one
+        raise SettingsError(
+            "say where checkpoints are to be; TensorFlow would put them into a temporary directory",
+            key=job.flag_name("model_dir"),
+        )
 
 
 def _load(settings: TrainSettings, name: str) -> Any:

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Union
 
+from estimator_ckpt import files
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.mapping import Rules
 from estimator_ckpt.saving.matching import check_policy
-from estimator_ckpt.warm_starting.vocabulary import check_vocabulary
+from estimator_ckpt.warm_starting.vocabulary import check_vocabulary, with_home
 
 if TYPE_CHECKING:
     from estimator_ckpt.warm_starting.report import WarmStartReport
@@ -78,16 +79,19 @@ class WarmStart:
     require_all_rules_match: bool = True
 
     def __post_init__(self) -> None:
+        name = "ckpt_to_initialize_from"
         path = self.ckpt_to_initialize_from
         if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
-            raise _wrong("ckpt_to_initialize_from", "the path of a checkpoint", path)
-        object.__setattr__(self, "ckpt_to_initialize_from", os.fspath(path))
+            raise _wrong(name, "the path of a checkpoint", path)
+        object.__setattr__(self, name, files.path_text(path, name))
         _check_selection(self.vars_to_warm_start)
         for name in ("var_name_to_vocab_info", "var_name_to_prev_var_name"):
             if not isinstance(getattr(self, name), Mapping):
                 raise _wrong(name, "a mapping from variable names", getattr(self, name))
         for variable, info in self.var_name_to_vocab_info.items():
             check_vocabulary(f"var_name_to_vocab_info[{variable!r}]", info)
+        vocabularies = {name: with_home(info) for name, info in self.var_name_to_vocab_info.items()}
+        object.__setattr__(self, "var_name_to_vocab_info", vocabularies)
         for variable, previous in self.var_name_to_prev_var_name.items():
             if not isinstance(previous, str) or not previous:
                 place = f"var_name_to_prev_var_name[{variable!r}]"
@@ -129,6 +133,8 @@ class WarmStart:
         """
         from estimator_ckpt.warm_starting.stock_settings import stock_settings
 
+        if directory is not None:
+            directory = files.path_text(directory, "directory")
         return stock_settings(self, directory)
 
     def apply(self, variables: Any) -> WarmStartReport:
@@ -177,7 +183,7 @@ def warm_start_from(given: Any) -> WarmStart | None:
     if given is None or isinstance(given, WarmStart):
         return given
     if isinstance(given, (str, os.PathLike)):
-        return WarmStart(os.fspath(given))
+        return WarmStart(given)  # type: ignore[arg-type]
     if hasattr(given, "ckpt_to_initialize_from"):  # a tf.estimator.WarmStartSettings
         return WarmStart(
             given.ckpt_to_initialize_from,

@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
-from sessions import make_saver, restore, save, variable
+from tensorflow_party import tf
 
 from estimator_ckpt import files
 from estimator_ckpt.bundle.aliases import add_keys, rekey
@@ -164,31 +163,6 @@ add_keys({prefix!r}, {{"a": "new"}})
     np.testing.assert_array_equal(stock_read(prefix, "a"), VALUES["a"])
     add_keys(prefix, {"a": "new"})
     np.testing.assert_array_equal(stock_read(prefix, "new"), VALUES["a"])
-
-
-def test_a_save_that_ends_between_the_two_writes_leaves_an_object_based_checkpoint(
-    tmp_path, monkeypatch
-):
-    def fail(*_):
-        raise OSError(5, "Input/output error")
-
-    with tf.Graph().as_default():
-        a = variable("a", 1.0)
-        saver = make_saver("both")
-        whole = save(saver, tmp_path)
-        step = a.assign(2.0)
-        (tmp_path / "next").mkdir()
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "replace", fail)
-            with pytest.raises(WriteError):
-                save(saver, tmp_path / "next", step)
-        half = str(tmp_path / "next" / "model")
-        assert tf.train.latest_checkpoint(str(tmp_path)) == whole
-        assert tf.train.latest_checkpoint(str(tmp_path / "next")) is None
-        assert restore(saver, half, a) == 2.0
-    a = tf.Variable(0.0)
-    tf.train.Checkpoint(var_list={"a": a}).restore(half).assert_consumed()
-    assert a.numpy() == 2.0
 
 
 # --- rekey ---

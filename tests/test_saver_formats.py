@@ -10,13 +10,11 @@ from jobs import (
     assert_same,
     build_model,
     latest,
-    read_with_checkpoint,
     run_job,
     value_of,
 )
 
-from estimator_ckpt import checkpoint_scaffold, dual_scaffold, make_scaffold, saver, saver_scaffold
-from estimator_ckpt.bundle.aliases import add_keys
+from estimator_ckpt import checkpoint_scaffold, dual_scaffold, make_scaffold, saver_scaffold
 
 v1 = tf.compat.v1
 
@@ -110,26 +108,3 @@ def test_local_variables_are_left_out(tmp_path):
 
     run_job(tmp_path, saver_scaffold, build=build)
     assert "seen" not in {name for name, _ in tf.train.list_variables(str(tmp_path))}
-
-
-@pytest.mark.parametrize("written_by", ["saver", "both"])
-def test_a_step_that_is_saved_again_never_stands_without_its_names(
-    tmp_path, monkeypatch, written_by
-):
-    _, end = run_job(tmp_path, scaffold_of(written_by))
-    prefix = latest(tmp_path)
-    seen = []
-
-    def look_and_add(written, names):
-        seen.append(
-            (written == prefix, {n for n, _ in tf.train.list_variables(prefix)} >= set(end))
-        )
-        add_keys(written, names)
-
-    monkeypatch.setattr(saver, "add_keys", look_and_add)
-    run_job(tmp_path, scaffold_of("both"), steps=0)
-    assert seen == [(False, True)]
-    assert {n for n, _ in tf.train.list_variables(prefix)} >= set(end)
-    assert latest(tmp_path) == prefix
-    assert not list(tmp_path.glob("*staged*"))
-    assert_same(read_with_checkpoint(prefix, end), end)

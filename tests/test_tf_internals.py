@@ -297,9 +297,8 @@ def test_resuming_directory_is_known_while_a_job_restores_its_newest_checkpoint(
 
 def test_put_start_is_how_the_scaffold_then_starts(graph):
     a, b = variable("a", 1.0), variable("b", 1.0)
-    fed = v1.placeholder(tf.float32, [])
     later = v1.placeholder(tf.float32, [])
-    init = tf.group(a.assign(fed), b.initializer)
+    init = tf.group(a.assign(7.0), b.initializer)
     assign = b.assign(later)
     scaffold = v1.train.Scaffold()
     started = []
@@ -308,7 +307,7 @@ def test_put_start_is_how_the_scaffold_then_starts(graph):
         started.append(given)
         session.run(assign, {later: 9.0})
 
-    tf_internals.put_start(scaffold, init, {fed: 7.0}, start)
+    tf_internals.put_start(scaffold, init, start)
     assert run_scaffold(scaffold, a, b) == [7.0, 9.0]
     assert started == [scaffold]
 
@@ -316,22 +315,8 @@ def test_put_start_is_how_the_scaffold_then_starts(graph):
 def test_put_start_keeps_the_scaffolds_init_op_where_none_is_given(graph):
     a = variable("a", 1.0)
     scaffold = v1.train.Scaffold()
-    tf_internals.put_start(scaffold, None, {}, lambda scaffold, session: None)
+    tf_internals.put_start(scaffold, None, lambda scaffold, session: None)
     assert run_scaffold(scaffold, a) == [1.0]
-
-
-def test_run_before_makes_an_op_wait(graph):
-    a = variable("a", 1.0)
-    first = a.assign(2.0).op
-    with tf.control_dependencies([]):
-        then = a.assign_add(5.0, read_value=False)
-    assert first not in then.control_inputs
-    tf_internals.run_before(then, first)
-    assert first in then.control_inputs
-    with v1.Session() as session:
-        session.run(a.initializer)
-        session.run(then)
-        assert session.run(a) == 7.0
 
 
 def test_initialize_shared_resources_is_part_of_what_a_scaffold_runs(graph):
@@ -358,6 +343,58 @@ def test_full_shape_is_that_in_a_stock_checkpoint(tmp_path, graph):
     shapes = {name: tuple(shape) for name, shape in tf.train.list_variables(prefix)}
     found = {tf_internals.full_name(v): tf_internals.full_shape(v) for v in variables}
     assert found == shapes == {"a": (2,), "w": COUNT.shape}
+
+
+# --- graphs and strategies ---
+
+
+@pytest.mark.parametrize("use_resource", [True, False])
+def test_put_input_is_what_a_new_session_runs_with(graph, use_resource):
+    a = variable("a", 1.0, use_resource=use_resource)
+    index = [t.name for t in a.initializer.inputs].index("Const:0")
+    tf_internals.put_input(a.initializer, index, tf.constant(7.0))
+    with v1.Session() as session:
+        session.run(a.initializer)
+        assert session.run(a) == 7.0
+
+
+def test_function_graph_has_the_ops_and_the_inputs_of_a_function(graph):
+    a, b = variable("a", 1.0), variable("b", 1.0)
+    tf.function(lambda: (a.assign_add(1.0), b.read_value()))()
+    (call,) = (op for op in graph.get_operations() if op.type == "StatefulPartitionedCall")
+    found = tf_internals.function_graph(graph, call.get_attr("f").name)
+    assert len(found.inputs) == len(call.inputs) == 2
+    types = {op.type for tensor in found.inputs for op in tensor.consumers()}
+    assert types == {"AssignAddVariableOp", "ReadVariableOp"}
+    assert tf_internals.function_graph(graph, "no such function") is None
+
+
+def a_strategys(graph, synchronization):
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    with strategy.scope():
+        return v1.get_variable(
+            "a",
+            initializer=1.0,
+            trainable=False,
+            synchronization=synchronization,
+            aggregation=tf.VariableAggregation.SUM,
+        )
+
+
+@pytest.mark.parametrize("synchronization", ["ON_READ", "ON_WRITE"])
+def test_distributed_variable_is_the_one_that_is_saved(graph, synchronization):
+    a = a_strategys(graph, getattr(tf.VariableSynchronization, synchronization))
+    ((saveable,),) = tf_internals.saveables_by_name([a]).values()
+    assert tf_internals.distributed_variable(saveable) is a
+    ((saveable,),) = tf_internals.saveables_by_name([variable("b", 1.0)]).values()
+    assert tf_internals.distributed_variable(saveable) is None
+
+
+def test_replicas_are_the_variables_of_a_strategy_or_the_variable_itself(graph):
+    a, b = a_strategys(graph, tf.VariableSynchronization.AUTO), variable("b", 1.0)
+    assert [replica.op.name for replica in tf_internals.replicas(a)] == ["a"]
+    assert isinstance(tf_internals.replicas(a)[0].op, tf.Operation)
+    assert tf_internals.replicas(b)[0] is b
 
 
 # --- model functions and Estimators ---
@@ -394,6 +431,7 @@ def test_on_model_fn_keeps_all_but_the_model_fn(tmp_path):
         return model_fn(features, labels, mode, {"start": params["start"] + 1})
 
     estimator = tf.estimator.Estimator(model_fn, str(tmp_path), params={"start": 1.0})
+    assert tf_internals.own_model_fn(estimator) is model_fn
     copy = tf_internals.on_model_fn(estimator, other)
     copy.train(lambda: tf.data.Dataset.from_tensors(([0.0], [0.0])).repeat(), steps=1)
     assert estimator.get_variable_value("v") == 2.0

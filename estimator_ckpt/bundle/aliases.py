@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
-from estimator_ckpt import files
-from estimator_ckpt.bundle.index import Entry, read_index, shard_path, slice_key, write_index
+from estimator_ckpt.bundle.index import Entry, Index, read_index, slice_key, write_index
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.errors import ConflictError, MissingTensorError
 
@@ -34,26 +33,42 @@ def rekey(entries: Mapping[bytes, Entry], keys: Mapping[str, Iterable[str]]) -> 
     return found
 
 
-def add_keys(prefix: str, names: Mapping[str, str | Sequence[str]]) -> None:
-    """Gives tensors of a checkpoint further keys, in place and atomically.
+def with_keys(index: Index, names: Mapping[str, str | Sequence[str]]) -> Index:
+    """An index in which tensors have further keys.
 
     Args:
-      prefix: the checkpoint's.
+      index: of a checkpoint.
       names: existing key -> the key, or the keys, that its tensor gets beside it.
 
     Raises:
-      MissingTensorError: there is no such key; here and below, nothing has been changed.
+      MissingTensorError: there is no such key.
       ConflictError: such a key exists and has other bytes.
-      WriteError: the index cannot be written.
     """
-    index = read_index(prefix)
     given = {old: (new,) if isinstance(new, str) else new for old, new in names.items()}
     added = rekey(index.entries, given)
     for new in chain.from_iterable(given.values()):
         there = index.entries.get(key_bytes(new))
         if there is not None and _under(index.entries, new, new).items() - added.items():
-            raise ConflictError("another tensor has this key already", path=prefix, key=new)
-    write_index(prefix, index._replace(entries={**index.entries, **added}))
+            raise ConflictError("another tensor has this key already", key=new)
+    return index._replace(entries={**index.entries, **added})
+
+
+def add_keys(prefix: str, names: Mapping[str, str | Sequence[str]]) -> None:
+    """Gives tensors of a checkpoint further keys, in place and atomically.
+
+    Args:
+      prefix: the checkpoint's.
+      names: as for with_keys().
+
+    Raises:
+      MissingTensorError, ConflictError: as with_keys() does; nothing has been changed.
+      WriteError: the index cannot be written.
+    """
+    index = read_index(prefix)
+    try:
+        write_index(prefix, with_keys(index, names))
+    except ConflictError as error:
+        raise ConflictError(error.message, path=prefix, key=error.key) from error
 
 
 def _under(entries: Mapping[bytes, Entry], old: str, new: str) -> dict[bytes, Entry]:
@@ -64,14 +79,3 @@ def _under(entries: Mapping[bytes, Entry], old: str, new: str) -> dict[bytes, En
     for extents in entry.slices:
         found[slice_key(new, extents)] = entries[slice_key(old, extents)]
     return found
-
-
-def rename_checkpoint(prefix: str, new_prefix: str) -> None:
-    """Moves a checkpoint over another, if there is one: the data first, and the index then makes
-    it one."""
-    num_shards = read_index(prefix).num_shards
-    for shard in range(num_shards):
-        files.rename(
-            shard_path(prefix, shard, num_shards), shard_path(new_prefix, shard, num_shards)
-        )
-    files.rename(f"{prefix}.index", f"{new_prefix}.index")

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Optional
 from estimator_ckpt import files
 from estimator_ckpt.bundle.index import read_index, same_tensor
 from estimator_ckpt.bundle.slices import key_bytes, key_text
+from estimator_ckpt.bundle.v1 import plain_prefix
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.conversion.destination import release
@@ -108,13 +109,14 @@ def convert_directory(
       SettingsError: the destination does not fit `options.in_place`.
       WriteError: the destination is inside the source, or the log cannot be written.
     """
-    source = os.fspath(source)
+    source = files.path_text(source, "source")
     if options.in_place != (destination is None):
         raise SettingsError(
             "expected a destination, or in_place, and not both", path=source, key="destination"
         )
     check_in_place(source, options)
-    target = source if destination is None else os.fspath(destination)
+    target = source if destination is None else files.path_text(destination, "destination")
+    log = None if log is None else files.path_text(log, "log")
     if not options.in_place and is_inside(target, source):
         raise WriteError(f"the destination is inside the source, {source}", path=target)
     tasks = list(_tasks(source, target))
@@ -127,7 +129,7 @@ def convert_directory(
     def add(outcome: Outcome) -> None:
         outcomes.append(outcome)
         if log is not None and not dry_run:
-            _append(os.fspath(log), outcome, options)
+            _append(log, outcome, options)
         if report is not None:
             report(outcome, min(len(outcomes), total), total)
 
@@ -135,9 +137,9 @@ def convert_directory(
         results = {}
         for prefix in task.prefixes:
             start = time.monotonic()
-            result = os.path.join(task.destination, os.path.basename(prefix))
+            result = os.path.join(task.destination, _name(prefix))
             outcome = _convert_one(prefix, result, options, dry_run, done_before, progress)
-            results[os.path.basename(prefix)] = outcome
+            results[_name(prefix)] = outcome
             add(replace(outcome, seconds=round(time.monotonic() - start, 3)))
         if task.has_state and not options.in_place and not dry_run:
             failed = _carry_state(task, results)
@@ -189,7 +191,7 @@ def _is_result(checkpoint: Checkpoint, tensors: Mapping[str, Content], result: s
         entry = there.entries[key_bytes(key)]
         if (entry.dtype, entry.shape) != (content.dtype, content.shape):
             return False
-        if content.computed:
+        if content.computed or (index.v1 and content.source):  # it has no checksums
             computed[key] = content
         elif not content.source:
             if entry.crc32c != content.crc32c:
@@ -203,6 +205,11 @@ def _is_result(checkpoint: Checkpoint, tensors: Mapping[str, Content], result: s
     return True
 
 
+def _name(prefix: str) -> str:
+    """What a checkpoint is called in its directory, and its result, too."""
+    return os.path.basename(plain_prefix(prefix))
+
+
 # --- what there is ---
 
 
@@ -212,7 +219,7 @@ def _tasks(source: str, destination: str) -> Iterator[_Task]:
         return
     names = files.list_dir(source)
     found = complete_prefixes(source)
-    by_name = {os.path.basename(prefix): prefix for prefix in found}
+    by_name = {_name(prefix): prefix for prefix in found}
     try:
         state = read_state(source)
     except CheckpointError:
@@ -244,7 +251,7 @@ def _carry_state(task: _Task, results: dict[str, Outcome]) -> Outcome | None:
         if (
             there is not None
             and not {
-                os.path.basename(path)
+                _name(path)
                 for path in (there.model_checkpoint_path, *there.all_model_checkpoint_paths)
             }
             <= results.keys()
@@ -272,14 +279,14 @@ def _translated(
     if len(times) != len(paths):
         times = (None,) * len(paths)
     kept = [
-        (os.path.join(directory, os.path.basename(path)), stamp)
+        (os.path.join(directory, _name(path)), stamp)
         for path, stamp in zip(paths, times)
-        if os.path.basename(path) in converted
+        if _name(path) in converted
     ]
     if not kept:
         return None
-    newest = os.path.join(directory, os.path.basename(state.model_checkpoint_path))
-    if os.path.basename(newest) not in converted:
+    newest = os.path.join(directory, _name(state.model_checkpoint_path))
+    if _name(newest) not in converted:
         newest = kept[-1][0]
     return CheckpointState(
         newest,
@@ -309,8 +316,10 @@ def _done(source: str, result: str, options: ConvertOptions) -> _Done | None:
     """What a conversion that was carried out is known by; None if by nothing."""
     if hasattr(options.like, "write"):
         return None  # objects in Python, of which a log can tell nothing
+    if not (options.in_place or files.exists(f"{source}.index")):
+        return None  # a V1 file; to know it again it would have to be read
     settings = {name: value for name, value in vars(options).items() if name not in _SAME_RESULT}
-    settings["like"] = None if options.like is None else os.fspath(options.like)
+    settings["like"] = options.like
     rules = options.rules()
     settings.update(rename=rules.rename, assignment_map=rules.assignment_map, exclude=rules.exclude)
     return _Done(
@@ -346,12 +355,12 @@ def _append(path: str, outcome: Outcome, options: ConvertOptions) -> None:
         file.write(b"\n" * bool(torn) + json.dumps(line).encode() + b"\n")
 
 
-def _read_log(path: str | os.PathLike[str] | None) -> dict[str, _Done]:
+def _read_log(path: str | None) -> dict[str, _Done]:
     """What earlier runs have converted, by the result's path."""
     found: dict[str, _Done] = {}
-    if path is None or not files.exists(os.fspath(path)):
+    if path is None or not files.exists(path):
         return found
-    for number, line in enumerate(files.read_bytes(os.fspath(path)).splitlines(), start=1):
+    for number, line in enumerate(files.read_bytes(path).splitlines(), start=1):
         try:
             entry = json.loads(line)
             if entry["status"] == "converted" and entry.get("done") is not None:
@@ -361,7 +370,7 @@ def _read_log(path: str | os.PathLike[str] | None) -> dict[str, _Done]:
                 continue  # torn: a run was killed as it wrote this line
             raise SettingsError(
                 f"line {number} is none of a conversion's log; name another file",
-                path=os.fspath(path),
+                path=path,
                 key="log",
             ) from None
     return found

@@ -46,4 +46,4 @@ def refuse_initial_values(scaffold: tf.compat.v1.train.Scaffold, model_dir: str 
             path=listed.model_checkpoint_path,
         )
 
-    tf_internals.put_start(scaffold, None, {}, refuse)
+    tf_internals.put_start(scaffold, None, refuse)

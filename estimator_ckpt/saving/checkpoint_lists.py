@@ -35,6 +35,7 @@ class CheckpointLists:
         self._counts = counts
         self._lists: dict[tuple[str, str], Retention] = {}
         self._adopted: dict[str, tuple[list[Dated], float | None]] = {}
+        self._skipped: set[str] = set()
 
     @property
     def prefixes(self) -> list[str]:
@@ -53,6 +54,10 @@ class CheckpointLists:
             dated, _ = self._adopted.setdefault(directory, ([], last_preserved))
             dated.append((prefix, written))
 
+    def skip(self, prefix: str) -> None:
+        """Leaves a damaged checkpoint out: its files stay, for whoever wants to look at them."""
+        self._skipped.add(real_prefix(prefix))
+
     def recover(self, checkpoint_paths: Sequence[str]) -> None:
         """Takes over the checkpoints of an earlier run, with what their state file tells of them.
 
@@ -65,7 +70,7 @@ class CheckpointLists:
         found = []
         for prefix in checkpoint_paths:
             modified = written_at(prefix)
-            if modified is not None:
+            if modified is not None and real_prefix(prefix) not in self._skipped:
                 found.append((prefix, known.get(real_prefix(prefix), modified)))
         self.adopt(found, None if listed is None else listed.last_preserved_timestamp)
 
@@ -94,7 +99,8 @@ class CheckpointLists:
         for one in paths:
             path = real_prefix(one)
             modified = known.get(path) or written_at(path)
-            if os.path.dirname(path) == real and modified is not None:
+            is_skipped = path in self._skipped or os.path.dirname(path) != real
+            if not is_skipped and modified is not None:
                 here.append((os.path.join(directory, os.path.basename(one)), modified))
         return found, found.merge(here, lambda path: written_at(path) is not None)
 

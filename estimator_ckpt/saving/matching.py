@@ -85,6 +85,15 @@ def policy_for(name: str, policy: str | Mapping[str, str]) -> str:
     return next((p for pattern, p in policy.items() if re.fullmatch(pattern, name)), "error")
 
 
+def may_initialize(policy: str | Mapping[str, str]) -> bool:
+    """Whether it lets anything be missing."""
+    return (
+        policy != "error"
+        if isinstance(policy, str)
+        else any(choice != "error" for choice in policy.values())
+    )
+
+
 def weaken(policy: str | Mapping[str, str]) -> str | Mapping[str, str]:
     """The same policy, with a warning where it would initialize in silence."""
     if isinstance(policy, str):

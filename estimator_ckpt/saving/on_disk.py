@@ -1,33 +1,26 @@
-"""What a saver does with checkpoints on disk beside reading them: opens, dates, deletes them."""
+"""What a saver does with checkpoints on disk beside reading them: dates and deletes them."""
 
 from __future__ import annotations
+
+import os
 
 import tensorflow as tf
 from absl import logging
 
-from estimator_ckpt.bundle.index import Entry, Index
+from estimator_ckpt import files
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
-from estimator_ckpt.errors import NotACheckpointError, UnsupportedCheckpointError
+from estimator_ckpt.errors import (
+    CheckpointError,
+)
+from estimator_ckpt.saving.staging import data_files
 
 
 def open_any(path: str) -> Checkpoint:
-    """As open_checkpoint(); one in TensorFlow's first file format has names, shapes and dtypes."""
-    try:
-        return open_checkpoint(path)
-    except (UnsupportedCheckpointError, NotACheckpointError) as error:
-        # RestoreV2 reads TensorFlow's first file format too, by names. If it was sharded, its path
-        # is a pattern.
-        try:
-            reader = tf.compat.v1.train.NewCheckpointReader(path)
-        except (tf.errors.OpError, ValueError, RuntimeError):
-            raise error from None
-        shapes = reader.get_variable_to_shape_map()
-        entries = {
-            # Only TensorFlow knows where the bytes are: they are told apart by their numbers.
-            name.encode(): Entry(dtype.as_datatype_enum, tuple(shapes[name]), 0, number, 1, number)
-            for number, (name, dtype) in enumerate(reader.get_variable_to_dtype_map().items())
-        }
-        return Checkpoint(path, path, Index(1, entries), None)
+    """As open_checkpoint(); also below a directory whose name is a tilde."""
+    if path.startswith("~") and os.path.exists(os.path.join(os.curdir, f"{path}.index")):
+        # RunConfig("~/run") makes a directory of that name, and is what a saver is asked for.
+        path = os.path.join(os.curdir, path)
+    return open_checkpoint(path)
 
 
 def written_at(prefix: str) -> float | None:
@@ -38,13 +31,18 @@ def written_at(prefix: str) -> float | None:
         return None
 
 
-def delete(prefix: str, meta_graph_suffix: str) -> None:
-    """Deletes a checkpoint and the graph beside it, or warns."""
+def delete(prefix: str, meta_graph_suffix: str = "meta") -> bool:
+    """Deletes a checkpoint and the graph beside it, or warns; returns whether it is gone."""
     try:
         # The index first: what has none is no checkpoint, wherever this stops.
-        for pattern in (".index", ".data-?????-of-?????", f".{meta_graph_suffix}"):
-            for path in tf.io.gfile.glob(prefix + pattern):
-                tf.io.gfile.remove(path)
-    except tf.errors.OpError as error:
-        # A checkpoint too many is no reason to stop a training.
-        logging.warning("Could not delete %s: %s", prefix, error)
+        files.remove(f"{prefix}.index")
+        for paths in data_files(prefix).values():
+            for path in paths:
+                files.remove(path)
+        files.remove(f"{prefix}.{meta_graph_suffix}")
+    except CheckpointError as error:
+        if files.is_dir(os.path.dirname(prefix) or "."):
+            # A checkpoint too many is no reason to stop a training.
+            logging.warning("Could not delete %s: %s", prefix, error)
+        return False
+    return True

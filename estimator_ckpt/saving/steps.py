@@ -1,0 +1,124 @@
+"""The steps of a save. Whatever ends the process between any two lines, the newest checkpoint that
+the state file names is there, whole, and what is left over is cleared away by the next save.
+
+stage    The data and the graph are written to a directory beside the checkpoint, by TensorFlow.
+names    The index gets the keys of the format.
+swap     The data files get their names, and then the index, which makes it a checkpoint.
+beside   Files that belong to a first checkpoint are written.
+state    The state file names it, and goes on naming what is about to be deleted.
+expire   When its data are on the disk, beside training: older ones are deleted.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from estimator_ckpt import files
+from estimator_ckpt.bundle.aliases import with_keys
+from estimator_ckpt.bundle.index import Index, read_index, shard_path
+from estimator_ckpt.saving.keeping import Keeper, keeper_of, sync_checkpoint, sync_files
+from estimator_ckpt.saving.retention import Retention
+from estimator_ckpt.saving.staging import data_files, is_same, move_beside, put_in_place, staging
+
+
+@dataclass(frozen=True)
+class Save:
+    """What is to be saved, and how.
+
+    Attributes:
+      prefix: of the checkpoint.
+      write: writes the data and an index to a prefix; False if there is nothing to save.
+      write_graph: writes the graph; gets the prefix, too. None: no graph.
+      names: existing key -> the key, or the keys, that its tensor gets beside it.
+      is_sound: whether the checkpoint that has this prefix now, if one has it, was restored from or
+        written by this process, so that its data need no look.
+      durable: whether the data are to be on the disk before the state file names them.
+      grace_secs: how long data files that were replaced stay.
+      meta_graph_suffix: of the graph's file.
+    """
+
+    prefix: str
+    write: Callable[[str], bool]
+    write_graph: Callable[[str], None] | None
+    names: Mapping[str, str | Sequence[str]]
+    is_sound: bool
+    durable: bool
+    grace_secs: float
+    meta_graph_suffix: str
+
+    def run(self) -> bool:
+        """Writes the checkpoint, and nothing else; False if there is nothing to save."""
+        return self._write(secrets.token_hex(4), None)
+
+    def run_with_state(
+        self, retention: Retention, state_name: str, beside: Mapping[str, Any]
+    ) -> bool:
+        """Writes the checkpoint and has the state file name it.
+
+        Args:
+          retention: of the checkpoints in this directory.
+          state_name: of the state file.
+          beside: the files, by name, that are to be beside the checkpoint, as JSON.
+        """
+        directory = os.path.dirname(self.prefix)
+        keeper = keeper_of(directory, state_name)
+        keeper.begin(self.prefix)
+        if not self._write(keeper.token, keeper):
+            return False
+        for name, content in beside.items():
+            text = json.dumps(content, indent=1)
+            files.write_atomic(os.path.join(directory, name), text.encode())
+        expired = retention.add(self.prefix)
+        listed = retention.state()
+        keeper.publish(listed, expired)
+        keeper.settle(
+            self.prefix,
+            listed,
+            grace_secs=self.grace_secs,
+            meta_graph_suffix=self.meta_graph_suffix,
+            is_synced=self.durable,
+        )
+        return True
+
+    def _write(self, token: str, keeper: Keeper | None) -> bool:
+        with staging(self.prefix, token) as staged:
+            index = self._stage(staged)
+            if index is None:
+                move_beside(staged, self.prefix)
+                return False
+            self._swap(staged, with_keys(index, self.names), keeper)
+        if self.durable:
+            sync_checkpoint(self.prefix)
+        return True
+
+    def _stage(self, staged: str) -> Index | None:
+        is_written = self.write(staged)
+        if self.write_graph is not None:
+            self.write_graph(staged)
+        return read_index(staged) if is_written else None
+
+    def _swap(self, staged: str, index: Index, keeper: Keeper | None) -> None:
+        if not files.exists(f"{self.prefix}.index"):
+            put_in_place(staged, index, self.prefix)
+            return
+        if self.is_sound and is_same(index, self.prefix):
+            move_beside(staged, self.prefix)  # a session saves the step that it resumes from
+            return
+        # It may be the only checkpoint, so the new data must be on the disk before it goes.
+        count = index.num_shards
+        if not files.is_remote(staged):
+            sync_files([shard_path(staged, shard, count) for shard in range(count)])
+        if keeper is not None:
+            keeper.replaces(self.prefix)
+            put_in_place(staged, index, self.prefix)
+            return
+        replaced = data_files(self.prefix)
+        put_in_place(staged, index, self.prefix)
+        for paths in replaced.values():
+            for path in paths:
+                files.remove(path)
