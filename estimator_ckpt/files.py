@@ -228,19 +228,51 @@ def open_write(path: str, *, append: bool = False, sync: bool = True) -> Iterato
             with remote_files().GFile(path, "ab" if append else "wb") as file:
                 yield file
             return
-        with open(path, "r+b" if append else "xb") as file:
-            start = file.seek(0, os.SEEK_END)
-            try:
-                yield file
-                file.flush()
-                if sync:
-                    os.fsync(file.fileno())
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    file.truncate(start)
-                    if not append:
-                        os.remove(path)
-                raise
+        with contextlib.ExitStack() as undo:
+            file = undo.enter_context(open(path, "r+b" if append else "xb"))
+            descriptor = os.dup(file.fileno())  # as `file` is closed before it is cut off
+            undo.callback(os.close, descriptor)
+            undo.callback(_undo_write, path, file, descriptor, file.seek(0, os.SEEK_END), append)
+            yield file
+            file.flush()
+            if sync:
+                os.fsync(descriptor)
+            file.close()
+            undo.pop_all()
+            os.close(descriptor)
+
+
+def _undo_write(path: str, file: IO[bytes], descriptor: int, start: int, append: bool) -> None:
+    """Takes back what was written, on a full disk, too, where even to close the file may fail."""
+    with contextlib.suppress(OSError):
+        file.close()
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, start)
+    if not append:
+        with contextlib.suppress(OSError):
+            os.remove(path)
+
+
+def sync(file: IO[bytes]) -> None:
+    """Makes what was written to a local file outlast a power failure.
+
+    Raises:
+      WriteError: it cannot be written.
+    """
+    with _raising(WriteError, "write the file", str(file.name)):
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def stamp(path: str) -> tuple[int, ...]:
+    """What changes when a local file is written again or replaced by another.
+
+    Raises:
+      NotACheckpointError: there is no such file.
+    """
+    with _raising(NotACheckpointError, "look for it", path):
+        found = os.stat(path)
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def make_dirs(path: str) -> None:

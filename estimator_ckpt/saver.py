@@ -19,6 +19,7 @@ from estimator_ckpt.errors import (
     MismatchError,
     NotACheckpointError,
     SettingsError,
+    WriteError,
 )
 from estimator_ckpt.locate import newest_of_each_name
 from estimator_ckpt.moved import in_directory
@@ -255,6 +256,9 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             if not isinstance(global_step, numbers.Integral):
                 global_step = tf.compat.v1.train.global_step(sess, global_step)
             prefix += f"-{global_step:0{8 if self._pad_step_number else 1}d}"
+        directory = os.path.dirname(prefix) or "."
+        if not files.is_dir(directory):
+            raise WriteError(f"the directory {directory} doesn't exist", path=prefix)
         with sess.graph.as_default():
             self.build()
         assert self._contents is not None
@@ -281,7 +285,6 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             grace_secs=self.options.deletion_grace_secs,
             meta_graph_suffix=meta_graph_suffix,
         )
-        files.make_dirs(os.path.dirname(prefix))  # as a stock Saver's op does
         if write_state and not self._is_empty:
             name = latest_filename or "checkpoint"
             is_written = save.run_with_state(

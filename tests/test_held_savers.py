@@ -107,6 +107,7 @@ def test_who_holds_the_replaced_saver_saves_the_same_format_into_one_list(tmp_pa
 def test_a_saver_that_also_saves_elsewhere_has_a_list_for_each_directory(tmp_path, graph):
     built()
     best = tmp_path / "best"
+    best.mkdir()
     mine = v1.train.Saver(max_to_keep=2)
     scaffold = make_scaffold("both", base=in_the_scaffold(mine))
     run(tmp_path, scaffold, [SavesAt(mine, best / "best", {1, 3, 5})])

@@ -10,24 +10,21 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Optional
 
 from estimator_ckpt import files
-from estimator_ckpt.bundle.index import read_index, same_tensor
-from estimator_ckpt.bundle.slices import key_bytes, key_text
 from estimator_ckpt.bundle.v1 import plain_prefix
-from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
+from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.collector import collector_paused
-from estimator_ckpt.conversion.destination import release
-from estimator_ckpt.conversion.plan import Content, Conversion
+from estimator_ckpt.conversion.destination import clear_in_place, is_unfinished
+from estimator_ckpt.conversion.plan import Conversion
 from estimator_ckpt.conversion.planning import ConvertOptions, make_plan
-from estimator_ckpt.conversion.transfer import Transfer
+from estimator_ckpt.conversion.result import is_result
 from estimator_ckpt.convert import carry_out, changes, check_in_place, is_inside
 from estimator_ckpt.errors import (
     CheckpointError,
-    CorruptCheckpointError,
     NotACheckpointError,
     SettingsError,
     WriteError,
@@ -164,10 +161,12 @@ def _convert_one(
         with open_checkpoint(prefix) as checkpoint:
             conversion, tensors = make_plan(checkpoint, result, options)
             if options.in_place and not changes(checkpoint, tensors):
+                if not dry_run:
+                    clear_in_place(prefix)
                 return Outcome("already", prefix, result, f"{checkpoint.format} as it is")
-            if not options.in_place and files.exists(f"{result}.index"):
-                if _is_result(checkpoint, tensors, result):
-                    release(result)  # a run was killed as it was about to
+            there = not options.in_place and files.exists(f"{result}.index")
+            if there and not is_unfinished(result):
+                if is_result(checkpoint, tensors, result):
                     return Outcome("already", prefix, result, "it is there")
                 raise WriteError("another checkpoint is there; name another place", path=result)
             if dry_run:
@@ -176,33 +175,6 @@ def _convert_one(
             return Outcome("converted", prefix, result, done.warning, conversion=done)
     except CheckpointError as error:
         return Outcome("failed", prefix, result, str(error))
-
-
-def _is_result(checkpoint: Checkpoint, tensors: Mapping[str, Content], result: str) -> bool:
-    """Whether what is there has the keys and the values of the plan.
-
-    Bytes that stay as they are have the checksums of the source; computed ones are computed again.
-    """
-    index, there = checkpoint.index, read_index(result)
-    computed = {}
-    if {key_text(key) for key in there.entries if key[:1] != b"\0"} != tensors.keys():
-        return False
-    for key, content in tensors.items():
-        entry = there.entries[key_bytes(key)]
-        if (entry.dtype, entry.shape) != (content.dtype, content.shape):
-            return False
-        if content.computed or (index.v1 and content.source):  # it has no checksums
-            computed[key] = content
-        elif not content.source:
-            if entry.crc32c != content.crc32c:
-                return False
-        elif not same_tensor(index, content.source, key, there):
-            return False
-    try:
-        Transfer(checkpoint.prefix, index, computed).compare(result, there)
-    except CorruptCheckpointError:
-        return False
-    return True
 
 
 def _name(prefix: str) -> str:
