@@ -25,7 +25,7 @@ FLOORS = """
 2   bundle lookalikes state bundle.aliases bundle.blocks bundle.coding bundle.dtypes
     bundle.entries bundle.index bundle.protos bundle.slices bundle.table bundle.tensors
     bundle.v1 bundle.v1_values exchange.dtypes exchange.tensors
-3   graph_message graph_nodes locate mapping object_graph report slots conversion.adam_steps
+3   graph_message graph_nodes locate mapping moved object_graph report slots conversion.adam_steps
     conversion.casting conversion.destination conversion.meta_graph conversion.newer_keras
     exchange.npz exchange.safetensors matching.model
 4   checkpoint graph_facts graph_variables variables conversion.plan matching.eager(*)
@@ -40,6 +40,7 @@ FLOORS = """
     warm_starting.file warm_starting.report warm_starting.rules warm_starting.stock_settings(*)
     warm_starting.values warm_starting.vocabulary
 6   audit check(*) export importing model_side(*) restore_side(*) saver* jobs.dry_run*
+    jobs.estimator_methods jobs.moved_job* saving.checkpoint_lists* saving.other_savers*
     saving.contents* saving.given* saving.graph_ops* saving.initial_values* saving.journal
     saving.keeping* saving.on_disk* saving.resume saving.saveables* saving.staging*
     saving.steps* saving.upstream* warm_starting.starter*
