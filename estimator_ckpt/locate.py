@@ -8,7 +8,7 @@ import re
 
 from estimator_ckpt import files
 from estimator_ckpt.bundle.v1 import first_v1_file, plain_prefix, v1_prefix, v1_prefixes
-from estimator_ckpt.errors import CorruptCheckpointError, NotACheckpointError
+from estimator_ckpt.errors import CorruptCheckpointError, NotACheckpointError, printable
 from estimator_ckpt.report import did_you_mean, near_names
 from estimator_ckpt.state import read_state
 
@@ -136,7 +136,7 @@ def _newest(directory: str) -> str:
         )
     from absl import logging
 
-    logging.warning("%s: %s; reading %s", directory, reason, complete[-1])
+    logging.warning("%s", printable(f"{directory}: {reason}; reading {complete[-1]}"))
     return complete[-1]
 
 

@@ -23,6 +23,7 @@ from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.cli import EXIT_OK, UsageError
 from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.columns import AT_ONCE
+from estimator_ckpt.errors import printable
 from estimator_ckpt.object_graph import VAR_LIST, escape, escape_all
 from estimator_ckpt.report import print_columns, print_table, size_text
 from estimator_ckpt.variables import Columns, Variable
@@ -215,7 +216,7 @@ def _print_listing(checkpoint: Checkpoint, variables: Columns, counted: Columns)
     shards = checkpoint.index.num_shards
     details = [checkpoint.format] + ([f"global step {step}"] if step is not None else [])
     details.append(f"{shards} data file" + ("s" if shards > 1 else ""))
-    print(f"{checkpoint.prefix}: {', '.join(details)}\n")
+    print(f"{printable(checkpoint.prefix)}: {', '.join(details)}\n")
     slots = zip(variables.slot_of, variables.slot_name)
     cells = {
         "name": variables.name,

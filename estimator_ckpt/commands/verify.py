@@ -19,7 +19,7 @@ from estimator_ckpt import files
 from estimator_ckpt.audit import AuditReport, verify_directory
 from estimator_ckpt.cli import EXIT_ERROR, EXIT_NO, EXIT_OK, UsageError
 from estimator_ckpt.commands.progress import counting_bar, progress_bar
-from estimator_ckpt.errors import CheckpointError
+from estimator_ckpt.errors import CheckpointError, printable
 from estimator_ckpt.locate import is_saved_model
 from estimator_ckpt.report import print_table, size_text
 from estimator_ckpt.verify import Fault, VerifyReport, verify_checkpoint
@@ -131,27 +131,28 @@ def _print(report: VerifyReport) -> None:
         _print_faults(report.faults, report.prefix)
     else:
         checked = size_text(report.checked_bytes)
-        print(f"{report.prefix}: whole; {report.keys:,} keys, {checked} in data files checked")
+        place = printable(report.prefix)
+        print(f"{place}: whole; {report.keys:,} keys, {checked} in data files checked")
     for note in report.notes:
-        print(f"note: {note}")
+        print(f"note: {printable(note)}")
 
 
 def _print_audit(audit: AuditReport, *, quiet: bool) -> None:
     if audit.faults:
         _print_faults(audit.faults, f"beside the checkpoints of {audit.path}")
     for note in () if quiet else audit.notes:
-        print(f"note: {note}")
+        print(f"note: {printable(note)}")
     faulty = sum(not one.ok for one in audit.checkpoints)
     whole = len(audit.checkpoints) - faulty
     counts = [f"{whole:,} of {len(audit.checkpoints):,} checkpoints whole"]
     if audit.faults:
         counts.append(f"{len(audit.faults):,} {_faults(audit.faults)} beside them")
-    print(f"{audit.path}: {', '.join(counts)}")
+    print(f"{printable(audit.path)}: {', '.join(counts)}")
 
 
 def _print_faults(faults: tuple[Fault, ...], where: str) -> None:
     rows = [_cells(fault) for fault in faults]
-    total = f"{where}: {len(rows):,} {_faults(faults)}"
+    total = f"{printable(where)}: {len(rows):,} {_faults(faults)}"
     print_table(["fault", "key", "byte", "file", "what"], rows, total, right=["byte"])
 
 
