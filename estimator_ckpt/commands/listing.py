@@ -14,10 +14,10 @@ from estimator_ckpt import files
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.columns import AT_ONCE
-from estimator_ckpt.errors import CheckpointError
+from estimator_ckpt.errors import CheckpointError, printable
 from estimator_ckpt.graph_facts import GraphFacts, read_graph_facts
 from estimator_ckpt.object_graph import VAR_LIST, escape, escape_all
-from estimator_ckpt.report import Row, fold_groups, print_columns, print_table, printable, size_text
+from estimator_ckpt.report import Row, fold_groups, print_columns, print_table, size_text
 from estimator_ckpt.report import counted as count_text
 from estimator_ckpt.variables import Columns
 
@@ -52,7 +52,7 @@ def print_listing(
 ) -> None:
     """Prints the variables, and the totals of those that are `counted`."""
     facts = read_graph_facts(checkpoint.prefix)
-    print(f"{checkpoint.prefix}: {', '.join(_details(checkpoint, facts))}")
+    print(f"{printable(checkpoint.prefix)}: {', '.join(_details(checkpoint, facts))}")
     for label, texts in (
         ("tags", facts.tags),
         ("signature", facts.signatures),
