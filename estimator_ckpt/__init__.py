@@ -62,7 +62,11 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    try:
+        value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    except ModuleNotFoundError as error:
+        errors = importlib.import_module(f"{__name__}.errors")
+        raise errors.needs_tensorflow(f"{__name__}.{name}", error) from error
     globals()[name] = value
     return value
 

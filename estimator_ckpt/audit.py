@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Optional
 
 from estimator_ckpt import files
+from estimator_ckpt.bundle.v1 import plain_prefix, v1_prefix, v1_prefixes
 from estimator_ckpt.errors import CheckpointError, NotACheckpointError
 from estimator_ckpt.locate import is_saved_model
 from estimator_ckpt.state import read_state
@@ -89,7 +90,7 @@ def verify_directory(
         try:
             found = verify_checkpoint(prefix, progress=progress)
         except CheckpointError as error:
-            if not files.exists(f"{prefix}.index") and not files.exists(prefix):
+            if not files.exists(f"{prefix}.index") and v1_prefix(prefix) is None:
                 notes.append(f"{prefix} was deleted while it was to be verified")
                 continue
             fault = Fault("unreadable", error.path or prefix, error.message, error.key)
@@ -128,15 +129,20 @@ def _look(directory: str, names: list[str]) -> _Directory:
         {found.group("prefix") for name in settled for found in [form.fullmatch(name)] if found}
         for form in (_INDEX, _DATA, _META)
     )
-    named, faults = _named_by_state(directory, {*settled, *indexes})
-    checkpoints = indexes | named
+    v1 = set(map(os.path.basename, v1_prefixes(directory, settled)))
+    named, faults = _named_by_state(directory, {*settled, *indexes, *v1})
+    checkpoints = indexes | named | v1
 
     def alone(prefixes: set[str], kind: str, message: str) -> None:
         for prefix in sorted(prefixes):
             faults.append(Fault(kind, os.path.join(directory, prefix), message))
 
     alone(data - checkpoints, "data file", "data without an index: a save or deletion broke off")
-    alone(metas - checkpoints - data, "meta graph", "a .meta file without its checkpoint")
+    alone(
+        metas - checkpoints - data - set(map(plain_prefix, v1)),
+        "meta graph",
+        "a .meta file without its checkpoint",
+    )
     notes = [
         f"{os.path.join(directory, name)} is of a save or conversion that is under way or broke off"
         for name in under_way
@@ -170,5 +176,5 @@ def _named_by_state(directory: str, there: set[str]) -> tuple[set[str], list[Fau
 
 
 def _step(prefix: str) -> tuple[int, str]:
-    step = re.search(r"-(\d+)$", prefix)
+    step = re.search(r"-(\d+)$", plain_prefix(prefix))
     return (int(step.group(1)) if step else -1, prefix)

@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from estimator_ckpt import files
 from estimator_ckpt.bundle.dtypes import STRING, dtype_name
-from estimator_ckpt.bundle.index import Index, read_index, shard_path
+from estimator_ckpt.bundle.index import Index, shard_path
 from estimator_ckpt.bundle.slices import key_bytes, readable_key
-from estimator_ckpt.bundle.tensors import TensorReader
+from estimator_ckpt.bundle.v1 import open_reader, read_any_index
 from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.columns import columns_of
 from estimator_ckpt.errors import CorruptCheckpointError, MissingTensorError
@@ -51,7 +51,7 @@ class Checkpoint:
         self.prefix = prefix
         self.index = index
         self.object_graph = object_graph
-        self.reader = TensorReader(prefix, index)
+        self.reader = open_reader(prefix, index)
 
     def __enter__(self) -> Checkpoint:
         return self
@@ -180,17 +180,19 @@ def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
 
     Args:
       path: a prefix, its `.index`, a model_dir (its newest checkpoint), a SavedModel's directory,
-        a Keras `save_weights` prefix. Remote ones (`gs://`) are read by TensorFlow.
+        a Keras `save_weights` prefix, a file in TensorFlow's first format (V1), which opens as a
+        name-based one. Remote ones (`gs://`) are read by TensorFlow.
 
     Raises:
       NotACheckpointError: nothing of the kind there; says what was looked for and what is near.
       CorruptCheckpointError: the index or the object graph is broken, a data file is missing or
         too short.
-      UnsupportedCheckpointError: the old V1 format, big-endian, compressed.
+      UnsupportedCheckpointError: big-endian, of a newer format, or compressed in a way that
+        TensorFlow does not know.
     """
     path = os.fspath(path)
     prefix = find_prefix(path)
-    index = read_index(prefix)
+    index = read_any_index(prefix)
     _check_shards(prefix, index)
     return Checkpoint(path, prefix, index, read_object_graph(prefix, index))
 
@@ -210,13 +212,15 @@ def read_object_graph(prefix: str, index: Index) -> ObjectGraph | None:
             path=f"{prefix}.index",
             key=OBJECT_GRAPH_KEY,
         )
-    with TensorReader(prefix, index) as reader:
+    with open_reader(prefix, index) as reader:
         (data,) = reader.strings(entry)
     return ObjectGraph.parse(data, path=prefix)
 
 
 def _check_shards(prefix: str, index: Index) -> None:
     """Raises CorruptCheckpointError for missing data files, and for those that end too early."""
+    if index.v1:
+        return  # its files have been read
     paths = [shard_path(prefix, shard, index.num_shards) for shard in range(index.num_shards)]
     if len(paths) > _MANY_SHARDS:
         there = set(files.list_dir(os.path.dirname(prefix) or "."))

@@ -20,7 +20,7 @@ from typing import Any
 
 from absl import flags
 
-from estimator_ckpt.errors import CheckpointError
+from estimator_ckpt.errors import CheckpointError, needs_tensorflow
 from estimator_ckpt.report import did_you_mean
 
 VERBS = {
@@ -117,7 +117,10 @@ def _dispatch(arguments: list[str]) -> int:
         remaining = values([verb, *rest])[1:]
     except flags.Error as error:
         raise UsageError(_flag_message(error, values)) from None
-    code: int = module.run(remaining, values)
+    try:
+        code: int = module.run(remaining, values)
+    except ModuleNotFoundError as error:
+        raise needs_tensorflow(f"estimator-ckpt {verb}, as it was asked,", error) from error
     return code
 
 

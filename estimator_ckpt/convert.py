@@ -13,6 +13,7 @@ from typing import Any
 from estimator_ckpt import files
 from estimator_ckpt.bundle.index import Index, same_tensor
 from estimator_ckpt.bundle.slices import key_bytes, key_text
+from estimator_ckpt.bundle.v1 import plain_prefix
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.conversion.casting import Casts
@@ -50,6 +51,7 @@ def convert_checkpoint(
     use_averages: str | bool = False,
     keep_raw: str | None = None,
     optimizer: str | None = None,
+    from_optimizer: str | None = None,
     hyperparameters: Mapping[str, float] | None = None,
     dtype: Casts = None,
     copy: bool = False,
@@ -87,7 +89,11 @@ def convert_checkpoint(
       keep_raw: with `use_averages`, the raw value of X stays as `X/KEEP_RAW`.
       optimizer: "keras" makes the slots those of an object `optimizer` that the legacy Keras
         optimizers restore, "tf1" those of a tf.compat.v1 optimizer; conversion/optimizers.py says
-        what can be converted. None: they are variables like any other.
+        what can be converted. "keras2" and "keras3" mean Keras' optimizers since 2.11, which know
+        their slots by the order of the variables: `like` gives it. None: they are variables like
+        any other.
+      from_optimizer: the class of a Keras optimizer since 2.11 in the source, where the checkpoint
+        does not say it: "SGD", "Lion", ...
       hyperparameters: numbers of the optimizer, to be written (`beta_1`, `decay`, ...), or to
         convert with (`learning_rate`, `momentum`, `iter`). Where there are several optimizers each
         number tells whose it is: `Momentum/learning_rate`.
@@ -127,6 +133,7 @@ def convert_checkpoint(
         use_averages=use_averages,
         keep_raw=keep_raw,
         optimizer=optimizer,
+        from_optimizer=from_optimizer,
         hyperparameters=dict(hyperparameters or {}),
         dtype=dtype,
         copy=copy,
@@ -168,6 +175,13 @@ def _destination(
         ):
             raise SettingsError("in place there is no other destination", key="destination")
         check_in_place(checkpoint.prefix, options)
+        if checkpoint.index.v1:
+            raise SettingsError(
+                "a checkpoint in TensorFlow's first format (V1) cannot be converted in place, as "
+                "its file has no data files behind it; convert it to a new place",
+                path=checkpoint.prefix,
+                key="in_place",
+            )
         if files.is_dir(checkpoint.path) and len(complete_prefixes(checkpoint.path)) > 1:
             raise SettingsError(
                 "expected one checkpoint, found a directory of several; name one, or convert all "
@@ -181,7 +195,7 @@ def _destination(
     target = os.fspath(destination)
     of_model_dir = files.is_dir(checkpoint.path) and not is_saved_model(checkpoint.path)
     if of_model_dir or target.endswith("/") or files.is_dir(target):
-        target = os.path.join(target, os.path.basename(checkpoint.prefix))
+        target = os.path.join(target, os.path.basename(plain_prefix(checkpoint.prefix)))
     if files.is_dir(checkpoint.path) and is_inside(target, checkpoint.path):
         raise WriteError(
             f"the destination is inside the source, {checkpoint.path}; name another place",
@@ -240,7 +254,8 @@ def carry_out(
     """
     if options.verify:
         _check_data(conversion.source, progress)
-    compact = options.compact or options.dtype is not None
+    # A file in the V1 format is no data file: there is nothing that could be linked.
+    compact = options.compact or options.dtype is not None or checkpoint.index.v1 is not None
     transfer = Transfer(conversion.source, checkpoint.index, tensors, progress)
     if options.in_place:
         written = transfer.write_in_place(prove=options.verify)
@@ -264,7 +279,7 @@ def carry_out(
 
 def _carry_meta(index: Index, conversion: Conversion, tensors: Mapping[str, Content]) -> None:
     """Links the graph beside the result, where its Saver finds what it looks for, unchanged."""
-    meta, target = f"{conversion.source}.meta", f"{conversion.destination}.meta"
+    meta, target = f"{plain_prefix(conversion.source)}.meta", f"{conversion.destination}.meta"
     if files.exists(target) or not files.exists(meta):
         return
     keys = restored_keys(meta)

@@ -64,3 +64,26 @@ class SettingsError(CheckpointError):
 
 class WriteError(CheckpointError):
     """The destination cannot be written: it exists, is read-only, is full, is inside the source."""
+
+
+class BusyError(WriteError):
+    """Another process is at work at the destination: a job, a conversion; the message tells."""
+
+
+class MissingPackageError(CheckpointError, ImportError):
+    """What was asked for needs a package that is not installed; says which, and how to get it."""
+
+
+def needs_tensorflow(what: str, error: ModuleNotFoundError) -> MissingPackageError:
+    """The error for `what`, which needs TensorFlow where none is installed.
+
+    Raises:
+      ModuleNotFoundError: `error` itself, if another module than TensorFlow is missing.
+    """
+    if (error.name or "").partition(".")[0] != "tensorflow":
+        raise error
+    return MissingPackageError(
+        f"{what} needs TensorFlow, which is not installed: pip install "
+        "'estimator-ckpt[tensorflow]'; with Estimators, on Python 3.9 to 3.11: pip install "
+        "'estimator-ckpt[tensorflow,estimator]' 'tensorflow<2.16'"
+    )

@@ -1,4 +1,4 @@
-"""Files: local ones by the operating system, ``scheme://`` ones by `tf.io.gfile`.
+"""Files: local ones by the operating system, ``scheme://`` ones by `tf.io.gfile` or fsspec.
 
 Whatever goes wrong comes out as a `CheckpointError` with the path and the system's words for it:
 `NotACheckpointError` where a file was to be read, `WriteError` where it was to be written.
@@ -15,9 +15,10 @@ import re
 import shutil
 import stat
 from collections.abc import Callable, Iterator
-from typing import IO, Any, Optional
+from typing import IO, Optional
 
 from estimator_ckpt.errors import CheckpointError, NotACheckpointError, WriteError
+from estimator_ckpt.remote import remote_files
 
 # Called with the bytes done so far and the bytes in all.
 Progress = Optional[Callable[[int, int], None]]
@@ -25,18 +26,13 @@ Progress = Optional[Callable[[int, int], None]]
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _FICLONE = 0x40049409  # linux/fs.h: let a file share the blocks of another
 _CHUNK = 16 << 20
-_NO_LINK = {errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
+# What a file system says that has no hard links, or none to there.
+NO_LINK = {errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
 
 
 def is_remote(path: str) -> bool:
-    """Whether `tf.io.gfile` is asked for ``path``, such as ``gs://bucket/model.ckpt-7``."""
+    """Whether ``path`` is no local one, such as ``gs://bucket/model.ckpt-7``."""
     return _SCHEME.match(path) is not None
-
-
-def _gfile() -> Any:
-    import tensorflow as tf  # imported for remote paths alone: it takes seconds
-
-    return tf.io.gfile
 
 
 @contextlib.contextmanager
@@ -61,13 +57,13 @@ def _raising(kind: type[CheckpointError], action: str, path: str) -> Iterator[No
 def exists(path: str) -> bool:
     """Whether there is a file or directory."""
     with _raising(NotACheckpointError, "look for it", path):
-        return bool(_gfile().exists(path)) if is_remote(path) else os.path.exists(path)
+        return bool(remote_files().exists(path)) if is_remote(path) else os.path.exists(path)
 
 
 def is_dir(path: str) -> bool:
     """Whether there is a directory."""
     with _raising(NotACheckpointError, "look for it", path):
-        return bool(_gfile().isdir(path)) if is_remote(path) else os.path.isdir(path)
+        return bool(remote_files().isdir(path)) if is_remote(path) else os.path.isdir(path)
 
 
 def list_dir(path: str) -> list[str]:
@@ -78,7 +74,7 @@ def list_dir(path: str) -> list[str]:
     """
     with _raising(NotACheckpointError, "list the directory", path):
         if is_remote(path):
-            return sorted(name.rstrip("/") for name in _gfile().listdir(path))
+            return sorted(name.rstrip("/") for name in remote_files().listdir(path))
         return sorted(os.listdir(path))
 
 
@@ -89,7 +85,7 @@ def size(path: str) -> int:
       NotACheckpointError: there is no such file.
     """
     with _raising(NotACheckpointError, "read its size", path):
-        return int(_gfile().stat(path).length) if is_remote(path) else os.stat(path).st_size
+        return int(remote_files().stat(path).length) if is_remote(path) else os.stat(path).st_size
 
 
 # --- reading ---
@@ -103,7 +99,7 @@ def open_read(path: str) -> IO[bytes]:
     """
     with _raising(NotACheckpointError, "read the file", path):
         if is_remote(path):
-            return _gfile().GFile(path, "rb")  # type: ignore[no-any-return]
+            return remote_files().GFile(path, "rb")  # type: ignore[no-any-return]
         if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe would wait for its writer
             raise NotACheckpointError("expected a file, found something else", path=path)
         return open(path, "rb")
@@ -127,7 +123,9 @@ def read_range(path: str, offset: int, size: int) -> bytes:
     """
     with _raising(NotACheckpointError, "read the file", path), open_read(path) as file:
         # To read a claimed size allocates it first; the file's own size bounds the claim.
-        length = _gfile().stat(path).length if is_remote(path) else os.fstat(file.fileno()).st_size
+        length = (
+            remote_files().stat(path).length if is_remote(path) else os.fstat(file.fileno()).st_size
+        )
         if offset >= length:
             return b""
         file.seek(offset)
@@ -173,9 +171,9 @@ def write_atomic(path: str, data: bytes, *, temporary: str | None = None) -> Non
     with _raising(WriteError, "write the file", path):
         try:
             if is_remote(path):
-                with _gfile().GFile(temporary, "wb") as file:
+                with remote_files().GFile(temporary, "wb") as file:
                     file.write(data)
-                _gfile().rename(temporary, path, overwrite=True)
+                remote_files().rename(temporary, path, overwrite=True)
             else:
                 with open(temporary, "wb") as file:
                     file.write(data)
@@ -206,7 +204,7 @@ def open_write(path: str, *, append: bool = False, sync: bool = True) -> Iterato
         if is_remote(path):
             if not append and exists(path):
                 raise WriteError("the file exists", path=path)
-            with _gfile().GFile(path, "ab" if append else "wb") as file:
+            with remote_files().GFile(path, "ab" if append else "wb") as file:
                 yield file
             return
         with open(path, "r+b" if append else "xb") as file:
@@ -232,7 +230,7 @@ def make_dirs(path: str) -> None:
     """
     with _raising(WriteError, "make the directory", path):
         if is_remote(path):
-            _gfile().makedirs(path)
+            remote_files().makedirs(path)
         else:
             os.makedirs(path or ".", exist_ok=True)
 
@@ -255,7 +253,7 @@ def rename(source: str, destination: str) -> None:
     """
     with _raising(WriteError, f"rename {source} to this", destination):
         if is_remote(source) or is_remote(destination):
-            _gfile().rename(source, destination, overwrite=True)
+            remote_files().rename(source, destination, overwrite=True)
         else:
             os.replace(source, destination)
 
@@ -269,7 +267,7 @@ def remove(path: str) -> None:
     with _raising(WriteError, "remove the file", path):
         if is_remote(path):
             if exists(path):
-                _gfile().remove(path)
+                remote_files().remove(path)
         else:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(path)
@@ -296,7 +294,7 @@ def link_or_copy(
     with _raising(WriteError, f"link or copy {source} to this", destination):
         if is_remote(source) or is_remote(destination):
             total = size(source)
-            _gfile().copy(source, destination, overwrite=False)
+            remote_files().copy(source, destination, overwrite=False)
             if progress:
                 progress(total, total)
             return "copy"
@@ -308,7 +306,7 @@ def link_or_copy(
                 size(source)  # says so if it is the source that is missing
                 raise
             except OSError as error:
-                if error.errno not in _NO_LINK:
+                if error.errno not in NO_LINK:
                     raise
         with open_read(source) as reading, open(destination, "xb") as writing:
             try:
@@ -365,7 +363,7 @@ def _copy(reading: int, writing: int, progress: Progress) -> str:
             try:
                 count = os.copy_file_range(reading, writing, _CHUNK)
             except OSError as error:
-                if done or error.errno not in _NO_LINK | {errno.EINVAL}:
+                if done or error.errno not in NO_LINK | {errno.EINVAL}:
                     raise
                 in_kernel = False
                 continue

@@ -7,7 +7,7 @@ import os
 import re
 
 from estimator_ckpt import files
-from estimator_ckpt.bundle.index import read_index
+from estimator_ckpt.bundle.v1 import first_v1_file, plain_prefix, v1_prefix, v1_prefixes
 from estimator_ckpt.errors import CorruptCheckpointError, NotACheckpointError
 from estimator_ckpt.report import did_you_mean, near_names
 from estimator_ckpt.state import read_state
@@ -15,7 +15,6 @@ from estimator_ckpt.state import read_state
 _DATA = re.compile(r"\.data-(\d{5})-of-(\d{5})$")
 _SUFFIX = re.compile(r"\.index$|\.meta$|\.data-\d{5}-of-\d{5}$")
 _STEP = re.compile(r"-(\d+)$")
-_V1_SHARD = re.compile(r"-\d{5}-of-\d{5}$")
 _STATE_FILE = "checkpoint"
 _SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")
 _SAVED_MODEL_PREFIX = os.path.join("variables", "variables")
@@ -34,11 +33,12 @@ def find_prefix(path: str) -> str:
 
     Args:
       path: a prefix; its `.index`, `.meta` or one of its data files; a directory with checkpoints,
-        of which the newest counts; that directory's `checkpoint` file; a SavedModel's directory.
+        of which the newest counts; that directory's `checkpoint` file; a SavedModel's directory; a
+        file in the V1 format, or what the names of several begin with, which their pattern
+        `PREFIX-?????-of-00002` stands for.
 
     Raises:
       NotACheckpointError: there is nothing of the kind. Says what was looked for and what is near.
-      UnsupportedCheckpointError: a checkpoint in the old V1 format.
     """
     if not path:
         raise NotACheckpointError("expected the path of a checkpoint, found an empty one")
@@ -48,12 +48,18 @@ def find_prefix(path: str) -> str:
     if prefix != path and files.exists(path):
         if files.exists(f"{prefix}.index"):
             return prefix
+        v1 = v1_prefix(prefix)
+        if v1 is not None:
+            return v1
         raise NotACheckpointError(f"the checkpoint has no {prefix}.index beside it", path=path)
     directory, name = os.path.split(path)
     if name == _STATE_FILE and files.exists(path) and not files.is_dir(path):
         return _newest(directory or ".")
     if files.is_dir(path):
         return _in_directory(path)
+    v1 = v1_prefix(path)
+    if v1 is not None:
+        return v1
     if files.exists(path):
         raise _no_checkpoint_file(path)
     raise _nothing(path)
@@ -65,7 +71,7 @@ def is_saved_model(directory: str) -> bool:
 
 
 def complete_prefixes(directory: str) -> list[str]:
-    """The prefixes in a directory that have their index and all their data files, oldest first.
+    """The prefixes in a directory with all their files, of either format, oldest first.
 
     By the step in their names (`-1000`), as the times of files change when they are copied; by the
     time of the index where they have none. Checkpoints that are still being written are left out.
@@ -83,14 +89,15 @@ def complete_prefixes(directory: str) -> list[str]:
         for name in names
         if name.endswith(".index") and name[: -len(".index")] in whole
     ]
-    return sorted(prefixes, key=_age)
+    return sorted(prefixes + v1_prefixes(directory, names), key=_age)
 
 
 def _age(prefix: str) -> tuple[int, float]:
-    step = _STEP.search(prefix)
+    step = _STEP.search(plain_prefix(prefix))
     modified = 0.0
-    with contextlib.suppress(OSError):  # a remote path, or a job has just removed it
-        modified = os.path.getmtime(f"{prefix}.index")
+    for path in (first_v1_file(prefix), f"{prefix}.index"):
+        with contextlib.suppress(OSError):  # a remote path, or a job has just removed it
+            modified = os.path.getmtime(path)
     return (int(step.group(1)) if step else -1, modified)
 
 
@@ -121,8 +128,6 @@ def _newest(directory: str) -> str:
         moved = os.path.join(directory, os.path.basename(prefix))
         if moved in complete:
             complete.append(moved)
-        if not complete and files.exists(prefix) and not files.is_dir(prefix):
-            raise _no_checkpoint_file(prefix)  # of the V1 format
     if not complete:
         raise NotACheckpointError(
             f"{reason}, and no complete checkpoint (PREFIX.index with all PREFIX.data-*) is in the "
@@ -158,16 +163,10 @@ def _no_checkpoint_file(path: str) -> Exception:
     start = files.read_range(path, 0, 4)
     if start in _OTHER_FILES:
         return NotACheckpointError(f"this is {_OTHER_FILES[start]}", path=path)
-    try:
-        read_index(path)  # knows the V1 format, and refuses it by name
-    except NotACheckpointError:
-        return NotACheckpointError(
-            f"expected a checkpoint; this is another kind of file, without {path}.index beside it",
-            path=path,
-        )
-    except Exception as error:
-        return error
-    return NotACheckpointError("expected a checkpoint", path=path)
+    return NotACheckpointError(
+        f"expected a checkpoint; this is another kind of file, without {path}.index beside it",
+        path=path,
+    )
 
 
 def _nothing(path: str) -> Exception:
@@ -176,9 +175,6 @@ def _nothing(path: str) -> Exception:
     if not files.is_dir(directory):
         return NotACheckpointError(f"there is no directory {directory}", path=path)
     names = files.list_dir(directory)
-    v1 = next((n for n in names if _V1_SHARD.sub("", n) == name and n != name), None)
-    if v1:
-        return _no_checkpoint_file(os.path.join(directory, v1))
     prefixes = sorted(n[: -len(".index")] for n in names if n.endswith(".index"))
     near = near_names(name, prefixes) or prefixes[-3:]
     has = f"the directory has {len(prefixes)} checkpoints" if prefixes else "no checkpoint is there"

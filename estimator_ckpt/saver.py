@@ -11,7 +11,7 @@ import tensorflow as tf
 from absl import logging
 
 from estimator_ckpt import state, tf_internals
-from estimator_ckpt.checkpoint import Checkpoint
+from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.errors import (
     CorruptCheckpointError,
     MismatchError,
@@ -32,7 +32,7 @@ from estimator_ckpt.saving.matching import (
     policy_for,
     resolve,
 )
-from estimator_ckpt.saving.on_disk import open_any, written_at
+from estimator_ckpt.saving.on_disk import written_at
 from estimator_ckpt.saving.resume import resume
 from estimator_ckpt.saving.retention import Retention
 from estimator_ckpt.saving.steps import Save
@@ -287,7 +287,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         logging.info("Restoring parameters from %s", path)
         assert self._contents is not None
         assert self._ops is not None
-        with open_any(path) as checkpoint:
+        with open_checkpoint(path) as checkpoint:
             keys, initializers = self._resolve(checkpoint)
             feeds = self._ops.feeds(keys, checkpoint.index.entries)
             prefix = checkpoint.prefix

@@ -6,6 +6,7 @@ Source: tensorflow/python/checkpoint/checkpoint_management.py.
 from __future__ import annotations
 
 import os
+import re
 from typing import NamedTuple
 
 from google.protobuf import text_format
@@ -14,6 +15,7 @@ from estimator_ckpt import files
 from estimator_ckpt.bundle import protos
 from estimator_ckpt.errors import CorruptCheckpointError
 
+_WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _MAX_SIZE = 64 << 20  # hundreds of thousands of checkpoints
 
 
@@ -38,6 +40,7 @@ def read_state(model_dir: str, name: str = "checkpoint") -> CheckpointState | No
     """The state file of a directory, its relative paths joined to ``model_dir``.
 
     Paths are taken as they stand, as `tf.train.get_checkpoint_state` does: nothing is looked up.
+    But an absolute one of Windows has slashes on other systems, where it is another machine's.
 
     Returns:
       None if there is no such file.
@@ -63,6 +66,8 @@ def read_state(model_dir: str, name: str = "checkpoint") -> CheckpointState | No
         raise CorruptCheckpointError("expected a model_checkpoint_path, found none", path=path)
 
     def absolute(prefix: str) -> str:
+        if os.sep == "/" and _WINDOWS.match(prefix):
+            return prefix.replace("\\", "/")
         return prefix if _is_absolute(prefix) else os.path.join(model_dir, prefix)
 
     return CheckpointState(

@@ -18,6 +18,7 @@ import tensorflow as tf
 from absl import flags, logging
 
 from estimator_ckpt import files, state
+from estimator_ckpt.bundle.v1 import v1_prefix
 from estimator_ckpt.errors import NotACheckpointError, SettingsError
 from estimator_ckpt.flags import JobFlags, estimator_module
 from estimator_ckpt.jobs.model_code import (
@@ -237,7 +238,7 @@ def adopt_moved_checkpoints(model_dir: str) -> None:
         all_model_checkpoint_paths=tuple(map(here, found.all_model_checkpoint_paths)),
     )
     newest = adopted.model_checkpoint_path
-    if not (files.exists(f"{newest}.index") or files.exists(newest)):
+    if not files.exists(f"{newest}.index") and v1_prefix(newest) is None:
         raise NotACheckpointError(
             f"the file `checkpoint` in {model_dir} names it as the newest one, but it is not "
             "there; bring it back, or remove the file `checkpoint` to start anew",

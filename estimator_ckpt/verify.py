@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from operator import add, le
-from typing import Any, Optional
+from typing import Optional
 
 from estimator_ckpt import files
 from estimator_ckpt.bundle.dtypes import STRING, VARIANT, dtype_name
-from estimator_ckpt.bundle.index import Entry, Index, read_index, shard_path
+from estimator_ckpt.bundle.index import Entry, Index, data_path, shard_path
 from estimator_ckpt.bundle.slices import readable_key
 from estimator_ckpt.bundle.tensors import TensorReader
+from estimator_ckpt.bundle.v1 import open_reader, read_any_index
 from estimator_ckpt.checkpoint import read_object_graph
 from estimator_ckpt.columns import columns_of
 from estimator_ckpt.errors import (
@@ -93,16 +94,18 @@ def verify_checkpoint(path: str | os.PathLike[str], *, progress: Progress = None
 
     Raises:
       NotACheckpointError: there is no checkpoint.
-      UnsupportedCheckpointError: one that cannot be read: V1, big-endian, compressed.
+      UnsupportedCheckpointError: one that cannot be read: big-endian, of a newer format.
     """
     path = os.fspath(path)
     prefix = find_prefix(path)
     try:
-        index = read_index(prefix)
+        index = read_any_index(prefix)
     except CorruptCheckpointError as error:
         note = "the data files were not checked: without its index nothing says what is in them"
         fault = Fault("index", error.path or f"{prefix}.index", error.message, error.key)
         return VerifyReport(path, prefix, (fault,), (note,), 0, 0, 0)
+    if index.v1:
+        return _verify_v1(path, prefix, index, progress)
     sizes = [_size(shard_path(prefix, n, index.num_shards)) for n in range(index.num_shards)]
     ranges = _Ranges(prefix, index, sizes)
     faults = [*_missing_files(prefix, index, sizes), *ranges.faults]
@@ -132,14 +135,25 @@ def verify_checkpoint(path: str | os.PathLike[str], *, progress: Progress = None
     )
 
 
+def _verify_v1(path: str, prefix: str, index: Index, progress: Progress) -> VerifyReport:
+    """The report of a checkpoint in the V1 format: its blocks have the checksums."""
+    found = [(key, entry) for key, entry in index.entries.items() if not entry.slices]
+    found.sort(key=lambda item: item[1][2:4])  # as they stand in the files
+    faults = list(_checksum_faults(prefix, index, found, progress))
+    faults += [Fault("slices", prefix, message, key) for key, message in slice_faults(index)]
+    checked = sum(entry.size for _, entry in found)
+    return VerifyReport(path, prefix, tuple(faults), (), len(index.entries), checked, 0)
+
+
 def structure_faults(
     prefix: str, index: Index, object_graph: ObjectGraph | None
 ) -> Iterator[Fault]:
     """The faults that show without the data: of files, ranges, slices and object keys."""
-    sizes = [_size(shard_path(prefix, n, index.num_shards)) for n in range(index.num_shards)]
-    yield from _missing_files(prefix, index, sizes)
-    if not _are_apart(index, sizes):
-        yield from _Ranges(prefix, index, sizes).faults
+    if not index.v1:  # of which all files were there to be read
+        sizes = [_size(shard_path(prefix, n, index.num_shards)) for n in range(index.num_shards)]
+        yield from _missing_files(prefix, index, sizes)
+        if not _are_apart(index, sizes):
+            yield from _Ranges(prefix, index, sizes).faults
     for kind, found in (
         ("slices", slice_faults(index)),
         ("object graph", graph_faults(object_graph, index)),
@@ -255,10 +269,11 @@ def _checksum_faults(
     ranges = list(ranges)
     total = sum(entry.size for _, entry in ranges)
     done = 0
-    with TensorReader(prefix, index) as reader:
+    with open_reader(prefix, index) as reader:
         for key, entry in ranges:
             try:
-                if entry.size > _CHUNK and entry.dtype not in (STRING, VARIANT):
+                in_parts = entry.size > _CHUNK and entry.dtype not in (STRING, VARIANT)
+                if in_parts and index.v1 is None:
                     for part in _check_large(reader, entry):
                         done += part
                         if progress:
@@ -269,24 +284,25 @@ def _checksum_faults(
                     if progress:
                         progress(done, total)
             except (CorruptCheckpointError, UnsupportedCheckpointError) as error:
-                file = shard_path(prefix, entry.shard, index.num_shards)
+                file = data_path(prefix, index, entry.shard)
                 message = error.message.partition(f"at byte {entry.offset}: ")[2] or error.message
-                yield Fault("checksum", file, message, readable_key(key), entry.offset)
+                offset = None if index.v1 else entry.offset
+                yield Fault("checksum", file, message, readable_key(key), offset)
 
 
 def _check_large(reader: TensorReader, entry: Entry) -> Iterator[int]:
-    """reader.check() in chunks; yields the size of each."""
+    """reader.check() in chunks, read one by one where the file is remote; yields their sizes."""
     import google_crc32c
     import numpy as np
 
     from estimator_ckpt.bundle.coding import mask
 
-    data: Any = np.frombuffer(reader.raw(entry), np.uint8)
     crc = 0
     for start in range(0, entry.size, _CHUNK):
-        chunk = data[start : start + _CHUNK]
-        crc = google_crc32c.extend(crc, chunk)
-        yield len(chunk)
+        size = min(_CHUNK, entry.size - start)
+        part = entry._replace(offset=entry.offset + start, size=size)
+        crc = google_crc32c.extend(crc, np.frombuffer(reader.raw(part), np.uint8))
+        yield size
     if mask(crc) != entry.crc32c:
         raise CorruptCheckpointError(
             f"checksum: stored {entry.crc32c:08x}, computed {mask(crc):08x}"

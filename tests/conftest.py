@@ -1,22 +1,54 @@
-"""Settings for all tests: a quiet TensorFlow, a fresh graph, and the mark for Estimator.
+"""Settings for all tests: a quiet TensorFlow, a fresh graph, and what TensorFlow is there.
 
 ESTIMATOR_REQUIRED=1 makes a run fail if it skips anything, as it must not where tf.estimator is.
+
+Where TensorFlow is not installed, whatever a test or a test module itself imports of it skips it,
+and the summary counts these. The package is not helped: what it imports fails, and the test too.
+WITHOUT_TENSORFLOW=1 makes a run fail that skips for any other reason, or has a TensorFlow.
 """
 
+import importlib.abc
 import os
+import pathlib
+import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import pytest
 from hypothesis import settings
+from tensorflow_party import WITH_TENSORFLOW
 
 # A busy machine is no failure: tests are bounded in examples, not in seconds each.
 settings.register_profile("bounded_by_examples", deadline=None)
 settings.load_profile("bounded_by_examples")
 
 
+_NO_TENSORFLOW = "needs TensorFlow"
+_TESTS = str(pathlib.Path(__file__).parent)
+
+
+class _SkipsTests(importlib.abc.MetaPathFinder):
+    """Skips the test that asks for TensorFlow; to others it says, as all finders do, nothing."""
+
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] not in ("tensorflow", "tensorflow_estimator", "tf_keras"):
+            return
+        frame = sys._getframe(1)
+        while frame and "importlib" in frame.f_code.co_filename:
+            frame = frame.f_back
+        if frame and frame.f_code.co_filename.startswith(_TESTS):
+            pytest.skip(_NO_TENSORFLOW, allow_module_level=True)
+        return
+
+
+if not WITH_TENSORFLOW:
+    sys.meta_path.append(_SkipsTests())
+
+
 def has_estimator() -> bool:
+    if not WITH_TENSORFLOW:
+        return False
     import tensorflow as tf
 
     try:
@@ -28,7 +60,9 @@ def has_estimator() -> bool:
 def pytest_collection_modifyitems(items):
     marked = [item for item in items if item.get_closest_marker("estimator")]
     if marked and not has_estimator():
-        skip = pytest.mark.skip(reason="this TensorFlow has no tf.estimator")
+        skip = pytest.mark.skip(
+            reason="this TensorFlow has no tf.estimator" if WITH_TENSORFLOW else _NO_TENSORFLOW
+        )
         for item in marked:
             item.add_marker(skip)
 
@@ -44,14 +78,35 @@ def pytest_terminal_summary(terminalreporter):
     }
     counts = ", ".join(f"{len(reports)} {outcome}" for outcome, reports in outcomes.items())
     terminalreporter.write_line(f"tests that need tf.estimator: {counts}")
+    if not WITH_TENSORFLOW:
+        without, _ = skipped_reports(terminalreporter)
+        modules = sum(report.nodeid.endswith(".py") for report in without)
+        terminalreporter.write_line(
+            f"without TensorFlow: {modules} modules and {len(without) - modules} tests are skipped"
+        )
+
+
+def skipped_reports(terminalreporter):
+    """Those that were skipped because they need TensorFlow, and the others."""
+    skipped = terminalreporter.stats.get("skipped", ())
+    without = [report for report in skipped if _NO_TENSORFLOW in str(report.longrepr)]
+    return without, [report for report in skipped if report not in without]
 
 
 def pytest_sessionfinish(session, exitstatus):
-    if os.environ.get("ESTIMATOR_REQUIRED") != "1" or hasattr(session.config, "workerinput"):
+    if hasattr(session.config, "workerinput"):
         return  # the process that started the workers counts what they skip
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter.stats.get("skipped"):
-        reporter.write_line("\nESTIMATOR_REQUIRED=1, but tests were skipped")
+    complaint = ""
+    if os.environ.get("ESTIMATOR_REQUIRED") == "1" and reporter.stats.get("skipped"):
+        complaint = "ESTIMATOR_REQUIRED=1, but tests were skipped"
+    elif os.environ.get("WITHOUT_TENSORFLOW") == "1":
+        if WITH_TENSORFLOW:
+            complaint = "WITHOUT_TENSORFLOW=1, but there is a TensorFlow"
+        elif skipped_reports(reporter)[1]:
+            complaint = "WITHOUT_TENSORFLOW=1, but tests were skipped for another reason"
+    if complaint:
+        reporter.write_line(f"\n{complaint}")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 

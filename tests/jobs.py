@@ -1,9 +1,7 @@
 """Small training jobs in the style of TensorFlow 1, and what stock TensorFlow reads of them."""
 
 import numpy as np
-import tensorflow as tf
-
-v1 = tf.compat.v1
+from tensorflow_party import tf, v1
 
 FORMATS = ("saver", "checkpoint", "both")
 

@@ -1,4 +1,7 @@
-"""Checkpoints written by TensorFlow's own ops, and ways to damage their files."""
+"""Checkpoints written by TensorFlow's own ops, and ways to damage their files.
+
+Without TensorFlow our own writer makes the same ones, so that tests of files have them then, too.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
+from own_files import save as save_own
+from own_files import save_in_shards as save_own_shards
+from tensorflow_party import WITH_TENSORFLOW, tf
 
 from estimator_ckpt.bundle.index import Entry, Index, read_index, write_index
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, VARIABLE_VALUE, Attribute, ObjectGraph
-
-v1 = tf.compat.v1
 
 
 def save(
@@ -23,6 +26,8 @@ def save(
     slices: Mapping[str, int] | None = None,
 ) -> str:
     """Saves tensors by key; those in `slices` cut into so many along their first axis."""
+    if not WITH_TENSORFLOW:
+        return save_own(prefix, tensors, graph, slices)
     keys, specs, values = [], [], []
     for key, tensor in tensors.items():
         array = tensor if isinstance(tensor, bytes) else np.asarray(tensor)
@@ -54,6 +59,7 @@ def save(
 
 def save_slots_of_parts(prefix: Path) -> str:
     """A variable in two parts, and for each part a slot of its own: TF1's Adam in a scope."""
+    v1 = tf.compat.v1
     with tf.Graph().as_default(), v1.Session() as session:
         with v1.variable_scope("dnn", partitioner=v1.fixed_size_partitioner(2)):
             w = v1.get_variable("w", [4])
@@ -65,6 +71,8 @@ def save_slots_of_parts(prefix: Path) -> str:
 
 def save_in_shards(prefix: Path, *shards: Mapping[str, Any]) -> str:
     """Saves tensors by key, each mapping in a data file of its own."""
+    if not WITH_TENSORFLOW:
+        return save_own_shards(prefix, *shards)
     parts = [save(Path(f"{prefix}_part{n}"), shard) for n, shard in enumerate(shards)]
     tf.raw_ops.MergeV2Checkpoints(checkpoint_prefixes=parts, destination_prefix=str(prefix))
     return str(prefix)

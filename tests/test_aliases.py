@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
+from tensorflow_party import tf
 
 from estimator_ckpt import files
 from estimator_ckpt.bundle.aliases import add_keys, rekey

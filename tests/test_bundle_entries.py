@@ -5,7 +5,6 @@ import math
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tensorflow.core.protobuf import tensor_bundle_pb2
 
 from estimator_ckpt.bundle.dtypes import dtype_size
 from estimator_ckpt.bundle.entries import Entry, decode_entries, encode_entries
@@ -48,6 +47,8 @@ def test_entries_come_back(given_entries):
 
 @given(st.lists(entries(), min_size=1), st.data())
 def test_each_entry_of_many_is_as_the_parser_of_tensorflow_reads_it(given_entries, data):
+    from tensorflow.core.protobuf import tensor_bundle_pb2
+
     messages = [
         data.draw(st.sampled_from([message, UNKNOWN_FIELD + message, message + UNKNOWN_FIELD]))
         for message in encode_entries(given_entries)

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
+from tensorflow_party import tf
 
 from estimator_ckpt import files
 from estimator_ckpt.bundle import index, protos, slices, table
@@ -390,19 +390,6 @@ def test_an_index_that_is_cut_off_is_a_corrupt_one(tmp_path, size):
     path.write_bytes(path.read_bytes()[:size])
     with pytest.raises(CorruptCheckpointError, match="the index is cut off: expected a table's"):
         index.read_index(str(tmp_path / "m"))
-
-
-@pytest.mark.parametrize("sharded", [False, True])
-def test_the_old_v1_format_is_named(tmp_path, sharded):
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        tf.compat.v1.get_variable("v", [3])
-        saver = tf.compat.v1.train.Saver(
-            write_version=tf.compat.v1.train.SaverDef.V1, sharded=sharded
-        )
-        session.run(tf.compat.v1.global_variables_initializer())
-        prefix = saver.save(session, str(tmp_path / "model.ckpt"), global_step=7)
-    with pytest.raises(UnsupportedCheckpointError, match=r"V1 format .* save it again"):
-        index.read_index(prefix)
 
 
 @pytest.mark.parametrize("good", [True, False])

@@ -6,8 +6,9 @@ import tracemalloc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from snappy_tables import compress, compressed_table
 
-from estimator_ckpt.bundle import table
+from estimator_ckpt.bundle import blocks, table
 from estimator_ckpt.bundle.coding import encode_varint
 from estimator_ckpt.errors import CheckpointError, CorruptCheckpointError
 
@@ -232,9 +233,9 @@ def test_every_sixteenth_key_is_whole():
 def test_a_block_ends_once_it_has_262144_bytes():
     # Entry: 3 lengths (the last of 3 bytes), key, value; then one restart offset and their count.
     fits, full = 262144 - (5 + 1 + 8) - 1, 262144 - (5 + 1 + 8)
-    for size, blocks in ((fits, 1), (full, 2)):
+    for size, count in ((fits, 1), (full, 2)):
         data = table.encode_table([(b"a", b"v" * size), (b"b", b"")])
-        assert len(list(table.read_table(memoryview(data), ""))) == blocks
+        assert len(list(table.read_table(memoryview(data), ""))) == count
 
 
 def test_an_overlong_entry_gets_a_block_of_its_own():
@@ -281,12 +282,47 @@ def test_wrong_tables_are_refused_with_file_and_place(data, message):
     assert message in str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("kind", "name"), [(1, "Snappy"), (2, "Zstandard"), (9, "type 9")], ids=str
-)
+@pytest.mark.parametrize(("kind", "name"), [(2, "Zstandard"), (9, "type 9")], ids=str)
 def test_compressed_blocks_are_named(kind, name):
     with pytest.raises(CheckpointError, match=rf"byte 0: a compressed block \({name}\)"):
         read(table_of(GOOD, kind=kind))
+
+
+SOME = [(b"", b"header"), *((b"layer_%02d/kernel" % n, b"0" * 30 + b"%d" % n) for n in range(40))]
+
+
+def test_snappy_blocks_are_read():
+    data = compressed_table(SOME)
+    assert len(data) < len(table.encode_table(SOME)) / 2
+    assert read(data) == SOME
+
+
+@pytest.mark.parametrize(
+    ("squeeze", "message"),
+    [
+        (lambda data: encode_varint(22 * 50 + 1) + b"x" * 48, "claim to be 1101"),
+        (lambda data: encode_varint(2**32 - 1) + b"x" * 48, "claim to be 4294967295"),
+        (lambda data: encode_varint(2**32) + b"x" * 48, "more than 32 bits"),
+        (lambda data: compress(data)[:-1], "no Snappy data"),
+        (lambda data: encode_varint(len(data) + 1) + compress(data)[2:], "no Snappy data"),
+        (lambda data: b"", "a varint without an end"),
+        (lambda data: compress(b"1234567"), "a block of 7 bytes"),
+        (lambda data: compress(data + b"\1"), "restart offsets"),
+    ],
+    ids=str,
+)
+def test_wrong_snappy_blocks_are_refused(squeeze, message):
+    with pytest.raises(CorruptCheckpointError, match=message):
+        read(compressed_table(SOME, squeeze))
+
+
+def test_every_flipped_bit_of_a_snappy_table_is_found():
+    data = compressed_table(SOME[:5])
+    for position in range(len(data)):
+        flipped = bytearray(data)
+        flipped[position] ^= 1 << position % 8
+        with pytest.raises(CheckpointError):
+            read(bytes(flipped))
 
 
 @pytest.mark.parametrize("items", [[], [(b"", b"header"), (b"a/b", b"1"), (b"a/c", b"2")]], ids=len)
@@ -325,7 +361,7 @@ def test_keys_that_repeat_each_other_beyond_measure_are_refused():
 @given(st.binary(max_size=2000))
 def test_checksum_of_a_view_is_that_of_its_bytes(data):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(table, "_CHUNK", 7)
+        patch.setattr(blocks, "_CHUNK", 7)
         assert table.masked_crc32c(memoryview(data)) == table.masked_crc32c(data)
 
 

@@ -8,9 +8,9 @@ import google_crc32c
 import ml_dtypes
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
+from tensorflow_party import tf
 
 from estimator_ckpt.bundle import tensors
 from estimator_ckpt.bundle.coding import mask

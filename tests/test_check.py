@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from jobs import FORMATS, build_model, build_plain_model, latest, run_job, v1
 from sessions import make_saver, save
+from tensorflow_party import tf
 
 from estimator_ckpt import (
     WarmStart,

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from absl import logging
 from goldens_helper import GoldenCase, golden_cases
 from hypothesis import given
 from hypothesis import strategies as st
 from stock_files import data_file, edit_index, rename, save, value
+from tensorflow_party import tf
 
 from estimator_ckpt import open_checkpoint
 from estimator_ckpt.bundle.aliases import add_keys

@@ -8,9 +8,9 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-import tensorflow as tf
 from goldens_helper import GoldenCase, golden_case, golden_cases
 from stock_files import data_file, edit_index, flip, save, value
+from tensorflow_party import tf
 
 from estimator_ckpt import compare_checkpoints, convert_checkpoint, open_checkpoint
 from estimator_ckpt.bundle.aliases import add_keys

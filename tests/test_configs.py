@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from estimator_jobs import file_format, latest_step, steps_on_disk
+from tensorflow_party import tf
 from train_runs import JOB, Process, free_ports, losses, run
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from command_line import command_runner
 from convert_helper import v1, write_bundle
+from tensorflow_party import tf
 
-from estimator_ckpt import convert_checkpoint, make_scaffold, open_checkpoint
+from estimator_ckpt import convert_checkpoint, open_checkpoint
 from estimator_ckpt.errors import CheckpointError, ConflictError, MismatchError, SettingsError
 
 AVERAGE = "ExponentialMovingAverage"
@@ -27,6 +27,8 @@ def trained(checkpoint_format: str, model_dir: Path, *, slices: int | None) -> s
         train = v1.train.MomentumOptimizer(0.1, 0.9).minimize(tf.nn.l2_loss(w), step)
         with tf.control_dependencies([train]):
             train = tf.train.ExponentialMovingAverage(0.5).apply(v1.trainable_variables())
+        from estimator_ckpt import make_scaffold
+
         scaffold = make_scaffold(checkpoint_format)
         with v1.train.MonitoredTrainingSession(
             checkpoint_dir=str(model_dir), scaffold=scaffold, save_checkpoint_steps=3

@@ -5,9 +5,9 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
-import tensorflow as tf
 from convert_helper import contents, names_in, stock_values, v1, write_bundle
 from goldens_helper import golden_case, golden_cases
+from tensorflow_party import tf
 
 from estimator_ckpt import convert_checkpoint, open_checkpoint, verify_checkpoint
 from estimator_ckpt.errors import MismatchError, SettingsError

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from convert_helper import contents, names_in, write_bundle
+from tensorflow_party import tf
 
 import estimator_ckpt
 from estimator_ckpt import convert_checkpoint, files, open_checkpoint, verify_checkpoint

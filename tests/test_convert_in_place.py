@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from convert_helper import contents, names_in, stock_values, v1, variables_like, write_bundle
 from goldens_helper import golden_cases
+from tensorflow_party import tf
 
 from estimator_ckpt import convert_checkpoint, files, open_checkpoint, verify_checkpoint
 from estimator_ckpt.errors import SettingsError, WriteError

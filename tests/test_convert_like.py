@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from convert_helper import contents, names_in, v1, write_bundle
+from tensorflow_party import tf
 
 from estimator_ckpt import convert_checkpoint, open_checkpoint
 from estimator_ckpt.errors import MismatchError, SettingsError

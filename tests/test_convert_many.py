@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from convert_helper import contents, names_in, write_bundle
 from goldens_helper import golden_case
+from tensorflow_party import tf
 
 from estimator_ckpt import open_checkpoint
 from estimator_ckpt.conversion.batch import convert_directory
@@ -153,14 +153,16 @@ def test_it_goes_on_after_a_failure_and_leaves_the_failed_out_of_the_state(tree,
     )
 
 
-def test_what_a_state_file_names_in_the_v1_format_fails_with_its_reason(tmp_path):
+def test_checkpoints_in_the_v1_format_are_converted_with_their_state_file(tmp_path):
     case = golden_case("2.15", "v1_format")
     with pytest.raises(NotACheckpointError):
         convert_directory(tmp_path, tmp_path.parent / "never", BOTH)
-    outcomes = convert_directory(case.directory, tmp_path / "out", BOTH)
-    assert [one.status for one in outcomes] == ["failed", "failed"]
-    assert "V1 format" in outcomes[0].message
-    assert "none of the checkpoints" in outcomes[1].message
+    for status in ("converted", "already"):
+        (outcome,) = convert_directory(case.directory, tmp_path / "out", BOTH, log=tmp_path / "log")
+        assert outcome.status == status
+    with open_checkpoint(tmp_path / "out") as result:
+        assert result.global_step == case.global_step
+        assert result.prefix == str(tmp_path / "out" / "model.ckpt-7")
 
 
 def test_a_broken_state_file_fails_and_the_checkpoints_are_converted(tree, tmp_path):

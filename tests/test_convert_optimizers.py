@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from convert_helper import contents, stock_values, v1
 from goldens_helper import golden_cases
 from stock_files import save_slots_of_parts
+from tensorflow_party import tf
 
 from estimator_ckpt import convert_checkpoint, open_checkpoint, verify_checkpoint
 from estimator_ckpt.errors import ConflictError, UnsupportedCheckpointError

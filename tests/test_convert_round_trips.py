@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from convert_helper import contents, variables_like, write_bundle
 from goldens_helper import golden_cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tensorflow_party import tf
 
 from estimator_ckpt import convert_checkpoint, open_checkpoint
 from estimator_ckpt.formats import GLOBAL_STEP

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from convert_helper import contents, names_in, stock_values, v1, variables_like, write_bundle
 from goldens_helper import golden_case, golden_cases
 from stock_files import save, value
+from tensorflow_party import tf
 
 from estimator_ckpt import convert_checkpoint, open_checkpoint, verify_checkpoint
 from estimator_ckpt.errors import ConflictError, SettingsError

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from convert_helper import stock_values, v1, write_bundle
 from goldens_helper import golden_cases
+from tensorflow_party import tf
 
 from estimator_ckpt import convert_checkpoint, open_checkpoint
 from estimator_ckpt.errors import ConflictError

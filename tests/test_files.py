@@ -5,7 +5,6 @@ import os
 import stat
 
 import pytest
-import tensorflow as tf
 
 from estimator_ckpt import files
 from estimator_ckpt.errors import NotACheckpointError, WriteError
@@ -149,6 +148,8 @@ def test_a_remote_copy_reports_its_end(tmp_path):
 
 
 def test_a_file_system_of_tensorflow_alone(tmp_path):
+    import tensorflow as tf
+
     files.write_atomic("ram://files/b", b"12345")
     assert tf.io.gfile.listdir("ram://files") == ["b"]
     assert files.read_range("ram://files/b", 1, 2) == b"23"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from convert_helper import contents, stock_values, v1, write_bundle
 from estimator_jobs import estimator, input_fn, train
 from goldens_helper import golden_cases
@@ -12,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jobs import FORMATS, latest
 from sessions import make_saver
+from tensorflow_party import tf
 
 from estimator_ckpt import convert_checkpoint, open_checkpoint
 from estimator_ckpt.conversion.batch import convert_directory

@@ -3,7 +3,6 @@
 import os
 
 import pytest
-import tensorflow as tf
 from estimator_jobs import (
     estimator,
     input_fn,
@@ -13,8 +12,7 @@ from estimator_jobs import (
     train,
 )
 from jobs import FORMATS, assert_same, latest
-
-v1 = tf.compat.v1
+from tensorflow_party import v1
 
 pytestmark = pytest.mark.estimator
 

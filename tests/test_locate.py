@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from absl import logging
 from goldens_helper import golden_case
 from stock_files import data_file, save
+from tensorflow_party import tf
 
 from estimator_ckpt import open_checkpoint
-from estimator_ckpt.errors import CheckpointError, NotACheckpointError, UnsupportedCheckpointError
+from estimator_ckpt.errors import CheckpointError, NotACheckpointError
 
 TENSORS = {"dense/bias": np.float32([1, 2]), "dense/kernel": np.float32([[3, 4], [5, 6]])}
 
@@ -164,9 +164,7 @@ def test_a_wrong_path_says_what_was_looked_for(
 
 
 @pytest.mark.parametrize("version", ["2.12", "2.15", "2.21"])
-def test_the_old_single_file_format_is_recognised(version: str) -> None:
+def test_the_first_file_format_is_found_by_its_file_and_by_the_state_file(version: str) -> None:
     case = golden_case(version, "v1_format")
-    for path in (case.prefix, case.directory):
-        error = error_of(path)
-        assert isinstance(error, UnsupportedCheckpointError)
-        assert "V1 format" in str(error)
+    for path in (case.prefix, case.directory, f"{case.directory}/checkpoint"):
+        assert open_checkpoint(path).prefix == case.prefix

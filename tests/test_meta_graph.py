@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-import tensorflow as tf
 from convert_helper import v1
+from tensorflow_party import tf
 
-from estimator_ckpt import convert_checkpoint, make_scaffold
+from estimator_ckpt import convert_checkpoint
 from estimator_ckpt.conversion.meta_graph import restored_keys
 
 
@@ -17,6 +17,8 @@ def written(checkpoint_format: str, model_dir: Path) -> str:
         w = v1.get_variable("w", initializer=1.0)
         step = v1.train.get_or_create_global_step()
         train_op = v1.train.MomentumOptimizer(0.1, 0.9).minimize(w * w, step)
+        from estimator_ckpt import make_scaffold
+
         scaffold = make_scaffold(checkpoint_format)
         with v1.train.MonitoredTrainingSession(
             checkpoint_dir=str(model_dir), scaffold=scaffold

@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
-from tensorflow.python.trackable import trackable_utils
+from tensorflow_party import tf
 
 from estimator_ckpt.errors import ConflictError, CorruptCheckpointError, UnsupportedCheckpointError
 from estimator_ckpt.graph_nodes import Nodes
@@ -43,8 +41,10 @@ def value(name: str, key: str) -> Attribute:
     return Attribute(VARIABLE_VALUE, name, key)
 
 
-def saved_graph(prefix: str) -> tuple[ObjectGraph, TrackableObjectGraph]:
+def saved_graph(prefix: str) -> tuple[ObjectGraph, Any]:
     """The object graph of a checkpoint on disk, as we read it and as TensorFlow does."""
+    from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
+
     data = tf.train.load_checkpoint(prefix).get_tensor(OBJECT_GRAPH_KEY)
     message = TrackableObjectGraph()
     message.ParseFromString(data)
@@ -69,6 +69,8 @@ def stock_objects(directory: Path) -> str:
 
 @given(LOCAL_NAMES)
 def test_a_local_name_comes_back_from_its_key(name: str) -> None:
+    from tensorflow.python.trackable import trackable_utils
+
     assert escape(name) == trackable_utils.escape_local_name(name)
     assert "/" not in escape(name)
     assert unescape(escape(name)) == name
@@ -81,6 +83,8 @@ def test_a_path_comes_back_from_its_string(path: tuple[str, ...]) -> None:
 
 @given(PATHS, LOCAL_NAMES)
 def test_keys_are_those_of_tensorflow(path: tuple[str, ...], attribute: str) -> None:
+    from tensorflow.python.trackable import trackable_utils
+
     key = object_key(path_string(path), attribute)
     assert key == trackable_utils.checkpoint_key(path_string(path), attribute)
     assert is_object_key(key)
@@ -90,6 +94,8 @@ def test_keys_are_those_of_tensorflow(path: tuple[str, ...], attribute: str) -> 
 def test_slot_paths_are_those_of_tensorflow(
     variable: tuple[str, ...], optimizer: tuple[str, ...], slot: str
 ) -> None:
+    from tensorflow.python.trackable import trackable_utils
+
     paths = path_string(variable), path_string(optimizer)
     assert slot_path(*paths, slot) == trackable_utils.slot_variable_key(*paths, slot)
 
@@ -168,6 +174,8 @@ def test_a_graph_comes_back_from_its_message(graph: ObjectGraph) -> None:
 
 @given(graphs())
 def test_tensorflow_reads_the_same_message(graph: ObjectGraph) -> None:
+    from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
+
     message = TrackableObjectGraph()
     message.ParseFromString(graph.serialize())
     assert len(message.nodes) == len(graph.nodes)
@@ -191,6 +199,8 @@ def as_node(theirs: Any) -> Node:
 
 @given(st.data())
 def test_a_broken_message_is_refused_or_read_as_tensorflow_reads_it(data: st.DataObject) -> None:
+    from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
+
     graph = flat_graph({"a": VARIABLE_VALUE, "b/" + "c" * 200: VARIABLE_VALUE, "d": "table"})
     broken = bytearray(graph.serialize())
     for _ in range(data.draw(st.integers(1, 3))):
@@ -206,6 +216,8 @@ def test_a_broken_message_is_refused_or_read_as_tensorflow_reads_it(data: st.Dat
 
 
 def test_a_message_of_tensorflow_comes_back_unchanged(tmp_path: Path) -> None:
+    from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
+
     graph, message = saved_graph(stock_objects(tmp_path))
     again = TrackableObjectGraph()
     again.ParseFromString(graph.serialize())
@@ -235,6 +247,7 @@ def test_a_message_of_tensorflow_comes_back_unchanged(tmp_path: Path) -> None:
 )
 def test_a_contradictory_message_is_refused(text: str, reason: str) -> None:
     from google.protobuf import text_format
+    from tensorflow.core.protobuf.trackable_object_graph_pb2 import TrackableObjectGraph
 
     data = text_format.Parse(text, TrackableObjectGraph()).SerializeToString()
     with pytest.raises(CorruptCheckpointError, match=reason) as caught:

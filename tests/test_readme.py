@@ -5,7 +5,6 @@ import re
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from jobs import (
     build_model,
     build_plain_model,
@@ -16,6 +15,7 @@ from jobs import (
     v1,
     value_of,
 )
+from tensorflow_party import tf
 
 import estimator_ckpt
 

@@ -5,9 +5,9 @@ import os
 import shutil
 
 import pytest
-import tensorflow as tf
 from hypothesis import given
 from hypothesis import strategies as st
+from tensorflow_party import tf
 
 from estimator_ckpt.errors import CorruptCheckpointError, WriteError
 from estimator_ckpt.state import CheckpointState, read_state, write_state
@@ -57,6 +57,14 @@ def test_the_file_of_a_checkpoint_manager(tmp_path):
     assert state.model_checkpoint_path == manager.latest_checkpoint
     assert len(state.all_model_checkpoint_timestamps) == 2
     assert state.last_preserved_timestamp > 1.6e9
+
+
+@pytest.mark.parametrize("start", [r"C:\jobs\run", "C:/jobs/run", r"\\host\share"])
+def test_paths_of_windows_end_in_the_name_of_a_checkpoint(tmp_path, start):
+    text = (start + r"\model.ckpt-20").replace("\\", r"\\")
+    (tmp_path / "checkpoint").write_text(f'model_checkpoint_path: "{text}"')
+    expected = start.replace("\\", "/") + "/model.ckpt-20"
+    assert read_state(str(tmp_path)).model_checkpoint_path == expected
 
 
 def test_a_moved_directory(tmp_path):
@@ -146,6 +154,8 @@ def test_a_relative_directory_is_written_as_well(tmp_path, monkeypatch):
 
 
 def test_remote_directories():
+    import tensorflow as tf
+
     write_state("ram://state/m/", CheckpointState("ram://state/m/a", ("ram://other/b", "/c/d")))
     assert read_state("ram://state/m") == CheckpointState(
         "ram://state/m/a", ("ram://other/b", "/c/d")

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from goldens_helper import GoldenCase, golden_case, golden_cases
 from hypothesis import given
 from hypothesis import strategies as st
@@ -23,6 +22,7 @@ from stock_files import (
     save_slots_of_parts,
     value,
 )
+from tensorflow_party import tf
 
 from estimator_ckpt import verify_checkpoint
 from estimator_ckpt.bundle.aliases import add_keys
@@ -408,8 +408,6 @@ def test_a_broken_object_graph_is_one_fault_among_others(tmp_path: Path) -> None
 def test_what_is_no_checkpoint_is_an_error_not_a_fault(tmp_path: Path) -> None:
     with pytest.raises(NotACheckpointError):
         verify_checkpoint(tmp_path / "nothing")
-    with pytest.raises(UnsupportedCheckpointError, match="V1"):
-        verify_checkpoint(golden_case("2.15", "v1_format").prefix)
 
 
 def test_a_directory_stands_for_its_newest_checkpoint(tmp_path: Path) -> None:

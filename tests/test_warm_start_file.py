@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from jobs import run_job, v1
 
-from estimator_ckpt import WarmStart, load_warm_start, make_scaffold
+import estimator_ckpt
+from estimator_ckpt import WarmStart, load_warm_start
 from estimator_ckpt.cli import main
 from estimator_ckpt.errors import SettingsError
 
@@ -143,7 +144,9 @@ def start_by(config, tmp_path, monkeypatch, source, target):
     run_job("pretrained", build=source)
     settings = load_warm_start(CONFIGS / config)
     start, _ = run_job(
-        "target", lambda: make_scaffold("checkpoint", warm_start=settings), build=target
+        "target",
+        lambda: estimator_ckpt.make_scaffold("checkpoint", warm_start=settings),
+        build=target,
     )
     return {name: np.asarray(value).tolist() for name, value in start.items()}
 
@@ -213,7 +216,9 @@ def test_the_readmes_settings_and_command(tmp_path, monkeypatch, capsys):
     run_job("pretrained", build=job_with(bert__w=[1, 2]))
     target = job_with(tower__bert__w=[0, 0], tower__bert__adapter__w=[3])
     start, _ = run_job(
-        "target", lambda: make_scaffold("checkpoint", warm_start=settings), build=target
+        "target",
+        lambda: estimator_ckpt.make_scaffold("checkpoint", warm_start=settings),
+        build=target,
     )
     np.testing.assert_array_equal(start["tower/bert/w"], [1, 2])
     np.testing.assert_array_equal(start["tower/bert/adapter/w"], [3])

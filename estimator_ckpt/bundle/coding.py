@@ -54,7 +54,12 @@ def encode_varints(values: Iterable[int]) -> list[bytes]:
 
 
 def decode_varint(
-    data: bytes, position: int, *, bits: int = 64, path: str | None = None, base: int = 0
+    data: bytes | memoryview,
+    position: int,
+    *,
+    bits: int = 64,
+    path: str | None = None,
+    base: int = 0,
 ) -> tuple[int, int]:
     """The unsigned number at ``position``; it must fit into ``bits``."""
     value = shift = 0

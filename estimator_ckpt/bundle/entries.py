@@ -115,7 +115,7 @@ def _decode_columns(
         return None
     for kind in set(kinds).difference(shapes):
         try:
-            shapes[kind] = _decode_shape(kind[0], protos.TensorShape.FromString(kind[1]))
+            shapes[kind] = decode_shape(kind[0], protos.TensorShape.FromString(kind[1]))
         except (CorruptCheckpointError, DecodeError):
             return None
     of_kind, least, most = zip(*map(shapes.__getitem__, kinds))
@@ -148,9 +148,9 @@ def _decode_entry(data: bytes, num_shards: int, shapes: Shapes) -> Entry:
     kind = (dtype, message.shape.SerializeToString())
     known = shapes.get(kind)
     if known is None:
-        known = shapes[kind] = _decode_shape(dtype, message.shape)
+        known = shapes[kind] = decode_shape(dtype, message.shape)
     shape, least, most = known
-    slices = tuple(map(_decode_slice, message.slices))
+    slices = tuple(map(decode_extents, message.slices))
     if slices and (shard or offset or size):
         raise CorruptCheckpointError("a partitioned variable with bytes of its own")
     if not slices and not (least <= size <= most and 0 <= shard < num_shards and offset >= 0):
@@ -162,8 +162,12 @@ def _decode_entry(data: bytes, num_shards: int, shapes: Shapes) -> Entry:
     return Entry(dtype, shape, shard, offset, size, message.crc32c, slices)
 
 
-def _decode_shape(dtype: int, message: Any) -> tuple[tuple[int, ...], int, int]:
-    """The shape, and the lowest and highest count of bytes that its elements can take."""
+def decode_shape(dtype: int, message: Any) -> tuple[tuple[int, ...], int, int]:
+    """The shape, and the lowest and highest count of bytes that its elements can take.
+
+    Raises:
+      CorruptCheckpointError: there is no such tensor.
+    """
     if message.unknown_rank or len(message.dim) > _MAX_RANK:
         raise CorruptCheckpointError(f"a tensor of unknown rank, or above {_MAX_RANK}")
     shape = tuple([dim.size for dim in message.dim])
@@ -181,7 +185,8 @@ def _decode_shape(dtype: int, message: Any) -> tuple[tuple[int, ...], int, int]:
     return shape, 5 * count if dtype == VARIANT else 0, _INT64_MAX
 
 
-def _decode_slice(message: Any) -> Extents:
+def decode_extents(message: Any) -> Extents:
+    """The extents of a TensorSlice message."""
     return tuple([(e.start, e.length if e.HasField("length") else -1) for e in message.extent])
 
 

@@ -7,9 +7,8 @@ tensorflow/core/util/saved_tensor_slice_util.cc.
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 
@@ -27,7 +26,6 @@ from estimator_ckpt.bundle.slices import (
 )
 from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.errors import (
-    CheckpointError,
     CorruptCheckpointError,
     NotACheckpointError,
     UnsupportedCheckpointError,
@@ -36,8 +34,12 @@ from estimator_ckpt.errors import (
 __all__ = [
     "Entry",
     "Index",
+    "V1Files",
     "Version",
+    "check_slices",
+    "data_path",
     "decode_slice_key",
+    "decode_version",
     "encode_index",
     "read_index",
     "same_tensor",
@@ -49,7 +51,6 @@ __all__ = [
 _HEADER_KEY = b""
 _FORMAT_VERSION = 1  # kTensorBundleVersion
 _MAX_SHARDS = 99_999  # as many as five digits of a file name can count
-_V1_PATTERN = re.compile(r"\?{5}(?=-of-\d{5}$)")
 
 
 class Version(NamedTuple):
@@ -60,6 +61,18 @@ class Version(NamedTuple):
     bad_consumers: tuple[int, ...] = ()
 
 
+class V1Files(NamedTuple):
+    """The files of a checkpoint in TensorFlow's first format: see v1.py.
+
+    Attributes:
+      paths: of the files.
+      keys: of the slices in each of them, in their order.
+    """
+
+    paths: tuple[str, ...]
+    keys: tuple[tuple[bytes, ...], ...]
+
+
 class Index(NamedTuple):
     """A whole index file.
 
@@ -67,16 +80,25 @@ class Index(NamedTuple):
       num_shards: the count of data files, which is in all their names.
       entries: by key; in the order of the keys when read. The header is none of them.
       version: of the format.
+      v1: the files of one in the V1 format, None of all others. An entry's shard and offset say
+        which slice of which file it is, its size is what it would be in a data file, and its crc32c
+        is not known and 0.
     """
 
     num_shards: int
     entries: dict[bytes, Entry]
     version: Version = Version()
+    v1: V1Files | None = None
 
 
 def shard_path(prefix: str, shard: int, num_shards: int) -> str:
     """The name of a data file."""
     return f"{prefix}.data-{shard:05d}-of-{num_shards:05d}"
+
+
+def data_path(prefix: str, index: Index, shard: int) -> str:
+    """The file that has the values of a shard; in the V1 format that is not a data file alone."""
+    return index.v1.paths[shard] if index.v1 else shard_path(prefix, shard, index.num_shards)
 
 
 # --- reading ---
@@ -88,11 +110,12 @@ def read_index(prefix: str) -> Index:
     Raises:
       NotACheckpointError: there is no such file, or it is no table.
       CorruptCheckpointError: with the file and the byte offset or the key.
-      UnsupportedCheckpointError: big-endian, compressed, of a newer format, or the old V1 format.
+      UnsupportedCheckpointError: big-endian, of a newer format, or compressed in a way that
+        TensorFlow does not know.
     """
     path = f"{prefix}.index"
     if not files.exists(path):
-        raise _no_index(prefix, path)
+        raise NotACheckpointError("there is no such file; expected a checkpoint's index", path=path)
     data = files.map_bytes(path)
     try:
         with collector_paused():
@@ -101,20 +124,6 @@ def read_index(prefix: str) -> Index:
         raise CorruptCheckpointError(f"no protobuf message: {error}", path=path) from error
     finally:
         data.release()
-
-
-def _no_index(prefix: str, path: str) -> CheckpointError:
-    # A sharded V1 checkpoint is named by a pattern for all its files.
-    first = _V1_PATTERN.sub("00000", prefix)
-    if files.exists(first) and not files.is_dir(first):
-        end = max(files.size(first) - table.FOOTER_SIZE, 0)
-        if table.is_table(memoryview(files.read_range(first, end, table.FOOTER_SIZE))):
-            return UnsupportedCheckpointError(
-                "a checkpoint in TensorFlow's old V1 format (one file, without .index). Restore it "
-                "with tf.compat.v1.train.Saver and save it again, which writes the V2 format.",
-                path=first,
-            )
-    return NotACheckpointError("there is no such file; expected a checkpoint's index", path=path)
 
 
 def _decode_index(data: memoryview, path: str) -> Index:
@@ -137,7 +146,7 @@ def _decode_index(data: memoryview, path: str) -> Index:
             entries.update(zip(keys, decode_entries(values, num_shards, shapes)))
         except CorruptCheckpointError as error:
             raise _at_key(error, path, keys[len(entries) - before]) from None
-    _check_slices(entries, path)
+    check_slices(entries, path)
     return Index(num_shards, entries, version)
 
 
@@ -157,9 +166,20 @@ def _decode_header(value: bytes, path: str) -> tuple[int, Version]:
         )
     if header.endianness:
         raise CorruptCheckpointError(f"header: endianness {header.endianness}", path=path)
-    version = Version(
-        header.version.producer, header.version.min_consumer, tuple(header.version.bad_consumers)
-    )
+    version = decode_version(header.version, path)
+    if not 1 <= header.num_shards <= _MAX_SHARDS:
+        raise CorruptCheckpointError(f"header: {header.num_shards} data files", path=path)
+    return header.num_shards, version
+
+
+def decode_version(message: Any, path: str) -> Version:
+    """The VersionDef of a header.
+
+    Raises:
+      CorruptCheckpointError: it makes no sense.
+      UnsupportedCheckpointError: it asks for a newer reader.
+    """
+    version = Version(message.producer, message.min_consumer, tuple(message.bad_consumers))
     if version.producer < 0 or version.min_consumer < 0:
         raise CorruptCheckpointError(f"header: {version}", path=path)
     if version.min_consumer > _FORMAT_VERSION or _FORMAT_VERSION in version.bad_consumers:
@@ -168,17 +188,19 @@ def _decode_header(value: bytes, path: str) -> tuple[int, Version]:
             f"higher, not in {version.bad_consumers}; this one is of version {_FORMAT_VERSION}",
             path=path,
         )
-    if not 1 <= header.num_shards <= _MAX_SHARDS:
-        raise CorruptCheckpointError(f"header: {header.num_shards} data files", path=path)
-    return header.num_shards, version
+    return version
 
 
 def _at_key(error: CorruptCheckpointError, path: str, key: bytes) -> CorruptCheckpointError:
     return CorruptCheckpointError(error.message, path=path, key=key_text(key))
 
 
-def _check_slices(entries: dict[bytes, Entry], path: str) -> None:
-    """Checks that every slice has its entry, lies within its variable and is apart from others."""
+def check_slices(entries: dict[bytes, Entry], path: str) -> None:
+    """Checks that every slice has its entry, lies within its variable and is apart from others.
+
+    Raises:
+      CorruptCheckpointError: with the key.
+    """
     key = b""
     try:
         for key in [key for key in entries if key[0] == 0]:
@@ -209,6 +231,8 @@ def _describe(entry: Entry) -> str:
 def same_tensor(index: Index, one: str, other: str, other_index: Index | None = None) -> bool:
     """Whether two keys have equal bytes, by place or by checksum; slice by slice if partitioned.
 
+    The V1 format has no checksums of tensors: only a tensor itself is known to be the same there.
+
     Args:
       index: of the first.
       one: a key.
@@ -216,6 +240,8 @@ def same_tensor(index: Index, one: str, other: str, other_index: Index | None = 
       other_index: of the second, if that is in another checkpoint.
     """
     there = index if other_index is None else other_index
+    if index.v1 or there.v1:
+        return index is there and one == other
     a, b = index.entries[key_bytes(one)], there.entries[key_bytes(other)]
     if a == b and not a.slices:
         return True
@@ -243,7 +269,7 @@ def encode_index(index: Index) -> bytes:
     Raises:
       CorruptCheckpointError: the slices of a partitioned variable do not fit together.
     """
-    _check_slices(index.entries, "the index to write")
+    check_slices(index.entries, "the index to write")
     return table.encode_table(_items(index))
 
 

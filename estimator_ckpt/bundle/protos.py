@@ -5,6 +5,7 @@ messages of the same name in the default pool. Only the wire format counts: enum
 and `BoolValue` is a message like any other.
 
 Sources: tensor_bundle.proto and trackable_object_graph.proto in tensorflow/core/protobuf;
+saved_tensor_slice.proto in tensorflow/core/util;
 tensor_shape.proto, tensor_slice.proto and versions.proto in tensorflow/core/framework;
 tensorflow/python/training/checkpoint_state.proto; meta_graph.proto and saver.proto in
 tensorflow/core/protobuf, node_def.proto, attr_value.proto and tensor.proto in
@@ -44,6 +45,15 @@ _SCHEMA = {
         "6 *fixed32 crc32c",
         "7 *bytes slices",
     ],
+    # Of the V1 format. A slice's values, SavedTensorSlices.data, are never parsed whole: see v1.py.
+    "SavedSliceMeta": [
+        "1 bytes name",
+        "2 TensorShape shape",
+        "3 int32 type",
+        "4 *TensorSlice slice",
+    ],
+    "SavedTensorSliceMeta": ["1 *SavedSliceMeta tensor", "2 VersionDef versions"],
+    "SavedTensorSlices": ["1 SavedTensorSliceMeta meta"],
     "ObjectReference": ["1 int32 node_id", "2 string local_name"],
     "SerializedTensor": ["1 string name", "2 string full_name", "3 string checkpoint_key"],
     "SlotVariableReference": [
@@ -139,6 +149,7 @@ BundleHeader = _message("BundleHeader")
 BundleEntry = _message("BundleEntry")
 BundleEntryColumns = _message("BundleEntryColumns")
 TensorShape = _message("TensorShape")
+SavedTensorSlices = _message("SavedTensorSlices")
 TrackableObject = _message("TrackableObject")
 ObjectParts = _message("ObjectParts")
 MergedObjects = _message("MergedObjects")

@@ -52,7 +52,7 @@ def decode_slice_key(key: bytes) -> tuple[str, Extents]:
         start, position = decode_ordered_signed(key, position)
         length, position = decode_ordered_signed(key, position)
         extents.append((start, length))
-    if position != len(key) or len(extents) != rank or not rank:
+    if position != len(key) or len(extents) != rank:
         corrupt(f"{len(extents)} extents in a slice key of rank {rank}: {key!r}", position, None)
     return key_text(name), tuple(extents)
 

@@ -1,12 +1,12 @@
-"""The sorted table that an index file is: LevelDB's table format, without compression.
+"""The sorted table that an index file is: LevelDB's table format; written without compression.
 
 Sources: doc/table_format.md of LevelDB; TensorFlow's table_builder.cc, block_builder.cc and
 format.cc (tensorflow/core/lib/io, later in tsl), whose output `encode_table` repeats byte for byte.
 
     file    = data block*, metaindex block, index block, footer
     block   = entry*, restart offset (fixed32)*, count of restart offsets (fixed32)
-    trailer = type (1 byte, 0: not compressed), masked crc32c of block and type (fixed32);
-              it stands behind every block
+    trailer = type (1 byte; 0 is not compressed, 1 is Snappy), masked crc32c of block and type
+              (fixed32); it stands behind every block
     entry   = shared, non-shared and value length (varint32 each), the last "non-shared" bytes of
               the key, the value; the key's first "shared" bytes are those of the key before it
     handle  = offset, size (varint64 each) of a block, its trailer not counted
@@ -19,42 +19,32 @@ handle. The metaindex block is empty. All numbers are little-endian.
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import math
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
-import google_crc32c
-
+from estimator_ckpt.bundle.blocks import (
+    TRAILER_SIZE,
+    Bytes,
+    decode_block,
+    extend_crc32c,
+    open_block,
+)
 from estimator_ckpt.bundle.coding import corrupt, decode_varint, encode_size, encode_varint, mask
-from estimator_ckpt.errors import UnsupportedCheckpointError
 
 MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
 FOOTER_SIZE = 48
 _HANDLES_SIZE = FOOTER_SIZE - len(MAGIC)
-_TRAILER_SIZE = 5
 _BLOCK_SIZE = 262144
 _RESTART_INTERVAL = 16
-_COMPRESSIONS = {1: "Snappy", 2: "Zstandard"}
-_CHUNK = 1 << 18
-# Shared key bytes per byte of a block: below 16, with a restart every 16 entries. Without a bound
-# a small block could claim many gigabytes of keys.
-_MAX_EXPANSION = 64
 
 
-def masked_crc32c(data: bytes | memoryview) -> int:
+def masked_crc32c(data: Bytes) -> int:
     """The crc32c of ``data`` in the masked form in which checkpoints store it."""
     return mask(extend_crc32c(0, data))
-
-
-def extend_crc32c(crc: int, data: bytes | memoryview) -> int:
-    """The crc32c of some bytes with the crc32c ``crc``, followed by ``data``."""
-    if isinstance(data, bytes):
-        return google_crc32c.extend(crc, data)  # type: ignore[no-any-return]
-    # The extension takes bytes alone. Chunks, so that a large view is never copied whole.
-    for start in range(0, len(data), _CHUNK):
-        crc = google_crc32c.extend(crc, bytes(data[start : start + _CHUNK]))
-    return crc
 
 
 # --- writing ---
@@ -145,7 +135,7 @@ def encode_table(items: Iterable[tuple[bytes, bytes]]) -> bytes:
     def append(block: bytes) -> bytes:
         offset = len(file)
         file.extend(block)
-        return _encode_handle(offset, len(block) - _TRAILER_SIZE)
+        return _encode_handle(offset, len(block) - TRAILER_SIZE)
 
     rest = iter(items)
     first = next(rest, None)
@@ -175,123 +165,107 @@ def is_table(data: memoryview) -> bool:
     return len(data) >= FOOTER_SIZE and data[-len(MAGIC) :] == MAGIC
 
 
-def read_table(data: memoryview, path: str) -> Iterator[tuple[list[bytes], list[bytes]]]:
-    """The keys and values of one data block after the other.
-
-    Each block is checked before it is handed out: checksum, lengths, restart offsets, strictly
-    increasing keys (over all blocks), the key in the index block. The blocks must fill the file
-    without a gap, so that no byte of it goes unchecked.
+def read_table(data: memoryview, path: str) -> Iterator[tuple[list[bytes], list[Any]]]:
+    """The keys and values of one data block after the other, as bytes.
 
     Args:
       data: the whole file.
       path: the file's name, for messages.
 
     Raises:
-      CorruptCheckpointError: with the file and the byte offset.
-      UnsupportedCheckpointError: a block is compressed.
+      CorruptCheckpointError, UnsupportedCheckpointError: as Table does.
     """
-    if not is_table(data):
-        found = bytes(data[-len(MAGIC) :]).hex() or "nothing"
-        corrupt(f"expected a table's end {MAGIC.hex()}, found {found}", len(data), path)
-    footer_at = len(data) - FOOTER_SIZE
-    footer = bytes(data[footer_at : footer_at + _HANDLES_SIZE])
-    metaindex_at, metaindex_size, at = _decode_handle(footer, 0, footer_at, path)
-    index_at, index_size, at = _decode_handle(footer, at, footer_at, path)
-    expected = _encode_handle(metaindex_at, metaindex_size) + _encode_handle(index_at, index_size)
-    if footer != expected.ljust(_HANDLES_SIZE, b"\x00"):  # the footer has no checksum
-        corrupt("the footer is not as it is written", footer_at, path)
-    # The rest of the file bounds every block from here on, whatever the handles claim.
-    if index_at + index_size + _TRAILER_SIZE != footer_at:
-        corrupt("the index block does not reach to the footer", footer_at, path)
-    if metaindex_at + metaindex_size + _TRAILER_SIZE != index_at:
-        corrupt("the metaindex block does not reach to the index block", footer_at, path)
-    index_keys, handles = _read_block(data, index_at, index_size, path)
-    if _read_block(data, metaindex_at, metaindex_size, path)[0]:
-        corrupt("the metaindex block is not empty", metaindex_at, path)
+    return Table(lambda offset, size: bytes(data[offset : offset + size]), len(data), path).blocks()
 
-    position = 0
-    last_key: bytes | None = None
-    for separator, handle in zip(index_keys, handles):
-        offset, size, at = _decode_handle(handle, 0, index_at, path)
-        if at != len(handle) or offset != position or offset + size + _TRAILER_SIZE > metaindex_at:
-            corrupt(
-                f"a data block at {offset} with {size} bytes, key {separator!r}", index_at, path
-            )
-        keys, values = _read_block(data, offset, size, path)
-        if not keys or (last_key is not None and keys[0] <= last_key) or keys[-1] > separator:
-            corrupt(f"the block's keys do not fit to index key {separator!r}", offset, path)
-        yield keys, values
-        position = offset + size + _TRAILER_SIZE
-        last_key = separator
-    if position != metaindex_at:
-        corrupt("bytes that belong to no block", position, path)
+
+class Table:
+    """A table of which one block is read at a time.
+
+    Each block is checked before it is handed out: checksum, lengths, restart offsets, strictly
+    increasing keys (over all blocks), the key in the index block. The blocks must fill the file
+    without a gap, so that no byte of it goes unchecked.
+
+    Args:
+      read: the bytes of the file from an offset on, so many, or a view of them.
+      size: of the file, in bytes.
+      path: the file's name, for messages.
+
+    Raises:
+      CorruptCheckpointError: with the file and the byte offset.
+      UnsupportedCheckpointError: a block is compressed, and not by Snappy.
+    """
+
+    def __init__(self, read: Callable[[int, int], Bytes], size: int, path: str) -> None:
+        self._read = read
+        self._path = path
+        self._found: tuple[int, dict[bytes, Bytes]] = (-1, {})
+        end = bytes(read(max(size - FOOTER_SIZE, 0), min(size, FOOTER_SIZE)))
+        if not is_table(memoryview(end)):
+            found = end[-len(MAGIC) :].hex() or "nothing"
+            corrupt(f"expected a table's end {MAGIC.hex()}, found {found}", size, path)
+        footer_at = size - FOOTER_SIZE
+        footer = end[:_HANDLES_SIZE]
+        metaindex_at, metaindex_size, at = _decode_handle(footer, 0, footer_at, path)
+        index_at, index_size, at = _decode_handle(footer, at, footer_at, path)
+        handles = _encode_handle(metaindex_at, metaindex_size)
+        handles += _encode_handle(index_at, index_size)
+        if footer != handles.ljust(_HANDLES_SIZE, b"\x00"):  # the footer has no checksum
+            corrupt("the footer is not as it is written", footer_at, path)
+        # The rest of the file bounds every block from here on, whatever the handles claim.
+        if index_at + index_size + TRAILER_SIZE != footer_at:
+            corrupt("the index block does not reach to the footer", footer_at, path)
+        if metaindex_at + metaindex_size + TRAILER_SIZE != index_at:
+            corrupt("the metaindex block does not reach to the index block", footer_at, path)
+        self._separators, values = self._block(index_at, index_size)
+        if self._block(metaindex_at, metaindex_size)[0]:
+            corrupt("the metaindex block is not empty", metaindex_at, path)
+        self._handles: list[tuple[int, int]] = []
+        position = 0
+        for separator, handle in zip(self._separators, map(bytes, values)):
+            offset, length, at = _decode_handle(handle, 0, index_at, path)
+            after = offset + length + TRAILER_SIZE
+            if at != len(handle) or offset != position or after > metaindex_at:
+                corrupt(
+                    f"a data block at {offset} with {length} bytes, key {separator!r}",
+                    index_at,
+                    path,
+                )
+            self._handles.append((offset, length))
+            position = after
+        if position != metaindex_at:
+            corrupt("bytes that belong to no block", position, path)
+
+    def blocks(self) -> Iterator[tuple[list[bytes], list[Bytes]]]:
+        """The keys and values of one data block after the other."""
+        return map(self._data_block, range(len(self._handles)))
+
+    def find(self, key: bytes) -> Bytes | None:
+        """The value of a key, or None; reads the one block in which it must be."""
+        number = bisect.bisect_left(self._separators, key)
+        if number == len(self._separators):
+            return None
+        if number != self._found[0]:  # neighbours are often asked for one after the other
+            self._found = number, dict(zip(*self._data_block(number)))
+        return self._found[1].get(key)
+
+    def _data_block(self, number: int) -> tuple[list[bytes], list[Bytes]]:
+        offset, size = self._handles[number]
+        separator = self._separators[number]
+        keys, values = self._block(offset, size)
+        below = number and (not keys or keys[0] <= self._separators[number - 1])
+        if not keys or below or keys[-1] > separator:
+            corrupt(f"the block's keys do not fit to index key {separator!r}", offset, self._path)
+        return keys, values
+
+    def _block(self, offset: int, size: int) -> tuple[list[bytes], list[Bytes]]:
+        """The keys and values of the block; ``offset`` and ``size`` lie within the file."""
+        stored = self._read(offset, size + TRAILER_SIZE)
+        if len(stored) != size + TRAILER_SIZE:
+            corrupt(f"the file has {len(stored)} bytes of a block of {size}", offset, self._path)
+        return decode_block(open_block(stored, self._path, offset), self._path, offset)
 
 
 def _decode_handle(data: bytes, position: int, base: int, path: str) -> tuple[int, int, int]:
     offset, position = decode_varint(data, position, path=path, base=base)
     size, position = decode_varint(data, position, path=path, base=base)
     return offset, size, position
-
-
-def _read_block(
-    data: memoryview, offset: int, size: int, path: str
-) -> tuple[list[bytes], list[bytes]]:
-    """The keys and values of the block; ``offset`` and ``size`` lie within ``data``."""
-    if size < 8:
-        corrupt(f"a block of {size} bytes, too short for its restart offsets", offset, path)
-    block = bytes(data[offset : offset + size])
-    kind, stored = struct.unpack("<BI", data[offset + size : offset + size + _TRAILER_SIZE])
-    crc = mask(google_crc32c.extend(google_crc32c.value(block), bytes((kind,))))
-    if crc != stored:
-        corrupt(f"block checksum: stored {stored:08x}, computed {crc:08x}", offset, path)
-    if kind:
-        name = _COMPRESSIONS.get(kind, f"type {kind}")
-        raise UnsupportedCheckpointError(
-            f"byte {offset}: a compressed block ({name}); only uncompressed ones, the only kind "
-            f"TensorFlow writes, can be read. Save the checkpoint again with TensorFlow.",
-            path=path,
-        )
-    (restart_count,) = struct.unpack_from("<I", block, size - 4)
-    end = size - 4 - 4 * restart_count
-    if restart_count < 1 or end < 0:
-        corrupt(f"{restart_count} restart offsets in a block of {size} bytes", offset, path)
-    restarts = struct.unpack_from(f"<{restart_count}I", block, end)
-
-    keys: list[bytes] = []
-    values: list[bytes] = []
-    key = b""
-    borrowed = 0
-    position = 0
-    next_restart = iter(restarts)
-    restart = next(next_restart)
-    while position < end:
-        start = position
-        # The three lengths; nearly always one byte each. At least 8 bytes follow `end`.
-        shared, added, value_size = block[position], block[position + 1], block[position + 2]
-        if (shared | added | value_size) < 0x80:
-            position += 3
-        else:
-            shared, position = decode_varint(block, position, bits=32, path=path, base=offset)
-            added, position = decode_varint(block, position, bits=32, path=path, base=offset)
-            value_size, position = decode_varint(block, position, bits=32, path=path, base=offset)
-            borrowed += shared
-            if borrowed > _MAX_EXPANSION * size:
-                corrupt("the keys repeat each other beyond measure", offset + start, path)
-        if start == restart:
-            if shared:
-                corrupt("a restart offset at an entry without its whole key", offset + start, path)
-            restart = next(next_restart, -1)
-        key_end = position + added
-        value_end = key_end + value_size
-        if shared > len(key) or value_end > end:
-            corrupt("an entry longer than its block", offset + start, path)
-        previous = key
-        key = key[:shared] + block[position:key_end]
-        if key <= previous and keys:
-            corrupt(f"key {key!r} after key {previous!r}", offset + start, path)
-        keys.append(key)
-        values.append(block[key_end:value_end])
-        position = value_end
-    if restart != -1 and (keys or restarts != (0,)):
-        corrupt(f"restart offset {restart} is at no entry", offset, path)
-    return keys, values

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import google_crc32c
 
 from estimator_ckpt import files
+from estimator_ckpt.bundle.blocks import extend_crc32c
 from estimator_ckpt.bundle.coding import MAX_VARINT_BYTES, decode_varint, encode_varint, mask
 from estimator_ckpt.bundle.dtypes import STRING, VARIANT, dtype_name, dtype_size
-from estimator_ckpt.bundle.index import Entry, Index, shard_path
+from estimator_ckpt.bundle.index import Entry, Index, data_path, shard_path
 from estimator_ckpt.bundle.slices import key_text, slice_key, slice_shape
-from estimator_ckpt.bundle.table import extend_crc32c, masked_crc32c
+from estimator_ckpt.bundle.table import masked_crc32c
 from estimator_ckpt.errors import (
     CorruptCheckpointError,
     MissingTensorError,
@@ -164,6 +165,10 @@ class TensorReader:
             )
         return data
 
+    def crc32c(self, entry: Entry) -> int:
+        """The masked checksum of an entry's bytes, as it is stored."""
+        return entry.crc32c
+
     def check(self, entry: Entry) -> None:
         """Verifies the checksum of an entry's bytes.
 
@@ -230,7 +235,7 @@ class TensorReader:
     def _corrupt(self, entry: Entry, message: str) -> CorruptCheckpointError:
         return CorruptCheckpointError(
             f"the {entry.size} bytes at byte {entry.offset}: {message}",
-            path=shard_path(self._prefix, entry.shard, self._index.num_shards),
+            path=data_path(self._prefix, self._index, entry.shard),
         )
 
     def strings(self, entry: Entry, *, check: bool = True) -> list[bytes]:

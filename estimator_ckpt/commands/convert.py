@@ -26,6 +26,7 @@ from estimator_ckpt.cli import EXIT_ERROR, EXIT_OK, UsageError
 from estimator_ckpt.commands.progress import progress_bar
 from estimator_ckpt.conversion.batch import Outcome, convert_directory
 from estimator_ckpt.conversion.layout import LAYOUTS
+from estimator_ckpt.conversion.newer_keras import LISTS
 from estimator_ckpt.conversion.optimizers import TARGETS
 from estimator_ckpt.conversion.plan import Conversion
 from estimator_ckpt.conversion.planning import ConvertOptions
@@ -83,8 +84,10 @@ def define(flag_values: flags.FlagValues) -> None:
     enum(
         "optimizer",
         TARGETS,
-        "Make the slots those of Keras' legacy optimizers, or of tf.compat.v1's.",
+        "Make the slots those of tf.compat.v1's optimizers (tf1), of Keras' legacy ones (keras), or"
+        " of those since 2.11, as --like has them (keras2, keras3).",
     )
+    enum("from_optimizer", tuple(LISTS), "The class of a Keras optimizer, where that is not clear.")
     flags.DEFINE_list(
         "hyperparameters",
         [],
@@ -210,6 +213,7 @@ def _options(values: flags.FlagValues) -> ConvertOptions:
         use_averages=values.use_averages,
         keep_raw=values.keep_raw,
         optimizer=values.optimizer,
+        from_optimizer=values.from_optimizer,
         hyperparameters=dict(_number(text) for text in values.hyperparameters),
         dtype=_dtype(values.dtype),
         copy=values.copy,

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, Optional
 from estimator_ckpt import files
 from estimator_ckpt.bundle.index import read_index, same_tensor
 from estimator_ckpt.bundle.slices import key_bytes, key_text
+from estimator_ckpt.bundle.v1 import plain_prefix
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.conversion.destination import release
@@ -135,9 +136,9 @@ def convert_directory(
         results = {}
         for prefix in task.prefixes:
             start = time.monotonic()
-            result = os.path.join(task.destination, os.path.basename(prefix))
+            result = os.path.join(task.destination, _name(prefix))
             outcome = _convert_one(prefix, result, options, dry_run, done_before, progress)
-            results[os.path.basename(prefix)] = outcome
+            results[_name(prefix)] = outcome
             add(replace(outcome, seconds=round(time.monotonic() - start, 3)))
         if task.has_state and not options.in_place and not dry_run:
             failed = _carry_state(task, results)
@@ -189,7 +190,7 @@ def _is_result(checkpoint: Checkpoint, tensors: Mapping[str, Content], result: s
         entry = there.entries[key_bytes(key)]
         if (entry.dtype, entry.shape) != (content.dtype, content.shape):
             return False
-        if content.computed:
+        if content.computed or (index.v1 and content.source):  # it has no checksums
             computed[key] = content
         elif not content.source:
             if entry.crc32c != content.crc32c:
@@ -203,6 +204,11 @@ def _is_result(checkpoint: Checkpoint, tensors: Mapping[str, Content], result: s
     return True
 
 
+def _name(prefix: str) -> str:
+    """What a checkpoint is called in its directory, and its result, too."""
+    return os.path.basename(plain_prefix(prefix))
+
+
 # --- what there is ---
 
 
@@ -212,7 +218,7 @@ def _tasks(source: str, destination: str) -> Iterator[_Task]:
         return
     names = files.list_dir(source)
     found = complete_prefixes(source)
-    by_name = {os.path.basename(prefix): prefix for prefix in found}
+    by_name = {_name(prefix): prefix for prefix in found}
     try:
         state = read_state(source)
     except CheckpointError:
@@ -244,7 +250,7 @@ def _carry_state(task: _Task, results: dict[str, Outcome]) -> Outcome | None:
         if (
             there is not None
             and not {
-                os.path.basename(path)
+                _name(path)
                 for path in (there.model_checkpoint_path, *there.all_model_checkpoint_paths)
             }
             <= results.keys()
@@ -272,14 +278,14 @@ def _translated(
     if len(times) != len(paths):
         times = (None,) * len(paths)
     kept = [
-        (os.path.join(directory, os.path.basename(path)), stamp)
+        (os.path.join(directory, _name(path)), stamp)
         for path, stamp in zip(paths, times)
-        if os.path.basename(path) in converted
+        if _name(path) in converted
     ]
     if not kept:
         return None
-    newest = os.path.join(directory, os.path.basename(state.model_checkpoint_path))
-    if os.path.basename(newest) not in converted:
+    newest = os.path.join(directory, _name(state.model_checkpoint_path))
+    if _name(newest) not in converted:
         newest = kept[-1][0]
     return CheckpointState(
         newest,
@@ -309,6 +315,8 @@ def _done(source: str, result: str, options: ConvertOptions) -> _Done | None:
     """What a conversion that was carried out is known by; None if by nothing."""
     if hasattr(options.like, "write"):
         return None  # objects in Python, of which a log can tell nothing
+    if not (options.in_place or files.exists(f"{source}.index")):
+        return None  # a V1 file; to know it again it would have to be read
     settings = {name: value for name, value in vars(options).items() if name not in _SAME_RESULT}
     settings["like"] = None if options.like is None else os.fspath(options.like)
     rules = options.rules()

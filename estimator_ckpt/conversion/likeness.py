@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.conversion.layout import Structure, pruned, save_counter_item
 from estimator_ckpt.conversion.naming import read_items
+from estimator_ckpt.conversion.newer_keras import (
+    ALL_VARIABLES,
+    ITERATIONS,
+    LISTS,
+    classes,
+    list_name,
+)
 from estimator_ckpt.conversion.optimizer_state import KNOWN_SLOTS, Optimizer, find_optimizers
-from estimator_ckpt.conversion.plan import Content, Item
+from estimator_ckpt.conversion.plan import (
+    Content,
+    Item,
+    is_counter,
+    is_number,
+    number_content,
+    read_number,
+)
 from estimator_ckpt.errors import MismatchError, SettingsError
 from estimator_ckpt.object_graph import (
     SAVE_COUNTER,
     STEP,
     VARIABLE_VALUE,
     Attribute,
+    ObjectGraph,
     ObjectPath,
     object_key,
 )
@@ -25,6 +42,66 @@ from estimator_ckpt.report import NameIndex, Row, fold, tensor_text, text_table
 from estimator_ckpt.slots import KERAS_CLASSES
 
 _MOST_HINTS = 100
+
+
+class TemplateOptimizers(NamedTuple):
+    """What the optimizers of a template are.
+
+    Attributes:
+      newer: whether one of them is one of Keras' since 2.11.
+      is_keras_3: whether that one is Keras 3's.
+      numbers: the hyperparameters that they have as variables, by name; of several optimizers by
+        their labels, `Adam/learning_rate`.
+    """
+
+    newer: bool
+    is_keras_3: bool
+    numbers: Mapping[str, float]
+
+
+def template_optimizers(like: Any) -> TemplateOptimizers:
+    """The optimizers of the objects of `like`.
+
+    Raises:
+      SettingsError: the template has no objects.
+      CheckpointError: it cannot be read.
+    """
+    with _opened(like) as template:
+        places = read_items(template)
+        optimizers = find_optimizers(places, _graph_of(template))
+        newer = [one.newer for one in optimizers if one.newer is not None]
+        numbers = {}
+        for optimizer in optimizers:
+            own = optimizer.own if optimizer.newer is None else optimizer.newer.own
+            start = f"{optimizer.label}/" if len(optimizers) > 1 else ""
+            for name, number in own.items():
+                content = places[number].content
+                if is_number(content) and not is_counter(content):
+                    value = read_number(template.prefix, template.index, content)
+                    numbers[start + name.lstrip("_")] = value
+        return TemplateOptimizers(bool(newer), any(one.is_keras_3 for one in newer), numbers)
+
+
+@contextlib.contextmanager
+def _opened(like: Any) -> Iterator[Checkpoint]:
+    if hasattr(like, "write"):
+        with tempfile.TemporaryDirectory() as directory:
+            prefix = like.write(os.path.join(directory, "like"))
+            with open_checkpoint(prefix) as template:
+                yield template
+    else:
+        with open_checkpoint(like) as template:
+            yield template
+
+
+def _graph_of(template: Checkpoint) -> ObjectGraph:
+    if template.object_graph is None:
+        raise SettingsError(
+            "expected an object-based checkpoint, found a name-based one",
+            path=template.prefix,
+            key="like",
+        )
+    return template.object_graph
 
 
 def like_structure(
@@ -41,25 +118,14 @@ def like_structure(
         item has no place in the template. Lists all of them.
       SettingsError: the template has no objects.
     """
-    if hasattr(like, "write"):
-        with tempfile.TemporaryDirectory() as directory:
-            prefix = like.write(os.path.join(directory, "like"))
-            with open_checkpoint(prefix) as template:
-                return _fill(items, step, template, drop_slots, with_counter=True)
-    with open_checkpoint(like) as template:
-        return _fill(items, step, template, drop_slots, with_counter=False)
+    with _opened(like) as template:
+        return _fill(items, step, template, drop_slots, with_counter=hasattr(like, "write"))
 
 
 def _fill(
     items: list[Item], step: int | None, template: Checkpoint, drop_slots: bool, with_counter: bool
 ) -> Structure:
-    graph = template.object_graph
-    if graph is None:
-        raise SettingsError(
-            "expected an object-based checkpoint, found a name-based one",
-            path=template.prefix,
-            key="like",
-        )
+    graph = _graph_of(template)
     places = read_items(template)
     optimizers = find_optimizers(places, graph)
     unwanted = {number for one in optimizers for number in one.items()} if drop_slots else set()
@@ -71,6 +137,14 @@ def _fill(
     found = _matched(items, step, wanted, template)
     matched, notes = _matched_slots(items, found, wanted, optimizers)
     found.update(matched)
+    items = _with_newer(items, found, notes, template, places=wanted, optimizers=optimizers)
+    if (
+        step is not None
+        and step not in found.values()
+        and any(item.place is not None and item.place[-1] in ("iter", ITERATIONS) for item in items)
+    ):
+        why = "the optimizer's count of steps is made of it; the template has no place for it"
+        items[step] = items[step]._replace(in_objects=False, why=why)
     counter = graph.nodes[0].children.get(SAVE_COUNTER)
     for number, place in wanted.items():
         if place.node == counter and number not in found:
@@ -79,6 +153,7 @@ def _fill(
     _check(items, wanted, found, notes, template.prefix)
 
     new = pruned(graph, {(wanted[n].node, wanted[n].attribute): "" for n in found})
+    _drop_all_variables(new, optimizers)
     keys: list[str | None] = [None] * len(items)
     for number, item in found.items():
         keys[item] = places[number].content.source
@@ -157,6 +232,8 @@ def _matched_slots(
     matched, notes = {}, {}
     relinked = _relinked(items)
     for optimizer in optimizers if relinked else ():
+        if optimizer.newer is not None:
+            continue
         other = _counterpart(optimizer, relinked)
         if other is None:
             kinds = ", ".join(sorted(one.kind for one in relinked))
@@ -172,6 +249,80 @@ def _matched_slots(
             if place in wanted and name in other.own:
                 matched[place] = other.own[name]
     return matched, notes
+
+
+def _with_newer(
+    items: list[Item],
+    found: dict[int, int],
+    notes: dict[int, str],
+    template: Checkpoint,
+    *,
+    places: Mapping[int, Item],
+    optimizers: list[Optimizer],
+) -> list[Item]:
+    """Finds the items for Keras' newer optimizers of a template: slots by the order of its lists.
+
+    Their `_learning_rate` and other numbers, which no TF1 optimizer keeps, stay the template's.
+
+    Args:
+      found, notes: the item of each place, and why there is none; added to.
+
+    Returns:
+      The items, with those of the template's numbers.
+    """
+    items, relinked = list(items), _relinked(items)
+    for optimizer in optimizers:
+        state = optimizer.newer
+        if state is None:
+            continue
+        fitting = classes(state)
+        alike = [one for one in relinked if one.kind in fitting]
+        if state.size and len(alike) != 1:
+            kinds = ", ".join(sorted({one.kind for one in relinked})) or "none"
+            note = f"of {' or '.join(fitting) or 'an optimizer'}; there is {kinds}"
+            notes.update(dict.fromkeys(optimizer.items(), note))
+            continue
+        other = alike[0] if alike and state.size else _Relinked("", {}, {})
+        placed = set()
+        for slot in LISTS.get(other.kind, ()):
+            members = state.lists.get(list_name(other.kind, slot, state.is_keras_3), [])
+            for place, owner in zip(members, state.owners):
+                if place is None or place not in places:
+                    continue
+                if owner is None:
+                    notes[place] = "nothing says whose slot it is; give the variables names"
+                elif owner in found:
+                    match = other.slots.get((items[found[owner]].name, slot))
+                    if match is not None:
+                        found[place] = match
+                        placed.add(slot)
+        for (_, slot), number in other.slots.items():
+            if slot not in placed and not state.lists.get(
+                list_name(other.kind, slot, state.is_keras_3)
+            ):
+                why = f"the template's {other.kind} has no {slot}"
+                items[number] = items[number]._replace(in_objects=False, why=why)
+        for name, place in state.own.items():
+            if place in places and name in other.own:
+                found[place] = other.own[name]
+            elif place in places and place not in found:
+                content = places[place].content
+                if is_number(content):
+                    value = read_number(template.prefix, template.index, content)
+                    new = number_content(value, content.dtype)
+                    items.append(Item(new, places[place].name, "the template's", in_names=False))
+                    found[place] = len(items) - 1
+    return items
+
+
+def _drop_all_variables(graph: ObjectGraph, optimizers: list[Optimizer]) -> None:
+    """Keras' newer optimizers list all their variables once more: an order that shifts with their
+    options, while the lists by slot say the same for certain."""
+    for optimizer in optimizers:
+        if optimizer.newer is not None:
+            node = graph.nodes[optimizer.newer.node]
+            children = {n: child for n, child in node.children.items() if n != ALL_VARIABLES}
+            graph.nodes[optimizer.newer.node] = node._replace(children=children)
 
 
 def _check(

@@ -14,6 +14,13 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from estimator_ckpt.conversion.newer_keras import (
+    ALL_VARIABLES,
+    LIST_NAMES,
+    NewerState,
+    is_newer,
+    newer_state,
+)
 from estimator_ckpt.conversion.plan import Item, OptimizerPart, is_counter
 from estimator_ckpt.errors import UnsupportedCheckpointError
 from estimator_ckpt.object_graph import ObjectGraph, SlotReference
@@ -61,6 +68,7 @@ class Optimizer:
       own: its other variables, by their names in the dialect: `beta1_power`, `iter`, `beta_1`.
       others: variables that are certainly its own, but of no known meaning.
       follows: those of them that go where a variable goes, with that variable.
+      newer: of dialect "keras_new" as an object: its state in full.
     """
 
     label: str
@@ -69,6 +77,7 @@ class Optimizer:
     own: dict[str, int] = field(default_factory=dict)
     others: list[int] = field(default_factory=list)
     follows: dict[int, int] = field(default_factory=dict)
+    newer: NewerState | None = None
 
     def items(self) -> Iterator[int]:
         for slot in self.slots:
@@ -89,9 +98,6 @@ def find_optimizers(items: list[Item], graph: ObjectGraph | None) -> list[Optimi
     """
     found = object_optimizers(items, graph) if graph is not None else []
     known = {number for optimizer in found for number in optimizer.items()}
-    for optimizer in found:
-        if optimizer.dialect == "keras_new":
-            optimizer.follows = _followed(items, optimizer.others)
     found += _by_names(items, known)
     known = {number for optimizer in found for number in optimizer.items()}
     return found + _newer_keras_by_names(items, known)
@@ -135,19 +141,26 @@ def object_optimizers(items: list[Item], graph: ObjectGraph) -> list[Optimizer]:
         if item.node >= 0 and item_of.setdefault(item.node, number) != number:
             copies.setdefault(item.node, [item_of[item.node]]).append(number)
     found = []
-    for _, node in sorted(graph.nodes.others.items()):
+    for number, node in sorted(graph.nodes.others.items()):
         own = {name: item_of[child] for name, child in node.children.items() if child in item_of}
-        if {"_variables", "_iterations"} <= node.children.keys():
-            # Beside them Keras 3 has `_trainable_variables`, which are the model's.
-            listed = graph.nodes[node.children["_variables"]].children.values()
-            others = {item_of[child] for child in listed if child in item_of} | set(own.values())
-            found.append(Optimizer("Keras optimizer", "keras_new", others=sorted(others)))
+        if is_newer(node):
+            listed = (
+                graph.nodes[child].children.values()
+                for name, child in node.children.items()
+                if name == ALL_VARIABLES or name in LIST_NAMES
+            )
+            others = {item_of[child] for one in listed for child in one if child in item_of}
+            optimizer = Optimizer("Keras optimizer", "keras_new")
+            optimizer.others = sorted(others | set(own.values()))
+            optimizer.follows = _followed(items, optimizer.others)
+            optimizer.newer = newer_state(graph, number, item_of, optimizer.follows.get)
+            found.append(optimizer)
         elif node.slots or {"iter", "decay"} <= own.keys():
             slots = [
-                SlotOf(number, variable, slot.slot_name)
+                SlotOf(item, variable, slot.slot_name)
                 for slot in node.slots
                 if slot.slot in item_of and slot.original in item_of
-                for number, variable in (
+                for item, variable in (
                     _copied_slots(items, copies, slot, item_of[slot.slot])
                     if slot.original in copies
                     else ((item_of[slot.slot], item_of[slot.original]),)

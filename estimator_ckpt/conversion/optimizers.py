@@ -1,28 +1,26 @@
-"""An optimizer's state from TF1 to Keras and back, where the two mean the same or can be made to.
-
-Which is so, by the kernels that both call (tensorflow/core/kernels/training_ops.cc) and by what
-keras/src/optimizers/legacy does around them:
-
-- Adam: ResourceApplyAdam in both, epsilon in the same place ("epsilon hat"), so an equal epsilon is
-  the same number; only the defaults differ, 1e-8 and 1e-7. TF1 keeps beta1^(t+1) and beta2^(t+1)
-  as variables, Keras computes them from `iter`, which is t.
-- Adadelta: ResourceApplyAdadelta in both, the same epsilon; defaults 1e-8 and 1e-7.
-- Ftrl: ResourceApplyFtrl in both; it has no epsilon.
-- Adagrad: TF1 divides by sqrt(accumulator), Keras by sqrt(accumulator) + epsilon. The equal epsilon
-  is 0, which Keras takes for its default of 1e-7; 1e-30 has no effect on float32.
-- Momentum and Keras' SGD: TF1 keeps the sum of gradients, Keras' the sum times -learning_rate.
-- RMSProp with momentum > 0: ResourceApplyRMSProp (or ...CenteredRMSProp) in both, the same epsilon;
-  defaults 1e-10 and 1e-7. Without momentum Keras adds epsilon outside of the root, where TF1 adds
-  it inside, and keeps no momentum slot: no state makes the two equal.
-"""
+"""Gives an optimizer's state its place in another kind of optimizer; see optimizer_kinds."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from estimator_ckpt.conversion.adam_steps import Power, check_given_steps, count_steps
+from estimator_ckpt.conversion.newer_keras import (
+    ITERATIONS,
+    LEARNING_RATE,
+    U_PRODUCT,
+)
+from estimator_ckpt.conversion.optimizer_kinds import (
+    KINDS,
+    kind_of,
+    newer_kind,
+    several,
+    tf1_label,
+    unused_momentum,
+    with_class,
+)
 from estimator_ckpt.conversion.optimizer_state import Optimizer, check_parts, tf1_slot_name
 from estimator_ckpt.conversion.plan import (
     FLOAT32,
@@ -38,33 +36,14 @@ from estimator_ckpt.errors import ConflictError, SettingsError, UnsupportedCheck
 from estimator_ckpt.formats import GLOBAL_STEP
 from estimator_ckpt.object_graph import ObjectPath
 
-TARGETS = ("keras", "tf1")
+TARGETS = ("keras", "keras2", "keras3", "tf1")
+# Keras' optimizers since 2.11, as `like` has them.
+NEWER = "newer"
 OPTIMIZER = "optimizer"
 
 ReadNumber = Callable[[Content], float]
 
 
-class _Kind(NamedTuple):
-    keras: str
-    slots: Mapping[str, str]  # TF1's name -> Keras' name
-    numbers: tuple[str, ...]  # Keras' hyperparameters, which are variables there
-
-
-_KINDS = {
-    "Adam": _Kind("Adam", {"m": "m", "v": "v"}, ("beta_1", "beta_2")),
-    "Adagrad": _Kind("Adagrad", {"accumulator": "accumulator"}, ()),
-    "Adadelta": _Kind("Adadelta", {"accum": "accum_grad", "accum_update": "accum_var"}, ("rho",)),
-    "Ftrl": _Kind(
-        "Ftrl",
-        {"accum": "accumulator", "linear": "linear"},
-        ("learning_rate_power", "l1_regularization_strength", "l2_regularization_strength", "beta"),
-    ),
-    "Momentum": _Kind("SGD", {"momentum": "momentum"}, ("momentum",)),
-    "RMSProp": _Kind("RMSprop", {"rms": "rms", "momentum": "momentum"}, ("rho", "momentum")),
-    "CenteredRMSProp": _Kind(
-        "RMSprop", {"rms": "rms", "mg": "mg", "momentum": "momentum"}, ("rho", "momentum")
-    ),
-}
 _ALL_NUMBERS = ("learning_rate", "decay")
 _POWERS = {"beta_1": "beta1_power", "beta_2": "beta2_power"}
 
@@ -75,9 +54,12 @@ class Relinker:
     Args:
       items: of the checkpoint, named; replaced and added to in place.
       step: which of them is the global step.
-      target: "keras" for the legacy Keras optimizers, "tf1" for those of tf.compat.v1.
+      target: "keras" for the legacy Keras optimizers, NEWER for those since 2.11, "tf1" for
+        those of tf.compat.v1.
       numbers: hyperparameters given by the user, and `iter`; of several optimizers `Adam/iter`.
       read: the value of a scalar.
+      template: hyperparameters that the objects of `like` have, for what is not given.
+      from_optimizer: the class of Keras' newer optimizers, where the items do not say it.
     """
 
     def __init__(
@@ -87,6 +69,9 @@ class Relinker:
         target: str,
         numbers: Mapping[str, float],
         read: ReadNumber,
+        *,
+        template: Mapping[str, float] | None = None,
+        from_optimizer: str | None = None,
     ) -> None:
         self.items = items
         self.step = step
@@ -95,6 +80,8 @@ class Relinker:
         self._given: Mapping[str, float] = {}  # to the optimizer that is being relinked
         self._start = ""  # of its numbers' names: "Adam/" if there are several optimizers
         self._read = read
+        self._template = template or {}
+        self._from_optimizer = from_optimizer
         self._used: set[str] = set()
 
     def relink(self, optimizers: list[Optimizer]) -> None:
@@ -111,13 +98,18 @@ class Relinker:
                 "found no optimizer's slots; leave out `optimizer`, or rename the variables so "
                 "that they read X/Adam, X/Adam_1 or Adam/X/m, Adam/X/v"
             )
-        for optimizer in optimizers:
-            if optimizer.dialect == "keras_new":
+        if any(optimizer.dialect == "keras_new" for optimizer in optimizers):
+            if self._target == "keras":
                 raise UnsupportedCheckpointError(
-                    "the state of a Keras optimizer after Keras 2.10 cannot be turned into that of "
-                    "another: those do not say which variable a slot belongs to. Leave it out "
-                    "(drop_slots), or convert without `optimizer`"
+                    "the state of a Keras optimizer after Keras 2.10 can become that of a TF1 "
+                    "optimizer (tf1), or with `like` that of another one after 2.10 (keras2, "
+                    "keras3), not of a legacy one. Leave it out (drop_slots), or convert without "
+                    "`optimizer`"
                 )
+            optimizers = [
+                with_class(optimizer, self.items, self._target, self._from_optimizer)
+                for optimizer in optimizers
+            ]
         self._check_several(optimizers)
         for optimizer in optimizers:
             check_parts(self.items, optimizer)
@@ -129,7 +121,9 @@ class Relinker:
                 if name.startswith(self._start)
             }
             path = (OPTIMIZER,) if len(optimizers) == 1 else (f"{OPTIMIZER}_{optimizer.label}",)
-            if self._target == "keras":
+            if self._target == NEWER:
+                self._to_newer(optimizer, path)
+            elif self._target == "keras":
                 self._to_keras(optimizer, path)
             elif optimizer.dialect == "tf1":
                 self._place(optimizer, path)
@@ -148,7 +142,7 @@ class Relinker:
         labels = [optimizer.label for optimizer in optimizers]
         for optimizer in optimizers:
             if labels.count(optimizer.label) > 1:
-                raise UnsupportedCheckpointError(_several(optimizer))
+                raise UnsupportedCheckpointError(several(optimizer))
         counts = {self._count(one.own["iter"]) for one in optimizers if "iter" in one.own}
         if self._target == "tf1" and self.step is None and len(counts) > 1:
             told = " and ".join(sorted(map(str, counts), key=len))
@@ -165,8 +159,9 @@ class Relinker:
             )
 
     def _number(self, name: str) -> float | None:
+        """A hyperparameter: as it is given, or else as the template has it."""
         self._used.add(self._start + name)
-        return self._given.get(name)
+        return self._given.get(name, self._template.get(self._start + name))
 
     def _count(self, number: int) -> float | None:
         content = self.items[number].content
@@ -178,7 +173,7 @@ class Relinker:
     def _place(self, optimizer: Optimizer, path: ObjectPath) -> None:
         """Gives every slot and every variable of its own its place below `path`."""
         if optimizer.others:
-            raise UnsupportedCheckpointError(_several(optimizer))
+            raise UnsupportedCheckpointError(several(optimizer))
         for slot in optimizer.slots:
             place = Slot(self.items[slot.variable].name, path, slot.name, optimizer.label)
             self._change(slot.item, slot=place)
@@ -202,8 +197,8 @@ class Relinker:
             if "iter" not in optimizer.own:  # its `iterations` were the global step
                 self._add_iter(optimizer, optimizer.label, path)
             return
-        kind = self._kind(optimizer)
-        scale = self._scale(optimizer.label, "keras")
+        kind = kind_of(optimizer)
+        scale = self._scale(optimizer, optimizer.label, "keras")
         for slot in optimizer.slots:
             item, variable = self.items[slot.item], self.items[slot.variable]
             place = Slot(variable.name, path, kind.slots[slot.name], kind.keras)
@@ -226,23 +221,12 @@ class Relinker:
                 content = number_content(value, FLOAT32)
                 self.items.append(Item(content, f"{scope}/{name}", "given", place=(*path, name)))
 
-    def _kind(self, optimizer: Optimizer) -> _Kind:
-        """What is known of a TF1 optimizer's namesake in Keras."""
-        kind = _KINDS.get(optimizer.label)
-        if kind is None or optimizer.others or not optimizer.slot_names() <= kind.slots.keys():
-            if optimizer.others or optimizer.label[-1:].isdigit():
-                raise UnsupportedCheckpointError(_several(optimizer))
-            raise UnsupportedCheckpointError(
-                f"the state of {optimizer.label or 'an unnamed optimizer'} cannot be turned into "
-                f"that of a Keras optimizer; known are {', '.join(_KINDS)}. Leave "
-                "it out (drop_slots), or convert without `optimizer`"
-            )
-        return kind
-
-    def _scale(self, label: str, target: str) -> float:
+    def _scale(self, optimizer: Optimizer, label: str, target: str) -> float:
         """What a slot's values are multiplied by."""
         if label == "Momentum":
             rate = self._number("learning_rate")
+            if rate is None and optimizer.newer and LEARNING_RATE in optimizer.newer.own:
+                rate = self._read(self.items[optimizer.newer.own[LEARNING_RATE]].content)
             if not rate or rate < 0:
                 raise SettingsError(
                     "Keras' SGD keeps -learning_rate times what TF1's Momentum keeps; give the "
@@ -250,7 +234,7 @@ class Relinker:
                     "slots out (drop_slots)",
                     key="hyperparameters",
                 )
-            return -rate if target == "keras" else -1 / rate
+            return -1 / rate if target == "tf1" else -rate
         if label in ("RMSProp", "CenteredRMSProp") and target == "keras":
             momentum = self._number("momentum")
             if not momentum:
@@ -262,7 +246,9 @@ class Relinker:
                 )
         return 1.0
 
-    def _add_iter(self, optimizer: Optimizer, scope: str, path: ObjectPath) -> None:
+    def _add_iter(
+        self, optimizer: Optimizer, scope: str, path: ObjectPath, *, name: str = "iter"
+    ) -> None:
         given = self._number("iter")
         powers = self._powers(optimizer)
         if given is not None:
@@ -276,7 +262,7 @@ class Relinker:
             theirs = self.items[self.step].content
             if theirs.dtype == INT64 and int(self._read(theirs)) == steps:
                 content = theirs  # the same bytes under another key
-        self.items.append(Item(content, f"{scope}/iter", why, place=(*path, "iter")))
+        self.items.append(Item(content, f"{scope}/iter", why, place=(*path, name)))
 
     def _powers(self, optimizer: Optimizer) -> list[Power]:
         """The powers of beta that TF1's Adam keeps, as far as they can be read."""
@@ -289,6 +275,7 @@ class Relinker:
         return [power for power in found if 0 <= power.value < 1]
 
     def _given_beta(self, name: str) -> float | None:
+        self._used.add(self._start + name)
         beta = self._given.get(name)
         if beta is not None and not 0 < beta < 1:
             raise SettingsError(
@@ -296,13 +283,53 @@ class Relinker:
             )
         return beta
 
+    # --- to Keras' newer optimizers ---
+
+    def _to_newer(self, optimizer: Optimizer, path: ObjectPath) -> None:
+        """Names the slots as newer_keras.LISTS does; `like` knows the lists and their order."""
+        label, names = newer_kind(optimizer)
+        is_momentum = optimizer.dialect == "tf1" and optimizer.label == "Momentum"
+        scale = self._scale(optimizer, "Momentum", NEWER) if is_momentum else 1.0
+        for slot in optimizer.slots:
+            item, variable = self.items[slot.item], self.items[slot.variable]
+            place = Slot(variable.name, path, names[slot.name], label)
+            if scale == 1.0:
+                self._change(slot.item, slot=place, node=-1)
+                continue
+            why = f"-learning_rate times {item.name}"
+            self._change(
+                slot.item, in_objects=False, why=f"another slot is computed from it, {why}"
+            )
+            content = item.content._replace(scale=scale)
+            name = f"{label}/{variable.name}/{place.name}"
+            self.items.append(Item(content, name, why, slot=place, in_names=False))
+        for name, number in optimizer.own.items():
+            if name == U_PRODUCT:
+                self._change(number, place=(*path, name), node=-1)
+            else:
+                self._change(number, in_objects=False, why=f"of {optimizer.label} itself: {name}")
+        for number in optimizer.others:
+            self._change(number, in_objects=False, why=f"of {optimizer.label} itself")
+        if optimizer.dialect == "tf1" or self._number("iter") is not None:
+            self._add_iter(optimizer, label, path, name=ITERATIONS)
+        else:
+            counter = optimizer.own["iter"]
+            steps = int(self._read(self.items[counter].content))
+            content = number_content(steps, INT64)
+            name = f"{label}/iteration"
+            self.items.append(
+                Item(content, name, "its steps", place=(*path, ITERATIONS), in_names=False)
+            )
+
     # --- to TF1 ---
 
     def _to_tf1(self, optimizer: Optimizer, path: ObjectPath) -> None:
-        label = self._tf1_label(optimizer)
-        kind = _KINDS[label]
-        names = {keras: tf1 for tf1, keras in kind.slots.items()}
-        scale = self._scale(label, "tf1")
+        if optimizer.newer is not None:
+            label, names = optimizer.label, {slot.name: slot.name for slot in optimizer.slots}
+        else:
+            label = tf1_label(optimizer)
+            names = {keras: tf1 for tf1, keras in KINDS[label].slots.items()}
+        scale = self._scale(optimizer, label, "tf1")
         for slot in optimizer.slots:
             item, variable = self.items[slot.item], self.items[slot.variable]
             slot_name = names[slot.name]
@@ -314,11 +341,15 @@ class Relinker:
                 slot=Slot(variable.name, path, slot_name, label),
                 node=-1,
             )
+        if optimizer.newer is not None:
+            self.items += unused_momentum(self.items, optimizer, path)
+            for number in optimizer.others:
+                self._change(number, in_names=False, in_objects=False, why="no variable in TF1")
         steps = self._number("iter")
         counter = optimizer.own.get("iter", self.step)  # its `iterations` may be the global step
         if steps is None and counter is not None:
             steps = self._count(counter)
-        if label == "Adam":
+        if label in ("Adam", "AdamW"):
             self._add_beta_powers(optimizer, steps, path)
         for name, number in optimizer.own.items():
             if name == "iter" and self.step in (None, number):
@@ -329,28 +360,6 @@ class Relinker:
                 if name == "iter" and self.step is not None:
                     why += f", which counts steps in {self.items[self.step].name}"
                 self._change(number, in_names=False, in_objects=False, why=why)
-
-    def _tf1_label(self, optimizer: Optimizer) -> str:
-        """The TF1 optimizer with the state of a Keras one."""
-        names = optimizer.slot_names()
-        for label, kind in _KINDS.items():
-            # Adamax and Nadam have slots of the same names, which mean something else.
-            ambiguous = label == "Adam" and optimizer.label != "Adam"
-            if names == set(kind.slots.values()) and not ambiguous:
-                return label
-        reason = "known are " + ", ".join(sorted({kind.keras for kind in _KINDS.values()}))
-        if names == {"rms"} or names == {"rms", "mg"}:
-            reason = (
-                "without momentum Keras adds epsilon outside of the root, TF1 inside, and no state "
-                "makes them equal"
-            )
-        elif not names:
-            reason = "it has no slots"
-        raise UnsupportedCheckpointError(
-            f"the state of Keras' {optimizer.label or 'unnamed optimizer'} with the slots "
-            f"{', '.join(sorted(names)) or '(none)'} cannot be turned into that of a TF1 "
-            f"optimizer: {reason}. Leave it out (drop_slots), or convert without `optimizer`"
-        )
 
     def _add_beta_powers(self, optimizer: Optimizer, steps: float | None, path: ObjectPath) -> None:
         for name, power in _POWERS.items():
@@ -372,10 +381,3 @@ class Relinker:
                 self.items[there[0]] = item
             else:
                 self.items.append(item)
-
-
-def _several(optimizer: Optimizer) -> str:
-    return (
-        f"there are several optimizers {optimizer.label}, and nothing tells whose each slot is. "
-        "Leave them out (drop_slots), or convert without `optimizer`"
-    )

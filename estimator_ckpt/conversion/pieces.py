@@ -52,6 +52,13 @@ def read_chunks(path: str, entry: Entry) -> Iterator[bytes]:
             yield chunk
 
 
+def split_chunks(data: memoryview, entry: Entry) -> Iterator[bytes]:
+    """The bytes of an entry that are in memory, or mapped, as read_chunks() has them."""
+    size = _CHUNK // (dtype_size(entry.dtype) or 1) * (dtype_size(entry.dtype) or 1)
+    for start in range(0, len(data), size):
+        yield bytes(data[start : start + size])
+
+
 def by_shard(pieces: list[Piece]) -> list[list[Piece]]:
     """Pieces as they were distributed over data files, in the order there; new ones in the last."""
     groups: dict[int, list[Piece]] = {}

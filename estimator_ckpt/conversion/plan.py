@@ -9,7 +9,8 @@ from typing import NamedTuple
 from estimator_ckpt.bundle.dtypes import STRING
 from estimator_ckpt.bundle.index import Entry, Index
 from estimator_ckpt.bundle.slices import key_bytes, slice_key
-from estimator_ckpt.bundle.tensors import TensorReader, encode_strings, masked_crc32c
+from estimator_ckpt.bundle.tensors import encode_strings, masked_crc32c
+from estimator_ckpt.bundle.v1 import open_reader
 from estimator_ckpt.errors import CorruptCheckpointError
 from estimator_ckpt.object_graph import VARIABLE_VALUE, ObjectPath
 
@@ -220,12 +221,13 @@ def read_number(prefix: str, index: Index, content: Content) -> float:
         data = content.value
     else:
         entry = index.entries[key_bytes(content.source)]
-        with TensorReader(prefix, index) as reader:
-            data = bytes(reader.raw(entry))
-        if masked_crc32c(data) != entry.crc32c:
-            raise CorruptCheckpointError(
-                "the checksum of its value is wrong", path=prefix, key=content.source
-            )
+        with open_reader(prefix, index) as reader:
+            try:
+                reader.check(entry)
+                data = bytes(reader.raw(entry))
+            except CorruptCheckpointError as error:
+                error.key = content.source
+                raise
     value: float = struct.unpack(form, data)[0]
     return value * content.scale if content.scale != 1.0 else value
 

@@ -21,10 +21,11 @@ from estimator_ckpt.conversion.layout import (
     kept_structure,
     new_structure,
 )
-from estimator_ckpt.conversion.likeness import like_structure
+from estimator_ckpt.conversion.likeness import like_structure, template_optimizers
 from estimator_ckpt.conversion.naming import global_step, read_items
+from estimator_ckpt.conversion.newer_keras import LISTS
 from estimator_ckpt.conversion.optimizer_state import Optimizer, find_optimizers, mark_parts
-from estimator_ckpt.conversion.optimizers import TARGETS, Relinker
+from estimator_ckpt.conversion.optimizers import NEWER, TARGETS, Relinker
 from estimator_ckpt.conversion.plan import (
     Content,
     Conversion,
@@ -46,6 +47,8 @@ from estimator_ckpt.mapping import Pairs, Rules
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, SAVE_COUNTER
 from estimator_ckpt.verify import structure_faults
 
+_NEWER_TARGETS = ("keras2", "keras3")
+
 
 @dataclass(frozen=True)
 class ConvertOptions:
@@ -61,6 +64,7 @@ class ConvertOptions:
     use_averages: str | bool = False
     keep_raw: str | None = None
     optimizer: str | None = None
+    from_optimizer: str | None = None
     hyperparameters: Mapping[str, float] = field(default_factory=dict)
     dtype: Casts = None
     copy: bool = False
@@ -88,7 +92,7 @@ class ConvertOptions:
             self.like is not None and names_only, "like", "a name-based checkpoint has no objects"
         )
         refuse(
-            self.optimizer == "keras" and names_only,
+            self.optimizer in ("keras", *_NEWER_TARGETS) and names_only,
             "optimizer",
             "Keras' optimizers are objects; a name-based checkpoint has none",
         )
@@ -112,6 +116,12 @@ class ConvertOptions:
         refuse(
             self.keep_raw is not None and not self.keep_raw, "keep_raw", "expected a name, found ''"
         )
+        refuse(
+            self.from_optimizer and not self.optimizer,
+            "from_optimizer",
+            "it is the class of an optimizer that is converted; say to what by `optimizer`",
+        )
+        expect("from_optimizer", (None, *LISTS))
         refuse(
             self.hyperparameters and not self.optimizer,
             "hyperparameters",
@@ -190,7 +200,16 @@ def _make_plan(
         def read(content: Content) -> float:
             return read_number(checkpoint.prefix, index, content)
 
-        relinker = Relinker(items, step, options.optimizer, options.hyperparameters, read)
+        target, template = _target(options)
+        relinker = Relinker(
+            items,
+            step,
+            target,
+            options.hyperparameters,
+            read,
+            template=template,
+            from_optimizer=options.from_optimizer,
+        )
         relinker.relink(optimizers)
         step = relinker.step
     if step is not None and options.checkpoint_format != "checkpoint":
@@ -225,6 +244,31 @@ def _make_plan(
         tuple(rows),
     )
     return conversion, tensors
+
+
+def _target(options: ConvertOptions) -> tuple[str, Mapping[str, float]]:
+    """What the optimizers are to become, and the hyperparameters that the template has."""
+    target = options.optimizer
+    assert target is not None
+    if options.like is None:
+        if target in _NEWER_TARGETS:
+            raise SettingsError(
+                "Keras' optimizers since 2.11 know their slots by the order of the variables, and "
+                "only the program knows that; let it write a template, after "
+                "optimizer.build(model.trainable_variables), by tf.train.Checkpoint(model=model, "
+                "optimizer=optimizer).write(PATH), and give PATH as `like`",
+                key="like",
+            )
+        return target, {}
+    template = template_optimizers(options.like)
+    there = "none of them"
+    if template.newer:
+        there = "keras3" if template.is_keras_3 else "keras2"
+    if target in _NEWER_TARGETS and there != target:
+        raise SettingsError(f"expected an optimizer of {target} in it, found {there}", key="like")
+    if target in ("keras", *_NEWER_TARGETS) and template.newer:
+        target = NEWER
+    return target, template.numbers
 
 
 def _source(checkpoint: Checkpoint, key: str) -> Content:

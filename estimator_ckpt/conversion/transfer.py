@@ -13,9 +13,10 @@ import google_crc32c
 from estimator_ckpt import files
 from estimator_ckpt.bundle.coding import mask
 from estimator_ckpt.bundle.dtypes import STRING, VARIANT
-from estimator_ckpt.bundle.index import Entry, Index, shard_path, write_index
+from estimator_ckpt.bundle.index import Entry, Index, data_path, shard_path, write_index
 from estimator_ckpt.bundle.slices import encode_keys, key_bytes, slice_key
 from estimator_ckpt.bundle.tensors import TensorReader
+from estimator_ckpt.bundle.v1 import open_reader
 from estimator_ckpt.conversion.casting import cast_chunk
 from estimator_ckpt.conversion.destination import (
     check_destination,
@@ -24,7 +25,7 @@ from estimator_ckpt.conversion.destination import (
     own_copy,
     release,
 )
-from estimator_ckpt.conversion.pieces import Piece, by_shard, piece_size, read_chunks
+from estimator_ckpt.conversion.pieces import Piece, by_shard, piece_size, read_chunks, split_chunks
 from estimator_ckpt.conversion.plan import Content
 from estimator_ckpt.errors import CorruptCheckpointError, MismatchError
 from estimator_ckpt.files import Progress
@@ -175,7 +176,7 @@ class Transfer:
             self._progress(self._done + done, self._total)
 
     def _shard(self, shard: int) -> str:
-        return shard_path(self._source, shard, self._index.num_shards)
+        return data_path(self._source, self._index, shard)
 
     # --- pieces ---
 
@@ -266,7 +267,8 @@ class Transfer:
             if piece.entry is None:
                 stored = content.crc32c
             elif not content.computed:
-                stored = piece.entry.crc32c  # strings are summed up in another way
+                with open_reader(self._source, self._index) as reader:
+                    stored = reader.crc32c(piece.entry)  # strings are summed up in another way
             shape = content.shape if piece.entry is None else piece.entry.shape
             places[piece.identity] = Entry(content.dtype, shape, shard, offset, size, stored)
             offset += size
@@ -283,20 +285,25 @@ class Transfer:
             yield content.value
             return
         if entry.dtype in (STRING, VARIANT):
-            with TensorReader(self._source, self._index) as reader:
+            with open_reader(self._source, self._index) as reader:
                 reader.check(entry)
                 yield bytes(reader.raw(entry))
             return
         crc = 0
         path = self._shard(entry.shard)
-        for chunk in read_chunks(path, entry):
+        if self._index.v1:
+            with open_reader(self._source, self._index) as reader:
+                chunks = split_chunks(reader.raw(entry), entry)
+        else:
+            chunks = read_chunks(path, entry)
+        for chunk in chunks:
             crc = google_crc32c.extend(crc, chunk)
             if content.computed:
                 chunk, zeros = self._cast(chunk, entry.dtype, content)
                 if zeros and underflows is not None:
                     underflows[content.source] = underflows.get(content.source, 0) + zeros
             yield chunk
-        if mask(crc) != entry.crc32c:
+        if mask(crc) != entry.crc32c and not self._index.v1:
             raise CorruptCheckpointError(
                 f"the {entry.size} bytes at byte {entry.offset}: checksum: stored "
                 f"{entry.crc32c:08x}, computed {mask(crc):08x}",

@@ -19,7 +19,10 @@ from typing import TYPE_CHECKING, Any
 from estimator_ckpt import files
 from estimator_ckpt.bundle.aliases import rekey
 from estimator_ckpt.bundle.index import encode_index, shard_path, write_index
+from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint, Variable, open_checkpoint
+from estimator_ckpt.conversion.plan import source_content
+from estimator_ckpt.conversion.transfer import Transfer
 from estimator_ckpt.errors import SettingsError, WriteError
 from estimator_ckpt.report import did_you_mean, near_names
 from estimator_ckpt.warm_starting.sources import Sources
@@ -152,6 +155,8 @@ def _view(checkpoint: Checkpoint, variables: Mapping[str, Variable], directory: 
     names: dict[str, list[str]] = {}
     for name, variable in variables.items():
         names.setdefault(variable.key, []).append(name)
+    if checkpoint.index.v1:
+        return _copy(checkpoint, names, directory)
     index = checkpoint.index._replace(entries=rekey(checkpoint.index.entries, names))
     # An index has the checksum of every tensor: one of the same bytes is of the same view, which a
     # job that was stopped, or another worker, has made here already.
@@ -170,6 +175,29 @@ def _view(checkpoint: Checkpoint, variables: Mapping[str, Variable], directory: 
             if not files.exists(link):
                 raise
     write_index(prefix, index)
+    return prefix
+
+
+def _copy(checkpoint: Checkpoint, names: Mapping[str, Sequence[str]], directory: str) -> str:
+    """A checkpoint of these tensors of one in the V1 format, whose file no view can share."""
+    index = checkpoint.index
+    tensors = {
+        name: source_content(index, key, index.entries[key_bytes(key)])
+        for key, new in names.items()
+        for name in new
+    }
+    # The same digest as of a view, for the same reason; but the values have to be read for it.
+    entries = rekey(index.entries, names)
+    whole = {key: entry for key, entry in entries.items() if not entry.slices}
+    for key, entry in whole.items():
+        entries[key] = entry._replace(crc32c=checkpoint.reader.crc32c(entry))
+    digest = hashlib.sha256(encode_index(index._replace(entries=entries))).hexdigest()[:16]
+    prefix = os.path.join(directory, f"copy-{digest}")
+    if files.exists(f"{prefix}.index"):
+        return prefix
+    Transfer(checkpoint.prefix, index, tensors).write_new(
+        prefix, copy=False, compact=True, prove=None
+    )
     return prefix
 
 

@@ -1,0 +1,280 @@
+"""Claims: exactly one owner, who is named; never taken from one that may be alive."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import estimator_ckpt
+from estimator_ckpt import claims
+from estimator_ckpt.claims import acquire, find_owner
+from estimator_ckpt.errors import BusyError, NotACheckpointError, WriteError
+
+ROOT = Path(estimator_ckpt.__file__).parent.parent
+
+HOLD = """
+import sys
+from estimator_ckpt.claims import acquire
+claim = acquire(sys.argv[1], "a test")
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def path(tmp_path):
+    return str(tmp_path / "job.lease")
+
+
+@pytest.fixture(params=["nameless", "named", "no links"])
+def way(request, monkeypatch):
+    """The three ways to make the file, for three kinds of file systems."""
+
+    def refuse(*_, **__):
+        raise OSError(errno.EPERM, "no links here")
+
+    if request.param != "nameless":
+        monkeypatch.delattr(os, "O_TMPFILE")
+    if request.param == "no links":
+        monkeypatch.setattr(os, "link", refuse)
+    return request.param
+
+
+@contextlib.contextmanager
+def holder(path):
+    """Another process that holds the claim, until it is killed."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLD, path],
+        cwd=ROOT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout.readline() == "held\n"
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def change(path, **fields):
+    """Makes a claim say something else."""
+    content = json.loads(Path(path).read_text())
+    Path(path).write_text(json.dumps({**content, "beat": "0000000000", **fields}))
+
+
+def names(path):
+    return sorted(os.listdir(os.path.dirname(path)))
+
+
+def test_one_owner_at_a_time_who_is_named(path, way):
+    with acquire(path, "a conversion") as claim:
+        assert names(path) == ["job.lease"]
+        assert claim.holds()
+        found = find_owner(path)
+        assert (found.work, found.pid) == ("a conversion", os.getpid())
+        with pytest.raises(BusyError, match="a conversion: process") as raised:
+            acquire(path, "another")
+        assert f"process {os.getpid()} on {os.uname().nodename}, since 20" in str(raised.value)
+        assert claim.holds()
+    assert names(path) == []
+    acquire(path, "another").release()
+
+
+def test_another_process_that_is_alive_keeps_it(path):
+    with holder(path) as process:
+        with pytest.raises(BusyError, match=f"a test: process {process.pid} on"):
+            acquire(path, "a conversion")
+        assert find_owner(path).pid == process.pid
+
+
+def test_a_killed_process_loses_it_at_once_though_nobody_has_waited_for_it(path, way):
+    with holder(path) as process:
+        process.kill()
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)  # a zombie from here on
+        with acquire(path, "a conversion") as claim:
+            assert claim.holds()
+            assert names(path) == ["job.lease"]
+    assert names(path) == []
+
+
+@pytest.mark.parametrize("field", ["pid", "began"])
+def test_a_process_id_that_was_given_to_another_process_is_no_owner(field, path):
+    with holder(path):
+        change(path, **{field: 2**30 if field == "pid" else find_owner(path).began + 1})
+        acquire(path, "a conversion").release()
+
+
+def test_a_claim_that_this_process_has_let_go_of_is_no_owner(path):
+    acquire(path, "a conversion").abandon()  # as a release on a broken disk, or before an exec()
+    assert names(path) == ["job.lease"]
+    acquire(path, "a conversion").release()
+    assert names(path) == []
+
+
+@pytest.mark.parametrize(
+    "elsewhere", [{"boot": "another"}, {"namespace": "pid:[1]"}, {"boot": "", "namespace": ""}]
+)
+def test_what_cannot_be_looked_at_is_dead_once_it_stood_still(elsewhere, path, monkeypatch):
+    monkeypatch.setattr(claims, "_POLL", 0.01)
+    monkeypatch.setattr(claims, "STALE", 0.3)
+    acquire(path, "a job").abandon()
+    change(path, pid=2**30, **elsewhere)
+    start = time.monotonic()
+    with acquire(path, "a conversion") as claim:
+        assert 0.3 <= time.monotonic() - start < 30
+        assert claim.holds()
+        assert names(path) == ["job.lease"]
+
+
+def test_what_cannot_be_looked_at_but_beats_keeps_it(path, monkeypatch):
+    monkeypatch.setattr(claims, "_POLL", 0.01)
+    monkeypatch.setattr(claims, "BEAT", 0.1)
+    with acquire(path, "a job") as claim:
+        monkeypatch.setattr(claims, "_is_alive", lambda _: None)
+        with pytest.raises(BusyError, match="a job: process"):
+            acquire(path, "a conversion")
+        start = time.monotonic()
+        with pytest.raises(BusyError, match="a job: process"):
+            acquire(path, "a conversion", wait=0.5)
+        assert time.monotonic() - start >= 0.5
+        assert claim.holds()
+
+
+def test_who_waits_gets_it_when_the_owner_ends(path, monkeypatch):
+    monkeypatch.setattr(claims, "_POLL", 0.01)
+    with holder(path) as process:
+        monkeypatch.setattr(claims.time, "sleep", lambda _: process.kill())
+        acquire(path, "a job", wait=60).release()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\0" * 300, b'{"beat": "00', b"host 123", b"[]", b"{}", b"\xff", b"[" * 4096],
+    ids=["empty", "zeros", "torn", "other", "list", "object", "binary", "deep"],
+)
+def test_a_claim_that_says_nothing_is_no_obstacle(content, path):
+    Path(path).write_bytes(content)
+    with acquire(path, "a conversion") as claim:
+        assert claim.holds()
+    assert names(path) == []
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"pid": -1}, {"pid": 10**40}, {"since": 1e300}, {"work": 3}, {"began": "1"}], ids=str
+)
+def test_a_claim_with_wrong_fields_says_nothing(wrong, path):
+    acquire(path, "a conversion").abandon()
+    change(path, **wrong)
+    assert find_owner(path) is None
+    acquire(path, "a conversion").release()
+
+
+def test_where_files_have_names_at_once_an_empty_claim_may_be_one_that_is_written(
+    path, monkeypatch
+):
+    monkeypatch.delattr(os, "O_TMPFILE")
+    monkeypatch.setattr(claims, "_POLL", 0.01)
+    monkeypatch.setattr(claims, "STALE", 0.2)
+    Path(path).write_bytes(b"")
+    start = time.monotonic()
+    acquire(path, "a conversion").release()
+    assert time.monotonic() - start >= 0.2
+
+
+def test_of_many_that_find_a_dead_claim_one_gets_it(path):
+    """Each tells for how long it had the claim; no two of these times meet."""
+    code = (
+        "import sys, time\n"
+        "from estimator_ckpt.claims import acquire\n"
+        "from estimator_ckpt.errors import BusyError\n"
+        "sys.stdin.read()\n"
+        "won = 0\n"
+        "while won < 10:\n"
+        "    try:\n"
+        "        claim = acquire(sys.argv[1], 'a test')\n"
+        "    except BusyError:\n"
+        "        continue\n"
+        "    start = time.monotonic()\n"
+        "    assert claim.holds()\n"
+        "    time.sleep(0.001)\n"
+        "    assert claim.holds()\n"
+        "    print(start, time.monotonic())\n"
+        "    claim.abandon()\n"
+        "    won += 1\n"
+    )
+    acquire(path, "a job").abandon()
+    command = [sys.executable, "-c", code, path]
+    rivals = [
+        subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(3)
+    ]
+    for rival in rivals:
+        rival.stdin.close()
+    times = []
+    for rival in rivals:
+        times += [tuple(map(float, line.split())) for line in rival.stdout]
+        rival.stdout.close()
+        assert rival.wait() == 0
+    times.sort()
+    assert len(times) == 30
+    assert all(end < start for (_, end), (start, _) in zip(times, times[1:]))
+    assert names(path) == ["job.lease"]
+
+
+def test_a_claim_that_was_taken_over_is_neither_changed_nor_removed(path, monkeypatch):
+    monkeypatch.setattr(claims, "BEAT", 0.01)
+    lost = acquire(path, "a job")
+    os.remove(path)
+    monkeypatch.setattr(claims, "BEAT", 100.0)
+    with acquire(path, "another") as claim:
+        content = Path(path).read_bytes()
+        os.sched_yield()
+        assert not lost.holds()
+        lost.release()
+        assert claim.holds()
+        assert Path(path).read_bytes() == content
+
+
+def test_a_fork_has_no_part_in_it(path):
+    with acquire(path, "a job") as claim:
+        child = os.fork()
+        if not child:
+            claim.release()
+            os._exit(0)
+        os.waitpid(child, 0)
+        assert claim.holds()
+
+
+def test_a_full_disk_leaves_nothing(path, way, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        with pytest.raises(WriteError, match="No space left"):
+            acquire(path, "a conversion")
+    assert names(path) == []
+
+
+def test_what_is_no_file_is_said(path, tmp_path):
+    with pytest.raises(WriteError, match="No such file"):
+        acquire(f"{path}/deeper/m", "a conversion")
+    os.symlink("nowhere", path)
+    with pytest.raises(NotACheckpointError, match="No such file"):
+        acquire(path, "a conversion")
+    os.remove(path)
+    os.mkfifo(path)
+    with pytest.raises(NotACheckpointError, match="something else"):
+        acquire(path, "a conversion")

@@ -1,0 +1,358 @@
+"""Optimizer state from TF1 to Keras' optimizers since 2.11, and back: training goes on as it would.
+
+On TensorFlow 2.15 they are those of Keras 2, on later ones those of Keras 3.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from convert_helper import v1
+
+from estimator_ckpt import convert_checkpoint, open_checkpoint, verify_checkpoint
+from estimator_ckpt.errors import (
+    CheckpointError,
+    MismatchError,
+    SettingsError,
+    UnsupportedCheckpointError,
+)
+
+IS_KERAS_3 = hasattr(tf.keras, "__version__")
+WORD = "keras3" if IS_KERAS_3 else "keras2"
+STEPS = 5
+INPUTS = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
+LABELS = np.linspace(2, -1, 12, dtype=np.float32).reshape(4, 3)
+# Of one shape, so that slots in another order would fit as well.
+SHAPES = {"net/a/kernel": (3, 3), "net/b/kernel": (3, 3), "net/b/bias": (3,)}
+
+K = tf.keras.optimizers
+# The same optimizer in TF1 and in Keras, with numbers that are no defaults.
+KINDS = {
+    "Adam": (
+        lambda: v1.train.AdamOptimizer(0.05, 0.8, 0.95, epsilon=1e-3),
+        lambda: K.Adam(0.05, 0.8, 0.95, epsilon=1e-3),
+        {"beta_1": 0.8, "beta_2": 0.95},
+    ),
+    "Adagrad": (
+        lambda: v1.train.AdagradOptimizer(0.1),
+        lambda: K.Adagrad(0.1, epsilon=1e-30),
+        {},
+    ),
+    "Adadelta": (
+        lambda: v1.train.AdadeltaOptimizer(0.5, rho=0.9, epsilon=1e-3),
+        lambda: K.Adadelta(0.5, rho=0.9, epsilon=1e-3),
+        {},
+    ),
+    "Ftrl": (
+        lambda: v1.train.FtrlOptimizer(0.2, l1_regularization_strength=0.01),
+        lambda: K.Ftrl(0.2, l1_regularization_strength=0.01),
+        {},
+    ),
+    "Momentum": (
+        lambda: v1.train.MomentumOptimizer(0.05, 0.9),
+        lambda: K.SGD(0.05, 0.9),
+        {},
+    ),
+    "Nesterov": (
+        lambda: v1.train.MomentumOptimizer(0.05, 0.9, use_nesterov=True),
+        lambda: K.SGD(0.05, 0.9, nesterov=True),
+        {},
+    ),
+    "RMSProp": (
+        lambda: v1.train.RMSPropOptimizer(0.02, decay=0.8, epsilon=1e-3),
+        lambda: K.RMSprop(0.02, rho=0.8, epsilon=1e-3),
+        {},
+    ),
+    "RMSProp with momentum": (
+        lambda: v1.train.RMSPropOptimizer(0.02, decay=0.8, momentum=0.5, epsilon=1e-3),
+        lambda: K.RMSprop(0.02, rho=0.8, momentum=0.5, epsilon=1e-3),
+        {},
+    ),
+    "Centered": (
+        lambda: v1.train.RMSPropOptimizer(0.02, 0.8, momentum=0.5, epsilon=1e-3, centered=True),
+        lambda: K.RMSprop(0.02, rho=0.8, momentum=0.5, epsilon=1e-3, centered=True),
+        {},
+    ),
+}
+FROM = {"Momentum": "SGD", "Nesterov": "SGD"}  # in Keras 2 Lion has the same list
+kinds = pytest.mark.parametrize("kind", KINDS)
+
+
+def loss_of(a, b, bias):
+    return tf.reduce_mean(tf.square(tf.matmul(tf.matmul(INPUTS, a), b) + bias - LABELS))
+
+
+def initial(name):
+    count = int(np.prod(SHAPES[name]))
+    return np.cos(np.arange(count, dtype=np.float32) + len(name)).reshape(SHAPES[name])
+
+
+class Tf1Job:
+    """A TF1 graph with its session."""
+
+    def __init__(self, kind, slices=None):
+        with tf.Graph().as_default() as self.graph:
+            partitioner = v1.fixed_size_partitioner(slices) if slices else None
+            self.variables = {
+                name: v1.get_variable(
+                    name,
+                    shape,
+                    initializer=lambda shape, name=name, partition_info=None, **_: tf.constant(
+                        initial(name)[
+                            tuple(
+                                slice(start, start + size)
+                                for start, size in zip(
+                                    partition_info.var_offset
+                                    if partition_info
+                                    else [0] * len(shape),
+                                    shape,
+                                )
+                            )
+                        ]
+                    ),
+                    partitioner=partitioner if name == "net/a/kernel" else None,
+                )
+                for name, shape in SHAPES.items()
+            }
+            self.loss = loss_of(*map(tf.convert_to_tensor, self.variables.values()))
+            step = v1.train.get_or_create_global_step()
+            self.train_op = KINDS[kind][0]().minimize(self.loss, step)
+            self.saver = v1.train.Saver()
+            self.session = v1.Session()
+            self.session.run(v1.global_variables_initializer())
+
+    def save(self, prefix):
+        with self.graph.as_default():
+            return self.saver.save(self.session, str(prefix), write_meta_graph=False)
+
+    def restore(self, prefix):
+        with self.graph.as_default():
+            self.saver.restore(self.session, str(prefix))
+
+    def train(self):
+        losses = []
+        for _ in range(STEPS):
+            losses.append(self.session.run(self.loss))
+            self.session.run(self.train_op)
+        return losses
+
+
+class KerasJob:
+    """The same model as objects; `order`: in which the optimizer is built."""
+
+    def __init__(self, optimizer, order=tuple(SHAPES)):
+        self.variables = {name: tf.Variable(initial(name), name=name) for name in SHAPES}
+        self.optimizer = optimizer
+        self.order = order
+        self.optimizer.build([self.variables[name] for name in order])
+        self.objects = tf.train.Checkpoint(model=self.variables, optimizer=optimizer)
+
+    def save(self, prefix):
+        return self.objects.write(str(prefix))
+
+    def train(self):
+        losses = []
+        for _ in range(STEPS):
+            with tf.GradientTape() as tape:
+                loss = loss_of(*self.variables.values())
+            losses.append(loss.numpy())
+            ordered = [self.variables[name] for name in self.order]
+            self.optimizer.apply_gradients(zip(tape.gradient(loss, ordered), ordered))
+        return losses
+
+
+def in_tf1(kind, directory, **options):
+    """A checkpoint after some steps, and the losses of the steps that follow."""
+    job = Tf1Job(kind, **options)
+    job.train()
+    return job.save(directory / "tf1"), job.train()
+
+
+def in_keras(kind, directory, **options):
+    job = KerasJob(KINDS[kind][1](), **options)
+    job.train()
+    return job.save(directory / "keras"), job.train()
+
+
+@kinds
+@pytest.mark.parametrize("source_format", ["saver", "checkpoint", "both"])
+def test_training_goes_on_in_keras_with_the_losses_of_tf1(kind, source_format, tmp_path):
+    prefix, expected = in_tf1(kind, tmp_path)
+    if source_format != "saver":
+        convert_checkpoint(prefix, tmp_path / "source", source_format)
+        prefix = tmp_path / "source"
+    job = KerasJob(KINDS[kind][1](), order=tuple(reversed(SHAPES)))
+    like = job.save(tmp_path / "like")
+    convert_checkpoint(
+        prefix,
+        tmp_path / "out",
+        "checkpoint",
+        like=like,
+        optimizer=WORD,
+        hyperparameters=KINDS[kind][2],
+    )
+    assert verify_checkpoint(tmp_path / "out").faults == ()
+    status = job.objects.read(str(tmp_path / "out"))
+    status.assert_existing_objects_matched()
+    assert int(job.optimizer.iterations) == STEPS
+    np.testing.assert_allclose(job.train(), expected, rtol=1e-5)
+
+
+@kinds
+def test_training_goes_on_in_tf1_with_the_losses_of_keras(kind, tmp_path):
+    prefix, expected = in_keras(kind, tmp_path, order=tuple(reversed(SHAPES)))
+    convert_checkpoint(
+        prefix,
+        tmp_path / "out",
+        "saver",
+        optimizer="tf1",
+        from_optimizer=FROM.get(kind),
+        hyperparameters=KINDS[kind][2],
+    )
+    job = Tf1Job(kind)
+    job.restore(tmp_path / "out")
+    np.testing.assert_allclose(job.train(), expected, rtol=1e-5)
+
+
+def test_slots_of_a_partitioned_variable_go_along_whole(tmp_path):
+    prefix, expected = in_tf1("Adam", tmp_path, slices=2)
+    job = KerasJob(KINDS["Adam"][1]())
+    like = job.save(tmp_path / "like")
+    convert_checkpoint(
+        prefix,
+        tmp_path / "out",
+        "checkpoint",
+        like=like,
+        optimizer=WORD,
+        hyperparameters=KINDS["Adam"][2],
+    )
+    job.objects.read(str(tmp_path / "out")).assert_existing_objects_matched()
+    np.testing.assert_allclose(job.train(), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: K.Adamax(0.05, 0.8, 0.95),
+        lambda: K.Lion(0.01, 0.8, 0.95),
+        lambda: K.AdamW(0.05, 0.1, 0.8),
+        lambda: K.Adam(0.05, amsgrad=True),
+        # Keras 3's takes no tf.Variable whose name has a scope.
+        *([] if IS_KERAS_3 else [lambda: K.Adafactor(0.05)]),
+    ],
+)
+def test_a_program_with_another_order_goes_on_as_one_with_the_same_order_does(make, tmp_path):
+    job = KerasJob(make())
+    job.train()
+    source = job.save(tmp_path / "source")
+    same = KerasJob(make())
+    same.objects.read(source).assert_existing_objects_matched()
+    other = KerasJob(make(), order=tuple(reversed(SHAPES)))
+    convert_checkpoint(
+        source,
+        tmp_path / "out",
+        "checkpoint",
+        like=other.save(tmp_path / "like"),
+        optimizer=WORD,
+        from_optimizer="Lion" if isinstance(job.optimizer, K.Lion) else None,
+    )
+    other.objects.read(str(tmp_path / "out")).assert_existing_objects_matched()
+    np.testing.assert_array_equal(other.train(), same.train())
+
+
+def test_nadam_has_its_slots_in_the_other_order_and_its_product(tmp_path):
+    # Its next losses are no measure: Keras 2 counts uses of the product in Python, unsaved.
+    job = KerasJob(K.Nadam(0.05, 0.8, 0.95))
+    job.train()
+    other = KerasJob(K.Nadam(0.05, 0.8, 0.95), order=tuple(reversed(SHAPES)))
+    convert_checkpoint(
+        job.save(tmp_path / "source"),
+        tmp_path / "out",
+        "checkpoint",
+        like=other.save(tmp_path / "like"),
+        optimizer=WORD,
+    )
+    other.objects.read(str(tmp_path / "out")).assert_existing_objects_matched()
+    assert float(other.optimizer._u_product) == float(job.optimizer._u_product) != 1.0
+    for lists in ("_momentums", "_velocities"):
+        ours, theirs = getattr(other.optimizer, lists), getattr(job.optimizer, lists)
+        for one, two in zip(reversed(ours), theirs):
+            np.testing.assert_array_equal(np.array(one), np.array(two))
+
+
+def test_the_result_has_the_lists_of_slots_and_not_the_list_of_all_variables(tmp_path):
+    prefix, _ = in_tf1("Adam", tmp_path)
+    like = KerasJob(KINDS["Adam"][1]()).save(tmp_path / "like")
+    convert_checkpoint(
+        prefix,
+        tmp_path / "out",
+        "checkpoint",
+        like=like,
+        optimizer=WORD,
+        hyperparameters=KINDS["Adam"][2],
+    )
+    with open_checkpoint(tmp_path / "out") as found:
+        graph = found.object_graph
+        optimizer = graph.nodes[graph.nodes[0].children["optimizer"]]
+        assert {"_iterations", "_learning_rate", "_momentums", "_velocities"} <= (
+            optimizer.children.keys()
+        )
+        assert "_variables" not in optimizer.children
+        assert optimizer.slots == ()
+        assert float(found.get_tensor("optimizer/_learning_rate")) == np.float32(0.05)
+
+
+def test_without_a_template_the_order_is_asked_for(tmp_path):
+    prefix, _ = in_tf1("Adam", tmp_path)
+    with pytest.raises(SettingsError, match=r"let it write a template, after optimizer\.build"):
+        convert_checkpoint(prefix, tmp_path / "out", "checkpoint", optimizer=WORD)
+
+
+def test_a_template_of_another_keras_or_class_is_refused(tmp_path):
+    prefix, _ = in_tf1("Adam", tmp_path)
+    like = KerasJob(K.Adagrad(0.1)).save(tmp_path / "like")
+    other = "keras2" if IS_KERAS_3 else "keras3"
+    with pytest.raises(
+        SettingsError, match=f"expected an optimizer of {other} in it, found {WORD}"
+    ):
+        convert_checkpoint(prefix, tmp_path / "out", "checkpoint", like=like, optimizer=other)
+    with pytest.raises(MismatchError, match="of Adagrad; there is Adam"):
+        convert_checkpoint(
+            prefix,
+            tmp_path / "out",
+            "checkpoint",
+            like=like,
+            optimizer=WORD,
+            hyperparameters=KINDS["Adam"][2],
+        )
+    assert not (tmp_path / "out.index").exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "options", "error", "message"),
+    [
+        (lambda: K.Nadam(0.1), {}, UnsupportedCheckpointError, "Keras' Nadam cannot be turned"),
+        (lambda: K.Adamax(0.1), {}, UnsupportedCheckpointError, "Keras' Adamax cannot be turned"),
+        (lambda: K.Adam(0.1, amsgrad=True), {}, UnsupportedCheckpointError, "without amsgrad"),
+        (
+            lambda: K.Adam(0.1),
+            {"from_optimizer": "SGD"},
+            SettingsError,
+            "expected Adam.*, found 'SGD'",
+        ),
+        (lambda: K.Adam(0.1), {}, SettingsError, "takes beta_1 and iter; .* give beta_1"),
+    ],
+)
+def test_what_tf1_has_no_state_for_is_refused(make, options, error, message, tmp_path):
+    source = KerasJob(make()).save(tmp_path / "keras")
+    with pytest.raises(error, match=message):
+        convert_checkpoint(source, tmp_path / "out", "saver", optimizer="tf1", **options)
+    assert not (tmp_path / "out.index").exists()
+
+
+def test_a_lion_is_never_taken_for_sgd_whose_list_it_has_in_keras_2(tmp_path):
+    source = KerasJob(K.Lion(0.1)).save(tmp_path / "keras")
+    message = "Keras' Lion cannot" if IS_KERAS_3 else "whether the optimizer is SGD or Lion; say it"
+    with pytest.raises(CheckpointError, match=message):
+        convert_checkpoint(source, tmp_path / "out", "saver", optimizer="tf1")
