@@ -224,7 +224,9 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         )
         if write_state and not self._is_empty:
             name = latest_filename or "checkpoint"
-            is_written = save.run_with_state(self._retention, name, self._beside_first)
+            is_written = save.run_with_state(
+                sess, self._retention, state_name=name, beside=self._beside_first
+            )
         else:
             is_written = save.run()
         if not is_written:

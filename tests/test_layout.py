@@ -36,8 +36,8 @@ FLOORS = """
     warm_starting.stock_settings(*) warm_starting.training_state warm_starting.values
     warm_starting.vocabulary
 6   audit check(*) model_side(*) restore_side(*) saver* jobs.dry_run* saving.contents*
-    saving.given* saving.graph_ops* saving.journal saving.keeping* saving.on_disk* saving.resume
-    saving.saveables* saving.staging* saving.steps* warm_starting.starter*
+    saving.given* saving.graph_ops* saving.journal saving.keeping* saving.lease saving.on_disk*
+    saving.resume saving.saveables* saving.staging* saving.steps* warm_starting.starter*
 7   scaffold*
 8   model_fn*
 9   flags(*) jobs.flag_table jobs.model_code jobs.warm_start_flags
