@@ -32,6 +32,9 @@ _SAVER_OPTIONS = (
     "keep_checkpoint_every_n_hours",
     "deletion_grace_secs",
     "match_by",
+    "durable",
+    "on_corrupt",
+    "check_data",
     "ema",
 )
 _RUN_CONFIG = (
