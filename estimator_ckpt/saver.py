@@ -285,7 +285,10 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         if write_state and not self._is_empty:
             name = latest_filename or "checkpoint"
             is_written = save.run_with_state(
-                self._list_for(prefix, name, sess.graph), name, self._beside_first
+                sess,
+                self._list_for(prefix, name, sess.graph),
+                state_name=name,
+                beside=self._beside_first,
             )
         else:
             is_written = save.run()
