@@ -148,15 +148,15 @@ def _run(
             values = bool(flag_values.values or flag_values.tensor_name or tensor is None)
             print_tensors(checkpoint, chosen, values=values, as_json=flag_values.json)
             return None
-        variables = counted = _chosen(checkpoint, pattern, by_size=by_size)
+        variables = selected = _chosen(checkpoint, pattern, by_size=by_size)
         if excluded:
-            counted = variables.take(
+            selected = variables.take(
                 [n for n, name in enumerate(variables.name) if not excluded.search(name)]
             )
         if flag_values.json:
-            _print_json(checkpoint, variables, counted)
+            _print_json(checkpoint, variables, selected)
         else:
-            print_listing(checkpoint, variables, counted, unfolded=flag_values.all or by_size)
+            print_listing(checkpoint, variables, selected, unfolded=flag_values.all or by_size)
         return checkpoint.data_error
 
 
@@ -188,7 +188,7 @@ def _chosen(
     return columns.take(numbers)
 
 
-def _print_json(checkpoint: Checkpoint, variables: Columns, counted: Columns) -> None:
+def _print_json(checkpoint: Checkpoint, variables: Columns, selected: Columns) -> None:
     """One JSON object, a variable a line."""
     head = {
         "path": checkpoint.path,
@@ -196,7 +196,7 @@ def _print_json(checkpoint: Checkpoint, variables: Columns, counted: Columns) ->
         "format": checkpoint.format,
         "global_step": checkpoint.global_step,
         "data_files": checkpoint.index.num_shards,
-        "totals": totals(counted),
+        "totals": totals(selected),
     }
     print("{" + json.dumps(head)[1:-1] + ', "variables": [')
     _write_lines(
