@@ -19,7 +19,7 @@ ROOT = "estimator_ckpt"
 # A module imports from its own floor and those below. `*` marks those that import TensorFlow when
 # they are imported, `(*)` those that import it inside a function at most.
 FLOORS = """
-0   collector columns conversion errors exchange formats html jobs matching processes saving
+0   collector columns configs conversion errors exchange formats html jobs matching processes saving
     terminal warm_starting matching.counted
 1   claims files remote(*)
 2   bundle lookalikes state bundle.aliases bundle.blocks bundle.coding bundle.dtypes
