@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 
 import pytest
-import tensorflow as tf
 from command_line import command_runner
+from tensorflow_party import tf
 
 from estimator_ckpt import (
     compare_checkpoints,
