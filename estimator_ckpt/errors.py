@@ -64,8 +64,11 @@ class SettingsError(CheckpointError):
     """An option, a flag or a field of a settings file is wrong."""
 
 
-class WriteError(CheckpointError):
-    """The destination cannot be written: it exists, is read-only, is full, is inside the source."""
+class WriteError(CheckpointError, ValueError):
+    """The destination cannot be written: it exists, is read-only, is full, is inside the source.
+
+    A ValueError, as a stock Saver raises it where there is no such directory.
+    """
 
 
 class BusyError(WriteError):
