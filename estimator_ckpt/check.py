@@ -11,15 +11,16 @@ from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.errors import SettingsError
-from estimator_ckpt.model_side import expected_variables
+from estimator_ckpt.html import html_table
+from estimator_ckpt.model_side import expected_model
 from estimator_ckpt.object_graph import SAVE_COUNTER
-from estimator_ckpt.report import Row, tensor_text
+from estimator_ckpt.report import Row, columns, fold, tensor_text, total_line
 from estimator_ckpt.restore_side import Restore, restore_of
 from estimator_ckpt.saving.matching import missing_rows, policy_for
 from estimator_ckpt.warm_start import WarmStart
 from estimator_ckpt.warm_starting.values import find_starting_values
 
-_FITS = ("matched", "warm-started", "initialized", "unused")
+_FITS = ("matched", "warm-started", "initialized", "not selected", "unused")
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,10 @@ class Fit:
     checkpoint: str
     rows: Sequence[Row]
     hint: str = ""
+
+    def _repr_html_(self) -> str:
+        headers, cells = columns(fold(self.rows), expected="model", found="checkpoint")
+        return html_table(self.checkpoint, headers, cells, total_line(self.rows))
 
     @property
     def fits(self) -> bool:
@@ -77,10 +82,11 @@ def check_checkpoint(
         if warm_start is None:
             restore = restore_of(expected, checkpoint, input_fn)
             return Fit(checkpoint.prefix, _restored(checkpoint, restore))
-        targets = expected_variables(expected, input_fn)
+        model = expected_model(expected, input_fn)
         settings = replace(warm_start, ckpt_to_initialize_from=checkpoint.prefix)
-        report, problems, hint = find_starting_values(settings, checkpoint, targets)
-        rows = [*problems, *report.rows()]
+        report, problems, hint = find_starting_values(settings, checkpoint, model)
+        wrong = {row.name for row in problems if row.status != "unexpected"}
+        rows = [*(row for row in report.rows() if row.name not in wrong), *problems]
         named = {row.name for row in rows}
         rows += [Row("unused", name) for name in report.unexpected if name not in named]
         return Fit(checkpoint.prefix, rows, hint.strip())

@@ -47,6 +47,7 @@ def convert_checkpoint(
     assignment_map: Pairs = (),
     exclude: Sequence[str] = (),
     drop_slots: bool = False,
+    drop_configs: bool = False,
     use_averages: str | bool = False,
     keep_raw: str | None = None,
     optimizer: str | None = None,
@@ -81,6 +82,8 @@ def convert_checkpoint(
       assignment_map: pairs of names or scopes; the first may be an object path or a scope of them.
       exclude: regular expressions of names, or of object paths, to leave out.
       drop_slots: leave out the optimizers' variables, unless one is the global step as well.
+      drop_configs: leave out the classes and settings of layers that Keras of TensorFlow 2.0 saved
+        (OBJECT_CONFIG_JSON), which no later Keras restores: assert_consumed() fails with them.
       use_averages: puts the average of each variable (tf.train.ExponentialMovingAverage) in the
         variable's place: True for averages of its default name, else their name. What has no
         average stays itself, as the statistics of batch norm do. The raw values are left out, and
@@ -129,6 +132,7 @@ def convert_checkpoint(
         assignment_map=assignment_map,
         exclude=exclude,
         drop_slots=drop_slots,
+        drop_configs=drop_configs,
         use_averages=use_averages,
         keep_raw=keep_raw,
         optimizer=optimizer,

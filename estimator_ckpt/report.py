@@ -299,6 +299,11 @@ def to_json(rows: Iterable[Row], **fields: Any) -> str:
     )
 
 
+def counted(count: int, noun: str) -> str:
+    """`1 variable`, `1,024 variables`."""
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
 def size_text(nbytes: int) -> str:
     """`0 B`, `340 B`, `1.2 kB`, `31.5 GB`: powers of 1000, as disks and `ls --si` count."""
     if nbytes < 1000:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Union
 
 from estimator_ckpt import files
 from estimator_ckpt.checkpoint import Checkpoint, Variable, open_checkpoint
-from estimator_ckpt.model_side import built_graph, expected_variables, is_checkpoint, is_function
+from estimator_ckpt.model_side import built_graph, expected_model, is_checkpoint, is_function
 from estimator_ckpt.object_graph import SAVE_COUNTER, VARIABLE_VALUE, ObjectGraph
 from estimator_ckpt.saving.matching import Resolution, Wanted, resolve
 
@@ -56,7 +56,7 @@ def restore_of(expected: Any, checkpoint: Checkpoint, input_fn: str | None = Non
             wanted = list(_wanted_of(other, structure))
     else:
         structure = ObjectGraph()
-        targets = expected_variables(expected, input_fn)
+        targets = expected_model(expected, input_fn).variables
         names = {target.name for target in targets}
         wanted = [_named(t.name, names, t.shape, t.dtype) for t in targets]
     return Restore(wanted, resolve(checkpoint, wanted, structure))

@@ -10,13 +10,14 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from estimator_ckpt import state, tf_internals
+from estimator_ckpt import files, state, tf_internals
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import (
     CorruptCheckpointError,
     MismatchError,
     NotACheckpointError,
     SettingsError,
+    WriteError,
 )
 from estimator_ckpt.options import SaverOptions, check_format
 from estimator_ckpt.saving.averages import average_problems
@@ -219,6 +220,9 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             if not isinstance(global_step, numbers.Integral):
                 global_step = tf.compat.v1.train.global_step(sess, global_step)
             prefix += f"-{global_step:0{8 if self._pad_step_number else 1}d}"
+        directory = os.path.dirname(prefix) or "."
+        if not files.is_dir(directory):
+            raise WriteError(f"the directory {directory} doesn't exist", path=prefix)
         with sess.graph.as_default():
             self.build()
         assert self._contents is not None

@@ -11,6 +11,7 @@ from estimator_ckpt import tf_internals
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
 from estimator_ckpt.options import SaverOptions, check_format, saver_options
+from estimator_ckpt.report import counted
 from estimator_ckpt.saver import Saver
 from estimator_ckpt.saving.given import Objects, VarList, check_objects, check_var_list
 from estimator_ckpt.warm_start import warm_start_from
@@ -202,7 +203,9 @@ def make_saver(
         return Saver(checkpoint_format, var_list, objects or mapping, options.under(run_config))
     logging.info(
         "The saver in the Scaffold is replaced by one that saves the same: %s.",
-        "all variables" if mapping is None else f"{len(mapping)} variables, under its names",
+        "all variables"
+        if mapping is None
+        else f"{counted(len(mapping), 'variable')}, under its names",
     )
     return Saver(
         checkpoint_format,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Union
 from estimator_ckpt import files
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.mapping import Rules
+from estimator_ckpt.matching.resolve import MATCH_BY
 from estimator_ckpt.saving.matching import check_policy
 from estimator_ckpt.warm_starting.vocabulary import check_vocabulary, with_home
 
@@ -61,6 +62,11 @@ class WarmStart:
       on_unexpected: what to do about variables of the checkpoint that nothing starts from: "error",
         "warn" or "ignore".
       require_all_rules_match: whether a rule that applies to nothing is an error.
+      match_by: "path" or "name" decides where the objects and the names of model and checkpoint
+        lead to different tensors, or where only the order of a list or of layers tells; None makes
+        that an error.
+      root: the object path in the checkpoint of the object that apply() is given, `model` or
+        `model/encoder`, `/` for the root; None to find it.
 
     Raises:
       SettingsError: a field of the wrong kind; the error's key says which, `assignment_map[2]`.
@@ -77,6 +83,8 @@ class WarmStart:
     on_shape_mismatch: Policy = "error"
     on_unexpected: str = "ignore"
     require_all_rules_match: bool = True
+    match_by: str | None = None
+    root: str | None = None
 
     def __post_init__(self) -> None:
         name = "ckpt_to_initialize_from"
@@ -110,6 +118,16 @@ class WarmStart:
             raise _wrong("on_unexpected", f"one of {', '.join(_ON_UNEXPECTED)}", self.on_unexpected)
         if not isinstance(self.require_all_rules_match, bool):
             raise _wrong("require_all_rules_match", "true or false", self.require_all_rules_match)
+        if self.match_by not in (None, *MATCH_BY):
+            raise _wrong("match_by", f"one of {', '.join(MATCH_BY)}", self.match_by)
+        if self.root is not None and (not isinstance(self.root, str) or not self.root):
+            raise _wrong("root", "an object path of the checkpoint, '/' for its root", self.root)
+
+    @property
+    def selects_by_default(self) -> bool:
+        """Whether no setting says which variables start."""
+        is_given = self.vars_to_warm_start is not NotGiven.NOT_GIVEN
+        return not is_given and not self.assignment_map
 
     @property
     def selection(self) -> Any:

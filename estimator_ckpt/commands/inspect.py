@@ -20,12 +20,12 @@ from typing import TypeVar
 from absl import flags
 
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
-from estimator_ckpt.cli import EXIT_OK, UsageError
+from estimator_ckpt.cli import EXIT_NO, EXIT_OK, UsageError
 from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.columns import AT_ONCE
-from estimator_ckpt.errors import printable
+from estimator_ckpt.errors import CheckpointError, printable
 from estimator_ckpt.object_graph import VAR_LIST, escape, escape_all
-from estimator_ckpt.report import print_columns, print_table, size_text
+from estimator_ckpt.report import counted, print_columns, print_table, size_text
 from estimator_ckpt.variables import Columns, Variable
 
 _MOST_SCOPES = 40
@@ -91,8 +91,12 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
     excluded = _pattern("count_exclude_pattern", flag_values.count_exclude_pattern)
     tensor = flag_values.tensor if flag_values.tensor_name is None else flag_values.tensor_name
     _check_flags(flag_values)
-    _run(paths[0], tensor, pattern, excluded, flag_values)
-    return EXIT_OK
+    data_error = _run(paths[0], tensor, pattern, excluded, flag_values)
+    if data_error is None:
+        return EXIT_OK
+    sys.stdout.flush()
+    print(f"estimator-ckpt: {data_error}", file=sys.stderr)
+    return EXIT_NO
 
 
 def _check_flags(flag_values: flags.FlagValues) -> None:
@@ -120,14 +124,16 @@ def _run(
     pattern: re.Pattern[str] | None,
     excluded: re.Pattern[str] | None,
     flag_values: flags.FlagValues,
-) -> None:
+) -> CheckpointError | None:
+    """Prints it; returns what is wrong with data files that a listing does without."""
     by_size = flag_values.sort == "size"
-    with open_checkpoint(path) as checkpoint:
+    needs_data = bool(flag_values.tree or tensor is not None or flag_values.all_tensors)
+    with open_checkpoint(path, need_data=needs_data) as checkpoint:
         if flag_values.tree:
             from estimator_ckpt.commands.tree import tree_json, tree_lines
 
             _write_lines((tree_json if flag_values.json else tree_lines)(checkpoint))
-            return
+            return None
         if tensor is not None or flag_values.all_tensors:
             from estimator_ckpt.commands.tensor import print_tensors, set_print_options
 
@@ -138,16 +144,17 @@ def _run(
                 chosen = [checkpoint.variable(tensor)]
             values = bool(flag_values.values or flag_values.tensor_name or tensor is None)
             print_tensors(checkpoint, chosen, values=values, as_json=flag_values.json)
-            return
-        variables = counted = _chosen(checkpoint, pattern, by_size=by_size)
+            return None
+        variables = selected = _chosen(checkpoint, pattern, by_size=by_size)
         if excluded:
-            counted = variables.take(
+            selected = variables.take(
                 [n for n, name in enumerate(variables.name) if not excluded.search(name)]
             )
         if flag_values.json:
-            _print_json(checkpoint, variables, counted)
+            _print_json(checkpoint, variables, selected)
         else:
-            _print_listing(checkpoint, variables, counted)
+            _print_listing(checkpoint, variables, selected)
+        return checkpoint.data_error
 
 
 def _pattern(flag: str, text: str | None) -> re.Pattern[str] | None:
@@ -183,20 +190,20 @@ def _owners(variables: Columns) -> list[str]:
     return [slot_of or name for name, slot_of in zip(variables.name, variables.slot_of)]
 
 
-def _totals(counted: Columns) -> dict[str, int]:
-    slots = [slot_of is not None for slot_of in counted.slot_of]
+def _totals(selected: Columns) -> dict[str, int]:
+    slots = [slot_of is not None for slot_of in selected.slot_of]
     return {
-        "variables": len(counted),
-        "values": sum(times * math.prod(shape) for shape, times in Counter(counted.shape).items()),
-        "bytes": sum(counted.nbytes),
+        "variables": len(selected),
+        "values": sum(times * math.prod(shape) for shape, times in Counter(selected.shape).items()),
+        "bytes": sum(selected.nbytes),
         "slot_variables": sum(slots),
-        "slot_bytes": sum(compress(counted.nbytes, slots)),
+        "slot_bytes": sum(compress(selected.nbytes, slots)),
     }
 
 
 def _total_line(totals: dict[str, int]) -> str:
     line = (
-        f"{totals['variables']:,} variables, {totals['values']:,} values, "
+        f"{counted(totals['variables'], 'variable')}, {counted(totals['values'], 'value')}, "
         f"{size_text(totals['bytes'])}"
     )
     if totals["slot_variables"]:
@@ -211,7 +218,7 @@ def _share(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "0 %"
 
 
-def _print_listing(checkpoint: Checkpoint, variables: Columns, counted: Columns) -> None:
+def _print_listing(checkpoint: Checkpoint, variables: Columns, selected: Columns) -> None:
     step = checkpoint.global_step
     shards = checkpoint.index.num_shards
     details = [checkpoint.format] + ([f"global step {step}"] if step is not None else [])
@@ -230,9 +237,9 @@ def _print_listing(checkpoint: Checkpoint, variables: Columns, counted: Columns)
     for header in ("slices", "slot of", "object path"):
         if not any(cells[header]):
             del cells[header]
-    total = _total_line(_totals(counted))
+    total = _total_line(_totals(selected))
     print_columns(cells, total, right=["bytes", "slices"])
-    _print_scopes(counted)
+    _print_scopes(selected)
 
 
 def _texts(values: Sequence[_T], text: Callable[[_T], str]) -> list[str]:
@@ -266,12 +273,12 @@ def _paths_to_show(variables: Columns) -> list[str]:
     return shown
 
 
-def _print_scopes(counted: Columns) -> None:
+def _print_scopes(selected: Columns) -> None:
     """How the bytes are divided among the outermost scopes, slots with their variables."""
-    scopes = (owner[: owner.find("/") + 1] or owner for owner in _owners(counted))
+    scopes = (owner[: owner.find("/") + 1] or owner for owner in _owners(selected))
     counts: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
-    for (scope, nbytes), times in Counter(zip(scopes, counted.nbytes)).items():
+    for (scope, nbytes), times in Counter(zip(scopes, selected.nbytes)).items():
         counts[scope] += times
         sizes[scope] += nbytes * times
     if not 1 < len(counts) <= _MOST_SCOPES:
@@ -288,7 +295,7 @@ def _print_scopes(counted: Columns) -> None:
     )
 
 
-def _print_json(checkpoint: Checkpoint, variables: Columns, counted: Columns) -> None:
+def _print_json(checkpoint: Checkpoint, variables: Columns, selected: Columns) -> None:
     """One JSON object, a variable a line."""
     head = {
         "path": checkpoint.path,
@@ -296,7 +303,7 @@ def _print_json(checkpoint: Checkpoint, variables: Columns, counted: Columns) ->
         "format": checkpoint.format,
         "global_step": checkpoint.global_step,
         "data_files": checkpoint.index.num_shards,
-        "totals": _totals(counted),
+        "totals": _totals(selected),
     }
     print("{" + json.dumps(head)[1:-1] + ', "variables": [')
     _write_lines(

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import MissingTensorError, printable
 from estimator_ckpt.graph_variables import graph_tensors
-from estimator_ckpt.object_graph import VARIABLE_VALUE, Node, ObjectGraph, escape
-from estimator_ckpt.report import tensor_text
+from estimator_ckpt.object_graph import OBJECT_CONFIG, VARIABLE_VALUE, Node, ObjectGraph, escape
+from estimator_ckpt.report import counted, tensor_text
 from estimator_ckpt.variables import Variable
 
 
@@ -23,7 +23,7 @@ def tree_lines(checkpoint: Checkpoint) -> Iterator[str]:
       MissingTensorError: the checkpoint is name-based and has no objects.
     """
     graph, tensors = _objects(checkpoint)
-    places = graph.places()
+    places, classes = graph.places(), checkpoint.object_classes
     shortest = {(parent, local_name) for parent, local_name, _ in graph.edges_from_root()}
     # Node, its label, whether it stands here, how many are above it, the bar before what is below.
     waiting = [(0, "root", True, 0, "")]
@@ -36,7 +36,8 @@ def tree_lines(checkpoint: Checkpoint) -> Iterator[str]:
             yield f"{start} -> {printable(places[number] or '') or 'root'}"
             continue
         node = graph.nodes[number]
-        yield start + "".join(f"  {text}" for text in _details(node, tensors.get(number, [])))
+        details = _details(node, tensors.get(number, []), classes.get(number))
+        yield start + "".join(f"  {text}" for text in details)
         bars.append(bar)
         edges = list(node.children.items())
         for place in range(len(edges) - 1, -1, -1):
@@ -63,6 +64,7 @@ def tree_json(checkpoint: Checkpoint) -> Iterator[str]:
             "variables": [one.name for one in tensors.get(number, ())],
             "slots": [slot._asdict() for slot in node.slots],
             "saver": node.registered_saver and node.registered_saver[0],
+            "class": checkpoint.object_classes.get(number),
         }
         yield json.dumps(fields) + ("," if number < len(graph.nodes) - 1 else "")
     yield "]}"
@@ -82,8 +84,10 @@ def _objects(checkpoint: Checkpoint) -> tuple[ObjectGraph, dict[int, list[Variab
     return graph, tensors
 
 
-def _details(node: Node, variables: list[Variable]) -> Iterator[str]:
-    names = [attribute.name for attribute in node.attributes]
+def _details(node: Node, variables: list[Variable], class_name: str | None) -> Iterator[str]:
+    if class_name is not None:
+        yield printable(class_name)
+    names = [attribute.name for attribute in node.attributes if attribute.name != OBJECT_CONFIG]
     if names and names != [VARIABLE_VALUE]:
         yield f"({', '.join(map(printable, names))})"
     for one in variables:
@@ -93,6 +97,6 @@ def _details(node: Node, variables: list[Variable]) -> Iterator[str]:
     if node.slots:
         slots = ", ".join(map(printable, sorted({slot.slot_name for slot in node.slots})))
         count = len({slot.original for slot in node.slots})
-        yield f"slots {slots} of {count} variables"
+        yield f"slots {slots} of {counted(count, 'variable')}"
     if node.registered_saver:
         yield f"saved by {printable(node.registered_saver[0])}"

@@ -38,6 +38,8 @@ from estimator_ckpt.files import Progress
 
 Tensors = Mapping[str, Content]
 
+_CHUNK = 16 << 20
+
 
 class Written(NamedTuple):
     """What was written.
@@ -357,6 +359,35 @@ class Transfer:
         except MismatchError as error:
             error.path = self._source
             raise
+
+    def values(self, key: str) -> Iterator[bytes]:
+        """The bytes of one tensor of the result, a few megabytes at a time.
+
+        Those of a partitioned variable are put together in memory first.
+
+        Raises:
+          CorruptCheckpointError, MismatchError: as _chunks() does.
+        """
+        content = self._tensors[key]
+        first = next(self._pieces(content))
+        if first.entry is None or not self._index.entries[key_bytes(content.source)].slices:
+            yield from self._chunks(first, self._underflows)
+            return
+        with open_reader(self._source, self._index) as reader:
+            data = reader.read(key_bytes(content.source)).tobytes()
+        for start in range(0, len(data), _CHUNK):
+            chunk = data[start : start + _CHUNK]
+            if content.computed:
+                chunk, zeros = self._cast(chunk, first.entry.dtype, content)
+                if zeros:
+                    before = self._underflows.get(content.source, 0)
+                    self._underflows[content.source] = before + zeros
+            yield chunk
+
+    @property
+    def underflows(self) -> dict[str, int]:
+        """How many values casts have made 0 so far, by the keys in the source."""
+        return self._underflows
 
     def compare(self, destination: str, index: Index) -> int:
         """Reads source and result again; returns how many tensors were compared.

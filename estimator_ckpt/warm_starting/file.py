@@ -48,6 +48,8 @@ class _Fields(msgspec.Struct, forbid_unknown_fields=True):
     on_shape_mismatch: Union[str, dict[str, Any]] = "error"
     on_unexpected: str = "ignore"
     require_all_rules_match: bool = True
+    match_by: Union[str, None] = None
+    root: Union[str, None] = None
 
 
 class _Loader(yaml.SafeLoader):

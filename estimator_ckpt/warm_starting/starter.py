@@ -19,12 +19,14 @@ from absl import logging
 from estimator_ckpt import tf_internals
 from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.errors import CheckpointError, SettingsError
+from estimator_ckpt.matching.model import STATISTIC, WEIGHT, Model, ModelVariable
+from estimator_ckpt.matching.training_state import state_by_names
 from estimator_ckpt.saver import Saver
 from estimator_ckpt.saving.initial_values import Initialization, warn_of_resets
 from estimator_ckpt.saving.upstream import upstream
 from estimator_ckpt.warm_start import WarmStart, warm_start_from
 from estimator_ckpt.warm_starting.report import WarmStartReport
-from estimator_ckpt.warm_starting.values import Target, starting_values
+from estimator_ckpt.warm_starting.values import starting_values
 
 
 class Starter:
@@ -87,7 +89,7 @@ class Starter:
         if not vocabularies:
             return
         with open_checkpoint(self._settings.ckpt_to_initialize_from) as checkpoint:
-            found = starting_values(self._settings, checkpoint, graph_targets())
+            found = starting_values(self._settings, checkpoint, graph_model())
             prefix = checkpoint.prefix
         keys = {v.target: v.source for v in found.values if v.has_vocabulary and v.source}
         variables = {name: parts for name, parts in _graph_variables().items() if name in keys}
@@ -120,7 +122,7 @@ class Starter:
         variables = _graph_variables()
         try:
             with open_checkpoint(self._settings.ckpt_to_initialize_from) as checkpoint:
-                self._found = starting_values(self._settings, checkpoint, _targets(variables))
+                self._found = starting_values(self._settings, checkpoint, _model(variables))
                 reading = {
                     value.target: value.source
                     for value in self._found.values
@@ -196,23 +198,34 @@ def _graph_variables() -> dict[str, list[tf.Variable]]:
     return found
 
 
-def graph_targets() -> list[Target]:
+def graph_model() -> Model:
     """The global variables of the default graph."""
-    return _targets(_graph_variables())
+    return _model(_graph_variables())
 
 
-def _targets(variables: dict[str, list[tf.Variable]]) -> list[Target]:
+def _model(variables: dict[str, list[tf.Variable]]) -> Model:
     trainable = {variable.name for variable in tf.compat.v1.trainable_variables()}
-    return [
-        Target(
-            name,
-            tf_internals.full_shape(parts[0]),
-            parts[0].dtype.base_dtype.name,
-            any(part.name in trainable for part in parts),
-            tuple(part.name for part in parts),
+    shapes = {name: tf_internals.full_shape(parts[0]) for name, parts in variables.items()}
+    state = state_by_names(shapes)
+    found = []
+    for name, parts in variables.items():
+        is_trainable = any(part.name in trainable for part in parts)
+        role, optimizer, owner = ("", "", "")
+        if not is_trainable:
+            role, optimizer, owner = state.get(name, ("", "", ""))
+        found.append(
+            ModelVariable(
+                name=name,
+                shape=shapes[name],
+                dtype=parts[0].dtype.base_dtype.name,
+                trainable=is_trainable,
+                parts=tuple(part.name for part in parts),
+                role=role or (WEIGHT if is_trainable else STATISTIC),
+                optimizer=optimizer,
+                owner=owner,
+            )
         )
-        for name, parts in variables.items()
-    ]
+    return Model(found)
 
 
 def _holders(variables: dict[str, list[tf.Variable]], names: Iterable[str]) -> list[str]:
