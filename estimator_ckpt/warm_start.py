@@ -65,6 +65,9 @@ class WarmStart:
       match_by: "path" or "name" decides where the objects and the names of model and checkpoint
         lead to different tensors, or where only the order of a list or of layers tells; None makes
         that an error.
+      use_averages: starts each variable from its average (tf.train.ExponentialMovingAverage), where
+        the checkpoint has one: True for averages of the default name, else their name. Slots of
+        optimizers, which belong to the raw values, are then not there to start from.
       root: the object path in the checkpoint of the object that apply() is given, `model` or
         `model/encoder`, `/` for the root; None to find it.
 
@@ -85,6 +88,7 @@ class WarmStart:
     require_all_rules_match: bool = True
     match_by: str | None = None
     root: str | None = None
+    use_averages: str | bool = False
 
     def __post_init__(self) -> None:
         name = "ckpt_to_initialize_from"
@@ -120,6 +124,9 @@ class WarmStart:
             raise _wrong("require_all_rules_match", "true or false", self.require_all_rules_match)
         if self.match_by not in (None, *MATCH_BY):
             raise _wrong("match_by", f"one of {', '.join(MATCH_BY)}", self.match_by)
+        averages = self.use_averages
+        if averages == "" or not isinstance(averages, (bool, str)):
+            raise _wrong("use_averages", "True or the name of the averages", averages)
         if self.root is not None and (not isinstance(self.root, str) or not self.root):
             raise _wrong("root", "an object path of the checkpoint, '/' for its root", self.root)
 

@@ -29,7 +29,8 @@ FLOORS = """
     conversion.adam_steps conversion.casting conversion.destination conversion.meta_graph
     conversion.newer_keras exchange.npz exchange.safetensors matching.model
 4   checkpoint graph_facts graph_variables variables conversion.plan matching.eager(*)
-    matching.hints matching.live(*) matching.resolve matching.saved matching.structure
+    matching.averaged matching.hints matching.live(*) matching.resolve matching.saved
+    matching.structure
     matching.together matching.training_state
 5   compare convert difference options tf_internals* verify verify_keys warm_start(*)
     conversion.appended conversion.averaged conversion.batch conversion.companions

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.conversion.plan import Item
-from estimator_ckpt.errors import ConflictError, MismatchError, SettingsError
-from estimator_ckpt.report import first_names, tensor_text
-
-# What tf.train.ExponentialMovingAverage is called unless it is given a name
-# (tensorflow/python/training/moving_averages.py).
-DEFAULT_AVERAGE = "ExponentialMovingAverage"
+from estimator_ckpt.errors import ConflictError
+from estimator_ckpt.matching.averaged import averages_of, check_fit
 
 
 class Averaged(NamedTuple):
@@ -50,23 +45,18 @@ def averages_as_weights(
       MismatchError: an average has another shape or dtype than its variable.
       ConflictError: two averages of one variable.
     """
-    name = use_averages if isinstance(use_averages, str) else DEFAULT_AVERAGE
     by_name = {item.name: number for number, item in enumerate(items)}
     average_of: dict[int, int] = {}
-    for number, item in enumerate(items):
-        variable = variable_of_average(item.name, name, by_name)
-        if variable is None:
-            continue
-        other = average_of.setdefault(by_name[variable], number)
-        if other != number:
-            raise ConflictError(
-                f"{items[other].name!r} and {item.name!r} are both averages of {variable!r}; "
-                "leave one out (exclude), or give the longer name",
-                key=variable,
-            )
-        _check_fit(items[by_name[variable]], item)
-    if not average_of:
-        raise SettingsError(_none_found(items, by_name, name), key="use_averages")
+    candidates = {item.name: item for item in items if item.part is None}
+    for owner_name, name in averages_of(candidates, use_averages).items():
+        owner, shadow = candidates[owner_name].content, candidates[name].content
+        check_fit(
+            name,
+            (dtype_name(owner.dtype), owner.shape),
+            (dtype_name(shadow.dtype), shadow.shape),
+            owner=owner_name,
+        )
+        average_of[by_name[owner_name]] = by_name[name]
 
     averages = set(average_of.values())
     kept, left_out = [], []
@@ -103,24 +93,6 @@ def averages_as_weights(
     return Averaged(kept, left_out)
 
 
-def variable_of_average(name: str, average: str, names: Mapping[str, object]) -> str | None:
-    """The variable that a name is the average of; None if it is none.
-
-    An ema.apply() inside a scope puts the scope before the whole name: `scope/dense/kernel/ema`.
-
-    Args:
-      name: a variable name.
-      average: the name of the ExponentialMovingAverage.
-      names: all variable names.
-    """
-    if not name.endswith(f"/{average}"):
-        return None
-    start = name[: -len(average) - 1]
-    while start not in names and "/" in start:
-        start = start.partition("/")[2]
-    return start if start in names else None
-
-
 def _above(name: str, by_name: Mapping[str, int]) -> list[int]:
     """The items whose names are scopes of a name: of an average, its `biased` and `local_step`."""
     found = []
@@ -129,24 +101,3 @@ def _above(name: str, by_name: Mapping[str, int]) -> list[int]:
         if name in by_name:
             found.append(by_name[name])
     return found
-
-
-def _check_fit(variable: Item, average: Item) -> None:
-    expected, found = (
-        tensor_text(dtype_name(one.content.dtype), one.content.shape) for one in (variable, average)
-    )
-    if expected != found:
-        raise MismatchError(
-            f"expected an average like its variable {variable.name!r}, {expected}, found {found}",
-            key=average.name,
-        )
-
-
-def _none_found(items: list[Item], by_name: Mapping[str, int], name: str) -> str:
-    ends = Counter(
-        item.name.rpartition("/")[2]
-        for item in items
-        if item.part is None and item.name.rpartition("/")[0] in by_name
-    )
-    hint = f"; below variables there are {first_names(sorted(ends))}" if ends else ""
-    return f"expected averages called VARIABLE/{name}, found none{hint}; give their name"

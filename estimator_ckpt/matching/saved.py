@@ -9,6 +9,7 @@ from estimator_ckpt.bundle.index import same_tensor
 from estimator_ckpt.checkpoint import Checkpoint, Variable
 from estimator_ckpt.errors import ConflictError
 from estimator_ckpt.mapping import Rules
+from estimator_ckpt.matching.averaged import with_averages
 from estimator_ckpt.object_graph import (
     SAVE_COUNTER,
     STEP,
@@ -39,20 +40,25 @@ class Saved(dict[str, Variable]):
         rename: Sequence[tuple[str, str]] = (),
         *,
         require_all_rules_match: bool = True,
+        use_averages: str | bool = False,
     ) -> None:
+        variables: Mapping[str, Variable] = checkpoint.variables
+        if use_averages:
+            variables = with_averages(variables, use_averages)
         lines = Rules(rename=rename).resolve(
-            checkpoint.variables, require_all_rules_match=require_all_rules_match
+            variables, require_all_rules_match=require_all_rules_match
         )
-        super().__init__(
-            (line.target, checkpoint.variables[line.source]) for line in lines if line.target
-        )
+        super().__init__((line.target, variables[line.source]) for line in lines if line.target)
         # An object's path often is its variable's name, which must not find it when it is renamed.
         kept = [variable for name, variable in self.items() if name == variable.name]
         self.object_paths: dict[str, Variable] = {}
         for variable in kept:
             if variable.object_path is not None:
                 self.object_paths.setdefault(variable.object_path, variable)
-        self._by_key = {key: variable for variable in kept for key in variable.keys}
+        # By the keys of its own object, also where its value is another's: its average's.
+        self._by_key = {
+            key: variable for variable in kept for key in checkpoint.variables[variable.name].keys
+        }
         self.checkpoint = checkpoint
         self.graph = checkpoint.object_graph or ObjectGraph()
         self._masked: dict[tuple[bool, ...], dict[tuple[str, ...], list[Variable]]] = {}

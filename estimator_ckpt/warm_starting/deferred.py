@@ -85,7 +85,12 @@ class _Early:
             require_all_rules_match=False,
             match_by=settings.match_by or "path",
         )
-        self._saved = Saved(checkpoint, settings.rename, require_all_rules_match=False)
+        self._saved = Saved(
+            checkpoint,
+            settings.rename,
+            require_all_rules_match=False,
+            use_averages=settings.use_averages,
+        )
         self._initial: dict[int, Any] = {}
         self._wrapped: list[tuple[Any, Any]] = []
         self.created: list[Any] = []

@@ -51,6 +51,7 @@ class _Fields(msgspec.Struct, forbid_unknown_fields=True):
     require_all_rules_match: bool = True
     match_by: Union[str, None] = None
     root: Union[str, None] = None
+    use_averages: Union[bool, str] = False
 
 
 class _Loader(yaml.SafeLoader):

@@ -46,11 +46,14 @@ def stock_settings(settings: WarmStart, directory: str | None = None) -> Any:
     _check_expressible(settings)
     with open_checkpoint(settings.ckpt_to_initialize_from) as checkpoint:
         sources = Saved(
-            checkpoint, settings.rename, require_all_rules_match=settings.require_all_rules_match
+            checkpoint,
+            settings.rename,
+            require_all_rules_match=settings.require_all_rules_match,
+            use_averages=settings.use_averages,
         )
         patterns, moved = _assigned(settings, sources)
         prefix = checkpoint.prefix
-        if checkpoint.object_graph is not None or settings.rename or moved:
+        if checkpoint.object_graph is not None or settings.rename or moved or settings.use_averages:
             prefix = _view(checkpoint, {**sources, **moved}, directory)
     selected = settings.selection
     if settings.assignment_map:

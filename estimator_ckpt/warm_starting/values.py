@@ -91,7 +91,12 @@ def find_starting_values(
     """
     if saved is None:
         must_match = settings.require_all_rules_match
-        saved = Saved(checkpoint, settings.rename, require_all_rules_match=must_match)
+        saved = Saved(
+            checkpoint,
+            settings.rename,
+            require_all_rules_match=must_match,
+            use_averages=settings.use_averages,
+        )
     selection = select(settings, model)
     found = _Findings()
     matches = Resolution({})
