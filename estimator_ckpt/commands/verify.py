@@ -132,8 +132,7 @@ def _print(report: VerifyReport) -> None:
     else:
         checked = size_text(report.checked_bytes)
         keys = counted(report.keys, "key")
-        place = printable(report.prefix)
-        print(f"{place}: whole; {keys}, {checked} in data files checked")
+        print(f"{printable(report.prefix)}: whole; {keys}, {checked} in data files checked")
     for note in report.notes:
         print(f"note: {printable(note)}")
 
