@@ -93,7 +93,10 @@ def test_an_index_of_tensorflow_is_written_again_byte_for_byte(prefix):
 
 
 @pytest.mark.parametrize(
-    "path", sorted(GOLDENS.rglob("*.index")), ids=lambda path: str(path.relative_to(GOLDENS))
+    "path",
+    # Compressed blocks are read, and written plain.
+    sorted(path for path in GOLDENS.rglob("*.index") if path.parent.name != "snappy"),
+    ids=lambda path: str(path.relative_to(GOLDENS)),
 )
 def test_an_index_of_any_tensorflow_is_written_again_byte_for_byte(path):
     assert index.encode_index(index.read_index(str(path)[: -len(".index")])) == path.read_bytes()
@@ -368,7 +371,7 @@ def test_the_header_must_be_there(tmp_path):
         (None, "there is no such file; expected a checkpoint's index"),
         (b"PK\x03\x04", "found 504b0304"),
         (b"x" * 1000, "found 7878787878787878"),
-        ("directory", "expected a file, found a pipe"),
+        ("directory", "expected a file, found a directory"),
     ],
     ids=str,
 )

@@ -50,7 +50,7 @@ def test_missing_data_files_are_found_when_opening(tmp_path: Path) -> None:
     os.remove(data_file(prefix, 1, 3))
     error = error_of(prefix)
     assert isinstance(error, CorruptCheckpointError)
-    assert f"1 of 3 data files are missing: {data_file(prefix, 1, 3)}" in str(error)
+    assert f"1 of 3 data files is missing: {data_file(prefix, 1, 3)}" in str(error)
 
 
 def test_many_missing_data_files_are_counted(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import tensorflow as tf  # noqa: F401 (the saves are those of a job)
 
 sys.path.insert(0, str(Path(__file__).parent / "faults"))
 
