@@ -21,6 +21,7 @@ from typing import Any
 from absl import flags
 
 from estimator_ckpt import files
+from estimator_ckpt.configs import find_flagfiles
 from estimator_ckpt.errors import CheckpointError, needs_tensorflow, printable
 from estimator_ckpt.report import did_you_mean
 
@@ -151,7 +152,7 @@ def _dispatch(arguments: list[str]) -> int:
         print(_help(module, values))
         return EXIT_OK
     try:
-        remaining = values([verb, *rest])[1:]
+        remaining = values([verb, *find_flagfiles(rest)])[1:]
     except flags.Error as error:
         raise UsageError(_flag_message(error, values)) from None
     if verb != "train":  # whose arguments are the model's own

@@ -124,6 +124,14 @@ def complete_prefixes(directory: str) -> list[str]:
     return sorted(prefixes + v1_prefixes(directory, names), key=_age)
 
 
+def newest_of_each_name(directory: str) -> list[str]:
+    """Of the complete checkpoints that differ in their steps alone the newest, the newest first."""
+    found: dict[str, str] = {}
+    for prefix in reversed(complete_prefixes(directory)):
+        found.setdefault(_STEP.sub("", prefix), prefix)
+    return list(found.values())
+
+
 def _indexes(directory: str) -> list[str]:
     """The prefixes in a directory that have an index, oldest first."""
     names = [name for name in files.list_dir(directory) if name.endswith(".index")]

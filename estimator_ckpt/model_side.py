@@ -13,6 +13,8 @@ from typing import Any
 from estimator_ckpt import files
 from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.errors import CheckpointError, NotACheckpointError, SettingsError
+from estimator_ckpt.matching.eager import eager_model
+from estimator_ckpt.matching.live import LiveObjects, is_layer, is_variable
 from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.matching.training_state import state_by_names
 from estimator_ckpt.object_graph import BEFORE_ATTRIBUTE, SAVE_COUNTER, VAR_LIST, unescape
@@ -29,13 +31,22 @@ def expected_model(expected: Any, input_fn: str | None = None) -> Model:
     """The variables of a model's side; see check_checkpoint() for what `expected` may be.
 
     Args:
-      expected: a mapping, a tf.Graph, or a path or name.
+      expected: a mapping, a tf.Graph, objects of an eager program, or a path or name.
       input_fn: `package.module:function` that gives a model_fn its features and labels.
 
     Raises:
-      SettingsError: it is none of these, or the function cannot be imported or called.
+      SettingsError: it is none of these, has no variables, or the function cannot be imported or
+        called.
       CheckpointError: the file is not what it should be.
     """
+    model = _expected_model(expected, input_fn)
+    if not model.variables:
+        text = expected if isinstance(expected, (str, os.PathLike)) else type(expected).__name__
+        raise SettingsError("the model has no variables, so nothing to check", key=str(text))
+    return model
+
+
+def _expected_model(expected: Any, input_fn: str | None) -> Model:
     if isinstance(expected, Mapping):
         plain = [_plain(name, value) for name, value in expected.items()]
         return Model(_without_training_state(plain))
@@ -46,11 +57,27 @@ def expected_model(expected: Any, input_fn: str | None = None) -> Model:
 
         with expected.as_default():
             return graph_model()
+    if holds_variables(expected):
+        return eager_model(expected).model
     raise SettingsError(
-        "expected a mapping from names to (shape, dtype), a tf.Graph, a path or "
-        f"package.module:model_fn, found {type(expected).__name__}",
+        "expected a mapping from names to (shape, dtype), a tf.Graph, a Keras model or another "
+        "object, a path or package.module:model_fn, found "
+        f"{type(expected).__name__}",
         key="expected",
     )
+
+
+def holds_variables(made: Any) -> bool:
+    """Whether something is an object of TensorFlow's or Keras' that holds variables, or should."""
+    if made is None or isinstance(made, (str, tuple)) or is_variable(made):
+        return False
+    if is_layer(made):
+        return True
+    try:
+        objects = LiveObjects(made)
+    except (AttributeError, TypeError, ValueError):
+        return False
+    return bool(objects.beside) or any(map(is_variable, objects.live))
 
 
 def is_function(text: str) -> bool:
@@ -69,8 +96,8 @@ def _named(text: str, input_fn: str | None) -> Model:
     if is_function(text):
         from estimator_ckpt.warm_starting.starter import graph_model
 
-        with built_graph(text, input_fn):
-            return graph_model()
+        with built_graph(text, input_fn) as made:
+            return eager_model(made).model if holds_variables(made) else graph_model()
     with open_checkpoint(text) as checkpoint:
         variables = (
             ModelVariable(v.name, v.shape, v.dtype, v.slot_of is None, (f"{v.name}:0",))

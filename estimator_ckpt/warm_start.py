@@ -158,37 +158,55 @@ class WarmStart:
     def apply(self, variables: Any) -> WarmStartReport:
         """Assigns to variables of an eager program, at once: all of them, or none.
 
+        Where neither vars_to_warm_start nor assignment_map is given, every variable of an object
+        starts, trainable or not. State of metrics and of random seeds starts where the checkpoint
+        has it. An optimizer's state starts if the checkpoint has all of it, and else not at all;
+        the step goes with it.
+
+        Objects are matched by structure before names: a name that a counter made, `dense_1` of a
+        Dense layer, says nothing against the place where an object stands.
+
         Args:
-          variables: a Keras model or layer that is built, a tf.Module, a tf.train.Checkpoint or
-            another trackable object, a list of variables, or a mapping from names to variables. A
-            variable without a name in a mapping has its own, without `:0`.
+          variables: a Keras model or layer that is built, a tf.Module, an optimizer or another
+            trackable object, which is looked for anywhere in the checkpoint (see `root`); a
+            tf.train.Checkpoint, which stands at its root; a list of variables; or a mapping from
+            names to variables, or to objects, as tf.train.Checkpoint takes them. A variable without
+            a name in a mapping has its own, without `:0`.
 
         Returns:
           What came from where.
 
         Raises:
-          SettingsError: there are no variables yet, two have one name, or a rule is wrong.
-          MismatchError: the checkpoint does not fit; lists everything.
+          SettingsError: there are no variables yet, or a rule is wrong.
+          MismatchError: the checkpoint does not fit, or it is not clear what belongs to what; lists
+            everything.
           CheckpointError: the checkpoint cannot be read.
         """
         from estimator_ckpt.warm_starting.eager import apply_eagerly
 
         return apply_eagerly(self, variables)
 
-    def deferred(self) -> Any:
+    def deferred(self, root: Any = None) -> Any:
         """A context manager for variables that are yet to be made: `with settings.deferred():`.
 
-        When its block ends, it does with all variables that were created in it what apply() does
-        with a list of them; if the block raises an error, nothing. It yields an object whose
-        `report` is there afterwards. What the block itself computes, it computes from the initial
-        values.
+        A variable starts when it is made, if its name says from what: the first call of a model
+        computes with the restored values. Given the object that is to hold the variables, it starts
+        by structure, when the Keras layer that it is made for has been built. When the block ends,
+        it does with all of them what apply() does with a list of them, or with the object: what is
+        found otherwise then is put right, without a second assignment of what was right before. An
+        error, of the block too, gives all of them initial values. It yields an object whose
+        `report` is there afterwards.
+
+        Args:
+          root: a Keras model, a tf.Module, a tf.train.Checkpoint, ... or None for all variables
+            that the block makes.
 
         Raises:
           CheckpointError: as apply(), when the block ends.
         """
-        from estimator_ckpt.warm_starting.eager import deferred_start
+        from estimator_ckpt.warm_starting.deferred import deferred_start
 
-        return deferred_start(self)
+        return deferred_start(self, root)
 
 
 def warm_start_from(given: Any) -> WarmStart | None:

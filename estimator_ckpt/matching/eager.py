@@ -77,6 +77,11 @@ def eager_model(given: Any) -> EagerModel:
     if not any(map(is_variable, objects.live)) and not objects.beside:
         raise SettingsError(f"{type(given).__name__} has no variables yet; {_BUILD}", key=_KEY)
     _check_built(objects.live)
+    return of_objects(objects)
+
+
+def of_objects(objects: LiveObjects) -> EagerModel:
+    """The variables that objects have so far."""
     return EagerModel(*objects.model())
 
 

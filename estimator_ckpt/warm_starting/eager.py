@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -88,33 +87,3 @@ def with_names(settings: WarmStart, variables: Mapping[str, Any]) -> WarmStart:
             for number, one in enumerate(selected)
         ]
     return replace(settings, assignment_map=pairs, vars_to_warm_start=selected)
-
-
-class Deferred:
-    """What WarmStart.deferred() yields.
-
-    Attributes:
-      report: what came from where; None until the block has ended.
-    """
-
-    report: WarmStartReport | None = None
-
-
-@contextlib.contextmanager
-def deferred_start(settings: WarmStart) -> Iterator[Deferred]:
-    """See WarmStart.deferred()."""
-    import tensorflow as tf
-
-    created: list[Any] = []
-
-    def creator(next_creator: Any, **arguments: Any) -> Any:
-        variable = next_creator(**arguments)
-        # A Keras model makes counters without names, which are no part of what it learns.
-        if arguments.get("name") is not None or not variable.dtype.is_integer:
-            created.append(variable)
-        return variable
-
-    deferred = Deferred()
-    with tf.variable_creator_scope(creator):
-        yield deferred
-    deferred.report = apply_eagerly(settings, created)

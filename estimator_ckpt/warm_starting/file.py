@@ -10,6 +10,7 @@ import msgspec
 import yaml
 
 from estimator_ckpt import files
+from estimator_ckpt.configs import find_config
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.report import did_you_mean, near_names
 from estimator_ckpt.warm_start import WarmStart
@@ -107,7 +108,7 @@ def load_warm_start(
     `var_name_to_vocab_info` is a mapping from variable names to the fields of VocabInfo.
 
     Args:
-      path: of the file.
+      path: of the file; `configs/NAME` stands for a packaged one where there is no such file.
       ckpt_to_initialize_from: a checkpoint in place of the file's, which then may name none: rules
         that serve many jobs.
 
@@ -115,7 +116,7 @@ def load_warm_start(
       SettingsError: no such file, no YAML, an unknown field, a wrong type; with the file and the
         place in it, such as `assignment_map[2]`.
     """
-    path = files.path_text(path)
+    path = find_config(files.path_text(path))
     if not files.exists(path) or files.is_dir(path):
         raise SettingsError("expected a YAML file, found none here", path=path)
     found = read_yaml(files.read_bytes(path), path=path)

@@ -78,18 +78,20 @@ class _Findings:
 
 
 def find_starting_values(
-    settings: WarmStart, checkpoint: Checkpoint, model: Model
+    settings: WarmStart, checkpoint: Checkpoint, model: Model, *, saved: Saved | None = None
 ) -> tuple[WarmStartReport, list[Row], str]:
     """What starting_values() returns, what it would raise as rows, and the rule to paste or "".
+
+    Args:
+      settings, checkpoint, model: as starting_values() takes them.
+      saved: what the checkpoint has under the settings' `rename` rules, if that is known already.
 
     Raises:
       SettingsError, ConflictError: as starting_values() does.
     """
-    saved = Saved(
-        checkpoint,
-        settings.rename,
-        require_all_rules_match=settings.require_all_rules_match,
-    )
+    if saved is None:
+        must_match = settings.require_all_rules_match
+        saved = Saved(checkpoint, settings.rename, require_all_rules_match=must_match)
     selection = select(settings, model)
     found = _Findings()
     matches = Resolution({})
@@ -111,6 +113,11 @@ def find_starting_values(
             found.started.pop(name, None)
             found.kept[name] = (reason, False)
     problems = [*matches.problems, *(found.problems.values() if not matches.problems else ())]
+    if selection.is_default and not found.started and not problems and found.missing:
+        note = "nothing of the model is there: a bare object fits nowhere; root= says where it is"
+        problems = [Row("missing", name, note=note) for name in found.missing]
+        found.kept.clear()
+        found.problems.update({row.name: row for row in problems})
     values = [_value(variable, found, selection.chosen) for variable in model.variables]
     if settings.require_all_rules_match and not problems:
         check_all_apply(settings, selection.matched)
@@ -137,8 +144,10 @@ def _value(variable: ModelVariable, found: _Findings, chosen: Collection[str]) -
     if name in found.kept:
         rule, warns = found.kept[name]
         return StartingValue(name, None, rule, shape, warns=warns)
-    if name in chosen:
+    if name in found.problems:
         return StartingValue(name, None, found.problems[name].status, shape)
+    if name in chosen:
+        return StartingValue(name, None, "nothing starts", shape)
     reason = "no setting selects it" if variable.trainable else "not trainable"
     if variable.role in _STATE:
         reason = f"{variable.role} of the training"
