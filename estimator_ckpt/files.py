@@ -275,15 +275,14 @@ def _undo_write(path: str, file: IO[bytes], descriptor: int, start: int, append:
             os.remove(path)
 
 
-def sync(file: IO[bytes]) -> None:
-    """Makes what was written to a local file outlast a power failure.
+def truncate(path: str, length: int) -> None:
+    """Cuts off the end of a local file.
 
     Raises:
       WriteError: it cannot be written.
     """
-    with _raising(WriteError, "write the file", str(file.name)):
-        file.flush()
-        os.fsync(file.fileno())
+    with _raising(WriteError, "cut off the end", path):
+        os.truncate(path, length)
 
 
 def stamp(path: str) -> tuple[int, ...]:

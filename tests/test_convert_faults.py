@@ -198,12 +198,13 @@ def saved_again(prefix):
 
 @pytest.mark.parametrize("linked", [False, True])
 @pytest.mark.parametrize("act", [saved_again, deleted])
-@pytest.mark.parametrize("moment", ["read_index", "open_write", "write_index"])
+@pytest.mark.parametrize("moment", ["read_index", "open_write", "_entries"])
 def test_in_place_beside_a_job_without_a_lease(act, moment, linked, source, tmp_path, monkeypatch):
     """What a stock job writes or deletes meanwhile stays as it left it."""
     if linked:
         convert_checkpoint(source, tmp_path / "copy" / "m", "saver")
-    home = files if moment == "open_write" else transfer
+    homes = {"read_index": transfer, "open_write": files, "_entries": transfer.Transfer}
+    home = homes[moment]
     real = getattr(home, moment)
 
     def interrupted(*arguments, **options):
@@ -211,11 +212,7 @@ def test_in_place_beside_a_job_without_a_lease(act, moment, linked, source, tmp_
         act(source)
         return real(*arguments, **options)
 
-    if moment == "write_index":
-        real_sync = files.sync
-        monkeypatch.setattr(files, "sync", lambda file: (real_sync(file), act(source)))
-    else:
-        monkeypatch.setattr(home, moment, interrupted)
+    monkeypatch.setattr(home, moment, interrupted)
     with pytest.raises(CheckpointError):
         convert_checkpoint(source, None, "both", in_place=True)
     if act is deleted:

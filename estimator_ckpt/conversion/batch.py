@@ -14,11 +14,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Optional
 
-from estimator_ckpt import files
+from estimator_ckpt import claims, files
 from estimator_ckpt.bundle.v1 import plain_prefix
 from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.collector import collector_paused
-from estimator_ckpt.conversion.destination import clear_in_place, is_unfinished
+from estimator_ckpt.conversion.destination import clear_in_place, is_unfinished, passing_name
 from estimator_ckpt.conversion.plan import Conversion
 from estimator_ckpt.conversion.planning import ConvertOptions, make_plan
 from estimator_ckpt.conversion.result import is_result
@@ -34,6 +34,7 @@ from estimator_ckpt.locate import complete_prefixes, is_saved_model
 from estimator_ckpt.state import CheckpointState, read_state, write_state
 
 _STATE_FILE = "checkpoint"
+_MOST_WAITED = 10.0  # seconds, for another conversion that writes a state file
 
 
 @dataclass(frozen=True)
@@ -234,8 +235,10 @@ def _carry_state(task: _Task, results: dict[str, Outcome]) -> Outcome | None:
         if new is None:
             message = "none of the checkpoints that it names was converted"
             return Outcome("failed", source, destination, message)
-        if new != there:
-            write_state(task.destination, new)
+        mark = passing_name(destination)
+        if new != there or files.exists(mark):
+            with claims.acquire(mark, "a conversion", wait=_MOST_WAITED):
+                write_state(task.destination, new, temporary=f"{mark}.new")
     except CheckpointError as error:
         return Outcome("failed", source, destination, str(error))
     return None

@@ -37,6 +37,7 @@ from estimator_ckpt.errors import (
 from estimator_ckpt.files import Progress
 
 Tensors = Mapping[str, Content]
+Stamp = tuple[int, ...]
 
 _CHUNK = 16 << 20
 
@@ -156,7 +157,7 @@ class Transfer:
                 raise self._replaced()
             return self._rewrite(stamp, prove)
 
-    def _rewrite(self, stamp: tuple[int, ...], prove: bool | None) -> Written:
+    def _rewrite(self, stamp: Stamp, prove: bool | None) -> Written:
         count = self._index.num_shards
         places: dict[tuple[object, ...], Entry] = {}
         new = []
@@ -168,9 +169,7 @@ class Transfer:
             else:
                 places[piece.identity] = entry
         written = [(self._shard(shard), "same") for shard in range(count)]
-        with (
-            contextlib.ExitStack() as undo
-        ):  # what is appended is cut off again if the index is not written
+        with contextlib.ExitStack() as undo:
             if new:
                 self._total = sum(piece_size(piece) for piece in new)
                 path, how = written[-1][0], "append"
@@ -181,9 +180,10 @@ class Transfer:
                     how = files.detach(path, own, check=check, progress=self._report)
                     self._done += files.size(path)
                 written[-1] = (path, how)
-                file = undo.enter_context(files.open_write(path, append=True))
-                self._write_pieces(file, new, count - 1, files.size(path), places)
-                files.sync(file)
+                end = files.size(path)
+                undo.callback(self._cut_off, path, end, files.stamp(path), stamp)
+                with files.open_write(path, append=True) as file:
+                    self._write_pieces(file, new, count - 1, end, places)
             shards = {shard: shard for shard in range(count)}
             index = Index(count, self._entries(shards, places, False), self._index.version)
             if prove is None:
@@ -195,9 +195,17 @@ class Transfer:
                     files.remove(written[-1][0])  # which the copy has brought back
                 raise self._replaced()
             write_index(self._source, index, temporary=passing_name(path))
+            undo.pop_all()
         return Written(written, compared, self._underflows)
 
-    def _stamp(self) -> tuple[int, ...]:
+    def _cut_off(
+        self, path: str, end: int, before: tuple[int, ...], stamp: tuple[int, ...]
+    ) -> None:
+        """Takes back what was appended, while no index names it and the file is still that one."""
+        if self._stamp() == stamp and files.stamp(path)[:2] == before[:2]:
+            files.truncate(path, end)
+
+    def _stamp(self) -> Stamp:
         """What changes when the index is written again."""
         try:
             return files.stamp(f"{self._source}.index")

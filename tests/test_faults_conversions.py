@@ -1,0 +1,24 @@
+"""A small count of what tests/faults/conversions.py does in full."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parent / "faults" / "conversions.py"
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="the faults are injected by a C library")
+def test_kills_full_disks_and_races_lose_nothing():
+    command = [sys.executable, str(SCRIPT), "--each=3", "--kills=3", "--races=5"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=300, check=False)
+    assert re.findall(r"(\w+): .*trials, (\d+) wrong", done.stdout) == [
+        (scenario, "0")
+        for scenario in ("new", "copy", "compact", "in_place", "detach", "tree", "race")
+    ], done.stdout
+    assert done.returncode == 0
