@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from estimator_ckpt.checkpoint import open_checkpoint
     from estimator_ckpt.compare import compare_checkpoints
     from estimator_ckpt.convert import convert_checkpoint
+    from estimator_ckpt.export import export_checkpoint
+    from estimator_ckpt.importing import import_checkpoint
     from estimator_ckpt.model_fn import wrap_estimator, wrap_model_fn
     from estimator_ckpt.options import SaverOptions
     from estimator_ckpt.scaffold import (
@@ -32,6 +34,8 @@ _HOMES = {
     "compare_checkpoints": "compare",
     "convert_checkpoint": "convert",
     "dual_scaffold": "scaffold",
+    "export_checkpoint": "export",
+    "import_checkpoint": "importing",
     "load_warm_start": "warm_starting.file",
     "make_scaffold": "scaffold",
     "open_checkpoint": "checkpoint",
@@ -49,6 +53,8 @@ __all__ = [
     "compare_checkpoints",
     "convert_checkpoint",
     "dual_scaffold",
+    "export_checkpoint",
+    "import_checkpoint",
     "load_warm_start",
     "make_scaffold",
     "open_checkpoint",

@@ -78,7 +78,7 @@ def verify_directory(
     Raises:
       NotACheckpointError: there is no checkpoint in it, nor a part of one.
     """
-    path = os.fspath(path)
+    path = files.path_text(path)
     directories = [_look(*found) for found in _walk(path)]
     total = sum(len(one.prefixes) for one in directories)
     faults = [fault for one in directories for fault in one.faults]

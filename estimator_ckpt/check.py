@@ -10,15 +10,18 @@ from typing import Any
 from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
-from estimator_ckpt.model_side import expected_variables
+from estimator_ckpt.errors import SettingsError
+from estimator_ckpt.html import html_table
+from estimator_ckpt.matching.model import Model
+from estimator_ckpt.model_side import expected_model
 from estimator_ckpt.object_graph import SAVE_COUNTER
-from estimator_ckpt.report import Row, tensor_text
+from estimator_ckpt.report import Row, columns, fold, tensor_text, total_line
 from estimator_ckpt.restore_side import Restore, restore_of
 from estimator_ckpt.saving.matching import missing_rows, policy_for
 from estimator_ckpt.warm_start import WarmStart
 from estimator_ckpt.warm_starting.values import find_starting_values
 
-_FITS = ("matched", "warm-started", "initialized", "unused")
+_FITS = ("matched", "warm-started", "initialized", "not selected", "unused")
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,10 @@ class Fit:
     checkpoint: str
     rows: Sequence[Row]
     hint: str = ""
+
+    def _repr_html_(self) -> str:
+        headers, cells = columns(fold(self.rows), expected="model", found="checkpoint")
+        return html_table(self.checkpoint, headers, cells, total_line(self.rows))
 
     @property
     def fits(self) -> bool:
@@ -55,32 +62,49 @@ def check_checkpoint(
     Args:
       path: a checkpoint, as open_checkpoint() takes it.
       expected: the model's variables: a mapping from variable names to (shape, dtype); a tf.Graph;
-        the path of another checkpoint, a SavedModel, a `.meta` graph or a `graph.pbtxt`; or
-        `package.module:function`, a model_fn or a function without arguments, which is called in a
-        graph. Of files without that knowledge, all variables count as trainable but the state of a
-        training: slots and numbers of optimizers, the global step.
+        a Keras model, a tf.Module or another object of an eager program; the path of another
+        checkpoint, a SavedModel, a `.meta` graph or a `graph.pbtxt`; or `package.module:function`,
+        a model_fn or a function without arguments, which is called in a graph: a Scaffold, a
+        tf.train.Checkpoint or a Keras model that it returns counts. Of files without that
+        knowledge, all variables count as trainable but the state of a training: slots and numbers
+        of optimizers, the global step.
       warm_start: settings by which the model would start from this checkpoint; the one that they
         name does not count. None: it would restore all of its variables, as its saver does: that of
         a function which makes one (wrap_model_fn(), or a factory's Scaffold that it returns), with
-        its objects and options; else by names, and by objects where another checkpoint is the
-        model's side.
+        its objects and options; of a Keras model or another object what WarmStart.apply() does;
+        else by names, and by objects where another checkpoint is the model's side.
       input_fn: `package.module:function`, which gives such a model_fn its features and labels.
 
     Raises:
       CheckpointError: one of the two sides cannot be read.
       SettingsError: `expected` is none of these, or a rule of the settings is wrong.
     """
+    if warm_start is not None and not isinstance(warm_start, WarmStart):
+        raise SettingsError(f"expected a WarmStart, found {warm_start!r}", key="warm_start")
     with open_checkpoint(path) as checkpoint:
         if warm_start is None:
             restore = restore_of(expected, checkpoint, input_fn)
-            return Fit(checkpoint.prefix, _restored(checkpoint, restore))
-        targets = expected_variables(expected, input_fn)
+            if isinstance(restore, Restore):
+                return Fit(checkpoint.prefix, _restored(checkpoint, restore))
+            return _started(checkpoint, WarmStart(checkpoint.prefix), restore, "matched")
+        model = expected_model(expected, input_fn)
         settings = replace(warm_start, ckpt_to_initialize_from=checkpoint.prefix)
-        report, problems, hint = find_starting_values(settings, checkpoint, targets)
-        rows = [*problems, *report.rows()]
-        named = {row.name for row in rows}
-        rows += [Row("unused", name) for name in report.unexpected if name not in named]
-        return Fit(checkpoint.prefix, rows, hint.strip())
+        return _started(checkpoint, settings, model, "warm-started")
+
+
+def _started(checkpoint: Checkpoint, settings: WarmStart, model: Model, word: str) -> Fit:
+    """What a warm start would do; `word` is the status of what starts."""
+    report, problems, hint = find_starting_values(settings, checkpoint, model)
+    wrong = {row.name for row in problems if row.status != "unexpected"}
+    rows = [
+        replace(row, status=word) if row.status == "warm-started" else row
+        for row in report.rows()
+        if row.name not in wrong
+    ]
+    rows += problems
+    named = {row.name for row in rows}
+    rows += [Row("unused", name) for name in report.unexpected if name not in named]
+    return Fit(checkpoint.prefix, rows, hint.strip())
 
 
 def _restored(checkpoint: Checkpoint, restore: Restore) -> list[Row]:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import bisect
+import importlib
+import json
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import cached_property
 from operator import add
 from types import TracebackType
@@ -15,18 +18,28 @@ from estimator_ckpt import files
 from estimator_ckpt.bundle.dtypes import STRING, dtype_name
 from estimator_ckpt.bundle.index import Index, shard_path
 from estimator_ckpt.bundle.slices import key_bytes, readable_key
-from estimator_ckpt.bundle.v1 import open_reader, read_any_index
+from estimator_ckpt.bundle.v1 import open_reader
 from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.columns import columns_of
-from estimator_ckpt.errors import CorruptCheckpointError, MissingTensorError
+from estimator_ckpt.errors import CorruptCheckpointError, MissingPackageError, MissingTensorError
 from estimator_ckpt.formats import GLOBAL_STEP
-from estimator_ckpt.locate import find_prefix
+from estimator_ckpt.graph_variables import Entries
+from estimator_ckpt.html import html_table
+from estimator_ckpt.locate import find_prefix, read_any_index
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, STEP, ObjectGraph, parse_path
-from estimator_ckpt.report import did_you_mean, first_names, near_names
+from estimator_ckpt.report import (
+    counted,
+    did_you_mean,
+    first_names,
+    near_names,
+    size_text,
+    tensor_text,
+)
 from estimator_ckpt.variables import Columns, Variable, read_variables
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas
 
 __all__ = ["Checkpoint", "Variable", "open_checkpoint", "read_object_graph"]
 
@@ -42,15 +55,22 @@ class Checkpoint:
       index: every key with its entry.
       object_graph: the objects of an object-based checkpoint, else None.
       reader: of its data files, by key or by entry.
+      data_error: what is wrong with the data files of one that was opened without need of them.
     """
 
     def __init__(
-        self, path: str, prefix: str, index: Index, object_graph: ObjectGraph | None
+        self,
+        path: str,
+        prefix: str,
+        index: Index,
+        object_graph: ObjectGraph | None,
+        data_error: CorruptCheckpointError | None = None,
     ) -> None:
         self.path = path
         self.prefix = prefix
         self.index = index
         self.object_graph = object_graph
+        self.data_error = data_error
         self.reader = open_reader(prefix, index)
 
     def __enter__(self) -> Checkpoint:
@@ -65,7 +85,73 @@ class Checkpoint:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<{self.format} checkpoint {self.prefix}: {len(self.columns)} variables>"
+        kind = "checkpoint" if self.format == "checkpoint" else f"{self.format} checkpoint"
+        return f"<{kind} {self.prefix}: {counted(len(self.columns), 'variable')}>"
+
+    def __len__(self) -> int:
+        """How many variables it has."""
+        return len(self.columns)
+
+    def __bool__(self) -> bool:
+        """True, without variables too: it is a checkpoint."""
+        return True
+
+    def __iter__(self) -> Iterator[str]:
+        """The names of the variables, sorted."""
+        return iter(self.columns.name)
+
+    def __contains__(self, name: object) -> bool:
+        """Whether get_tensor() finds something under this name, key or object path."""
+        if not isinstance(name, str):
+            return False
+        try:
+            return key_bytes(name) in self.index.entries or self.variable(name) is not None
+        except MissingTensorError:
+            return False
+
+    def __getitem__(self, name: str) -> np.ndarray[Any, Any]:
+        """get_tensor(); a name that is not there is a KeyError as well as a MissingTensorError."""
+        return self.get_tensor(name)
+
+    def _repr_html_(self) -> str:
+        step = "" if self.global_step is None else f", global step {self.global_step}"
+        columns = self.columns
+        rows = zip(columns.name, map(tensor_text, columns.dtype, columns.shape))
+        total = f"{len(columns):,} variables, {size_text(sum(columns.nbytes))}"
+        title = f"{self.prefix}: {self.format}{step}"
+        return html_table(title, ["name", "tensor"], rows, total)
+
+    def to_dataframe(self) -> pandas.DataFrame:
+        """The variables as a pandas.DataFrame, by name; its columns are fields of Variable.
+
+        Raises:
+          MissingPackageError: pandas is not installed.
+        """
+        try:
+            import pandas
+        except ModuleNotFoundError as error:
+            if error.name != "pandas":
+                raise
+            raise MissingPackageError(
+                "to_dataframe() needs pandas, which is not installed: pip install pandas"
+            ) from error
+        fields = [field for field in Variable._fields if field not in ("name", "keys", "entry")]
+        data = {field: list(getattr(self.columns, field)) for field in fields}
+        return pandas.DataFrame(data, index=pandas.Index(self.columns.name, name="name"))
+
+    def export(self, path: str | os.PathLike[str], **options: Any) -> Any:
+        """Writes the variables to a `.safetensors` or `.npz` file: export_checkpoint() of this.
+
+        Args:
+          path: the new file.
+          **options: the keyword arguments of export_checkpoint().
+
+        Returns:
+          Its Export.
+        """
+        # A door above this one, as estimator_ckpt/__init__.py loads doors: when it is asked for.
+        door = importlib.import_module("estimator_ckpt.export")
+        return door.export_checkpoint(self, path, **options)
 
     def close(self) -> None:
         """Lets go of the data files. Arrays that were read stay valid."""
@@ -89,6 +175,8 @@ class Checkpoint:
     @property
     def format(self) -> str:
         """ "saver" (name-based), "checkpoint" (object-based) or "both"; see read_variables()."""
+        if self.object_graph is None and key_bytes(OBJECT_GRAPH_KEY) in self.index.entries:
+            return "checkpoint"  # the graph is in the data that is missing
         return self._columns_and_format[1]
 
     @cached_property
@@ -155,12 +243,33 @@ class Checkpoint:
         return self.reader.read(key)
 
     @cached_property
+    def object_classes(self) -> dict[int, str]:
+        """The classes of objects by node id, where Keras of TensorFlow 2.0 has saved them.
+
+        Raises:
+          CorruptCheckpointError: what was saved of an object is damaged.
+        """
+        found = {}
+        configs = set(Entries(self.index).configs)
+        for number, node in enumerate(
+            self.object_graph.nodes if configs and self.object_graph else ()
+        ):
+            for attribute in node.attributes:
+                if attribute.checkpoint_key in configs:
+                    text = self.reader.read(key_bytes(attribute.checkpoint_key)).item()
+                    with suppress(ValueError, TypeError, KeyError):  # another's JSON, or none
+                        found[number] = str(json.loads(text)["class_name"])
+        return found
+
+    @cached_property
     def global_step(self) -> int | None:
         """The value of `global_step`, or else of the root object's `step`; None without either.
 
         Only an integer scalar counts. An optimizer's own count of iterations does not: there may be
         several, and they need not agree.
         """
+        if self.data_error is not None:
+            return None
         names = self.columns.name
         place = bisect.bisect_left(names, GLOBAL_STEP)
         keys = [self.columns.key[place]] if GLOBAL_STEP in names[place : place + 1] else []
@@ -175,26 +284,36 @@ class Checkpoint:
         return None
 
 
-def open_checkpoint(path: str | os.PathLike[str]) -> Checkpoint:
+def open_checkpoint(path: str | os.PathLike[str], *, need_data: bool = True) -> Checkpoint:
     """Opens a checkpoint of any format: reads its index and object graph, and no values.
 
     Args:
       path: a prefix, its `.index`, a model_dir (its newest checkpoint), a SavedModel's directory,
         a Keras `save_weights` prefix, a file in TensorFlow's first format (V1), which opens as a
         name-based one. Remote ones (`gs://`) are read by TensorFlow.
+      need_data: False opens an index whose data files are missing or cut off as well, to list what
+        it names: by keys, as the object graph is in the data. `data_error` then says what is wrong.
 
     Raises:
+      SettingsError: no path.
       NotACheckpointError: nothing of the kind there; says what was looked for and what is near.
       CorruptCheckpointError: the index or the object graph is broken, a data file is missing or
         too short.
       UnsupportedCheckpointError: big-endian, of a newer format, or compressed in a way that
         TensorFlow does not know.
     """
-    path = os.fspath(path)
+    path = files.path_text(path)
     prefix = find_prefix(path)
     index = read_any_index(prefix)
-    _check_shards(prefix, index)
-    return Checkpoint(path, prefix, index, read_object_graph(prefix, index))
+    graph, data_error = None, None
+    try:
+        _check_shards(prefix, index)
+        graph = read_object_graph(prefix, index)
+    except CorruptCheckpointError as error:
+        if need_data:
+            raise
+        data_error = error
+    return Checkpoint(path, prefix, index, graph, data_error)
 
 
 def read_object_graph(prefix: str, index: Index) -> ObjectGraph | None:
@@ -229,7 +348,8 @@ def _check_shards(prefix: str, index: Index) -> None:
         missing = [path for path in paths if not files.exists(path)]
     if missing:
         raise CorruptCheckpointError(
-            f"{len(missing)} of {len(paths)} data files are missing: {first_names(missing)}",
+            f"{len(missing)} of {counted(len(paths), 'data file')} "
+            f"{'is' if len(missing) == 1 else 'are'} missing: {first_names(missing)}",
             path=prefix,
         )
     shards, offsets, sizes = columns_of(index.entries.values(), "shard", "offset", "size")

@@ -28,7 +28,7 @@ import threading
 import time
 from typing import NamedTuple
 
-from estimator_ckpt import files
+from estimator_ckpt import files, processes
 from estimator_ckpt.errors import BusyError, NotACheckpointError, WriteError
 
 BEAT = 10.0  # seconds from one beat to the next
@@ -72,11 +72,18 @@ class Owner(NamedTuple):
 
 
 class Claim:
-    """A claim of this process; made by acquire()."""
+    """A claim of this process; made by acquire().
+
+    Attributes:
+      path: the file.
+      owner: what it says.
+      after_dead: whether it stands in the place of one whose owner died, or let go of it half done.
+    """
 
     def __init__(self, path: str, owner: Owner, descriptor: int) -> None:
         self.path = path
         self.owner = owner
+        self.after_dead = False
         self._descriptor = descriptor
         self._over = threading.Event()
         self._beating = threading.Lock()  # no beat comes after the last word
@@ -194,6 +201,11 @@ def acquire(path: str, work: str, *, wait: float = 0.0) -> Claim:
         time.sleep(_POLL)
 
 
+def lease_path(model_dir: str) -> str:
+    """The claim of the one process that writes checkpoints and state files in a directory."""
+    return os.path.join(model_dir, "checkpoint.lease")
+
+
 def find_owner(path: str) -> Owner | None:
     """Who has a claim, alive or not; None where there is none, or one that says nothing.
 
@@ -211,9 +223,6 @@ def is_own(owner: Owner) -> bool:
 
 def _take_over(path: str, dead: bytes, work: str, wait: float) -> Claim | None:
     """Puts a claim in the place of a dead one; None if that is not there any more."""
-    if files.is_remote(path):
-        files.remove(path)
-        return None
     claim = acquire(f"{path}.{hashlib.sha256(dead).hexdigest()[:16]}", work, wait=wait)
     try:
         if _read(path) != dead:
@@ -224,6 +233,7 @@ def _take_over(path: str, dead: bytes, work: str, wait: float) -> Claim | None:
         claim.release()
         raise
     claim.path = path
+    claim.after_dead = True
     return claim
 
 
@@ -345,45 +355,18 @@ def _owner(path: str, work: str) -> Owner:
         token=os.urandom(8).hex(),
         work=work,
         host=platform.node(),
-        boot=_boot(),
-        namespace=_namespace(),
+        boot=processes.boot(),
+        namespace=processes.namespace(),
         pid=os.getpid(),
-        began=(_process(os.getpid()) or ("", 0))[1],
+        began=(processes.process(os.getpid()) or ("", 0))[1],
         since=time.time(),
         beats=not files.is_remote(path),
     )
 
 
-def _boot() -> str:
-    """Of this start of the machine. Source: random(4)."""
-    try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
-            return file.read().strip()
-    except (OSError, ValueError):
-        return ""
-
-
-def _namespace() -> str:
-    """In which the process ids are meant. Source: namespaces(7)."""
-    try:
-        return os.readlink("/proc/self/ns/pid")
-    except OSError:
-        return ""
-
-
-def _process(pid: int) -> tuple[str, int] | None:
-    """A process's state and when it began, in ticks since the boot. Source: proc_pid_stat(5)."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rpartition(b")")[2].split()
-        return fields[0].decode(), int(fields[19])
-    except (OSError, ValueError, IndexError):
-        return None
-
-
 def _is_alive(owner: Owner) -> bool | None:
     """Whether the process is alive; None where that cannot be seen from here."""
-    here = (_boot(), _namespace())
+    here = (processes.boot(), processes.namespace())
     if not all(here) or here != (owner.boot, owner.namespace):
         return None
     if owner.pid == os.getpid():
@@ -394,8 +377,8 @@ def _is_alive(owner: Owner) -> bool | None:
         return False
     except OSError:
         pass  # it is another user's
-    process = _process(owner.pid)
-    if process is None:
+    found = processes.process(owner.pid)
+    if found is None:
         return True
-    state, began = process
+    state, began = found
     return state not in "ZX" and owner.began in (0, began)

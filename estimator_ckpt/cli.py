@@ -28,6 +28,8 @@ VERBS = {
     "verify": "read all of a checkpoint and check every checksum and offset",
     "compare": "compare two checkpoints of any formats, value by value",
     "convert": "convert checkpoints between names and objects, without moving the data",
+    "export": "write the variables to a safetensors or npz file",
+    "import": "make a checkpoint of a safetensors or npz file",
     "check": "tell whether a model will restore or warm-start from a checkpoint",
     "train": "train a model_fn in a chosen checkpoint format, driven by flags",
 }
@@ -117,6 +119,8 @@ def _dispatch(arguments: list[str]) -> int:
         remaining = values([verb, *rest])[1:]
     except flags.Error as error:
         raise UsageError(_flag_message(error, values)) from None
+    if verb != "train":  # whose arguments are the model's own
+        remaining = list(map(os.path.expanduser, remaining))
     try:
         code: int = module.run(remaining, values)
     except ModuleNotFoundError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,8 +10,10 @@ from typing import Optional, Union
 
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.difference import Difference, difference
+from estimator_ckpt.errors import SettingsError
+from estimator_ckpt.html import html_table
 from estimator_ckpt.object_graph import BEFORE_ATTRIBUTE, SAVE_COUNTER
-from estimator_ckpt.report import Row, first_names, fold_groups, tensor_text
+from estimator_ckpt.report import Row, columns, first_names, fold_groups, tensor_text, total_line
 from estimator_ckpt.variables import Variable
 
 # Called with the bytes compared so far and the bytes in all.
@@ -59,6 +62,10 @@ class Comparison:
     def equal(self) -> bool:
         """Whether both have the same variables with the same values (within the tolerances)."""
         return all(one.status in SAME for one in self.variables)
+
+    def _repr_html_(self) -> str:
+        headers, cells = columns(self.folded_rows(), expected="A", found="B")
+        return html_table(f"A: {self.a}, B: {self.b}", headers, cells, total_line(self.rows()))
 
     def rows(self) -> list[Row]:
         """A row for each variable, not folded."""
@@ -120,9 +127,13 @@ def compare_checkpoints(
       progress: called with the bytes compared so far and the bytes in all.
 
     Raises:
+      SettingsError: no path, or a tolerance that is no number.
       NotACheckpointError, CorruptCheckpointError, UnsupportedCheckpointError: as open_checkpoint(),
         and for values that differ, but whose checksums are wrong.
     """
+    for name, value in (("rtol", rtol), ("atol", atol)):
+        if isinstance(value, bool) or not isinstance(value, numbers.Real) or not value >= 0:
+            raise SettingsError(f"expected a number, 0 or more, found {value!r}", key=name)
     ours = a if isinstance(a, Checkpoint) else open_checkpoint(a)
     theirs = b if isinstance(b, Checkpoint) else open_checkpoint(b)
     try:

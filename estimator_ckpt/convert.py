@@ -11,22 +11,22 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from estimator_ckpt import files
-from estimator_ckpt.bundle.index import Index, same_tensor
-from estimator_ckpt.bundle.slices import key_bytes, key_text
+from estimator_ckpt.bundle.index import read_index, same_tensor, shard_path
+from estimator_ckpt.bundle.slices import key_text
 from estimator_ckpt.bundle.v1 import plain_prefix
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.conversion.casting import Casts
-from estimator_ckpt.conversion.destination import check_destination
-from estimator_ckpt.conversion.meta_graph import restored_keys
+from estimator_ckpt.conversion.companions import carry_meta, write_own_state
+from estimator_ckpt.conversion.destination import check_destination, claimed, clear_in_place
 from estimator_ckpt.conversion.plan import (
     Content,
     Conversion,
 )
 from estimator_ckpt.conversion.planning import ConvertOptions, make_plan
-from estimator_ckpt.conversion.transfer import Transfer
+from estimator_ckpt.conversion.result import is_result
+from estimator_ckpt.conversion.transfer import Transfer, Written
 from estimator_ckpt.errors import (
-    CheckpointError,
     CorruptCheckpointError,
     SettingsError,
     WriteError,
@@ -34,7 +34,6 @@ from estimator_ckpt.errors import (
 from estimator_ckpt.files import Progress
 from estimator_ckpt.locate import complete_prefixes, is_saved_model
 from estimator_ckpt.mapping import Pairs
-from estimator_ckpt.state import CheckpointState, read_state, write_state
 
 
 def convert_checkpoint(
@@ -48,6 +47,7 @@ def convert_checkpoint(
     assignment_map: Pairs = (),
     exclude: Sequence[str] = (),
     drop_slots: bool = False,
+    drop_configs: bool = False,
     use_averages: str | bool = False,
     keep_raw: str | None = None,
     optimizer: str | None = None,
@@ -82,6 +82,8 @@ def convert_checkpoint(
       assignment_map: pairs of names or scopes; the first may be an object path or a scope of them.
       exclude: regular expressions of names, or of object paths, to leave out.
       drop_slots: leave out the optimizers' variables, unless one is the global step as well.
+      drop_configs: leave out the classes and settings of layers that Keras of TensorFlow 2.0 saved
+        (OBJECT_CONFIG_JSON), which no later Keras restores: assert_consumed() fails with them.
       use_averages: puts the average of each variable (tf.train.ExponentialMovingAverage) in the
         variable's place: True for averages of its default name, else their name. What has no
         average stays itself, as the statistics of batch norm do. The raw values are left out, and
@@ -130,11 +132,12 @@ def convert_checkpoint(
         assignment_map=assignment_map,
         exclude=exclude,
         drop_slots=drop_slots,
+        drop_configs=drop_configs,
         use_averages=use_averages,
         keep_raw=keep_raw,
         optimizer=optimizer,
         from_optimizer=from_optimizer,
-        hyperparameters=dict(hyperparameters or {}),
+        hyperparameters={} if hyperparameters is None else hyperparameters,
         dtype=dtype,
         copy=copy,
         compact=compact,
@@ -157,19 +160,21 @@ def convert_with(
     with open_checkpoint(source) as checkpoint:
         target = _destination(checkpoint, destination, options)
         conversion, tensors = make_plan(checkpoint, target, options)
-        if dry_run or (options.in_place and not changes(checkpoint, tensors)):
+        if dry_run:
             return conversion
-        done = carry_out(checkpoint, conversion, tensors, options, progress)
-    if not options.in_place:
-        _write_state(done.source, done.destination)
-    return done
+        if options.in_place and not changes(checkpoint, tensors):
+            clear_in_place(target)
+            return conversion
+        return carry_out(checkpoint, conversion, tensors, options, progress, with_state=True)
 
 
 def _destination(
     checkpoint: Checkpoint, destination: str | os.PathLike[str] | None, options: ConvertOptions
 ) -> str:
+    if destination is not None:
+        destination = files.path_text(destination, "destination")
     if options.in_place:
-        if destination is not None and os.fspath(destination) not in (
+        if destination is not None and destination not in (
             checkpoint.path,
             checkpoint.prefix,
         ):
@@ -190,9 +195,9 @@ def _destination(
                 key="source",
             )
         return checkpoint.prefix
-    if destination is None or not os.fspath(destination):
+    if not destination:
         raise SettingsError("expected a prefix or a directory, found none", key="destination")
-    target = os.fspath(destination)
+    target = destination
     of_model_dir = files.is_dir(checkpoint.path) and not is_saved_model(checkpoint.path)
     if of_model_dir or target.endswith("/") or files.is_dir(target):
         target = os.path.join(target, os.path.basename(plain_prefix(checkpoint.prefix)))
@@ -246,8 +251,10 @@ def carry_out(
     tensors: Mapping[str, Content],
     options: ConvertOptions,
     progress: Progress = None,
+    *,
+    with_state: bool = False,
 ) -> Conversion:
-    """Writes the result of a plan.
+    """Writes the result of a plan; with its state file, where the directory has no other.
 
     Raises:
       CorruptCheckpointError, WriteError: as convert_checkpoint() does.
@@ -260,10 +267,19 @@ def carry_out(
     if options.in_place:
         written = transfer.write_in_place(prove=options.verify)
     else:
-        written = transfer.write_new(
-            conversion.destination, copy=options.copy, compact=compact, prove=options.verify
-        )
-        _carry_meta(checkpoint.index, conversion, tensors)
+        with claimed(conversion.destination) as site:
+            if files.exists(f"{site.destination}.index"):
+                written = _finished(checkpoint, tensors, site.destination, copy=options.copy)
+            else:
+                written = transfer.write_new(
+                    site,
+                    copy=options.copy,
+                    compact=compact,
+                    prove=options.verify,
+                )
+            carry_meta(checkpoint.index, conversion.source, tensors, site)
+            if with_state:
+                write_own_state(conversion.source, site)
     return Conversion(
         conversion.source,
         conversion.destination,
@@ -277,21 +293,25 @@ def carry_out(
     )
 
 
-def _carry_meta(index: Index, conversion: Conversion, tensors: Mapping[str, Content]) -> None:
-    """Links the graph beside the result, where its Saver finds what it looks for, unchanged."""
-    meta, target = f"{plain_prefix(conversion.source)}.meta", f"{conversion.destination}.meta"
-    if files.exists(target) or not files.exists(meta):
-        return
-    keys = restored_keys(meta)
-    if keys is None:
-        return
-    for key in keys:
-        content = tensors.get(key)
-        if content is None or not content.source or content.computed:
-            return
-        if key_bytes(key) not in index.entries or not same_tensor(index, key, content.source):
-            return
-    files.link_or_copy(meta, target)
+def _finished(
+    checkpoint: Checkpoint, tensors: Mapping[str, Content], destination: str, *, copy: bool
+) -> Written:
+    """What a conversion that was killed just before its end has written.
+
+    Raises:
+      WriteError: it is not what is to be written now.
+    """
+    index = read_index(destination)
+    paths = [shard_path(destination, shard, index.num_shards) for shard in range(index.num_shards)]
+    if not is_result(checkpoint, tensors, destination) or (
+        copy and any(map(files.is_linked, paths))
+    ):
+        raise WriteError(
+            "the checkpoint that is there already was written by a conversion that was killed, and "
+            "is not what is to be written now; remove it, or name another place",
+            path=destination,
+        )
+    return Written([(path, "same") for path in paths], None, {})
 
 
 def _check_data(prefix: str, progress: Progress) -> None:
@@ -299,30 +319,3 @@ def _check_data(prefix: str, progress: Progress) -> None:
 
     for fault in verify_checkpoint(prefix, progress=progress).faults:
         raise CorruptCheckpointError(fault.message, path=fault.file, key=fault.key)
-
-
-def _write_state(source: str, destination: str) -> None:
-    """A `checkpoint` file for a directory of this checkpoint alone, with the source's time."""
-    directory = os.path.dirname(destination) or "."
-    if files.exists(os.path.join(directory, "checkpoint")) or len(complete_prefixes(directory)) > 1:
-        return
-    times: tuple[float, ...] = ()
-    state = _state_of(os.path.dirname(source) or ".")
-    if state is not None and len(state.all_model_checkpoint_timestamps) == len(
-        state.all_model_checkpoint_paths
-    ):
-        times = tuple(
-            time
-            for path, time in zip(
-                state.all_model_checkpoint_paths, state.all_model_checkpoint_timestamps
-            )
-            if os.path.basename(path) == os.path.basename(source)
-        )[:1]
-    write_state(directory, CheckpointState(destination, (destination,), times))
-
-
-def _state_of(directory: str) -> CheckpointState | None:
-    try:
-        return read_state(directory)
-    except CheckpointError:
-        return None  # a broken one says nothing of times

@@ -46,8 +46,10 @@ class UnsupportedCheckpointError(CheckpointError):
     """A checkpoint, recognised by name, that this package does not read (V1, big-endian, ...)."""
 
 
-class MissingTensorError(CheckpointError):
+class MissingTensorError(CheckpointError, KeyError):
     """The checkpoint has no tensor of that name or key."""
+
+    __str__ = CheckpointError.__str__  # a KeyError shows its message in quotes
 
 
 class MismatchError(CheckpointError):
@@ -62,8 +64,11 @@ class SettingsError(CheckpointError):
     """An option, a flag or a field of a settings file is wrong."""
 
 
-class WriteError(CheckpointError):
-    """The destination cannot be written: it exists, is read-only, is full, is inside the source."""
+class WriteError(CheckpointError, ValueError):
+    """The destination cannot be written: it exists, is read-only, is full, is inside the source.
+
+    A ValueError, as a stock Saver raises it where there is no such directory.
+    """
 
 
 class BusyError(WriteError):

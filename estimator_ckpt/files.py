@@ -17,7 +17,12 @@ import stat
 from collections.abc import Callable, Iterator
 from typing import IO, Optional
 
-from estimator_ckpt.errors import CheckpointError, NotACheckpointError, WriteError
+from estimator_ckpt.errors import (
+    CheckpointError,
+    NotACheckpointError,
+    SettingsError,
+    WriteError,
+)
 from estimator_ckpt.remote import remote_files
 
 # Called with the bytes done so far and the bytes in all.
@@ -28,6 +33,22 @@ _FICLONE = 0x40049409  # linux/fs.h: let a file share the blocks of another
 _CHUNK = 16 << 20
 # What a file system says that has no hard links, or none to there.
 NO_LINK = {errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
+
+
+def path_text(given: object, key: str = "path") -> str:
+    """A path that a user gives, as text, with the home directory in the place of `~`.
+
+    Args:
+      given: a str or an os.PathLike of one.
+      key: what the argument or the setting is called, for the error.
+
+    Raises:
+      SettingsError: it is neither.
+    """
+    text = os.fspath(given) if isinstance(given, (str, os.PathLike)) else given
+    if not isinstance(text, str):
+        raise SettingsError(f"expected a path, found {given!r}", key=key)
+    return os.path.expanduser(text)
 
 
 def is_remote(path: str) -> bool:
@@ -207,19 +228,51 @@ def open_write(path: str, *, append: bool = False, sync: bool = True) -> Iterato
             with remote_files().GFile(path, "ab" if append else "wb") as file:
                 yield file
             return
-        with open(path, "r+b" if append else "xb") as file:
-            start = file.seek(0, os.SEEK_END)
-            try:
-                yield file
-                file.flush()
-                if sync:
-                    os.fsync(file.fileno())
-            except BaseException:
-                with contextlib.suppress(OSError):
-                    file.truncate(start)
-                    if not append:
-                        os.remove(path)
-                raise
+        with contextlib.ExitStack() as undo:
+            file = undo.enter_context(open(path, "r+b" if append else "xb"))
+            descriptor = os.dup(file.fileno())  # as `file` is closed before it is cut off
+            undo.callback(os.close, descriptor)
+            undo.callback(_undo_write, path, file, descriptor, file.seek(0, os.SEEK_END), append)
+            yield file
+            file.flush()
+            if sync:
+                os.fsync(descriptor)
+            file.close()
+            undo.pop_all()
+            os.close(descriptor)
+
+
+def _undo_write(path: str, file: IO[bytes], descriptor: int, start: int, append: bool) -> None:
+    """Takes back what was written, on a full disk, too, where even to close the file may fail."""
+    with contextlib.suppress(OSError):
+        file.close()
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, start)
+    if not append:
+        with contextlib.suppress(OSError):
+            os.remove(path)
+
+
+def sync(file: IO[bytes]) -> None:
+    """Makes what was written to a local file outlast a power failure.
+
+    Raises:
+      WriteError: it cannot be written.
+    """
+    with _raising(WriteError, "write the file", str(file.name)):
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def stamp(path: str) -> tuple[int, ...]:
+    """What changes when a local file is written again or replaced by another.
+
+    Raises:
+      NotACheckpointError: there is no such file.
+    """
+    with _raising(NotACheckpointError, "look for it", path):
+        found = os.stat(path)
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def make_dirs(path: str) -> None:

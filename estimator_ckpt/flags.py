@@ -18,6 +18,7 @@ from typing import Any
 
 from absl import flags
 
+from estimator_ckpt import files
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.jobs.flag_table import ALIASES, FLAGS, help_text
 from estimator_ckpt.jobs.warm_start_flags import exclusion, parse_policy, with_overrides
@@ -37,6 +38,7 @@ _SAVER_OPTIONS = (
     "check_data",
     "ema",
 )
+_PATHS = ("model_dir", "warm_start_from", "init_checkpoint", "warm_start_config")
 _RUN_CONFIG = (
     "model_dir",
     "save_checkpoints_steps",
@@ -129,7 +131,7 @@ class JobFlags:
         return f"--{name}" if name in self._existing else f"--{self._prefix}{name}"
 
     def value(self, name: str) -> Any:
-        """The value of the flag of this name, which is without prefix here.
+        """The value of the flag of this name, which is without prefix here; of a path without `~`.
 
         Raises:
           absl.flags.UnparsedFlagAccessError: the command line has not been parsed.
@@ -138,7 +140,8 @@ class JobFlags:
         full = self.flag_name(name)[2:]
         if full not in self._values:
             raise SettingsError("it is in use_existing, but is not defined", key=f"--{full}")
-        return getattr(self._values, full)
+        value = getattr(self._values, full)
+        return files.path_text(value, f"--{full}") if name in _PATHS and value else value
 
     def given(self, names: Sequence[str]) -> dict[str, Any]:
         """The values of these flags that are neither empty nor the default."""
@@ -233,9 +236,16 @@ class JobFlags:
             )
         if any(name in given for name in every):
             settings = {name: value for name, value in settings.items() if name not in every}
+        settings = {**settings, **given}
+        model_dir = settings.get("model_dir")
+        if model_dir is not None:
+            flag = self.flag_name("model_dir")
+            settings["model_dir"] = model_dir = files.path_text(model_dir, flag)
+            if files.exists(model_dir) and not files.is_dir(model_dir):
+                raise SettingsError("expected a directory, found a file", path=model_dir, key=flag)
         run_config = estimator_module().RunConfig
         try:
-            return run_config(**{**settings, **given})
+            return run_config(**settings)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             told = " ".join(str(error).split())
             raise SettingsError(f"RunConfig or TF_CONFIG: {told}") from None

@@ -7,6 +7,13 @@ from collections.abc import Sequence
 # `--checkpoint_format` and its Python namesakes.
 CHECKPOINT_FORMATS = ("saver", "checkpoint", "both")
 
+# How a sentence calls a checkpoint of each.
+IN_WORDS = {
+    "saver": "name-based checkpoint",
+    "checkpoint": "object-based checkpoint",
+    "both": "checkpoint of both formats",
+}
+
 # tf.compat.v1.GraphKeys.GLOBAL_STEP. Estimator looks for it by this name in every checkpoint: else
 # train(max_steps=...) of a job that has finished would go on
 # (tensorflow_estimator/python/estimator/estimator.py).

@@ -16,6 +16,7 @@ from estimator_ckpt.bundle.slices import decode_keys, encode_keys, key_bytes
 from estimator_ckpt.columns import AT_ONCE
 from estimator_ckpt.formats import GLOBAL_STEP
 from estimator_ckpt.object_graph import (
+    OBJECT_CONFIG,
     OBJECT_GRAPH_KEY,
     OPTIMIZER_SLOT,
     SAVE_COUNTER,
@@ -30,13 +31,20 @@ from estimator_ckpt.slots import flat_names, newer_keras_slot
 
 
 class Entries:
-    """The entries of an index that are tensors: not the slices, nor the object graph."""
+    """The entries of an index that are tensors: not the slices, nor what tells of objects alone.
+
+    Attributes:
+      configs: the keys of what objects are (OBJECT_CONFIG), which are no variables.
+    """
 
     def __init__(self, index: Index) -> None:
         self._by_bytes = index.entries
         self._others = set(decode_keys([key for key in index.entries if key[:1] == b"\0"]))
         if key_bytes(OBJECT_GRAPH_KEY) in index.entries:
             self._others.add(OBJECT_GRAPH_KEY)
+        end = key_bytes(object_key("", OBJECT_CONFIG))
+        self.configs = list(decode_keys([key for key in index.entries if key.endswith(end)]))
+        self._others.update(self.configs)
 
     def __len__(self) -> int:
         return len(self._by_bytes) - len(self._others)

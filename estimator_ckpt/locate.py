@@ -7,9 +7,17 @@ import os
 import re
 
 from estimator_ckpt import files
-from estimator_ckpt.bundle.v1 import first_v1_file, plain_prefix, v1_prefix, v1_prefixes
+from estimator_ckpt.bundle.index import Index, read_index
+from estimator_ckpt.bundle.v1 import (
+    first_v1_file,
+    plain_prefix,
+    read_v1,
+    v1_prefix,
+    v1_prefixes,
+)
 from estimator_ckpt.errors import CorruptCheckpointError, NotACheckpointError
-from estimator_ckpt.report import did_you_mean, near_names
+from estimator_ckpt.lookalikes import name_directory, name_file
+from estimator_ckpt.report import counted, did_you_mean, near_names
 from estimator_ckpt.state import read_state
 
 _DATA = re.compile(r"\.data-(\d{5})-of-(\d{5})$")
@@ -18,14 +26,6 @@ _STEP = re.compile(r"-(\d+)$")
 _STATE_FILE = "checkpoint"
 _SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")
 _SAVED_MODEL_PREFIX = os.path.join("variables", "variables")
-
-# What else people have lying beside their checkpoints, by its first bytes.
-_OTHER_FILES = {
-    b"\x89HDF": "an HDF5 file, as Keras writes for .h5; load it with Keras and save it with "
-    "tf.train.Checkpoint",
-    b"PK\x03\x04": "a zip archive, as Keras (.keras), NumPy (.npz) and PyTorch write",
-    b"\x93NUM": "a NumPy array",
-}
 
 
 def find_prefix(path: str) -> str:
@@ -70,6 +70,38 @@ def is_saved_model(directory: str) -> bool:
     return any(files.exists(os.path.join(directory, name)) for name in _SAVED_MODEL)
 
 
+def read_any_index(prefix: str) -> Index:
+    """The index of a checkpoint in either format; where both have the prefix, V2 is meant.
+
+    A SavedModel that has no variables, and so no index, has an empty one.
+
+    Raises:
+      NotACheckpointError, CorruptCheckpointError, UnsupportedCheckpointError: as read_index().
+    """
+    if not files.exists(f"{prefix}.index"):
+        if v1_prefix(prefix) == prefix:
+            return read_v1(prefix)
+        directory = prefix[: -len(_SAVED_MODEL_PREFIX)].rstrip("/")
+        if prefix == os.path.join(directory, _SAVED_MODEL_PREFIX) and is_saved_model(directory):
+            if not _restores_variables(directory):
+                return Index(0, {})
+            raise CorruptCheckpointError(
+                f"the SavedModel's graph restores variables, but {_SAVED_MODEL_PREFIX}.index is "
+                "not there; bring the directory `variables` back",
+                path=directory,
+            )
+    return read_index(prefix)
+
+
+def _restores_variables(directory: str) -> bool:
+    """Whether the graph of a SavedModel has the op that restores variables."""
+    for name in _SAVED_MODEL:
+        path = os.path.join(directory, name)
+        if files.exists(path):
+            return b"RestoreV2" in files.read_bytes(path)
+    return False
+
+
 def complete_prefixes(directory: str) -> list[str]:
     """The prefixes in a directory with all their files, of either format, oldest first.
 
@@ -92,6 +124,21 @@ def complete_prefixes(directory: str) -> list[str]:
     return sorted(prefixes + v1_prefixes(directory, names), key=_age)
 
 
+def newest_of_each_name(directory: str) -> list[str]:
+    """Of the complete checkpoints that differ in their steps alone the newest, the newest first."""
+    found: dict[str, str] = {}
+    for prefix in reversed(complete_prefixes(directory)):
+        found.setdefault(_STEP.sub("", prefix), prefix)
+    return list(found.values())
+
+
+def _indexes(directory: str) -> list[str]:
+    """The prefixes in a directory that have an index, oldest first."""
+    names = [name for name in files.list_dir(directory) if name.endswith(".index")]
+    prefixes = [os.path.join(directory, name[: -len(".index")]) for name in names]
+    return sorted(prefixes, key=_age)
+
+
 def _age(prefix: str) -> tuple[int, float]:
     step = _STEP.search(plain_prefix(prefix))
     modified = 0.0
@@ -104,16 +151,18 @@ def _age(prefix: str) -> tuple[int, float]:
 def _in_directory(directory: str) -> str:
     has_state = files.exists(os.path.join(directory, _STATE_FILE))
     if not has_state and is_saved_model(directory):
-        prefix = os.path.join(directory, _SAVED_MODEL_PREFIX)
-        if not files.exists(f"{prefix}.index"):
-            raise NotACheckpointError("a SavedModel without variables", path=directory)
-        return prefix
+        return os.path.join(directory, _SAVED_MODEL_PREFIX)
     return _newest(directory)
 
 
 def _newest(directory: str) -> str:
     """The checkpoint that the state file names, or else the newest complete one, said aloud."""
     complete = complete_prefixes(directory)
+    what = None if complete else name_directory(directory)
+    if what is not None:
+        raise NotACheckpointError(
+            f"no checkpoint is in the directory: {what}{_deeper(directory)}", path=directory
+        )
     try:
         state = read_state(directory)
         reason = "there is no `checkpoint` file"
@@ -128,6 +177,13 @@ def _newest(directory: str) -> str:
         moved = os.path.join(directory, os.path.basename(prefix))
         if moved in complete:
             complete.append(moved)
+    alone = [] if complete else _indexes(directory)
+    if alone:
+        if state is not None and os.path.basename(state.model_checkpoint_path) in map(
+            os.path.basename, alone
+        ):
+            return os.path.join(directory, os.path.basename(state.model_checkpoint_path))
+        return alone[-1]  # who opens it says which data files are missing
     if not complete:
         raise NotACheckpointError(
             f"{reason}, and no complete checkpoint (PREFIX.index with all PREFIX.data-*) is in the "
@@ -160,9 +216,9 @@ def _deeper(directory: str) -> str:
 
 
 def _no_checkpoint_file(path: str) -> Exception:
-    start = files.read_range(path, 0, 4)
-    if start in _OTHER_FILES:
-        return NotACheckpointError(f"this is {_OTHER_FILES[start]}", path=path)
+    what = name_file(path)
+    if what is not None:
+        return NotACheckpointError(f"this is {what}", path=path)
     return NotACheckpointError(
         f"expected a checkpoint; this is another kind of file, without {path}.index beside it",
         path=path,
@@ -177,7 +233,9 @@ def _nothing(path: str) -> Exception:
     names = files.list_dir(directory)
     prefixes = sorted(n[: -len(".index")] for n in names if n.endswith(".index"))
     near = near_names(name, prefixes) or prefixes[-3:]
-    has = f"the directory has {len(prefixes)} checkpoints" if prefixes else "no checkpoint is there"
+    has = "no checkpoint is there"
+    if prefixes:
+        has = f"the directory has {counted(len(prefixes), 'checkpoint')}"
     return NotACheckpointError(
         f"looked for {path}.index, and for a directory of that name; {has}"
         + did_you_mean([os.path.join(directory, n) for n in near]),

@@ -282,6 +282,8 @@ def _told(line: Line) -> str:
 
 
 def _pairs(setting: str, pairs: Pairs) -> tuple[tuple[str, str], ...]:
+    if not isinstance(pairs, (Mapping, Iterable)):
+        raise SettingsError(f"expected pairs, or a mapping, found {pairs!r}", key=setting)
     items = list(pairs.items() if isinstance(pairs, Mapping) else pairs)
     for number, pair in enumerate(items):
         if (

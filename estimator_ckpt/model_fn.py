@@ -4,24 +4,30 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import tensorflow as tf
-from absl import logging
 
 from estimator_ckpt import tf_internals
 from estimator_ckpt.errors import SettingsError
+from estimator_ckpt.jobs.estimator_methods import put_methods
+from estimator_ckpt.jobs.moved_job import StopWhereDone, refuse_initial_values
+from estimator_ckpt.moved import moved_here
 from estimator_ckpt.options import SaverOptions, check_format, saver_options
 from estimator_ckpt.saver import Saver
-from estimator_ckpt.saving.given import Objects
+from estimator_ckpt.saving.given import Objects, check_objects
 from estimator_ckpt.saving.matching import weaken
 from estimator_ckpt.scaffold import check_agreement, make_saver
+from estimator_ckpt.warm_start import warm_start_from
 from estimator_ckpt.warm_starting.starter import apply_warm_start
 
 # The values of tf.estimator.ModeKeys, which the newest TensorFlow does not have.
 _TRAIN, _EVAL = "train", "eval"
+
+# The attribute that tells a wrapped model_fn from others; its value is the format.
+_SAVES = "_estimator_ckpt_saves"
 
 ModelFn = Callable[..., Any]
 
@@ -55,12 +61,13 @@ def wrap_model_fn(
       returns an EstimatorSpec or TPUEstimatorSpec.
 
     Raises:
-      SettingsError: `model_fn` cannot be called, no such format, an unknown option, or a value out
-        of its range.
+      SettingsError: `model_fn` is none, or is wrapped already; no such format, an unknown option,
+        or another argument of the wrong kind or out of its range.
     """
-    if not callable(model_fn):
-        raise SettingsError(f"expected a callable, found {model_fn!r}", key="model_fn")
     check_format(checkpoint_format)
+    _check_model_fn(model_fn, checkpoint_format)
+    check_objects(checkpoint)
+    warm_start = warm_start_from(warm_start)
     settings = saver_options(options)
     theirs = tf_internals.argument_names(model_fn)
     # Estimator passes what the signature names. RunConfig has the retention settings.
@@ -78,7 +85,6 @@ def wrap_model_fn(
         def with_saver(scaffold: tf.compat.v1.train.Scaffold) -> tf.compat.v1.train.Scaffold:
             _put_saver(
                 scaffold,
-                [*getattr(spec, "training_chief_hooks", ()), *spec.training_hooks],
                 str(mode),
                 checkpoint_format,
                 checkpoint,
@@ -93,10 +99,41 @@ def wrap_model_fn(
             return spec._replace(scaffold_fn=lambda: with_saver(make()))
         if hasattr(spec, "scaffold"):
             with_saver(spec.scaffold)
+        model_dir = getattr(arguments.get("config"), "model_dir", None)
+        if mode == _TRAIN and hasattr(spec, "training_hooks") and moved_here(model_dir):
+            return spec._replace(training_hooks=[*spec.training_hooks, StopWhereDone()])
         return spec  # what is no EstimatorSpec, Estimator refuses in its own words
 
     wrapped.__signature__ = signature  # type: ignore[attr-defined]
+    setattr(wrapped, _SAVES, checkpoint_format)
     return wrapped
+
+
+def _check_model_fn(model_fn: Any, checkpoint_format: str) -> None:
+    """Raises SettingsError for what is no model_fn, or is wrapped already."""
+    if not callable(model_fn):
+        is_estimator = hasattr(model_fn, "model_fn")
+        hint = "; wrap_estimator() takes an Estimator" if is_estimator else ""
+        raise SettingsError(f"expected a callable, found {model_fn!r}{hint}", key="model_fn")
+    # What an ordinary function lacks, Estimator says in its own words.
+    is_object = isinstance(model_fn, (type, tf.__internal__.tracking.Trackable))
+    if is_object and "features" not in tf_internals.argument_names(model_fn):
+        is_class = isinstance(model_fn, type)
+        found = f"the class {model_fn.__name__}" if is_class else f"a {type(model_fn).__name__}"
+        raise SettingsError(
+            f"expected a model_fn, which has an argument `features`, found {found}; "
+            "tf.keras.estimator.model_to_estimator() makes an Estimator of a Keras model, and "
+            "wrap_estimator() takes that",
+            key="model_fn",
+        )
+    while isinstance(model_fn, functools.partial):
+        model_fn = model_fn.func
+    before = getattr(model_fn, _SAVES, None)
+    if before is not None:
+        raise SettingsError(
+            f"it is wrapped already, to save as {before!r}; wrap the model_fn itself, once",
+            key="model_fn" if before == checkpoint_format else "checkpoint_format",
+        )
 
 
 def wrap_estimator(
@@ -120,7 +157,9 @@ def wrap_estimator(
       **options: as for wrap_model_fn().
 
     Returns:
-      An Estimator of the same class.
+      An Estimator of the same class. Its get_variable_names() and get_variable_value() speak of
+      variables by their names, whatever the format; and in a model_dir that was moved it finds the
+      newest checkpoint.
 
     Raises:
       SettingsError: not an Estimator, or one that is made of more than a model_fn, such as a
@@ -133,7 +172,8 @@ def wrap_estimator(
             "use wrap_model_fn() on its model_fn",
             key="estimator",
         )
-    return tf_internals.on_model_fn(
+    _check_model_fn(tf_internals.own_model_fn(estimator), checkpoint_format)
+    wrapped = tf_internals.on_model_fn(
         estimator,
         wrap_model_fn(
             estimator.model_fn,
@@ -143,6 +183,8 @@ def wrap_estimator(
             **options,
         ),
     )
+    put_methods(wrapped)
+    return wrapped
 
 
 class _EvaluationScaffold(tf.compat.v1.train.Scaffold):  # type: ignore[misc]
@@ -164,7 +206,6 @@ class _EvaluationScaffold(tf.compat.v1.train.Scaffold):  # type: ignore[misc]
 
 def _put_saver(
     scaffold: tf.compat.v1.train.Scaffold,
-    hooks: Sequence[Any],
     mode: str,
     checkpoint_format: str,
     checkpoint: Objects | None,
@@ -188,24 +229,24 @@ def _put_saver(
     if saver is not None:
         if mode == _TRAIN:
             check_agreement(saver, checkpoint_format, options)
+        if type(scaffold.saver) is tf.compat.v1.train.Saver:
+            saver.replace(scaffold.saver)
     else:
         is_collected = scaffold.saver is None and len(collection) == 1
         theirs = collection[0] if is_collected else scaffold.saver
         saver = make_saver(checkpoint_format, options, run_config, theirs, objects=checkpoint)
-        if saver is theirs:
-            return
-        if is_collected:
-            collection[0] = saver
-        elif mode in (_TRAIN, _EVAL) and not collection:
-            collection.append(saver)
-        for hook in hooks:
-            own = tf_internals.put_saver_of_hook(hook, theirs, saver)
-            if mode == _TRAIN and own is not None and not isinstance(own, Saver):
-                logging.warning(
-                    "A CheckpointSaverHook of the model_fn has a saver of its own and writes what "
-                    "that one writes, not the format %r. Without one it saves with the Scaffold's.",
-                    checkpoint_format,
+        if not isinstance(saver, Saver):  # one that cannot be understood
+            if options.ema is not None:
+                raise SettingsError(
+                    f"the {type(saver).__name__} of the model_fn stays as it is, and would read "
+                    "the variables themselves",
+                    key="ema",
                 )
+            return
+        if mode in (_TRAIN, _EVAL) and not collection:
+            collection.append(saver)
+    if mode != _TRAIN:
+        refuse_initial_values(scaffold, getattr(run_config, "model_dir", None))
     if mode != _EVAL or scaffold.saver is not None:
         tf_internals.put_saver(scaffold, saver)
         if mode == _TRAIN and is_first:

@@ -13,10 +13,12 @@ from typing import Any
 from estimator_ckpt import files
 from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.errors import CheckpointError, NotACheckpointError, SettingsError
+from estimator_ckpt.matching.eager import eager_model
+from estimator_ckpt.matching.live import LiveObjects, is_layer, is_variable
+from estimator_ckpt.matching.model import Model, ModelVariable
+from estimator_ckpt.matching.training_state import state_by_names
 from estimator_ckpt.object_graph import BEFORE_ATTRIBUTE, SAVE_COUNTER, VAR_LIST, unescape
 from estimator_ckpt.report import did_you_mean, near_names
-from estimator_ckpt.warm_starting.training_state import training_state
-from estimator_ckpt.warm_starting.values import Target
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _PART = re.compile(r"/part_\d+(?=/|$)")
@@ -25,31 +27,57 @@ _GRAPH_FILES = (".meta", ".pbtxt", ".pb")
 _ASSIGN_OPS = ("AssignVariableOp", "Assign")
 
 
-def expected_variables(expected: Any, input_fn: str | None = None) -> list[Target]:
+def expected_model(expected: Any, input_fn: str | None = None) -> Model:
     """The variables of a model's side; see check_checkpoint() for what `expected` may be.
 
     Args:
-      expected: a mapping, a tf.Graph, or a path or name.
+      expected: a mapping, a tf.Graph, objects of an eager program, or a path or name.
       input_fn: `package.module:function` that gives a model_fn its features and labels.
 
     Raises:
-      SettingsError: it is none of these, or the function cannot be imported or called.
+      SettingsError: it is none of these, has no variables, or the function cannot be imported or
+        called.
       CheckpointError: the file is not what it should be.
     """
+    model = _expected_model(expected, input_fn)
+    if not model.variables:
+        text = expected if isinstance(expected, (str, os.PathLike)) else type(expected).__name__
+        raise SettingsError("the model has no variables, so nothing to check", key=str(text))
+    return model
+
+
+def _expected_model(expected: Any, input_fn: str | None) -> Model:
     if isinstance(expected, Mapping):
-        return _without_training_state([_plain(name, value) for name, value in expected.items()])
+        plain = [_plain(name, value) for name, value in expected.items()]
+        return Model(_without_training_state(plain))
     if isinstance(expected, (str, os.PathLike)):
-        return _named(os.fspath(expected), input_fn)
+        return _named(files.path_text(expected, "expected"), input_fn)
     if hasattr(expected, "as_graph_def") and hasattr(expected, "as_default"):
-        from estimator_ckpt.warm_starting.starter import graph_targets
+        from estimator_ckpt.warm_starting.starter import graph_model
 
         with expected.as_default():
-            return graph_targets()
+            return graph_model()
+    if holds_variables(expected):
+        return eager_model(expected).model
     raise SettingsError(
-        "expected a mapping from names to (shape, dtype), a tf.Graph, a path or "
-        f"package.module:model_fn, found {type(expected).__name__}",
+        "expected a mapping from names to (shape, dtype), a tf.Graph, a Keras model or another "
+        "object, a path or package.module:model_fn, found "
+        f"{type(expected).__name__}",
         key="expected",
     )
+
+
+def holds_variables(made: Any) -> bool:
+    """Whether something is an object of TensorFlow's or Keras' that holds variables, or should."""
+    if made is None or isinstance(made, (str, tuple)) or is_variable(made):
+        return False
+    if is_layer(made):
+        return True
+    try:
+        objects = LiveObjects(made)
+    except (AttributeError, TypeError, ValueError):
+        return False
+    return bool(objects.beside) or any(map(is_variable, objects.live))
 
 
 def is_function(text: str) -> bool:
@@ -62,35 +90,39 @@ def is_checkpoint(text: str) -> bool:
     return not (text.endswith(_GRAPH_FILES) and not files.is_dir(text)) and not is_function(text)
 
 
-def _named(text: str, input_fn: str | None) -> list[Target]:
+def _named(text: str, input_fn: str | None) -> Model:
     if text.endswith(_GRAPH_FILES) and not files.is_dir(text):
-        return _of_meta_graph(text) if text.endswith(".meta") else _of_graph_def(text)
+        return Model(_of_meta_graph(text) if text.endswith(".meta") else _of_graph_def(text))
     if is_function(text):
-        from estimator_ckpt.warm_starting.starter import graph_targets
+        from estimator_ckpt.warm_starting.starter import graph_model
 
-        with built_graph(text, input_fn):
-            return graph_targets()
+        with built_graph(text, input_fn) as made:
+            return eager_model(made).model if holds_variables(made) else graph_model()
     with open_checkpoint(text) as checkpoint:
-        return _without_training_state(
-            Target(v.name, v.shape, v.dtype, v.slot_of is None, (f"{v.name}:0",))
+        variables = (
+            ModelVariable(v.name, v.shape, v.dtype, v.slot_of is None, (f"{v.name}:0",))
             for v in checkpoint.variables.values()
             if v.name != SAVE_COUNTER
         )
+        return Model(_without_training_state(variables))
 
 
-def _without_training_state(targets: Iterable[Target]) -> list[Target]:
+def _without_training_state(targets: Iterable[ModelVariable]) -> list[ModelVariable]:
     """The same, as far as names tell which of them are trainable: nothing else does."""
     targets = list(targets)
-    state = training_state({target.name: target.shape for target in targets})
-    return [replace(t, trainable=False) if t.name in state else t for t in targets]
+    state = state_by_names({target.name: target.shape for target in targets})
+    return [
+        replace(t, trainable=False, role=state[t.name][0]) if t.name in state else t
+        for t in targets
+    ]
 
 
-def _plain(name: Any, value: Any) -> Target:
+def _plain(name: Any, value: Any) -> ModelVariable:
     try:
         shape, dtype = value
         found = None if shape is None else tuple(int(size) for size in shape)
         text = dtype if isinstance(dtype, str) else getattr(dtype, "name", None) or dtype.__name__
-        return Target(str(name), found, text.rstrip("_"), True, (f"{name}:0",))
+        return ModelVariable(str(name), found, text.rstrip("_"), True, (f"{name}:0",))
     except (AttributeError, TypeError, ValueError):
         raise SettingsError(
             f"expected a shape and a dtype, such as ((3, 4), 'float32'), found {value!r}",
@@ -98,7 +130,7 @@ def _plain(name: Any, value: Any) -> Target:
         ) from None
 
 
-def _of_meta_graph(path: str) -> list[Target]:
+def _of_meta_graph(path: str) -> list[ModelVariable]:
     from tensorflow.core.framework import variable_pb2
     from tensorflow.core.protobuf import meta_graph_pb2
 
@@ -108,7 +140,7 @@ def _of_meta_graph(path: str) -> list[Target]:
         return _targets_of(meta.graph_def, path)
     trainable = set(collections["trainable_variables"].bytes_list.value)
     nodes = {node.name: node for node in meta.graph_def.node}
-    found: dict[str, Target] = {}
+    found: dict[str, ModelVariable] = {}
     for data in collections["variables"].bytes_list.value:
         try:
             variable = variable_pb2.VariableDef.FromString(data)
@@ -120,20 +152,20 @@ def _of_meta_graph(path: str) -> list[Target]:
         if info.full_name:
             before = found.get(info.full_name)
             parts = (*(before.parts if before else ()), *target.parts)
-            target = Target(
+            target = ModelVariable(
                 info.full_name, tuple(info.full_shape), target.dtype, target.trainable, parts
             )
         found[target.name] = target
     return list(found.values())
 
 
-def _of_graph_def(path: str) -> list[Target]:
+def _of_graph_def(path: str) -> list[ModelVariable]:
     from tensorflow.core.framework import graph_pb2
 
     return _targets_of(_parsed(path, graph_pb2.GraphDef()), path)
 
 
-def _targets_of(graph_def: Any, path: str) -> list[Target]:
+def _targets_of(graph_def: Any, path: str) -> list[ModelVariable]:
     """The variables of a graph without collections: those that it restores, else all of them.
 
     A graph.pbtxt does not tell global variables from local ones, but its Saver knows them.
@@ -149,7 +181,7 @@ def _targets_of(graph_def: Any, path: str) -> list[Target]:
             if source is not None and source.op == "RestoreV2":
                 key, extents = (_text(nodes, source.input[n], output) for n in (1, 2))
                 restored[node.input[0]] = _name_of_key(key), extents
-    found: dict[str, Target] = {}
+    found: dict[str, ModelVariable] = {}
     for node_name in restored or variables:
         target = _of_node(variables[node_name], True, path)
         name, extents = restored.get(node_name, ("", ""))
@@ -190,7 +222,7 @@ def _name_of_key(key: str) -> str:
     )
 
 
-def _of_node(node: Any, trainable: bool, path: str) -> Target:
+def _of_node(node: Any, trainable: bool, path: str) -> ModelVariable:
     import tensorflow as tf
 
     shape = node.attr["shape"].shape
@@ -200,7 +232,7 @@ def _of_node(node: Any, trainable: bool, path: str) -> Target:
     except TypeError:
         raise NotACheckpointError("a variable without a dtype", path=path, key=node.name) from None
     sizes = tuple(dim.size for dim in shape.dim) if known else None
-    return Target(node.name, sizes, dtype, trainable, (f"{node.name}:0",))
+    return ModelVariable(node.name, sizes, dtype, trainable, (f"{node.name}:0",))
 
 
 def _parsed(path: str, message: Any) -> Any:

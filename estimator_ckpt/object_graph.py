@@ -25,6 +25,7 @@ from estimator_ckpt.graph_nodes import Attribute, Node, Nodes, SlotReference
 
 __all__ = [
     "BEFORE_ATTRIBUTE",
+    "OBJECT_CONFIG",
     "OBJECT_GRAPH_KEY",
     "SAVE_COUNTER",
     "STEP",
@@ -49,6 +50,9 @@ __all__ = [
 ]
 
 OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
+# What Keras of TensorFlow 2.0 saved of a layer beside its variables: its class and settings as
+# JSON, a string scalar. That is no variable.
+OBJECT_CONFIG = "OBJECT_CONFIG_JSON"
 VAR_LIST = "var_list"
 SAVE_COUNTER = "save_counter"
 STEP = "step"
@@ -330,16 +334,16 @@ def flat_graph(
     return graph
 
 
-def match(template: ObjectGraph, saved: ObjectGraph) -> dict[int, list[int]]:
+def match(template: ObjectGraph, saved: ObjectGraph, start: int = 0) -> dict[int, list[int]]:
     """For every object of `template` the objects of `saved` that stand in its place.
 
-    Both graphs are walked from their roots along edges of the same names, then along slots of the
-    same name that belong to matched variables and optimizers, as tf.train.Checkpoint.restore does
-    (tensorflow/python/checkpoint/restore.py). More than one object means that the edges of the
-    template lead to different objects of the checkpoint.
+    The one is walked from its root, the other from `start`, along edges of the same names, then
+    along slots of the same name that belong to matched variables and optimizers, as
+    tf.train.Checkpoint.restore does (tensorflow/python/checkpoint/restore.py). More than one object
+    means that the edges of the template lead to different objects of the checkpoint.
     """
-    found: dict[int, list[int]] = {0: [0]}
-    waiting = deque([(0, 0)])
+    found: dict[int, list[int]] = {0: [start]}
+    waiting = deque([(0, start)])
 
     def bind(ours: int, theirs: int) -> None:
         bound = found.setdefault(ours, [])

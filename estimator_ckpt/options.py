@@ -63,14 +63,14 @@ class SaverOptions:
 
     def __post_init__(self) -> None:
         if self.keep_checkpoint_max is not None and not (
-            isinstance(self.keep_checkpoint_max, numbers.Integral) and self.keep_checkpoint_max >= 0
+            _is_number(self.keep_checkpoint_max, numbers.Integral) and self.keep_checkpoint_max >= 0
         ):
             raise _unexpected("keep_checkpoint_max", "a whole number, 0 for all", self)
         every = self.keep_checkpoint_every_n_hours
-        if every is not None and not (isinstance(every, numbers.Real) and every > 0):
+        if every is not None and not (_is_number(every) and every > 0):
             raise _unexpected("keep_checkpoint_every_n_hours", "a positive number of hours", self)
         grace = self.deletion_grace_secs
-        if not (isinstance(grace, numbers.Real) and grace >= 0):
+        if not (_is_number(grace) and grace >= 0):
             raise _unexpected("deletion_grace_secs", "a number of seconds", self)
         check_policy("on_missing", self.on_missing)
         if self.match_by not in (None, *MATCH_BY):
@@ -130,6 +130,10 @@ def check_format(checkpoint_format: object) -> None:
         raise SettingsError(
             f"expected one of {choices}, found {checkpoint_format!r}", key="checkpoint_format"
         )
+
+
+def _is_number(value: object, kind: type = numbers.Real) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)
 
 
 def _unexpected(name: str, expected: str, options: SaverOptions) -> SettingsError:

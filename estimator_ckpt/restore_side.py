@@ -6,8 +6,18 @@ import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Union
 
+from estimator_ckpt import files
 from estimator_ckpt.checkpoint import Checkpoint, Variable, open_checkpoint
-from estimator_ckpt.model_side import built_graph, expected_variables, is_checkpoint, is_function
+from estimator_ckpt.errors import SettingsError
+from estimator_ckpt.matching.eager import eager_model
+from estimator_ckpt.matching.model import Model
+from estimator_ckpt.model_side import (
+    built_graph,
+    expected_model,
+    holds_variables,
+    is_checkpoint,
+    is_function,
+)
 from estimator_ckpt.object_graph import SAVE_COUNTER, VARIABLE_VALUE, ObjectGraph
 from estimator_ckpt.saving.matching import Resolution, Wanted, resolve
 
@@ -29,12 +39,14 @@ class Restore(NamedTuple):
     on_missing: Union[str, Mapping[str, str]] = "error"
 
 
-def restore_of(expected: Any, checkpoint: Checkpoint, input_fn: str | None = None) -> Restore:
-    """What a model would restore.
+def restore_of(
+    expected: Any, checkpoint: Checkpoint, input_fn: str | None = None
+) -> Restore | Model:
+    """What a model would restore; of objects that no saver restores, what apply() would start.
 
-    A function is called in a graph, whose saver decides: one of this package that it makes, with
-    the user's objects, or else one of all variables. Another checkpoint is a model of its names and
-    objects. Any other side is known by its names alone.
+    A function is called in a graph, whose saver decides: one of this package that it makes, or one
+    with the tf.train.Checkpoint that it returns, or else one of all variables. Another checkpoint
+    is a model of its names and objects. Any other side is known by its names alone.
 
     Args:
       expected: the model's side, as check_checkpoint() takes it.
@@ -44,31 +56,42 @@ def restore_of(expected: Any, checkpoint: Checkpoint, input_fn: str | None = Non
     Raises:
       CheckpointError: the model's side cannot be read or built.
     """
-    text = os.fspath(expected) if isinstance(expected, (str, os.PathLike)) else ""
+    is_text = isinstance(expected, (str, os.PathLike))
+    text = files.path_text(expected, "expected") if is_text else ""
     if text and is_function(text):
         with built_graph(text, input_fn) as made:
-            return _by_saver(checkpoint, made)
+            return _restore_of_made(made, checkpoint, text)
+    if not text and not isinstance(expected, Mapping) and holds_variables(expected):
+        return eager_model(expected).model
     if text and is_checkpoint(text):
         with open_checkpoint(text) as other:
             structure = other.object_graph or ObjectGraph()
             wanted = list(_wanted_of(other, structure))
     else:
         structure = ObjectGraph()
-        targets = expected_variables(expected, input_fn)
+        targets = expected_model(expected, input_fn).variables
         names = {target.name for target in targets}
         wanted = [_named(t.name, names, t.shape, t.dtype) for t in targets]
     return Restore(wanted, resolve(checkpoint, wanted, structure))
 
 
-def _by_saver(checkpoint: Checkpoint, made: Any) -> Restore:
+def _restore_of_made(made: Any, checkpoint: Checkpoint, text: str) -> Restore | Model:
     import tensorflow as tf
 
     from estimator_ckpt.saver import Saver
 
     own = getattr(getattr(made, "scaffold", made), "saver", None)
     collection = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.SAVERS)
-    saver = next((s for s in (own, *collection) if isinstance(s, Saver)), None) or Saver("saver")
+    saver = next((s for s in (own, *collection) if isinstance(s, Saver)), None)
+    if saver is None and holds_variables(made):
+        found = eager_model(made)
+        if not isinstance(made, tf.train.Checkpoint):
+            return found.model
+        saver = Saver("checkpoint", None, made)
+    saver = saver or Saver("saver")
     saver.build()
+    if not saver.wanted:
+        raise SettingsError("it makes no variables, so there is nothing to check", key=text)
     return Restore(saver.wanted, saver.resolution(checkpoint), saver.options.on_missing)
 
 

@@ -4,35 +4,41 @@ from __future__ import annotations
 
 import numbers
 import os
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 from absl import logging
 
-from estimator_ckpt import state, tf_internals
-from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
+from estimator_ckpt import files, tf_internals
+from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import (
-    CorruptCheckpointError,
-    MismatchError,
-    NotACheckpointError,
+    CheckpointError,
     SettingsError,
+    WriteError,
 )
+from estimator_ckpt.locate import newest_of_each_name
+from estimator_ckpt.moved import in_directory
 from estimator_ckpt.options import SaverOptions, check_format
 from estimator_ckpt.saving.averages import average_problems
+from estimator_ckpt.saving.checkpoint_lists import CheckpointLists
 from estimator_ckpt.saving.contents import Contents, graph_contents
 from estimator_ckpt.saving.given import Objects, VarList
-from estimator_ckpt.saving.graph_ops import SaverOps
+from estimator_ckpt.saving.graph_ops import SaverOps, run_restore
+from estimator_ckpt.saving.initial_values import Initialization, InitialValues
 from estimator_ckpt.saving.journal import mark
 from estimator_ckpt.saving.matching import (
     Resolution,
     Wanted,
+    may_initialize,
     mismatch,
     missing_rows,
     policy_for,
     resolve,
 )
-from estimator_ckpt.saving.on_disk import written_at
+from estimator_ckpt.saving.on_disk import open_any
+from estimator_ckpt.saving.other_savers import explain_restores, tell_of_checkpoint, tell_of_hooks
 from estimator_ckpt.saving.resume import resume
 from estimator_ckpt.saving.retention import Retention
 from estimator_ckpt.saving.steps import Save
@@ -98,16 +104,32 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         self._source_list = var_list
         self._objects = objects
         self.options = options
-        self._retention = Retention(max_to_keep, every_n_hours, options.deletion_grace_secs)
+        self._lists = CheckpointLists(
+            lambda: Retention(max_to_keep, every_n_hours, options.deletion_grace_secs),
+            self._has_all,
+        )
         self._reshaping = reshape
         self._contents: Contents | None = None
         self._ops: SaverOps | None = None
+        self._initial_values: InitialValues | None = None
         self._export: tf.compat.v1.train.Saver | None = None
         self._when_built: list[Callable[[], None]] = []
         self._beside_first: dict[str, Any] = {}
-        # The checkpoint that was restored or written last, and those that were too damaged.
+        self._lacking: frozenset[str] = frozenset()  # at the start, and initialized then
+        self._has_told = False
+        # The checkpoint that was restored or written last.
         self._sound: tuple[str, str] | None = None
-        self._skipped: set[str] = set()
+
+    def replace(self, theirs: tf.compat.v1.train.Saver) -> Saver:
+        """Makes a stock Saver become this one, so that all who hold it have this saver.
+
+        Returns:
+          `theirs`. The two are one from now on: they share what they know.
+        """
+        theirs.__class__ = Saver
+        theirs.__dict__ = self.__dict__
+        assert isinstance(theirs, Saver)
+        return theirs
 
     def build(self) -> None:
         """Adds the ops to the default graph, once; a Scaffold calls it when it finalizes.
@@ -118,13 +140,35 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         """
         if self._ops is not None:
             return
+        if tf.compat.v1.get_default_graph().finalized:
+            raise SettingsError(
+                "the graph is finalized, but this saver has not been built in it: call finalize() "
+                "on its Scaffold, which a MonitoredSession does by itself, before the session"
+            )
         self._contents = graph_contents(self._source_list, self._objects, ema=self.options.ema)
         self._ops = SaverOps(self._contents, object_keys=self.checkpoint_format != "saver")
         self._var_list = dict(self._contents.saveables)
         self._builder = self._ops
         super().build()
+        if may_initialize(self.options.on_missing):
+            self.initial_values()
         for callback in self._when_built:
             callback()
+        explain_restores(_is_ours)
+        if self.checkpoint_format != "saver":
+            self._has_told = tell_of_hooks(self.checkpoint_format, _is_ours)
+
+    def as_saver_def(self) -> Any:
+        """As the stock Saver's; builds it first, unless it saves all that the graph will have."""
+        if not self.saves_all:
+            self.build()
+        return super().as_saver_def()
+
+    def to_proto(self, export_scope: str | None = None) -> Any:
+        """As the stock Saver's, and as as_saver_def()."""
+        if not self.saves_all:
+            self.build()
+        return super().to_proto(export_scope)
 
     @property
     def saves_all(self) -> bool:
@@ -138,6 +182,19 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
     def write_beside_first_checkpoint(self, name: str, content: Any) -> None:
         """Writes `content` as the JSON file `name` into the directory of the next checkpoint."""
         self._beside_first[name] = content
+
+    @property
+    def holders(self) -> set[str]:
+        """The names of the ops that hold what it restores, of a saver that is built."""
+        assert self._contents is not None
+        return self._contents.held()[0]
+
+    def initial_values(self) -> InitialValues:
+        """The initializers of the graph, of a saver that is built, while ops can be added."""
+        assert self._contents is not None
+        if self._initial_values is None:
+            self._initial_values = InitialValues(self._contents.all_variables())
+        return self._initial_values
 
     def restore_ops(
         self, keys: Mapping[str, str], checkpoint: Checkpoint
@@ -196,6 +253,9 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             if not isinstance(global_step, numbers.Integral):
                 global_step = tf.compat.v1.train.global_step(sess, global_step)
             prefix += f"-{global_step:0{8 if self._pad_step_number else 1}d}"
+        directory = os.path.dirname(prefix) or "."
+        if not files.is_dir(directory):
+            raise WriteError(f"the directory {directory} doesn't exist", path=prefix)
         with sess.graph.as_default():
             self.build()
         assert self._contents is not None
@@ -225,7 +285,10 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         if write_state and not self._is_empty:
             name = latest_filename or "checkpoint"
             is_written = save.run_with_state(
-                sess, self._retention, state_name=name, beside=self._beside_first
+                sess,
+                lambda leaving: self._list_for(prefix, name, sess.graph, leaving),
+                state_name=name,
+                beside=self._beside_first,
             )
         else:
             is_written = save.run()
@@ -264,6 +327,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
           MismatchError: the checkpoint lacks variables, or has them in another shape or dtype, or
             it is not clear which of its tensors is meant. It lists all of them, and nothing has
             been restored.
+          ConflictError: what is to be initialized instead would write what is restored.
           CorruptCheckpointError: the checkpoint is damaged.
         """
         if save_path is None:
@@ -273,51 +337,56 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             if self._is_empty:
                 return
             save_path = os.fspath(save_path)
-            if not tf_internals.is_resuming():
+            directory = tf_internals.resuming_directory()
+            if directory is None:
                 self._restore(sess, save_path)
                 return
+            newest = self._newest(in_directory(save_path, directory))
             used = resume(
                 lambda prefix: self._restore(sess, prefix),
-                save_path,
+                newest,
                 on_corrupt=self.options.on_corrupt,
                 check_data=self.options.check_data,
             )
-            if used != save_path:
-                self._skipped.add(state.real_prefix(save_path))
+            if used != newest:
+                self._lists.skip(newest)
 
     def _restore(self, sess: tf.compat.v1.Session, path: str) -> None:
         logging.info("Restoring parameters from %s", path)
         assert self._contents is not None
         assert self._ops is not None
-        with open_checkpoint(path) as checkpoint:
-            keys, initializers = self._resolve(checkpoint)
+        with open_any(path) as checkpoint:
+            keys, initialization = self._resolve(checkpoint)
+            self._lacking = frozenset(w.tensor for w in self.wanted if w.tensor not in keys)
             feeds = self._ops.feeds(keys, checkpoint.index.entries)
             prefix = checkpoint.prefix
-        self._run_restore(sess, prefix, feeds, self._ops.fetches(keys), initializers)
+        fetches = self._ops.fetches(keys)
+        run_restore(
+            sess,
+            self.saver_def.restore_op_name if fetches is None else fetches,
+            {self.saver_def.filename_tensor_name: prefix, **feeds},
+            prefix,
+        )
+        if initialization is not None:
+            # After the restore: an initial value may be computed from what is restored.
+            initialization.run(sess)
         self._sound = mark(prefix)
 
-    def _run_restore(
-        self,
-        sess: tf.compat.v1.Session,
-        prefix: str,
-        feeds: dict[tf.Tensor, list[str]],
-        fetches: list[tf.Operation] | None,
-        initializers: list[tf.Operation],
-    ) -> None:
-        try:
-            sess.run(
-                self.saver_def.restore_op_name if fetches is None else fetches,
-                {self.saver_def.filename_tensor_name: prefix, **feeds},
-            )
-        except (tf.errors.DataLossError, tf.errors.OutOfRangeError) as error:
-            raise CorruptCheckpointError(_reason(error), path=prefix) from error
-        except tf.errors.NotFoundError as error:
-            raise NotACheckpointError(_reason(error), path=prefix) from error
-        except tf.errors.InvalidArgumentError as error:
-            raise MismatchError(_reason(error), path=prefix) from error
-        if initializers:
-            # After the restore: an initial value may be computed from another variable's value.
-            sess.run(initializers)
+    def _newest(self, prefix: str) -> str:
+        """The checkpoint to resume from: the newest, or the newest that is not another saver's."""
+        missing = self._missing(prefix)
+        if not missing:
+            return prefix
+        for other in newest_of_each_name(os.path.dirname(prefix) or "."):
+            if self._has_all(other):
+                logging.warning(
+                    "The newest checkpoint in the state file, %s, lacks variables: another saver "
+                    "wrote it. Resuming from %s, which has them all",
+                    prefix,
+                    other,
+                )
+                return other
+        return prefix
 
     @property
     def wanted(self) -> Sequence[Wanted]:
@@ -336,8 +405,8 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             reshape=self._reshaping,
         )
 
-    def _resolve(self, checkpoint: Checkpoint) -> tuple[dict[str, str], list[tf.Operation]]:
-        """The keys to read, and the initializers of what is to be initialized instead."""
+    def _resolve(self, checkpoint: Checkpoint) -> tuple[dict[str, str], Initialization | None]:
+        """The keys to read, and how to initialize what is not read."""
         assert self._contents is not None
         resolution = self.resolution(checkpoint)
         policy = self.options.on_missing
@@ -351,49 +420,61 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             logging.warning(
                 "%s", mismatch(checkpoint, missing_rows(checkpoint, warned, "initialized"))
             )
-        absent = {want.tensor for want in resolution.missing}
-        # What the saver does not cover is not initialized by a restore either.
-        initializers = self._contents.initializers(
-            absent, outside=lambda name: policy_for(name, policy) != "error"
+        keys = dict(resolution.keys)
+        if self._initial_values is None:
+            return keys, None  # the policy lets nothing be missing
+        restored, others = self._contents.held(
+            {want.tensor for want in resolution.missing},
+            # What the saver does not cover is not initialized by a restore either.
+            outside=lambda name: policy_for(name, policy) != "error",
         )
-        return dict(resolution.keys), initializers
+        return keys, self._initial_values.beside(sorted(others), restored)
 
     @property
     def last_checkpoints(self) -> list[str]:
-        """The prefixes of the checkpoints that count, oldest first."""
-        return self._retention.prefixes
+        """The prefixes of the checkpoints that count, oldest first, directory by directory."""
+        return self._lists.prefixes
 
     def set_last_checkpoints(self, last_checkpoints: Sequence[str]) -> None:
         """As the stock Saver's: prefixes, oldest first."""
-        self._retention.adopt([(prefix, self._retention.now()) for prefix in last_checkpoints])
+        self._lists.adopt([(prefix, time.time()) for prefix in last_checkpoints])
 
     def set_last_checkpoints_with_time(
         self, last_checkpoints_with_time: Sequence[tuple[str, float]]
     ) -> None:
         """As the stock Saver's: (prefix, seconds since the epoch), oldest first."""
-        self._retention.adopt(last_checkpoints_with_time)
+        self._lists.adopt(last_checkpoints_with_time)
 
     def recover_last_checkpoints(self, checkpoint_paths: Sequence[str]) -> None:
-        """Adopts the checkpoints of an earlier run, in whatever format they are."""
-        found = []
-        last_preserved = None
-        known: dict[str, float] = {}
-        if checkpoint_paths:
-            written = state.read_state(os.path.dirname(checkpoint_paths[-1]))
-            if written is not None:
-                places = map(state.real_prefix, written.all_model_checkpoint_paths)
-                known = dict(zip(places, written.all_model_checkpoint_timestamps))
-                last_preserved = written.last_preserved_timestamp
-        for prefix in checkpoint_paths:
-            modified = written_at(prefix)
-            if state.real_prefix(prefix) in self._skipped:
-                continue  # its files stay, for whoever wants to look at them
-            if modified is not None:
-                found.append((prefix, known.get(state.real_prefix(prefix), modified)))
-        self._retention.adopt(found, last_preserved)
+        """Adopts the checkpoints of an earlier run, in whatever format they are.
+
+        Those that lack a variable stay where they are, and do not count: another saver's, say, of a
+        few variables. One that was missing in the checkpoint that the job resumed from is no lack.
+        """
+        directory = tf_internals.resuming_directory()
+        self._lists.recover([in_directory(prefix, directory) for prefix in checkpoint_paths])
+
+    def _list_for(
+        self, prefix: str, state_name: str, graph: tf.Graph, leaving: Collection[str]
+    ) -> Retention:
+        retention, others = self._lists.at(prefix, state_name, leaving)
+        if others and not self._has_told:
+            self._has_told = tell_of_checkpoint(others[-1], self.checkpoint_format, _is_ours, graph)
+        return retention
+
+    def _has_all(self, prefix: str) -> bool:
+        """Whether a checkpoint has all that this saver saves."""
+        missing = self._missing(prefix)
+        return missing is not None and missing <= self._lacking
+
+    def _missing(self, prefix: str) -> set[str] | None:
+        """The tensors that a checkpoint lacks; None if it cannot be read."""
+        try:
+            with open_any(prefix) as checkpoint:
+                return {want.tensor for want in self.resolution(checkpoint).missing}
+        except CheckpointError:
+            return None
 
 
-def _reason(error: tf.errors.OpError) -> str:
-    """What an op says, without the stack that TensorFlow puts around it."""
-    message: str = error.message.partition("\n\t [[")[0]
-    return message.rpartition("\n")[2]
+def _is_ours(saver: Any) -> bool:
+    return isinstance(saver, Saver)

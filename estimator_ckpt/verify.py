@@ -14,7 +14,7 @@ from estimator_ckpt.bundle.dtypes import STRING, VARIANT, dtype_name
 from estimator_ckpt.bundle.index import Entry, Index, data_path, shard_path
 from estimator_ckpt.bundle.slices import readable_key
 from estimator_ckpt.bundle.tensors import TensorReader
-from estimator_ckpt.bundle.v1 import open_reader, read_any_index
+from estimator_ckpt.bundle.v1 import open_reader
 from estimator_ckpt.checkpoint import read_object_graph
 from estimator_ckpt.columns import columns_of
 from estimator_ckpt.errors import (
@@ -22,7 +22,8 @@ from estimator_ckpt.errors import (
     CorruptCheckpointError,
     UnsupportedCheckpointError,
 )
-from estimator_ckpt.locate import find_prefix
+from estimator_ckpt.html import html_table
+from estimator_ckpt.locate import find_prefix, read_any_index
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
 from estimator_ckpt.verify_keys import graph_faults, graph_notes, slice_faults
 
@@ -74,6 +75,14 @@ class VerifyReport:
     checked_bytes: int
     unused_bytes: int
 
+    def _repr_html_(self) -> str:
+        rows = (
+            (one.kind, one.key or "", "" if one.offset is None else str(one.offset), one.message)
+            for one in self.faults
+        )
+        total = f"{len(self.faults)} faults" if self.faults else "whole"
+        return html_table(self.prefix, ["fault", "key", "byte", "what"], rows, total)
+
     @property
     def ok(self) -> bool:
         """Whether nothing is wrong."""
@@ -93,10 +102,11 @@ def verify_checkpoint(path: str | os.PathLike[str], *, progress: Progress = None
       progress: called with the bytes checked so far and the bytes in all.
 
     Raises:
+      SettingsError: no path.
       NotACheckpointError: there is no checkpoint.
       UnsupportedCheckpointError: one that cannot be read: big-endian, of a newer format.
     """
-    path = os.fspath(path)
+    path = files.path_text(path)
     prefix = find_prefix(path)
     try:
         index = read_any_index(prefix)

@@ -66,7 +66,8 @@ def graph_faults(graph: ObjectGraph | None, index: Index) -> Iterator[tuple[str 
     """(key, message) for everything in an object graph that a reader would trip over."""
     if graph is None:
         return
-    keys = Entries(index).by_key.keys()
+    entries = Entries(index)
+    keys = entries.by_key.keys()
     places = graph.places()
     shown = ["no path" if place is None else place for place in places]
     tensors = graph_tensors(graph, keys)
@@ -85,6 +86,8 @@ def graph_faults(graph: ObjectGraph | None, index: Index) -> Iterator[tuple[str 
             if owner.setdefault(key, number) != number:
                 first = str(owner[key]) if places[owner[key]] is None else shown[owner[key]]
                 yield key, f"{place(number)} has the key of {first!r}: only one of them is restored"
+            elif key in entries.configs:
+                continue
             elif key not in keys and number not in nodes_with_tensors:
                 yield key, f"the value {attribute.name!r} of {place(number)} is not in the index"
             elif not is_object_key(key):

@@ -9,10 +9,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Union
 
+from estimator_ckpt import files
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.mapping import Rules
+from estimator_ckpt.matching.resolve import MATCH_BY
 from estimator_ckpt.saving.matching import check_policy
-from estimator_ckpt.warm_starting.vocabulary import check_vocabulary
+from estimator_ckpt.warm_starting.vocabulary import check_vocabulary, with_home
 
 if TYPE_CHECKING:
     from estimator_ckpt.warm_starting.report import WarmStartReport
@@ -60,6 +62,11 @@ class WarmStart:
       on_unexpected: what to do about variables of the checkpoint that nothing starts from: "error",
         "warn" or "ignore".
       require_all_rules_match: whether a rule that applies to nothing is an error.
+      match_by: "path" or "name" decides where the objects and the names of model and checkpoint
+        lead to different tensors, or where only the order of a list or of layers tells; None makes
+        that an error.
+      root: the object path in the checkpoint of the object that apply() is given, `model` or
+        `model/encoder`, `/` for the root; None to find it.
 
     Raises:
       SettingsError: a field of the wrong kind; the error's key says which, `assignment_map[2]`.
@@ -76,18 +83,23 @@ class WarmStart:
     on_shape_mismatch: Policy = "error"
     on_unexpected: str = "ignore"
     require_all_rules_match: bool = True
+    match_by: str | None = None
+    root: str | None = None
 
     def __post_init__(self) -> None:
+        name = "ckpt_to_initialize_from"
         path = self.ckpt_to_initialize_from
         if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
-            raise _wrong("ckpt_to_initialize_from", "the path of a checkpoint", path)
-        object.__setattr__(self, "ckpt_to_initialize_from", os.fspath(path))
+            raise _wrong(name, "the path of a checkpoint", path)
+        object.__setattr__(self, name, files.path_text(path, name))
         _check_selection(self.vars_to_warm_start)
         for name in ("var_name_to_vocab_info", "var_name_to_prev_var_name"):
             if not isinstance(getattr(self, name), Mapping):
                 raise _wrong(name, "a mapping from variable names", getattr(self, name))
         for variable, info in self.var_name_to_vocab_info.items():
             check_vocabulary(f"var_name_to_vocab_info[{variable!r}]", info)
+        vocabularies = {name: with_home(info) for name, info in self.var_name_to_vocab_info.items()}
+        object.__setattr__(self, "var_name_to_vocab_info", vocabularies)
         for variable, previous in self.var_name_to_prev_var_name.items():
             if not isinstance(previous, str) or not previous:
                 place = f"var_name_to_prev_var_name[{variable!r}]"
@@ -106,6 +118,16 @@ class WarmStart:
             raise _wrong("on_unexpected", f"one of {', '.join(_ON_UNEXPECTED)}", self.on_unexpected)
         if not isinstance(self.require_all_rules_match, bool):
             raise _wrong("require_all_rules_match", "true or false", self.require_all_rules_match)
+        if self.match_by not in (None, *MATCH_BY):
+            raise _wrong("match_by", f"one of {', '.join(MATCH_BY)}", self.match_by)
+        if self.root is not None and (not isinstance(self.root, str) or not self.root):
+            raise _wrong("root", "an object path of the checkpoint, '/' for its root", self.root)
+
+    @property
+    def selects_by_default(self) -> bool:
+        """Whether no setting says which variables start."""
+        is_given = self.vars_to_warm_start is not NotGiven.NOT_GIVEN
+        return not is_given and not self.assignment_map
 
     @property
     def selection(self) -> Any:
@@ -129,42 +151,62 @@ class WarmStart:
         """
         from estimator_ckpt.warm_starting.stock_settings import stock_settings
 
+        if directory is not None:
+            directory = files.path_text(directory, "directory")
         return stock_settings(self, directory)
 
     def apply(self, variables: Any) -> WarmStartReport:
         """Assigns to variables of an eager program, at once: all of them, or none.
 
+        Where neither vars_to_warm_start nor assignment_map is given, every variable of an object
+        starts, trainable or not. State of metrics and of random seeds starts where the checkpoint
+        has it. An optimizer's state starts if the checkpoint has all of it, and else not at all;
+        the step goes with it.
+
+        Objects are matched by structure before names: a name that a counter made, `dense_1` of a
+        Dense layer, says nothing against the place where an object stands.
+
         Args:
-          variables: a Keras model or layer that is built, a tf.Module, a tf.train.Checkpoint or
-            another trackable object, a list of variables, or a mapping from names to variables. A
-            variable without a name in a mapping has its own, without `:0`.
+          variables: a Keras model or layer that is built, a tf.Module, an optimizer or another
+            trackable object, which is looked for anywhere in the checkpoint (see `root`); a
+            tf.train.Checkpoint, which stands at its root; a list of variables; or a mapping from
+            names to variables, or to objects, as tf.train.Checkpoint takes them. A variable without
+            a name in a mapping has its own, without `:0`.
 
         Returns:
           What came from where.
 
         Raises:
-          SettingsError: there are no variables yet, two have one name, or a rule is wrong.
-          MismatchError: the checkpoint does not fit; lists everything.
+          SettingsError: there are no variables yet, or a rule is wrong.
+          MismatchError: the checkpoint does not fit, or it is not clear what belongs to what; lists
+            everything.
           CheckpointError: the checkpoint cannot be read.
         """
         from estimator_ckpt.warm_starting.eager import apply_eagerly
 
         return apply_eagerly(self, variables)
 
-    def deferred(self) -> Any:
+    def deferred(self, root: Any = None) -> Any:
         """A context manager for variables that are yet to be made: `with settings.deferred():`.
 
-        When its block ends, it does with all variables that were created in it what apply() does
-        with a list of them; if the block raises an error, nothing. It yields an object whose
-        `report` is there afterwards. What the block itself computes, it computes from the initial
-        values.
+        A variable starts when it is made, if its name says from what: the first call of a model
+        computes with the restored values. Given the object that is to hold the variables, it starts
+        by structure, when the Keras layer that it is made for has been built. When the block ends,
+        it does with all of them what apply() does with a list of them, or with the object: what is
+        found otherwise then is put right, without a second assignment of what was right before. An
+        error, of the block too, gives all of them initial values. It yields an object whose
+        `report` is there afterwards.
+
+        Args:
+          root: a Keras model, a tf.Module, a tf.train.Checkpoint, ... or None for all variables
+            that the block makes.
 
         Raises:
           CheckpointError: as apply(), when the block ends.
         """
-        from estimator_ckpt.warm_starting.eager import deferred_start
+        from estimator_ckpt.warm_starting.deferred import deferred_start
 
-        return deferred_start(self)
+        return deferred_start(self, root)
 
 
 def warm_start_from(given: Any) -> WarmStart | None:
@@ -177,7 +219,7 @@ def warm_start_from(given: Any) -> WarmStart | None:
     if given is None or isinstance(given, WarmStart):
         return given
     if isinstance(given, (str, os.PathLike)):
-        return WarmStart(os.fspath(given))
+        return WarmStart(given)  # type: ignore[arg-type]
     if hasattr(given, "ckpt_to_initialize_from"):  # a tf.estimator.WarmStartSettings
         return WarmStart(
             given.ckpt_to_initialize_from,

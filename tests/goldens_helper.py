@@ -22,6 +22,9 @@ GOLDENS = Path(__file__).parent / "goldens"
 ALL = ("2.12", "2.15", "2.21")
 WITH_ESTIMATOR = ("2.12", "2.15")  # Also the last ones with Keras 2.
 NEWEST = ("2.21",)
+SINCE_2_15 = ("2.15", "2.21")
+HOME = ("2.15",)
+V1 = ("v1_format", "v1_sharded")
 
 # Every kind, with the versions of TensorFlow that can write it.
 KINDS = {
@@ -47,6 +50,10 @@ KINDS = {
     "table": ALL,
     "table_tf1": ALL,
     "v1_format": ALL,
+    "v1_sharded": SINCE_2_15,
+    "snappy": SINCE_2_15,
+    "layer_configs": SINCE_2_15,
+    "keras_tuner": HOME,
 }
 
 
@@ -110,7 +117,7 @@ def golden_cases(*kinds: str) -> list[GoldenCase]:
     return [
         golden_case(version, kind)
         for kind, versions in KINDS.items()
-        if kind != "v1_format" and (not kinds or kind in kinds)
+        if kind not in V1 and (not kinds or kind in kinds)
         for version in versions
     ]
 

@@ -121,13 +121,13 @@ def test_a_directory_with_no_checkpoint_at_any_depth_is_an_error(tmp_path):
 def test_the_command_prints_each_checkpoint_and_a_total(tmp_path, run):
     first, second = model_dir(tmp_path, 1, 2)
     assert run("verify", tmp_path).out.splitlines() == [
-        f"{first}: whole; 1 keys, 4 B in data files checked",
-        f"{second}: whole; 1 keys, 4 B in data files checked",
+        f"{first}: whole; 1 key, 4 B in data files checked",
+        f"{second}: whole; 1 key, 4 B in data files checked",
         f"{tmp_path}: 2 of 2 checkpoints whole",
     ]
     assert run("verify", tmp_path, "--quiet").out == f"{tmp_path}: 2 of 2 checkpoints whole\n"
     newest = run("verify", tmp_path, "--newest")
-    assert newest.out == f"{second}: whole; 1 keys, 4 B in data files checked\n"
+    assert newest.out == f"{second}: whole; 1 key, 4 B in data files checked\n"
 
 
 def test_every_path_has_its_report_in_the_json(tmp_path, run):

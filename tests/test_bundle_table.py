@@ -309,7 +309,6 @@ def test_snappy_blocks_are_read():
         (lambda data: compress(b"1234567"), "a block of 7 bytes"),
         (lambda data: compress(data + b"\1"), "restart offsets"),
     ],
-    ids=str,
 )
 def test_wrong_snappy_blocks_are_refused(squeeze, message):
     with pytest.raises(CorruptCheckpointError, match=message):

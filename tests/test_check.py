@@ -254,7 +254,7 @@ WARM_STARTS = {
     "by name": ({}, {"scope/w": "warm-started", "scope/parts": "warm-started"}, True),
     "a list": (
         {"vars_to_warm_start": ["scope/w/Adam$"]},
-        {"scope/w/Adam": "warm-started", "scope/w": "unused", "scope/parts": "unused"},
+        {"scope/w/Adam": "warm-started", "scope/w": "not selected", "scope/parts": "not selected"},
         True,
     ),
     "excluded": ({"exclude": ["scope/w"]}, {"scope/w": "initialized"}, True),
@@ -396,7 +396,7 @@ def test_the_command_checks_a_settings_file(jobs, tmp_path, capsys):
         f"ckpt_to_initialize_from: {jobs / 'checkpoint'}\nassignment_map: [[old/, scope/]]\n"
     )
     assert main(arguments) == 1
-    assert 'assignment_map: [["scope/", "old/"]]' in capsys.readouterr().out
+    assert 'assignment_map: [["/", "/"]]' in capsys.readouterr().out
     config.write_text("ckpt_to_initialize_from: 3\n")
     assert main(arguments) == 2
 

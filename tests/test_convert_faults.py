@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -14,10 +13,13 @@ from convert_helper import contents, names_in, write_bundle
 from tensorflow_party import tf
 
 import estimator_ckpt
-from estimator_ckpt import convert_checkpoint, files, open_checkpoint, verify_checkpoint
+from estimator_ckpt import claims, convert_checkpoint, files, open_checkpoint, verify_checkpoint
 from estimator_ckpt.bundle.index import read_index, write_index
+from estimator_ckpt.claims import acquire, lease_path
+from estimator_ckpt.conversion import destination, transfer
 from estimator_ckpt.conversion.plan import string_content
 from estimator_ckpt.errors import (
+    BusyError,
     CheckpointError,
     CorruptCheckpointError,
     NotACheckpointError,
@@ -144,30 +146,85 @@ def test_data_files_of_a_save_that_goes_on_are_never_overwritten(source, tmp_pat
     assert left.read_bytes() == b"another job writes this"
 
 
-def mark_of(process, host=None):
-    return f"{socket.gethostname() if host is None else host} {process}"
-
-
-@pytest.mark.parametrize(
-    ("mark", "message"),
-    [
-        (mark_of(os.getppid()), "a conversion is writing this, process"),
-        (mark_of(12, "far.example"), "on far.example is writing this, or was killed"),
-        ("", "on another host is writing this, or was killed"),
-    ],
-)
-def test_what_another_conversion_is_writing_is_left_to_it(mark, message, source, tmp_path):
-    (tmp_path / "out.converting").write_text(mark)
+@pytest.mark.parametrize("checkpoint_format", ["saver", "both"])
+def test_what_another_conversion_is_writing_is_left_to_it(checkpoint_format, source, tmp_path):
     (tmp_path / "out.data-00000-of-00003").write_bytes(b"half")
-    with pytest.raises(WriteError, match=message):
-        convert_checkpoint(source, tmp_path / "out", "both")
+    with acquire(f"{tmp_path}/out.converting", "a conversion") as claim:
+        with pytest.raises(BusyError, match="a conversion: process"):
+            convert_checkpoint(source, tmp_path / "out", checkpoint_format)
+        assert claim.holds()
     assert (tmp_path / "out.data-00000-of-00003").read_bytes() == b"half"
-    before = Path(f"{source}.data-00001-of-00002").read_bytes()
-    Path(f"{source}.converting").write_text(mark)
-    with pytest.raises(WriteError, match=message):
+
+
+@pytest.mark.parametrize("content", [b"", b'{"beat": "00000'], ids=["empty", "torn"])
+def test_a_mark_that_says_nothing_is_no_obstacle(content, source, tmp_path):
+    (tmp_path / "out.converting").write_bytes(content)
+    (tmp_path / "out.data-00000-of-00003").write_bytes(b"half")
+    convert_checkpoint(source, tmp_path / "out", "both")
+    assert contents(tmp_path / "out") == contents_of_both(source, tmp_path)
+    assert not (tmp_path / "out.converting").exists()
+
+
+@pytest.mark.parametrize("work", ["a training job", "a conversion in place"])
+def test_in_place_where_another_is_at_work_in_the_directory(work, source, tmp_path, monkeypatch):
+    monkeypatch.setattr(destination, "_MOST_WAITED", 0.0)
+    monkeypatch.setattr(claims, "is_own", lambda _: False)
+    data = Path(f"{source}.data-00001-of-00002")
+    before = data.read_bytes()
+    with acquire(lease_path(os.path.dirname(source)), work) as claim:
+        with pytest.raises(BusyError, match=f"{work}: process {os.getpid()}"):
+            convert_checkpoint(source, None, "both", in_place=True)
+        assert claim.holds()
+        assert data.read_bytes() == before
+    assert open_checkpoint(source).format == "saver"
+
+
+def test_the_job_itself_may_convert_in_place_between_its_saves(source):
+    with acquire(lease_path(os.path.dirname(source)), "a training job") as claim:
         convert_checkpoint(source, None, "both", in_place=True)
-    assert Path(f"{source}.data-00001-of-00002").read_bytes() == before
-    assert Path(f"{source}.converting").read_text() == mark
+        assert claim.holds()
+    assert open_checkpoint(source).format == "both"
+
+
+def deleted(prefix):
+    for path in Path(prefix).parent.glob(f"{os.path.basename(prefix)}.*"):
+        path.unlink()
+
+
+def saved_again(prefix):
+    deleted(prefix)  # TensorFlow renames new files over the old
+    write_bundle(prefix, {**VALUES, "global_step": np.array(8, np.int64)}, shards=2)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+@pytest.mark.parametrize("act", [saved_again, deleted])
+@pytest.mark.parametrize("moment", ["read_index", "open_write", "write_index"])
+def test_in_place_beside_a_job_without_a_lease(act, moment, linked, source, tmp_path, monkeypatch):
+    """What a stock job writes or deletes meanwhile stays as it left it."""
+    if linked:
+        convert_checkpoint(source, tmp_path / "copy" / "m", "saver")
+    home = files if moment == "open_write" else transfer
+    real = getattr(home, moment)
+
+    def interrupted(*arguments, **options):
+        monkeypatch.setattr(home, moment, real)
+        act(source)
+        return real(*arguments, **options)
+
+    if moment == "write_index":
+        real_sync = files.sync
+        monkeypatch.setattr(files, "sync", lambda file: (real_sync(file), act(source)))
+    else:
+        monkeypatch.setattr(home, moment, interrupted)
+    with pytest.raises(CheckpointError):
+        convert_checkpoint(source, None, "both", in_place=True)
+    if act is deleted:
+        assert names_in(os.path.dirname(source)) == []
+    else:
+        assert open_checkpoint(source).get_tensor("global_step") == 8
+        assert verify_checkpoint(source).faults == ()
+    if linked:
+        assert open_checkpoint(tmp_path / "copy" / "m").get_tensor("global_step") == 7
 
 
 def test_a_destination_inside_the_source_directory(source, tmp_path):
@@ -307,7 +364,12 @@ def test_a_kill_at_any_moment_in_place_leaves_the_old_or_the_new(copy, source, t
         assert complete_prefixes(os.path.dirname(prefix)) == [prefix]
         convert_checkpoint(prefix, None, "both", in_place=True)
         assert open_checkpoint(prefix).format == "both"
-        assert [name for name in names_in(tmp_path / str(count)) if "converting" in name] == []
+        assert names_in(tmp_path / str(count)) == [
+            "checkpoint",
+            "m.data-00000-of-00002",
+            "m.data-00001-of-00002",
+            "m.index",
+        ]
         if code == 0:
             break
     assert code == 0

@@ -89,7 +89,7 @@ def test_a_result_of_links_and_its_source_are_both_converted_in_place(prefix, tm
 
 @pytest.mark.parametrize("moment", ["before the copy", "after the copy", "before the append"])
 def test_two_conversions_of_one_data_file_at_the_same_time(moment, prefix, tmp_path, monkeypatch):
-    other = str(tmp_path / "other")
+    other = str(tmp_path / "elsewhere" / "other")
     convert_checkpoint(prefix, other, "saver")
     name = "open_write" if moment == "before the append" else "link_or_copy"
     real = getattr(files, name)
@@ -109,6 +109,21 @@ def test_two_conversions_of_one_data_file_at_the_same_time(moment, prefix, tmp_p
         assert verify_checkpoint(one).faults == ()
         assert open_checkpoint(one).get_tensor("dense/kernel").tolist() == [[0, 1, 2], [3, 4, 5]]
     assert [one for one in names_in(tmp_path) if "converting" in one] == []
+
+
+def test_back_and_forth_the_same_bytes_are_used_again(prefix):
+    path = f"{prefix}.data-00000-of-00001"
+    in_place(prefix, "both")
+    size = os.path.getsize(path)
+    for checkpoint_format in ("saver", "both", "checkpoint", "both", "saver", "checkpoint"):
+        result = in_place(prefix, checkpoint_format)
+        assert [how for _, how in result.data_files] == ["same"]
+        assert open_checkpoint(prefix).format == checkpoint_format
+        assert verify_checkpoint(prefix).faults == ()
+    assert os.path.getsize(path) == size
+    variables = variables_like(VALUES)
+    tf.train.Checkpoint(var_list=variables).restore(prefix).assert_consumed()
+    assert variables["global_step"].numpy() == 7
 
 
 def test_a_copy_that_a_killed_one_has_left_is_cleared_away(prefix, tmp_path):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -67,12 +66,6 @@ def test_a_saved_model(tmp_path: Path) -> None:
     checkpoint = open_checkpoint(tmp_path / "saved")
     assert checkpoint.prefix == str(tmp_path / "saved/variables/variables")
     np.testing.assert_array_equal(checkpoint.get_tensor("kernel"), [1, 2])
-
-
-def test_a_saved_model_without_variables(tmp_path: Path) -> None:
-    tf.saved_model.save(tf.Module(), str(tmp_path / "saved"))
-    shutil.rmtree(tmp_path / "saved/variables")
-    assert "a SavedModel without variables" in str(error_of(tmp_path / "saved"))
 
 
 def test_a_remote_checkpoint_is_read_through_tensorflow() -> None:

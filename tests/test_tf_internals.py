@@ -220,24 +220,85 @@ def test_put_saver_is_the_saver_that_the_scaffold_then_has(graph):
     assert scaffold.saver is saver
 
 
-def test_put_saver_of_hook_saves_with_the_new_one(tmp_path, graph):
+class _Holder(v1.train.SessionRunHook):
+    """A hook of a user's, which saves something now and then."""
+
+    def __init__(self, saver):
+        self.saver = saver
+
+
+def test_stock_savers_are_those_of_one_graph_whoever_holds_them(graph):
+    a = variable("a", 1.0)
+    held = [v1.train.Saver([a]), v1.train.Saver({"x": a}), v1.train.Saver()]
+    with tf.Graph().as_default():
+        variable("b", 1.0)
+        elsewhere = v1.train.Saver()
+        assert tf_internals.stock_savers(tf.compat.v1.get_default_graph()) == [elsewhere]
+    assert set(map(id, tf_internals.stock_savers(graph))) == set(map(id, held))
+
+
+def test_hooks_with_finds_the_hook_that_holds_a_saver(graph):
+    a = variable("a", 1.0)
+    held, other = _Holder(v1.train.Saver([a])), _Holder(v1.train.Saver([a]))
+    assert tf_internals.hooks_with([held.saver]) == [held]
+    assert tf_internals.hooks_with([]) == []
+    assert other.saver is not held.saver
+
+
+def test_checkpoint_hooks_are_those_that_have_begun_on_a_graph(tmp_path, graph):
     a = variable("a", 1.0)
     v1.train.get_or_create_global_step()
-    old, new, other = v1.train.Saver(), v1.train.Saver({"x": a}), v1.train.Saver({"y": a})
-    hook = v1.train.CheckpointSaverHook(str(tmp_path), save_steps=1, saver=old)
-    tf_internals.put_saver_of_hook(hook, other, other)
-    tf_internals.put_saver_of_hook(hook, old, new)
-    tf_internals.put_saver_of_hook(v1.train.StopAtStepHook(last_step=1), old, new)
-    with v1.train.MonitoredSession(hooks=[hook]) as session:
-        session.run(a)
-    assert [name for name, _ in tf.train.list_variables(str(tmp_path))] == ["x"]
+    saver, scaffold = v1.train.Saver([a]), v1.train.Scaffold(saver=v1.train.Saver([a]))
+    own, of_scaffold, of_graph, waiting = (
+        v1.train.CheckpointSaverHook(str(tmp_path), save_steps=1, **options)
+        for options in ({"saver": saver}, {"scaffold": scaffold}, {}, {"saver": saver})
+    )
+    for hook in (own, of_scaffold, of_graph):
+        hook.begin()
+    found = {id(hook): rest for hook, *rest in tf_internals.checkpoint_hooks(graph)}
+    assert found == {
+        id(own): [str(tmp_path), saver],
+        id(of_scaffold): [str(tmp_path), scaffold.saver],
+        id(of_graph): [str(tmp_path), None],
+    }
+    assert id(waiting) not in found
+
+
+def test_last_steps_are_those_that_are_known_on_a_graph(graph):
+    v1.train.get_or_create_global_step()
+    stops = [v1.train.StopAtStepHook(last_step=7), v1.train.StopAtStepHook(num_steps=1)]
+    for hook in stops:
+        hook.begin()
+    assert tf_internals.last_steps(graph) == [7]
+
+
+def test_resuming_directory_is_known_while_a_job_restores_its_newest_checkpoint(tmp_path, graph):
+    variable("a", 1.0)
+    seen = []
+
+    class Restores(v1.train.Saver):
+        def restore(self, sess, save_path):
+            seen.append(tf_internals.resuming_directory())
+            super().restore(sess, save_path)
+
+        def recover_last_checkpoints(self, checkpoint_paths):
+            seen.append(tf_internals.resuming_directory())
+
+    saver = Restores()
+    with v1.Session() as session:
+        session.run(v1.global_variables_initializer())
+        prefix = saver.save(session, str(tmp_path / "model"))
+        saver.restore(session, prefix)
+    manager = v1.train.SessionManager()
+    manager.prepare_session("", saver=saver, checkpoint_dir=str(tmp_path))
+    manager.prepare_session("", saver=saver, checkpoint_filename_with_path=prefix)
+    assert seen == [None, str(tmp_path), str(tmp_path), None]
 
 
 def test_put_start_is_how_the_scaffold_then_starts(graph):
     a, b = variable("a", 1.0), variable("b", 1.0)
-    fed = v1.placeholder(tf.float32, [])
     later = v1.placeholder(tf.float32, [])
-    init = tf.group(a.assign(fed), b.initializer)
+    init = tf.group(a.assign(7.0), b.initializer)
     assign = b.assign(later)
     scaffold = v1.train.Scaffold()
     started = []
@@ -246,7 +307,7 @@ def test_put_start_is_how_the_scaffold_then_starts(graph):
         started.append(given)
         session.run(assign, {later: 9.0})
 
-    tf_internals.put_start(scaffold, init, {fed: 7.0}, start)
+    tf_internals.put_start(scaffold, init, start)
     assert run_scaffold(scaffold, a, b) == [7.0, 9.0]
     assert started == [scaffold]
 
@@ -254,22 +315,8 @@ def test_put_start_is_how_the_scaffold_then_starts(graph):
 def test_put_start_keeps_the_scaffolds_init_op_where_none_is_given(graph):
     a = variable("a", 1.0)
     scaffold = v1.train.Scaffold()
-    tf_internals.put_start(scaffold, None, {}, lambda scaffold, session: None)
+    tf_internals.put_start(scaffold, None, lambda scaffold, session: None)
     assert run_scaffold(scaffold, a) == [1.0]
-
-
-def test_run_before_makes_an_op_wait(graph):
-    a = variable("a", 1.0)
-    first = a.assign(2.0).op
-    with tf.control_dependencies([]):
-        then = a.assign_add(5.0, read_value=False)
-    assert first not in then.control_inputs
-    tf_internals.run_before(then, first)
-    assert first in then.control_inputs
-    with v1.Session() as session:
-        session.run(a.initializer)
-        session.run(then)
-        assert session.run(a) == 7.0
 
 
 def test_initialize_shared_resources_is_part_of_what_a_scaffold_runs(graph):
@@ -296,6 +343,66 @@ def test_full_shape_is_that_in_a_stock_checkpoint(tmp_path, graph):
     shapes = {name: tuple(shape) for name, shape in tf.train.list_variables(prefix)}
     found = {tf_internals.full_name(v): tf_internals.full_shape(v) for v in variables}
     assert found == shapes == {"a": (2,), "w": COUNT.shape}
+
+
+# --- graphs and strategies ---
+
+
+@pytest.mark.parametrize("use_resource", [True, False])
+def test_put_input_is_what_a_new_session_runs_with(graph, use_resource):
+    a = variable("a", 1.0, use_resource=use_resource)
+    index = [t.name for t in a.initializer.inputs].index("Const:0")
+    tf_internals.put_input(a.initializer, index, tf.constant(7.0))
+    with v1.Session() as session:
+        session.run(a.initializer)
+        assert session.run(a) == 7.0
+
+
+def test_function_graph_has_the_ops_and_the_inputs_of_a_function(graph):
+    a, b = variable("a", 1.0), variable("b", 1.0)
+    tf.function(lambda: (a.assign_add(1.0), b.read_value()))()
+    (call,) = (op for op in graph.get_operations() if op.type == "StatefulPartitionedCall")
+    found = tf_internals.function_graph(graph, call.get_attr("f").name)
+    assert len(found.inputs) == len(call.inputs) == 2
+    types = {op.type for tensor in found.inputs for op in tensor.consumers()}
+    assert types == {"AssignAddVariableOp", "ReadVariableOp"}
+    assert tf_internals.function_graph(graph, "no such function") is None
+
+
+def a_strategys(graph, synchronization):
+    strategy = tf.distribute.MirroredStrategy(["CPU:0"])
+    with strategy.scope():
+        return v1.get_variable(
+            "a",
+            initializer=1.0,
+            trainable=False,
+            synchronization=synchronization,
+            aggregation=tf.VariableAggregation.SUM,
+        )
+
+
+@pytest.mark.parametrize("synchronization", ["ON_READ", "ON_WRITE"])
+def test_distributed_variable_is_the_one_that_is_saved(graph, synchronization):
+    a = a_strategys(graph, getattr(tf.VariableSynchronization, synchronization))
+    ((saveable,),) = tf_internals.saveables_by_name([a]).values()
+    assert tf_internals.distributed_variable(saveable) is a
+    ((saveable,),) = tf_internals.saveables_by_name([variable("b", 1.0)]).values()
+    assert tf_internals.distributed_variable(saveable) is None
+
+
+@pytest.mark.parametrize("synchronization", ["ON_READ", "ON_WRITE"])
+def test_op_name_adds_nothing_to_the_graph(graph, synchronization):
+    a = a_strategys(graph, getattr(tf.VariableSynchronization, synchronization))
+    b = variable("b", 1.0)
+    graph.finalize()
+    assert [tf_internals.op_name(a), tf_internals.op_name(b)] == ["a", "b"]
+
+
+def test_replicas_are_the_variables_of_a_strategy_or_the_variable_itself(graph):
+    a, b = a_strategys(graph, tf.VariableSynchronization.AUTO), variable("b", 1.0)
+    assert [replica.op.name for replica in tf_internals.replicas(a)] == ["a"]
+    assert isinstance(tf_internals.replicas(a)[0].op, tf.Operation)
+    assert tf_internals.replicas(b)[0] is b
 
 
 # --- model functions and Estimators ---
@@ -332,33 +439,13 @@ def test_on_model_fn_keeps_all_but_the_model_fn(tmp_path):
         return model_fn(features, labels, mode, {"start": params["start"] + 1})
 
     estimator = tf.estimator.Estimator(model_fn, str(tmp_path), params={"start": 1.0})
+    assert tf_internals.own_model_fn(estimator) is model_fn
     copy = tf_internals.on_model_fn(estimator, other)
     copy.train(lambda: tf.data.Dataset.from_tensors(([0.0], [0.0])).repeat(), steps=1)
     assert estimator.get_variable_value("v") == 2.0
     assert copy.params == estimator.params
     assert copy.config.model_dir == estimator.config.model_dir
     assert type(copy) is type(estimator)
-
-
-@pytest.mark.parametrize("named", [False, True])
-def test_is_resuming_tells_the_newest_of_a_directory_from_a_checkpoint_that_is_named(
-    tmp_path, graph, named
-):
-    variable("a", 1.0)
-    prefix = save(make_saver("saver"), tmp_path)
-    seen = []
-
-    class Look(v1.train.Saver):
-        def restore(self, sess, save_path):
-            seen.append(tf_internals.is_resuming())
-            super().restore(sess, save_path)
-
-    scaffold = v1.train.Scaffold(saver=Look())
-    where = {"checkpoint_filename_with_path": prefix} if named else {"checkpoint_dir": tmp_path}
-    creator = v1.train.ChiefSessionCreator(scaffold, **{k: str(v) for k, v in where.items()})
-    with v1.train.MonitoredSession(creator) as session:
-        scaffold.saver.restore(session._tf_sess(), prefix)
-    assert seen == [not named, False]
 
 
 def test_whole_values_of_the_helper_are_right(graph):

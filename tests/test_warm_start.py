@@ -197,11 +197,6 @@ def test_a_partitioned_variable_is_named_by_all_of_its_parts(tmp_path, whole):
 
 
 REFUSED = {
-    "two rules": (
-        {"assignment_map": [("old/", "new/"), ("old/b/w", "new/a/w")]},
-        SettingsError,
-        r"two rules for 'new/a/w'.*assignment_map\[0\].*assignment_map\[1\]",
-    ),
     "map against previous name": (
         {
             "assignment_map": [("old/", "new/")],
@@ -246,6 +241,22 @@ def test_what_is_refused_says_why_and_leaves_no_checkpoint(tmp_path, case):
     with pytest.raises(kind, match=message):
         run_job(tmp_path / "target", scaffold(warm_start=settings), build=two_scopes)
     assert not list((tmp_path / "target").glob("*.index"))
+
+
+@pytest.mark.parametrize(
+    ("pairs", "values"),
+    [
+        ([("old/", "new/"), ("old/b/w", "new/a/w")], ([3, 4], [3, 4])),
+        ([("old/b/w", "new/a/w"), ("old/", "new/")], ([1, 2], [3, 4])),
+        ([("old/a/w", "new/a/w"), ("old/b/w", "new/a/w")], ([3, 4], [0, 0])),
+    ],
+)
+def test_of_several_pairs_for_one_variable_the_last_decides(tmp_path, pairs, values):
+    """As tf.compat.v1.train.init_from_checkpoint has it."""
+    run_job(tmp_path / "source", build=old_scopes)
+    settings = WarmStart(str(tmp_path / "source"), assignment_map=pairs)
+    start, _ = run_job(tmp_path / "target", scaffold(warm_start=settings), build=two_scopes)
+    np.testing.assert_array_equal([start["new/a/w"], start["new/b/w"]], values)
 
 
 def test_missing_variables_keep_their_initial_values_where_that_is_asked(tmp_path):
@@ -313,7 +324,22 @@ def test_what_came_from_where_stands_beside_the_first_checkpoint(tmp_path):
     written = json.loads((tmp_path / "target" / "warm_start.json").read_text())
     assert written["checkpoint"] == tf.train.latest_checkpoint(str(tmp_path / "source"))
     assert written["variables"] == [
-        {"variable": "x", "source": "x", "rule": "same name", "shape": [], "bytes": 4}
+        {
+            "variable": "x",
+            "status": "warm-started",
+            "source": "x",
+            "rule": "same name",
+            "shape": [],
+            "bytes": 4,
+        },
+        {
+            "variable": "global_step",
+            "status": "not selected",
+            "source": None,
+            "rule": "step of the training",
+            "shape": [],
+            "bytes": 0,
+        },
     ]
     assert written["unexpected"] == ["global_step"]
     assert written["not_trainable"] == []

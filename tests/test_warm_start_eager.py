@@ -171,8 +171,8 @@ def test_what_has_no_variables_is_refused(source, given):
 
 
 def test_two_variables_of_one_name_need_a_mapping(source):
-    variables = [tf.Variable(1.0, name="x"), tf.Variable(2.0, name="x")]
-    with pytest.raises(SettingsError, match="a mapping from names"):
+    variables = [tf.Variable([1.0, 1.0], name="dense/bias") for _ in range(2)]
+    with pytest.raises(MismatchError, match="a mapping from names"):
         WarmStart(source["saver"], on_missing="init").apply(variables)
 
 
@@ -192,7 +192,7 @@ def test_variables_start_when_the_block_that_makes_them_ends(source):
     with WarmStart(source["checkpoint"]).deferred() as start:
         module = Dense()
         assert start.report is None
-        assert not np.any(module.kernel)
+        assert_started(module.kernel, module.bias)
     assert_started(module.kernel, module.bias)
     assert len(start.report.values) == 2
 
@@ -207,13 +207,14 @@ def test_a_keras_model_starts_when_its_first_call_ends(source):
 
 @pytest.mark.estimator
 def test_a_keras_model_starts_when_the_block_that_makes_and_trains_it_ends(source):
-    """It makes counters without names, slots, and metrics of one name."""
+    """It makes counters without names, slots, and metrics of one name; and it may train on."""
     with WarmStart(source["checkpoint"]).deferred() as start:
         model = keras_model()
-        model.compile("adam", "mse", metrics=["mae", "mse"])
+        model.compile(tf.keras.optimizers.Adam(0.0), "mse", metrics=["mae", "mse"])
         model.fit(np.ones([4, 2]), np.ones([4, 2]), verbose=0)
     assert_started(*model.weights[:2])
-    assert len(start.report.values) == 2
+    started = {value.target for value in start.report.values if value.source is not None}
+    assert started == {"dense/kernel", "dense/bias"}
 
 
 def test_two_variables_of_one_name_are_no_error_where_they_start_from_nothing(source):
@@ -240,3 +241,179 @@ def test_a_block_that_makes_other_variables_is_an_error(source):
     settings = WarmStart(source["checkpoint"])
     with pytest.raises(MismatchError, match="other"), settings.deferred():
         tf.Variable([0.0], name="other")
+
+
+# --- objects ---
+
+LAYERS = tf.keras.layers
+
+
+def net(names, **options):
+    """A Keras model of Dense layers, and of a batch norm whose statistics a training moves."""
+    layers = [LAYERS.Dense(3, name=name) for name in names]
+    model = tf.keras.Sequential([*layers, LAYERS.BatchNormalization()], name="net")
+    model.build((None, 3))
+    model.set_weights([np.random.rand(*value.shape) for value in model.get_weights()])
+    if options:
+        model.compile(tf.keras.optimizers.Adam(0.1, **options), "mse")
+        model.fit(np.random.rand(8, 3), np.random.rand(8, 3), verbose=0)
+    return model
+
+
+def assert_equal(model, other):
+    for one, another in zip(model.get_weights(), other.get_weights()):
+        np.testing.assert_array_equal(one, another)
+
+
+def write(directory, *root, **objects):
+    return tf.train.Checkpoint(*root, **objects).write(str(directory / "ckpt"))
+
+
+class Pair(tf.Module):
+    """Two variables that nobody has named, and one in a list."""
+
+    def __init__(self, value):
+        super().__init__()
+        self.first, self.second = tf.Variable(value), tf.Variable(value + 1)
+        self.more = [tf.Variable(value + 2)]
+
+    def values(self):
+        return [float(self.first), float(self.second), float(self.more[0])]
+
+
+GIVEN = {
+    "a model of the root": (lambda m: {"root": m}, lambda m: m),
+    "a model wherever it stands": (lambda m: {"a": {"b": m}}, lambda m: m),
+    "a tf.train.Checkpoint": (lambda m: {"model": m}, lambda m: tf.train.Checkpoint(model=m)),
+    "a tf.train.Checkpoint with a root": (lambda m: {"root": m}, lambda m: tf.train.Checkpoint(m)),
+    "a mapping of objects": (lambda m: {"model": m}, lambda m: {"model": m}),
+}
+
+
+@pytest.mark.parametrize("case", GIVEN)
+def test_names_that_a_counter_made_do_not_count(tmp_path, case):
+    """`dense_1` is the second layer here and the first one there: structure decides."""
+    saved, given = GIVEN[case]
+    source = net(["dense", "dense_1"])
+    model = net(["dense_1", "dense_2"])
+    report = WarmStart(write(tmp_path, **saved(source))).apply(given(model))
+    assert_equal(model, source)
+    assert len(report.values) == len(model.weights)
+    rules = [value.rule for value in report.values if "dense" in value.target]
+    assert all("by position only" in rule for rule in rules)
+
+
+def test_a_layer_more_or_less_is_refused_unless_match_by_decides(tmp_path):
+    source = net(["dense", "dense_1", "dense_2"])
+    prefix = write(tmp_path, model=source)
+    layers = [LAYERS.Dense(3, name=name) for name in ("dense_1", "dense_2")]
+    model = tf.keras.Sequential(layers, name="net")
+    model.build((None, 3))
+    before = model.get_weights()
+    with pytest.raises(MismatchError, match=r"(?s)2 alike there in the model, 3 in the checkpoint"):
+        WarmStart(prefix).apply(tf.train.Checkpoint(model=model))
+    np.testing.assert_array_equal(model.get_weights()[0], before[0])
+    WarmStart(prefix, match_by="path").apply(tf.train.Checkpoint(model=model))
+    np.testing.assert_array_equal(model.get_weights()[0], source.get_weights()[0])
+
+
+def test_given_names_that_contradict_their_positions_are_refused(tmp_path):
+    prefix = write(tmp_path, model=net(["one", "two"]))
+    with pytest.raises(MismatchError, match="ambiguous"):
+        WarmStart(prefix).apply(tf.train.Checkpoint(model=net(["two", "one"])))
+
+
+def test_variables_without_names_start_by_structure_alone(tmp_path):
+    prefix = write(tmp_path, pair=Pair(5.0))
+    pair = Pair(0.0)
+    WarmStart(prefix).apply(pair)
+    assert pair.values() == [5.0, 6.0, 7.0]
+    other = tf.Variable(0.5)
+    for given in (tf.train.Checkpoint(other=other), [other]):
+        with pytest.raises(MismatchError):
+            WarmStart(prefix).apply(given)
+    assert float(other) == 0.5
+
+
+def test_root_says_which_of_two_objects_is_meant(tmp_path):
+    prefix = write(tmp_path, student=Pair(1.0), teacher=Pair(5.0))
+    pair = Pair(0.0)
+    with pytest.raises(MismatchError, match="fits at 'student' and 'teacher'"):
+        WarmStart(prefix).apply(pair)
+    WarmStart(prefix, root="teacher").apply(pair)
+    assert pair.values() == [5.0, 6.0, 7.0]
+
+
+def test_a_model_of_which_nothing_is_there_is_refused_whatever_may_be_missing(tmp_path):
+    prefix = write(tmp_path, model=net(["dense"]))
+    with pytest.raises(MismatchError, match="nothing of the model is there"):
+        WarmStart(prefix, on_missing="init").apply(Pair(0.0))
+
+
+def state_of(optimizer):
+    variables = optimizer.variables
+    return [np.array(one) for one in (variables() if callable(variables) else variables)]
+
+
+def test_an_optimizers_state_starts_all_with_the_step(tmp_path):
+    source = net(["a", "b"], name="adam")
+    objects = {"model": source, "optimizer": source.optimizer}
+    prefix = write(tmp_path, step=tf.Variable(7), **objects)
+    model, step = net(["a", "b"], name="adam"), tf.Variable(0)
+    given = tf.train.Checkpoint(model=model, optimizer=model.optimizer, step=step)
+    report = WarmStart(prefix).apply(given)
+    assert_equal(model, source)
+    assert int(step) == 7
+    for one, another in zip(state_of(model.optimizer), state_of(source.optimizer)):
+        np.testing.assert_array_equal(one, another)
+    assert all(value.source is not None for value in report.values)
+
+
+def test_an_optimizers_state_starts_all_or_not_at_all(tmp_path):
+    """The new optimizer has one slot more."""
+    source = net(["a", "b"], name="adam")
+    prefix = write(tmp_path, model=source, optimizer=source.optimizer, step=tf.Variable(7))
+    model, step = net(["a", "b"], name="adam", amsgrad=True), tf.Variable(0)
+    before = state_of(model.optimizer)
+    given = tf.train.Checkpoint(model=model, optimizer=model.optimizer, step=step)
+    report = WarmStart(prefix).apply(given)
+    assert_equal(model, source)
+    assert int(step) == 0
+    for one, another in zip(state_of(model.optimizer), before):
+        np.testing.assert_array_equal(one, another)
+    rules = {value.rule.partition(":")[0] for value in report.values if value.source is None}
+    assert rules == {
+        "an optimizer's state starts all or not at all",
+        "the step goes together with the optimizer's state",
+    }
+
+
+def test_the_first_call_computes_with_restored_values(tmp_path):
+    """Names have shifted: given the model, variables start by structure as its layers are built."""
+
+    def make():
+        return tf.keras.Sequential([LAYERS.Dense(3), LAYERS.Dense(3)], name="net")
+
+    inputs, source = tf.ones([1, 3]), make()
+    expected = source(inputs).numpy()
+    prefix = write(tmp_path, model=source)
+    model = make()
+    with WarmStart(prefix).deferred(model) as start:
+        np.testing.assert_array_equal(model(inputs), expected)
+    assert_equal(model, source)
+    assert [value.source is not None for value in start.report.values] == [True] * 4
+
+
+def test_what_turns_out_to_be_unclear_when_the_block_ends_keeps_no_value(tmp_path):
+    def make(count):
+        return tf.keras.Sequential([LAYERS.Dense(3) for _ in range(count)], name="net")
+
+    inputs, source = tf.ones([1, 3]), make(3)
+    source(inputs)
+    prefix = write(tmp_path, source)
+    model = make(2)
+    given = tf.train.Checkpoint(model)
+    with pytest.raises(MismatchError, match="alike"), WarmStart(prefix).deferred(given):
+        model(inputs)
+    kernels = [value for value in source.get_weights() if value.ndim == 2]
+    assert not any(np.array_equal(w, k) for w in model.get_weights() for k in kernels)

@@ -35,6 +35,8 @@ on_missing: {x: warn}
 on_shape_mismatch: init
 on_unexpected: warn
 require_all_rules_match: false
+match_by: path
+root: model
 """,
     )
     assert load_warm_start(path) == WarmStart(
@@ -48,6 +50,8 @@ require_all_rules_match: false
         on_shape_mismatch="init",
         on_unexpected="warn",
         require_all_rules_match=False,
+        match_by="path",
+        root="model",
     )
 
 

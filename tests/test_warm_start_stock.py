@@ -143,7 +143,8 @@ def test_a_name_based_source_needs_no_view(sources):
         ({"assignment_map": [(W, "x")], "vars_to_warm_start": ".*"}, "vars_to_warm_start"),
         ({"exclude": ["x"], "vars_to_warm_start": None}, "exclude"),
         ({"assignment_map": [("nowhere/", "x/")]}, "assignment_map[0]"),
-        ({"assignment_map": [("linear/", "x/"), (B, "x/w")]}, "assignment_map[1]"),
+        ({"match_by": "path"}, "match_by"),
+        ({"root": "model"}, "root"),
     ],
 )
 def test_what_tensorflow_cannot_be_told_is_refused(sources, fields, key):

@@ -1,5 +1,6 @@
 """What a wrapped job refuses: wrong settings, and checkpoints that do not fit or are damaged."""
 
+import functools
 import os
 import re
 
@@ -8,7 +9,6 @@ import pytest
 import tensorflow as tf
 from estimator_jobs import (
     estimator,
-    file_format,
     input_fn,
     linear_spec,
     model_fn,
@@ -54,29 +54,22 @@ def test_a_wrong_setting_is_refused_when_wrapping(wrap, key, message):
     assert raised.value.key == key
 
 
+@pytest.mark.parametrize("wrap", [wrap_model_fn, functools.partial], ids=["bare", "in a partial"])
 @pytest.mark.parametrize(
-    ("inner", "outer", "key"),
-    [
-        ({"checkpoint_format": "saver"}, {"checkpoint_format": "checkpoint"}, "checkpoint_format"),
-        ({"keep_checkpoint_max": 3}, {"keep_checkpoint_max": 4}, "keep_checkpoint_max"),
-        ({}, {"on_missing": "warn"}, "on_missing"),
-    ],
+    ("outer", "key"), [("checkpoint", "model_fn"), ("saver", "checkpoint_format")]
 )
-def test_two_wrappers_that_differ_are_refused(tmp_path, inner, outer, key):
-    twice = wrap_model_fn(wrap_model_fn(model_fn, **inner), **outer)
-    job = tf.estimator.Estimator(twice, config=run_config(tmp_path))
-    with pytest.raises(SettingsError, match="decide it in one place") as raised:
-        job.train(input_fn, steps=1)
+def test_a_model_fn_is_wrapped_once(wrap, outer, key):
+    inner = wrap_model_fn(model_fn)
+    inner = functools.partial(inner) if wrap is functools.partial else inner
+    with pytest.raises(SettingsError, match="wrapped already, to save as 'checkpoint'") as raised:
+        wrap_model_fn(inner, outer)
     assert raised.value.key == key
 
 
-def test_two_wrappers_that_agree_are_one(tmp_path):
-    twice = wrap_model_fn(wrap_model_fn(model_fn, "both", keep_checkpoint_max=2), "both")
-    job = estimator(tmp_path, None, twice, {"save_checkpoints_steps": 1})
-    job.train(input_fn, steps=4)
-    job.evaluate(input_fn, steps=1)
-    assert file_format(tmp_path) == "both"
-    assert steps_on_disk(tmp_path) == [3, 4]
+def test_an_estimator_is_wrapped_once(tmp_path):
+    job = wrap_estimator(tf.estimator.Estimator(model_fn, config=run_config(tmp_path)), "both")
+    with pytest.raises(SettingsError, match="wrapped already, to save as 'both'"):
+        wrap_estimator(job, "both")
 
 
 def test_a_scaffold_of_ours_in_the_model_fn_decides(tmp_path):

@@ -30,6 +30,7 @@ from estimator_ckpt.errors import (
     NotACheckpointError,
     UnsupportedCheckpointError,
 )
+from estimator_ckpt.lookalikes import LFS_POINTER
 
 __all__ = [
     "Entry",
@@ -127,6 +128,12 @@ def read_index(prefix: str) -> Index:
 
 
 def _decode_index(data: memoryview, path: str) -> Index:
+    if bytes(data[: len(LFS_POINTER)]) == LFS_POINTER:
+        raise NotACheckpointError(
+            "this is a pointer of Git LFS, not the index itself; `git lfs pull` fetches that and "
+            "the data files",
+            path=path,
+        )
     if not table.is_table(data):
         end = bytes(data[-len(table.MAGIC) :]).hex() or "nothing"
         expected = f"expected a table's magic number {table.MAGIC.hex()} at its end, found {end}"
@@ -273,14 +280,16 @@ def encode_index(index: Index) -> bytes:
     return table.encode_table(_items(index))
 
 
-def write_index(prefix: str, index: Index) -> None:
+def write_index(prefix: str, index: Index, *, temporary: str | None = None) -> None:
     """Writes ``PREFIX.index`` in one step: a reader finds the old file or the new one, whole.
+
+    ``temporary`` is as for `files.write_atomic`.
 
     Raises:
       CorruptCheckpointError: the slices of a partitioned variable do not fit together.
       WriteError: the file cannot be written.
     """
-    files.write_atomic(f"{prefix}.index", encode_index(index))
+    files.write_atomic(f"{prefix}.index", encode_index(index), temporary=temporary)
 
 
 def _items(index: Index) -> Iterator[tuple[bytes, bytes]]:

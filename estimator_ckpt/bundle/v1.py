@@ -38,7 +38,6 @@ from estimator_ckpt.bundle.index import (
     Version,
     check_slices,
     decode_version,
-    read_index,
 )
 from estimator_ckpt.bundle.slices import Extents, key_text, slice_key, slice_shape
 from estimator_ckpt.bundle.table import FOOTER_SIZE, is_table
@@ -259,19 +258,8 @@ def _with_string_sizes(prefix: str, index: Index) -> Index:
 # --- either format ---
 
 
-def read_any_index(prefix: str) -> Index:
-    """The index of a checkpoint in either format; where both have the prefix, V2 is meant.
-
-    Raises:
-      NotACheckpointError, CorruptCheckpointError, UnsupportedCheckpointError: as read_index().
-    """
-    if not files.exists(f"{prefix}.index") and v1_prefix(prefix) == prefix:
-        return read_v1(prefix)
-    return read_index(prefix)
-
-
 def open_reader(prefix: str, index: Index) -> TensorReader:
-    """A reader of the values, for what read_any_index() returned."""
+    """A reader of the values, for what read_v1() or read_index() returned."""
     return V1Reader(prefix, index) if index.v1 else TensorReader(prefix, index)
 
 

@@ -33,7 +33,7 @@ from estimator_ckpt.conversion.planning import ConvertOptions
 from estimator_ckpt.convert import convert_with
 from estimator_ckpt.formats import CHECKPOINT_FORMATS
 from estimator_ckpt.locate import is_saved_model
-from estimator_ckpt.report import print_table, size_text
+from estimator_ckpt.report import counted, print_table, size_text
 
 
 def define(flag_values: flags.FlagValues) -> None:
@@ -68,9 +68,14 @@ def define(flag_values: flags.FlagValues) -> None:
     )
     rules("exclude", "REGEX of names, or of object paths, to leave out.")
     boolean("drop_slots", False, "Leave out the optimizers' variables.")
+    boolean(
+        "drop_configs",
+        False,
+        "Leave out the classes of layers that Keras of TensorFlow 2.0 saved (OBJECT_CONFIG_JSON).",
+    )
     flags.DEFINE_flag(
         flags.Flag(
-            _AveragesParser(),
+            AveragesParser(),
             None,
             "use_averages",
             False,
@@ -126,7 +131,7 @@ def define(flag_values: flags.FlagValues) -> None:
     boolean("json", False, "Print JSON.")
 
 
-class _AveragesParser(flags.ArgumentParser):  # type: ignore[type-arg]
+class AveragesParser(flags.ArgumentParser):  # type: ignore[type-arg]
     """A flag that is given alone, or with a name."""
 
     def parse(self, argument: str | bool) -> str | bool:
@@ -150,11 +155,11 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
             source, destination, options, dry_run=flag_values.dry_run, progress=progress
         )
     if flag_values.json:
-        print(json.dumps(_json(conversion), indent=2))
+        print(json.dumps(conversion_json(conversion), indent=2))
     elif flag_values.dry_run:
         _print_plan(conversion)
     else:
-        print(_summary(conversion))
+        print(summary(conversion))
         if conversion.warning:
             print(f"estimator-ckpt: {conversion.warning}", file=sys.stderr)
     return EXIT_OK
@@ -206,16 +211,19 @@ def _options(values: flags.FlagValues) -> ConvertOptions:
         values.checkpoint_format,
         layout=values.layout,
         like=values.like,
-        rename=[_rule("rename", text) for text in values.rename],
-        assignment_map=[_rule("assignment_map", text) for text in values.assignment_map],
+        rename=[parse_rule("convert", "rename", text) for text in values.rename],
+        assignment_map=[
+            parse_rule("convert", "assignment_map", text) for text in values.assignment_map
+        ],
         exclude=values.exclude,
         drop_slots=values.drop_slots,
+        drop_configs=values.drop_configs,
         use_averages=values.use_averages,
         keep_raw=values.keep_raw,
         optimizer=values.optimizer,
         from_optimizer=values.from_optimizer,
         hyperparameters=dict(_number(text) for text in values.hyperparameters),
-        dtype=_dtype(values.dtype),
+        dtype=parse_dtype("convert", values.dtype),
         copy=values.copy,
         compact=values.compact,
         in_place=values.in_place,
@@ -223,10 +231,11 @@ def _options(values: flags.FlagValues) -> ConvertOptions:
     )
 
 
-def _rule(flag: str, text: str) -> tuple[str, str]:
+def parse_rule(verb: str, flag: str, text: str) -> tuple[str, str]:
+    """FROM:TO, divided at the last colon."""
     start, colon, end = text.rpartition(":")
     if not colon:
-        raise UsageError(f"convert: --{flag}: expected FROM:TO, found {text!r}")
+        raise UsageError(f"{verb}: --{flag}: expected FROM:TO, found {text!r}")
     return start, end
 
 
@@ -240,12 +249,13 @@ def _number(text: str) -> tuple[str, float]:
         ) from None
 
 
-def _dtype(texts: list[str]) -> Union[str, dict[str, str], None]:
+def parse_dtype(verb: str, texts: list[str]) -> Union[str, dict[str, str], None]:
+    """One dtype for all, or FROM:TO for some."""
     if not texts:
         return None
     if len(texts) == 1 and ":" not in texts[0]:
         return texts[0]
-    return dict(_rule("dtype", text) for text in texts)
+    return dict(parse_rule(verb, "dtype", text) for text in texts)
 
 
 # --- what is printed ---
@@ -266,10 +276,11 @@ def _total(conversion: Conversion) -> str:
     kept = [row for row in conversion.rows if row.targets]
     left = len(conversion.rows) - len(kept)
     size = size_text(sum(row.nbytes for row in kept))
-    return f"{len(kept):,} tensors, {size}" + (f"; {left:,} left out" if left else "")
+    return f"{counted(len(kept), 'tensor')}, {size}" + (f"; {left:,} left out" if left else "")
 
 
-def _summary(conversion: Conversion) -> str:
+def summary(conversion: Conversion) -> str:
+    """A line on what was done."""
     if not conversion.written:
         return f"{conversion.destination}: {conversion.source_format} already"
     how: dict[str, int] = {}
@@ -284,14 +295,17 @@ def _summary(conversion: Conversion) -> str:
         "same": "unchanged",
     }
     data_files = ", ".join(f"{count} {ways[way]}" for way, count in how.items())
-    compared = "" if conversion.verified is None else f"; {conversion.verified:,} keys compared"
+    compared = ""
+    if conversion.verified is not None:
+        compared = f"; {counted(conversion.verified, 'key')} compared"
     return (
         f"{conversion.destination}: {conversion.checkpoint_format}, {_total(conversion)}; "
         f"data files: {data_files}{compared}"
     )
 
 
-def _json(conversion: Conversion) -> dict[str, Any]:
+def conversion_json(conversion: Conversion) -> dict[str, Any]:
+    """What was done, as JSON has it."""
     return {
         "source": conversion.source,
         "destination": conversion.destination,
@@ -312,5 +326,5 @@ def _outcome_json(outcome: Outcome) -> dict[str, Any]:
         "destination": outcome.destination,
         "message": outcome.message,
         "seconds": outcome.seconds,
-        "conversion": outcome.conversion and _json(outcome.conversion),
+        "conversion": outcome.conversion and conversion_json(outcome.conversion),
     }

@@ -8,13 +8,16 @@ from collections.abc import Iterator
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import MissingTensorError
 from estimator_ckpt.graph_variables import graph_tensors
-from estimator_ckpt.object_graph import VARIABLE_VALUE, Node, ObjectGraph, escape
-from estimator_ckpt.report import printable, tensor_text
+from estimator_ckpt.object_graph import OBJECT_CONFIG, VARIABLE_VALUE, Node, ObjectGraph, escape
+from estimator_ckpt.report import counted, printable, tensor_text
 from estimator_ckpt.variables import Variable
 
 
-def tree_lines(checkpoint: Checkpoint) -> Iterator[str]:
+def tree_lines(checkpoint: Checkpoint, *, all_branches: bool = False) -> Iterator[str]:
     """A line for each edge of the object graph, from the root on.
+
+    Branches without a value, a slot or a saver are counted in a last line, unless `all_branches`
+    asks for them: of a SavedModel they are nearly all.
 
     An object stands with all that is below it at its shortest path, its object path; further edges
     to it, as shared objects and cycles have, show that path instead.
@@ -23,7 +26,8 @@ def tree_lines(checkpoint: Checkpoint) -> Iterator[str]:
       MissingTensorError: the checkpoint is name-based and has no objects.
     """
     graph, tensors = _objects(checkpoint)
-    places = graph.places()
+    places, classes = graph.places(), checkpoint.object_classes
+    shown = range(len(graph.nodes)) if all_branches else _with_values(graph, tensors)
     shortest = {(parent, local_name) for parent, local_name, _ in graph.edges_from_root()}
     # Node, its label, whether it stands here, how many are above it, the bar before what is below.
     waiting = [(0, "root", True, 0, "")]
@@ -36,14 +40,33 @@ def tree_lines(checkpoint: Checkpoint) -> Iterator[str]:
             yield f"{start} -> {printable(places[number] or '') or 'root'}"
             continue
         node = graph.nodes[number]
-        yield start + "".join(f"  {text}" for text in _details(node, tensors.get(number, [])))
+        details = _details(node, tensors.get(number, []), classes.get(number))
+        yield start + "".join(f"  {text}" for text in details)
         bars.append(bar)
-        edges = list(node.children.items())
+        edges = [edge for edge in node.children.items() if edge[1] in shown]
         for place in range(len(edges) - 1, -1, -1):
             local_name, child = edges[place]
             corner, bar = ("└── ", "    ") if place == len(edges) - 1 else ("├── ", "│   ")
             label = corner + printable(escape(local_name))
             waiting.append((child, label, (number, local_name) in shortest, depth + 1, bar))
+    hidden = sum(place is not None for place in places) - len(shown)
+    if not all_branches and hidden > 0:
+        objects = "1 object" if hidden == 1 else f"{hidden:,} objects"
+        yield f"({objects} without values hidden; --all shows all)"
+
+
+def _with_values(graph: ObjectGraph, tensors: dict[int, list[Variable]]) -> set[int]:
+    """The root, the objects with something of their own, and those that these stand below."""
+    shown = {0}
+    for parent, _, child in reversed(list(graph.edges_from_root())):
+        node = graph.nodes[child]
+        if (
+            child in shown
+            or tensors.get(child)
+            or any((node.attributes, node.slots, node.registered_saver))
+        ):
+            shown |= {parent, child}
+    return shown
 
 
 def tree_json(checkpoint: Checkpoint) -> Iterator[str]:
@@ -63,6 +86,7 @@ def tree_json(checkpoint: Checkpoint) -> Iterator[str]:
             "variables": [one.name for one in tensors.get(number, ())],
             "slots": [slot._asdict() for slot in node.slots],
             "saver": node.registered_saver and node.registered_saver[0],
+            "class": checkpoint.object_classes.get(number),
         }
         yield json.dumps(fields) + ("," if number < len(graph.nodes) - 1 else "")
     yield "]}"
@@ -82,8 +106,10 @@ def _objects(checkpoint: Checkpoint) -> tuple[ObjectGraph, dict[int, list[Variab
     return graph, tensors
 
 
-def _details(node: Node, variables: list[Variable]) -> Iterator[str]:
-    names = [attribute.name for attribute in node.attributes]
+def _details(node: Node, variables: list[Variable], class_name: str | None) -> Iterator[str]:
+    if class_name is not None:
+        yield printable(class_name)
+    names = [attribute.name for attribute in node.attributes if attribute.name != OBJECT_CONFIG]
     if names and names != [VARIABLE_VALUE]:
         yield f"({', '.join(map(printable, names))})"
     for one in variables:
@@ -93,6 +119,6 @@ def _details(node: Node, variables: list[Variable]) -> Iterator[str]:
     if node.slots:
         slots = ", ".join(map(printable, sorted({slot.slot_name for slot in node.slots})))
         count = len({slot.original for slot in node.slots})
-        yield f"slots {slots} of {count} variables"
+        yield f"slots {slots} of {counted(count, 'variable')}"
     if node.registered_saver:
         yield f"saved by {printable(node.registered_saver[0])}"

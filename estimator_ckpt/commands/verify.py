@@ -21,7 +21,7 @@ from estimator_ckpt.cli import EXIT_ERROR, EXIT_NO, EXIT_OK, UsageError
 from estimator_ckpt.commands.progress import counting_bar, progress_bar
 from estimator_ckpt.errors import CheckpointError
 from estimator_ckpt.locate import is_saved_model
-from estimator_ckpt.report import print_table, size_text
+from estimator_ckpt.report import counted, print_table, size_text
 from estimator_ckpt.verify import Fault, VerifyReport, verify_checkpoint
 
 
@@ -131,7 +131,8 @@ def _print(report: VerifyReport) -> None:
         _print_faults(report.faults, report.prefix)
     else:
         checked = size_text(report.checked_bytes)
-        print(f"{report.prefix}: whole; {report.keys:,} keys, {checked} in data files checked")
+        keys = counted(report.keys, "key")
+        print(f"{report.prefix}: whole; {keys}, {checked} in data files checked")
     for note in report.notes:
         print(f"note: {note}")
 
@@ -143,20 +144,16 @@ def _print_audit(audit: AuditReport, *, quiet: bool) -> None:
         print(f"note: {note}")
     faulty = sum(not one.ok for one in audit.checkpoints)
     whole = len(audit.checkpoints) - faulty
-    counts = [f"{whole:,} of {len(audit.checkpoints):,} checkpoints whole"]
+    counts = [f"{whole:,} of {counted(len(audit.checkpoints), 'checkpoint')} whole"]
     if audit.faults:
-        counts.append(f"{len(audit.faults):,} {_faults(audit.faults)} beside them")
+        counts.append(f"{counted(len(audit.faults), 'fault')} beside them")
     print(f"{audit.path}: {', '.join(counts)}")
 
 
 def _print_faults(faults: tuple[Fault, ...], where: str) -> None:
     rows = [_cells(fault) for fault in faults]
-    total = f"{where}: {len(rows):,} {_faults(faults)}"
+    total = f"{where}: {counted(len(rows), 'fault')}"
     print_table(["fault", "key", "byte", "file", "what"], rows, total, right=["byte"])
-
-
-def _faults(faults: tuple[Fault, ...]) -> str:
-    return "fault" if len(faults) == 1 else "faults"
 
 
 def _cells(fault: Fault) -> list[str]:

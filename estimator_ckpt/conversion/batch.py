@@ -10,24 +10,21 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Optional
 
 from estimator_ckpt import files
-from estimator_ckpt.bundle.index import read_index, same_tensor
-from estimator_ckpt.bundle.slices import key_bytes, key_text
 from estimator_ckpt.bundle.v1 import plain_prefix
-from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
+from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.collector import collector_paused
-from estimator_ckpt.conversion.destination import release
-from estimator_ckpt.conversion.plan import Content, Conversion
+from estimator_ckpt.conversion.destination import clear_in_place, is_unfinished
+from estimator_ckpt.conversion.plan import Conversion
 from estimator_ckpt.conversion.planning import ConvertOptions, make_plan
-from estimator_ckpt.conversion.transfer import Transfer
+from estimator_ckpt.conversion.result import is_result
 from estimator_ckpt.convert import carry_out, changes, check_in_place, is_inside
 from estimator_ckpt.errors import (
     CheckpointError,
-    CorruptCheckpointError,
     NotACheckpointError,
     SettingsError,
     WriteError,
@@ -109,13 +106,14 @@ def convert_directory(
       SettingsError: the destination does not fit `options.in_place`.
       WriteError: the destination is inside the source, or the log cannot be written.
     """
-    source = os.fspath(source)
+    source = files.path_text(source, "source")
     if options.in_place != (destination is None):
         raise SettingsError(
             "expected a destination, or in_place, and not both", path=source, key="destination"
         )
     check_in_place(source, options)
-    target = source if destination is None else os.fspath(destination)
+    target = source if destination is None else files.path_text(destination, "destination")
+    log = None if log is None else files.path_text(log, "log")
     if not options.in_place and is_inside(target, source):
         raise WriteError(f"the destination is inside the source, {source}", path=target)
     tasks = list(_tasks(source, target))
@@ -128,7 +126,7 @@ def convert_directory(
     def add(outcome: Outcome) -> None:
         outcomes.append(outcome)
         if log is not None and not dry_run:
-            _append(os.fspath(log), outcome, options)
+            _append(log, outcome, options)
         if report is not None:
             report(outcome, min(len(outcomes), total), total)
 
@@ -163,10 +161,12 @@ def _convert_one(
         with open_checkpoint(prefix) as checkpoint:
             conversion, tensors = make_plan(checkpoint, result, options)
             if options.in_place and not changes(checkpoint, tensors):
+                if not dry_run:
+                    clear_in_place(prefix)
                 return Outcome("already", prefix, result, f"{checkpoint.format} as it is")
-            if not options.in_place and files.exists(f"{result}.index"):
-                if _is_result(checkpoint, tensors, result):
-                    release(result)  # a run was killed as it was about to
+            there = not options.in_place and files.exists(f"{result}.index")
+            if there and not is_unfinished(result):
+                if is_result(checkpoint, tensors, result):
                     return Outcome("already", prefix, result, "it is there")
                 raise WriteError("another checkpoint is there; name another place", path=result)
             if dry_run:
@@ -175,33 +175,6 @@ def _convert_one(
             return Outcome("converted", prefix, result, done.warning, conversion=done)
     except CheckpointError as error:
         return Outcome("failed", prefix, result, str(error))
-
-
-def _is_result(checkpoint: Checkpoint, tensors: Mapping[str, Content], result: str) -> bool:
-    """Whether what is there has the keys and the values of the plan.
-
-    Bytes that stay as they are have the checksums of the source; computed ones are computed again.
-    """
-    index, there = checkpoint.index, read_index(result)
-    computed = {}
-    if {key_text(key) for key in there.entries if key[:1] != b"\0"} != tensors.keys():
-        return False
-    for key, content in tensors.items():
-        entry = there.entries[key_bytes(key)]
-        if (entry.dtype, entry.shape) != (content.dtype, content.shape):
-            return False
-        if content.computed or (index.v1 and content.source):  # it has no checksums
-            computed[key] = content
-        elif not content.source:
-            if entry.crc32c != content.crc32c:
-                return False
-        elif not same_tensor(index, content.source, key, there):
-            return False
-    try:
-        Transfer(checkpoint.prefix, index, computed).compare(result, there)
-    except CorruptCheckpointError:
-        return False
-    return True
 
 
 def _name(prefix: str) -> str:
@@ -318,7 +291,7 @@ def _done(source: str, result: str, options: ConvertOptions) -> _Done | None:
     if not (options.in_place or files.exists(f"{source}.index")):
         return None  # a V1 file; to know it again it would have to be read
     settings = {name: value for name, value in vars(options).items() if name not in _SAME_RESULT}
-    settings["like"] = None if options.like is None else os.fspath(options.like)
+    settings["like"] = options.like
     rules = options.rules()
     settings.update(rename=rules.rename, assignment_map=rules.assignment_map, exclude=rules.exclude)
     return _Done(
@@ -354,12 +327,12 @@ def _append(path: str, outcome: Outcome, options: ConvertOptions) -> None:
         file.write(b"\n" * bool(torn) + json.dumps(line).encode() + b"\n")
 
 
-def _read_log(path: str | os.PathLike[str] | None) -> dict[str, _Done]:
+def _read_log(path: str | None) -> dict[str, _Done]:
     """What earlier runs have converted, by the result's path."""
     found: dict[str, _Done] = {}
-    if path is None or not files.exists(os.fspath(path)):
+    if path is None or not files.exists(path):
         return found
-    for number, line in enumerate(files.read_bytes(os.fspath(path)).splitlines(), start=1):
+    for number, line in enumerate(files.read_bytes(path).splitlines(), start=1):
         try:
             entry = json.loads(line)
             if entry["status"] == "converted" and entry.get("done") is not None:
@@ -369,7 +342,7 @@ def _read_log(path: str | os.PathLike[str] | None) -> dict[str, _Done]:
                 continue  # torn: a run was killed as it wrote this line
             raise SettingsError(
                 f"line {number} is none of a conversion's log; name another file",
-                path=os.fspath(path),
+                path=path,
                 key="log",
             ) from None
     return found

@@ -29,6 +29,10 @@ def parse_casts(casts: Casts) -> dict[int, int]:
         return {}
     if isinstance(casts, str):
         casts = {source: casts for source in FLOATS if source != casts}
+    if not isinstance(casts, Mapping):
+        raise SettingsError(
+            f"expected a dtype's name, or a mapping of them, found {casts!r}", key="dtype"
+        )
     for source, target in casts.items():
         if not any(source in kind and target in kind for kind in _KINDS):
             raise SettingsError(

@@ -1,12 +1,14 @@
 """Where a conversion writes: what may be there already, and what a killed one has left.
 
-Until its index is there, no reader takes the files of a checkpoint for one. A file
-`PREFIX.converting`, which tells the process, stands beside them from before the first of them until
-after the index: what lies there with it and without an index was left by a conversion that was
-killed, and is cleared away by the next.
+Until its index is there, no reader takes the files of a checkpoint for one. A claim
+`PREFIX.converting` stands beside them from before the first of them until after the last: the
+`.meta` file and the state file, which follow the index. So what lies there with the claim of a dead
+process was left by a conversion that was killed. Without an index it is cleared away by the next;
+with one the next completes it, if it would have the same values.
 
-In place it stands there while a data file is changed. What lies there then as a copy of that file,
-`PREFIX.data-00000-of-00001.converting`, no index names, and the next clears it away, too.
+In place the claim is `PREFIX.converting-in-place`, and the lease of the directory is taken as well,
+as a job does that saves there. Files on their way have names that end in `.converting`; those that
+a killed conversion has left are overwritten or removed by the next.
 """
 
 from __future__ import annotations
@@ -14,23 +16,52 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
+from typing import NamedTuple
 
-from estimator_ckpt import files
-from estimator_ckpt.errors import WriteError
+from estimator_ckpt import claims, files
+from estimator_ckpt.claims import Claim
+from estimator_ckpt.errors import BusyError, CheckpointError, WriteError
 
 _MARK = ".converting"
+_MARK_IN_PLACE = ".converting-in-place"
+_WORK = "a conversion"
+_WORK_IN_PLACE = "a conversion in place"
+_MOST_WAITED = 60.0  # seconds, for other conversions in place in the directory
+_TRIES = 3
+
+
+class Site(NamedTuple):
+    """A place that this process has claimed for a conversion.
+
+    Attributes:
+      destination: the prefix.
+      claim: on it.
+      undo: is called where the conversion fails, the last first.
+    """
+
+    destination: str
+    claim: Claim
+    undo: contextlib.ExitStack
 
 
 def check_destination(destination: str) -> None:
     """Raises WriteError where a checkpoint is, or data files that no killed conversion left."""
-    if files.exists(f"{destination}.index"):
-        raise WriteError("a checkpoint is there already; name another place", path=destination)
     if files.is_dir(destination):
         raise WriteError(
             "expected the prefix of a new checkpoint, found a directory", path=destination
         )
-    if _is_left(destination):
-        return
+    if not files.exists(destination + _MARK):
+        _check_free(destination)
+
+
+def is_unfinished(destination: str) -> bool:
+    """Whether a conversion is at work there, or was killed there."""
+    return files.exists(destination + _MARK)
+
+
+def _check_free(destination: str) -> None:
+    if files.exists(f"{destination}.index"):
+        raise WriteError("a checkpoint is there already; name another place", path=destination)
     left = _data_files(destination)
     if left:
         raise WriteError(
@@ -40,76 +71,121 @@ def check_destination(destination: str) -> None:
         )
 
 
-def _is_left(prefix: str) -> bool:
-    """Whether a conversion that was killed has left its mark.
+@contextlib.contextmanager
+def claimed(destination: str, *, wait: float = 0.0) -> Iterator[Site]:
+    """Claims a place for a new checkpoint, and clears away what a killed conversion left there.
+
+    An index is there only if a conversion was killed after it had written it.
+
+    Args:
+      destination: the prefix.
+      wait: how long to wait for another conversion there, in seconds.
 
     Raises:
-      WriteError: the mark is that of one that goes on, or may go on.
+      BusyError: another conversion is at work there.
+      WriteError: as check_destination() does, or it cannot be written.
     """
-    mark = prefix + _MARK
-    if not files.exists(mark):
-        return False
-    host, _, process = files.read_bytes(mark).decode(errors="replace").rpartition(" ")
-    if host != os.uname().nodename:
-        raise WriteError(
-            f"a conversion on {host or 'another host'} is writing this, or was killed; if it "
-            "was, remove the file",
-            path=mark,
-        )
-    if _runs(process):
-        raise WriteError(f"a conversion is writing this, process {process}", path=prefix)
-    return True
+    with contextlib.ExitStack() as made:
+        claim = _claim(destination, made, wait)
+        if not claim.after_dead:
+            try:
+                _check_free(destination)
+            except BaseException:
+                claim.release()
+                raise
+        undo = contextlib.ExitStack()
+        try:
+            if not files.exists(f"{destination}.index"):
+                for path in (*_data_files(destination), *_passing(destination)):
+                    files.remove(path)
+            yield Site(destination, claim, undo)
+        except BaseException:
+            with contextlib.suppress(CheckpointError):
+                if claim.holds():  # else these are another's files by now
+                    undo.close()
+            # What could not be removed is for the next, as after a kill.
+            left = files.exists(f"{destination}.index") or _data_files(destination)
+            claim.abandon() if left else claim.release()
+            raise
+        claim.release()
+        made.pop_all()
 
 
-def claim(destination: str) -> None:
-    """Marks a place that check_destination() has passed, and clears away what is left there."""
-    release(destination)
-    _mark(destination)
-    for path in _data_files(destination):
-        files.remove(path)
+def _claim(destination: str, made: contextlib.ExitStack, wait: float) -> Claim:
+    """Makes the directory and the claim; what is made is removed again by the stack."""
+    directory = os.path.dirname(destination)
+    for tries_left in reversed(range(_TRIES)):
+        try:
+            _make_dirs(directory, made)
+            return claims.acquire(destination + _MARK, _WORK, wait=wait)
+        except WriteError:
+            if not tries_left or files.is_dir(directory or "."):
+                raise  # else another conversion, which failed, has just removed it
+    raise AssertionError
+
+
+def _make_dirs(directory: str, made: contextlib.ExitStack) -> None:
+    if files.is_remote(directory):
+        files.make_dirs(directory)
+        return
+    missing = []
+    above = directory
+    while above and not os.path.lexists(above):
+        missing.append(above)
+        above = os.path.dirname(above)
+    files.make_dirs(directory)
+    for path in reversed(missing):
+        made.callback(_remove_if_empty, path)
+
+
+def _remove_if_empty(directory: str) -> None:
+    with contextlib.suppress(OSError):
+        os.rmdir(directory)
 
 
 @contextlib.contextmanager
 def claimed_in_place(prefix: str) -> Iterator[None]:
-    """Marks a checkpoint while one of its data files is changed.
+    """Claims a checkpoint and its directory while it is changed.
 
     Raises:
-      WriteError: another conversion is at it.
+      BusyError: a job saves to the directory, or another conversion is at work there.
     """
-    if _is_left(prefix):
-        release(prefix)
-    _mark(prefix)
-    try:
+    directory = os.path.dirname(prefix) or "."
+    with _lease(directory), claims.acquire(prefix + _MARK_IN_PLACE, _WORK_IN_PLACE):
+        for path in _passing(prefix):
+            files.remove(path)
         yield
-    finally:
-        release(prefix)
 
 
-def own_copy(data_file: str) -> str:
-    """What a copy of a data file is called before it takes its place."""
-    return data_file + _MARK
+def clear_in_place(prefix: str) -> None:
+    """Clears away what a conversion in place has left that was killed after it had written all."""
+    owner = claims.find_owner(claims.lease_path(os.path.dirname(prefix) or "."))
+    left = owner is not None and owner.work == _WORK_IN_PLACE
+    if left or files.exists(prefix + _MARK_IN_PLACE):
+        with contextlib.suppress(BusyError), claimed_in_place(prefix):
+            pass
 
 
-def _mark(prefix: str) -> None:
-    with files.open_write(prefix + _MARK, sync=False) as file:
-        file.write(f"{os.uname().nodename} {os.getpid()}".encode())
+def _lease(directory: str) -> contextlib.AbstractContextManager[object]:
+    path = claims.lease_path(directory)
+    owner = claims.find_owner(path)
+    if owner is None or owner.work == _WORK_IN_PLACE:
+        return claims.acquire(path, _WORK_IN_PLACE, wait=_MOST_WAITED)
+    if claims.is_own(owner):  # this process is the job, and converts between its saves
+        return contextlib.nullcontext()
+    return claims.acquire(path, _WORK_IN_PLACE)
 
 
-def release(destination: str) -> None:
-    """Takes the mark away."""
-    files.remove(destination + _MARK)
+def passing_name(path: str) -> str:
+    """What a file is called until it is whole and takes its place."""
+    return path + _MARK
 
 
-def _runs(process: str) -> bool:
-    if not process.isdecimal() or int(process) == os.getpid():
-        return False
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        return True  # another user's
-    return True
+def _passing(prefix: str) -> list[str]:
+    names = [f"{prefix}.index", f"{prefix}.meta", f"{prefix}.checkpoint"]
+    return [passing_name(name) for name in names] + [
+        path for path in _data_files(prefix) if path.endswith(_MARK)
+    ]
 
 
 def _data_files(prefix: str) -> list[str]:

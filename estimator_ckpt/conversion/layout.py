@@ -15,6 +15,7 @@ from estimator_ckpt.graph_message import nodes_with_values
 from estimator_ckpt.graph_nodes import Nodes
 from estimator_ckpt.graph_variables import names_in_var_list
 from estimator_ckpt.object_graph import (
+    OBJECT_CONFIG,
     SAVE_COUNTER,
     STEP,
     VAR_LIST,
@@ -210,8 +211,15 @@ def _prefix(path: ObjectPath) -> str:
     return text
 
 
-def kept_structure(items: list[Item], graph: ObjectGraph) -> Structure:
+def kept_structure(
+    items: list[Item], graph: ObjectGraph, *, drop_configs: bool = False
+) -> Structure:
     """The source's own objects, without what was left out, with the names that rules changed.
+
+    Args:
+      items: of the result.
+      graph: of the source.
+      drop_configs: leave out what tells the objects' classes (OBJECT_CONFIG), too.
 
     Raises:
       ConflictError: one tensor under two names: it has but one object; or a new name for one that
@@ -254,6 +262,17 @@ def kept_structure(items: list[Item], graph: ObjectGraph) -> Structure:
             a.full_name in given for a in graph.nodes[item.node].attributes
         ):
             names[place] = item.owner
+    if not drop_configs:
+        names.update(
+            ((number, OBJECT_CONFIG), "")
+            for number, node in graph.nodes.others.items()
+            if any(a.name == OBJECT_CONFIG for a in node.attributes)
+        )
+        names.update(
+            ((number, OBJECT_CONFIG), "")
+            for number, name in enumerate(graph.nodes.names)
+            if name == OBJECT_CONFIG
+        )
     kept = pruned(graph, names)
     return Structure(items, keys, None if kept.nodes == graph.nodes else kept)
 
@@ -288,7 +307,7 @@ def pruned(graph: ObjectGraph, names: Mapping[tuple[int, str], str]) -> ObjectGr
     lost = {
         number
         for number, (before, after) in enumerate(zip(graph.nodes, nodes))
-        if before.attributes and not after.attributes
+        if len(_values(before)) and not _values(after)
     }
     if not lost:
         return ObjectGraph(nodes)
@@ -306,6 +325,10 @@ def pruned(graph: ObjectGraph, names: Mapping[tuple[int, str], str]) -> ObjectGr
             children = {name: one for name, one in node.children.items() if one not in lost}
             nodes[number] = node._replace(children=children)
     return ObjectGraph(nodes)
+
+
+def _values(node: Node) -> list[Attribute]:
+    return [a for a in node.attributes if a.name != OBJECT_CONFIG]
 
 
 def check_scopes(left_out: Iterable[str], graph: ObjectGraph) -> None:

@@ -38,7 +38,7 @@ from estimator_ckpt.object_graph import (
     ObjectPath,
     object_key,
 )
-from estimator_ckpt.report import NameIndex, Row, fold, tensor_text, text_table
+from estimator_ckpt.report import NameIndex, Row, counted, fold, tensor_text, text_table
 from estimator_ckpt.slots import KERAS_CLASSES
 
 _MOST_HINTS = 100
@@ -360,7 +360,10 @@ def _check(
             ("problem", "variable", "expected", "found", "note"),
             [(r.status, r.name, r.expected, r.found, r.note) for r in fold(rows)],
         )
-        raise MismatchError(f"{len(rows)} variables do not fit the objects of {template}:\n{table}")
+        do = "does" if len(rows) == 1 else "do"
+        raise MismatchError(
+            f"{counted(len(rows), 'variable')} {do} not fit the objects of {template}:\n{table}"
+        )
 
 
 def _text(content: Content) -> str:

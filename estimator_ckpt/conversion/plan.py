@@ -12,6 +12,7 @@ from estimator_ckpt.bundle.slices import key_bytes, slice_key
 from estimator_ckpt.bundle.tensors import encode_strings, masked_crc32c
 from estimator_ckpt.bundle.v1 import open_reader
 from estimator_ckpt.errors import CorruptCheckpointError
+from estimator_ckpt.html import html_table
 from estimator_ckpt.object_graph import VARIABLE_VALUE, ObjectPath
 
 FLOAT32 = 1
@@ -169,6 +170,16 @@ class Conversion:
     data_files: tuple[tuple[str, str], ...] = ()
     verified: int | None = None
     underflows: tuple[tuple[str, int], ...] = ()
+
+    def _repr_html_(self) -> str:
+        title = f"{self.source} ({self.source_format}) → {self.destination} "
+        rows = (
+            (row.action, row.source, " ".join(row.targets), row.why, f"{row.nbytes:,}")
+            for row in self.rows
+        )
+        headers = ["action", "old key", "new key", "why", "bytes"]
+        total = "written" if self.written else "a plan: nothing is written"
+        return html_table(f"{title}({self.checkpoint_format})", headers, rows, total)
 
     @property
     def warning(self) -> str:

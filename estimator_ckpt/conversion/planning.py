@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -42,7 +43,9 @@ from estimator_ckpt.errors import (
     SettingsError,
     UnsupportedCheckpointError,
 )
+from estimator_ckpt.files import path_text
 from estimator_ckpt.formats import CHECKPOINT_FORMATS, GLOBAL_STEP, keys_in
+from estimator_ckpt.graph_variables import Entries
 from estimator_ckpt.mapping import Pairs, Rules
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, SAVE_COUNTER
 from estimator_ckpt.verify import structure_faults
@@ -61,6 +64,7 @@ class ConvertOptions:
     assignment_map: Pairs = ()
     exclude: Sequence[str] = ()
     drop_slots: bool = False
+    drop_configs: bool = False
     use_averages: str | bool = False
     keep_raw: str | None = None
     optimizer: str | None = None
@@ -86,6 +90,10 @@ class ConvertOptions:
         expect("checkpoint_format", CHECKPOINT_FORMATS)
         expect("layout", (None, *LAYOUTS))
         expect("optimizer", (None, *TARGETS))
+        for name in ("drop_slots", "copy", "compact", "in_place", "verify"):
+            value = getattr(self, name)
+            wrong = not isinstance(value, bool) and not (name == "verify" and value is None)
+            refuse(wrong, name, f"expected True or False, found {value!r}")
         names_only = self.checkpoint_format == "saver"
         refuse(self.layout and names_only, "layout", "a name-based checkpoint has no objects")
         refuse(
@@ -127,6 +135,12 @@ class ConvertOptions:
             "hyperparameters",
             "they belong to an optimizer; say which: optimizer='keras' or 'tf1'",
         )
+        is_mapping = isinstance(self.hyperparameters, Mapping)
+        refuse(
+            not is_mapping,
+            "hyperparameters",
+            f"expected a mapping from names to numbers, found {self.hyperparameters!r}",
+        )
         for name, value in self.hyperparameters.items():
             wrong = isinstance(value, bool) or not isinstance(value, (int, float))
             refuse(wrong, "hyperparameters", f"expected a number for {name}, found {value!r}")
@@ -136,6 +150,16 @@ class ConvertOptions:
                 name,
                 "it writes new data files, and in place none can be replaced",
             )
+        if isinstance(self.like, (str, os.PathLike)):
+            object.__setattr__(self, "like", path_text(self.like, "like"))
+        no_template = self.like is not None and not (
+            isinstance(self.like, str) or hasattr(self.like, "write")
+        )
+        refuse(
+            no_template,
+            "like",
+            f"expected a checkpoint's path or a tf.train.Checkpoint, found {self.like!r}",
+        )
         parse_casts(self.dtype)
         self.rules()
 
@@ -226,6 +250,7 @@ def _make_plan(
             content = string_content(new_graph.serialize())
         tensors[OBJECT_GRAPH_KEY] = content
         rows.append(_row(content, (OBJECT_GRAPH_KEY,), "the objects and their keys"))
+    rows += _configs(checkpoint, tensors, options)
     names = [item.name if item.in_names else "" for item in items]
     targets = keys_in(options.checkpoint_format, names, keys, step)
     _put(tensors, items, targets)
@@ -274,6 +299,21 @@ def _target(options: ConvertOptions) -> tuple[str, Mapping[str, float]]:
 def _source(checkpoint: Checkpoint, key: str) -> Content:
     entry = checkpoint.index.entries[key_bytes(key)]
     return Content(key, entry.dtype, entry.shape, entry.size)
+
+
+def _configs(
+    checkpoint: Checkpoint, tensors: dict[str, Content], options: ConvertOptions
+) -> Iterator[ConversionRow]:
+    """Adds what objects are to the result, where the objects themselves are in it."""
+    made_anew = options.layout is not None or options.like is not None
+    has_objects = checkpoint.object_graph is not None and options.checkpoint_format != "saver"
+    for key in Entries(checkpoint.index).configs:
+        content = _source(checkpoint, key)
+        if options.drop_configs or made_anew or not has_objects:
+            yield _row(content, (), "what an object is, not a variable")
+        else:
+            tensors[key] = content
+            yield _row(content, (key,), "what an object is")
 
 
 def _put(
@@ -383,7 +423,7 @@ def _structure(
                 "'var_list', 'scopes' or `like`",
                 key="layout",
             )
-        return kept_structure(items, checkpoint.object_graph)
+        return kept_structure(items, checkpoint.object_graph, drop_configs=options.drop_configs)
     return new_structure(items, options.layout or "var_list", step)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from operator import attrgetter
 from typing import IO, NamedTuple
@@ -13,24 +12,33 @@ import google_crc32c
 from estimator_ckpt import files
 from estimator_ckpt.bundle.coding import mask
 from estimator_ckpt.bundle.dtypes import STRING, VARIANT
-from estimator_ckpt.bundle.index import Entry, Index, data_path, shard_path, write_index
+from estimator_ckpt.bundle.index import (
+    Entry,
+    Index,
+    data_path,
+    read_index,
+    shard_path,
+    write_index,
+)
 from estimator_ckpt.bundle.slices import encode_keys, key_bytes, slice_key
 from estimator_ckpt.bundle.tensors import TensorReader
 from estimator_ckpt.bundle.v1 import open_reader
+from estimator_ckpt.conversion.appended import Appended
 from estimator_ckpt.conversion.casting import cast_chunk
-from estimator_ckpt.conversion.destination import (
-    check_destination,
-    claim,
-    claimed_in_place,
-    own_copy,
-    release,
-)
+from estimator_ckpt.conversion.destination import Site, claimed_in_place, passing_name
 from estimator_ckpt.conversion.pieces import Piece, by_shard, piece_size, read_chunks, split_chunks
 from estimator_ckpt.conversion.plan import Content
-from estimator_ckpt.errors import CorruptCheckpointError, MismatchError
+from estimator_ckpt.errors import (
+    CorruptCheckpointError,
+    MismatchError,
+    NotACheckpointError,
+    WriteError,
+)
 from estimator_ckpt.files import Progress
 
 Tensors = Mapping[str, Content]
+
+_CHUNK = 16 << 20
 
 
 class Written(NamedTuple):
@@ -82,17 +90,14 @@ class Transfer:
 
     # --- to a new place ---
 
-    def write_new(
-        self, destination: str, *, copy: bool, compact: bool, prove: bool | None
-    ) -> Written:
-        """Writes a new checkpoint.
+    def write_new(self, site: Site, *, copy: bool, compact: bool, prove: bool | None) -> Written:
+        """Writes a new checkpoint, the index last; the site's `undo` removes it again.
 
         Raises:
-          WriteError: it is there already, or cannot be written; nothing of it is left behind.
+          WriteError: it cannot be written, or another has taken the site.
           CorruptCheckpointError: the bytes of the source are not what its index says.
         """
-        check_destination(destination)
-        files.make_dirs(os.path.dirname(destination))
+        destination, undo = site.destination, site.undo
         linked = {} if compact else self._used_shards()
         new = list(self._rewritten(compact))
         groups = by_shard(new) if compact else ([new] if new else [])
@@ -101,35 +106,33 @@ class Transfer:
             groups = [[]]
         sizes = {shard: files.size(self._shard(shard)) for shard in linked}
         self._total = sum(sizes.values()) + sum(piece_size(piece) for piece in new)
-        with contextlib.ExitStack() as stack:
-            stack.callback(release, destination)
-            claim(destination)
-            undo = stack.enter_context(contextlib.ExitStack())
-            written = []
-            for shard, target in linked.items():
-                path = shard_path(destination, target, count)
-                undo.callback(files.remove, path)
-                how = files.link_or_copy(self._shard(shard), path, copy=copy, progress=self._report)
-                if how == "copy":
-                    self._done += sizes[shard]
-                else:
-                    self._total -= sizes[shard]
-                written.append((path, how))
-            hows = [how for _, how in written]
-            places: dict[tuple[object, ...], Entry] = {}
-            for target, group in enumerate(groups, start=len(linked)):
-                path = shard_path(destination, target, count)
-                undo.callback(files.remove, path)
-                with files.open_write(path) as file:
-                    self._write_pieces(file, group, target, 0, places)
-                written.append((path, "write"))
-            index = Index(count, self._entries(linked, places, compact), self._index.version)
-            if prove is None:
-                prove = any(piece.entry for piece in new) or any(how != "link" for how in hows)
-            compared = self.compare(destination, index) if prove else None
-            undo.callback(files.remove, f"{destination}.index")
-            write_index(destination, index)
-            undo.pop_all()
+        written = []
+        for shard, target in linked.items():
+            path = shard_path(destination, target, count)
+            undo.callback(files.remove, path)
+            how = files.link_or_copy(self._shard(shard), path, copy=copy, progress=self._report)
+            if how == "copy":
+                self._done += sizes[shard]
+            else:
+                self._total -= sizes[shard]
+            written.append((path, how))
+        hows = [how for _, how in written]
+        places: dict[tuple[object, ...], Entry] = {}
+        for target, group in enumerate(groups, start=len(linked)):
+            path = shard_path(destination, target, count)
+            undo.callback(files.remove, path)
+            with files.open_write(path) as file:
+                self._write_pieces(file, group, target, 0, places)
+            written.append((path, "write"))
+        index = Index(count, self._entries(linked, places, compact), self._index.version)
+        if prove is None:
+            prove = any(piece.entry for piece in new) or any(how != "link" for how in hows)
+        compared = self.compare(destination, index) if prove else None
+        path = f"{destination}.index"
+        if not site.claim.holds() or files.exists(path):
+            raise WriteError("another has written to this place meanwhile", path=destination)
+        undo.callback(files.remove, path)
+        write_index(destination, index, temporary=passing_name(path))
         return Written(written, compared, self._underflows)
 
     # --- in place ---
@@ -139,37 +142,74 @@ class Transfer:
 
         Readers of the old index find all that it names until the new one stands in its place. If
         that data file is linked from elsewhere, as conversions and `cp -l` do, a copy takes its
-        place first: what others have stays as it is.
+        place first: what others have stays as it is. What an earlier conversion has appended, and
+        no index names any more, is used again.
 
         Raises:
-          WriteError: the files cannot be written; the checkpoint is what it was.
+          BusyError: a job saves to the directory, or another conversion is at work there.
+          WriteError: the files cannot be written, or the checkpoint was replaced or removed
+            meanwhile; it is what it was.
         """
+        with claimed_in_place(self._source):
+            stamp = self._stamp()
+            if read_index(self._source) != self._index:
+                raise self._replaced()
+            return self._rewrite(stamp, prove)
+
+    def _rewrite(self, stamp: tuple[int, ...], prove: bool | None) -> Written:
         count = self._index.num_shards
-        new = list(self._rewritten(False))
         places: dict[tuple[object, ...], Entry] = {}
+        new = []
+        appended = Appended(self._source, self._index)
+        for piece in self._rewritten(False):
+            entry = appended.find(piece.content) if piece.entry is None else None
+            if entry is None:
+                new.append(piece)
+            else:
+                places[piece.identity] = entry
         written = [(self._shard(shard), "same") for shard in range(count)]
-        if new:
-            self._total = sum(piece_size(piece) for piece in new)
-            path, how = written[-1][0], "append"
-            own = own_copy(path)
-            with claimed_in_place(self._source):
-                files.remove(own)
+        with (
+            contextlib.ExitStack() as undo
+        ):  # what is appended is cut off again if the index is not written
+            if new:
+                self._total = sum(piece_size(piece) for piece in new)
+                path, how = written[-1][0], "append"
                 if files.is_linked(path):
-                    size = files.size(path)
-                    self._total += size
+                    self._total += files.size(path)
                     check = prove is not False
+                    own = passing_name(path)
                     how = files.detach(path, own, check=check, progress=self._report)
-                    self._done += size
-                with files.open_write(path, append=True) as file:
-                    self._write_pieces(file, new, count - 1, files.size(path), places)
-            written[-1] = (path, how)
-        shards = {shard: shard for shard in range(count)}
-        index = Index(count, self._entries(shards, places, False), self._index.version)
-        if prove is None:
-            prove = any(piece.entry for piece in new)
-        compared = self.compare(self._source, index) if prove else None
-        write_index(self._source, index)
+                    self._done += files.size(path)
+                written[-1] = (path, how)
+                file = undo.enter_context(files.open_write(path, append=True))
+                self._write_pieces(file, new, count - 1, files.size(path), places)
+                files.sync(file)
+            shards = {shard: shard for shard in range(count)}
+            index = Index(count, self._entries(shards, places, False), self._index.version)
+            if prove is None:
+                prove = any(piece.entry for piece in new)
+            compared = self.compare(self._source, index) if prove else None
+            path = f"{self._source}.index"
+            if self._stamp() != stamp:
+                if new and how != "append" and not files.exists(path):
+                    files.remove(written[-1][0])  # which the copy has brought back
+                raise self._replaced()
+            write_index(self._source, index, temporary=passing_name(path))
         return Written(written, compared, self._underflows)
+
+    def _stamp(self) -> tuple[int, ...]:
+        """What changes when the index is written again."""
+        try:
+            return files.stamp(f"{self._source}.index")
+        except NotACheckpointError:
+            return ()
+
+    def _replaced(self) -> WriteError:
+        return WriteError(
+            "the checkpoint was written again or removed while it was to be converted in place; a "
+            "job may be at work in the directory",
+            path=self._source,
+        )
 
     def _report(self, done: int, _: int = 0) -> None:
         if self._progress is not None:
@@ -319,6 +359,35 @@ class Transfer:
         except MismatchError as error:
             error.path = self._source
             raise
+
+    def values(self, key: str) -> Iterator[bytes]:
+        """The bytes of one tensor of the result, a few megabytes at a time.
+
+        Those of a partitioned variable are put together in memory first.
+
+        Raises:
+          CorruptCheckpointError, MismatchError: as _chunks() does.
+        """
+        content = self._tensors[key]
+        first = next(self._pieces(content))
+        if first.entry is None or not self._index.entries[key_bytes(content.source)].slices:
+            yield from self._chunks(first, self._underflows)
+            return
+        with open_reader(self._source, self._index) as reader:
+            data = reader.read(key_bytes(content.source)).tobytes()
+        for start in range(0, len(data), _CHUNK):
+            chunk = data[start : start + _CHUNK]
+            if content.computed:
+                chunk, zeros = self._cast(chunk, first.entry.dtype, content)
+                if zeros:
+                    before = self._underflows.get(content.source, 0)
+                    self._underflows[content.source] = before + zeros
+            yield chunk
+
+    @property
+    def underflows(self) -> dict[str, int]:
+        """How many values casts have made 0 so far, by the keys in the source."""
+        return self._underflows
 
     def compare(self, destination: str, index: Index) -> int:
         """Reads source and result again; returns how many tensors were compared.

@@ -11,7 +11,7 @@ from estimator_ckpt import state
 from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.warm_start import WarmStart
 from estimator_ckpt.warm_starting.report import WarmStartReport
-from estimator_ckpt.warm_starting.starter import graph_targets
+from estimator_ckpt.warm_starting.starter import graph_model
 from estimator_ckpt.warm_starting.values import starting_values
 
 
@@ -22,7 +22,7 @@ def preview_warm_start(settings: WarmStart) -> WarmStartReport:
       CheckpointError: the settings do not fit the checkpoint or the model; see WarmStart.
     """
     with open_checkpoint(settings.ckpt_to_initialize_from) as checkpoint:
-        return starting_values(settings, checkpoint, graph_targets())
+        return starting_values(settings, checkpoint, graph_model())
 
 
 def print_and_exit(settings: WarmStart, model_dir: str | None) -> NoReturn:

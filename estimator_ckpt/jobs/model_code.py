@@ -79,7 +79,9 @@ def load_params(given: Sequence[str]) -> dict[str, Any]:
     """
     params: dict[str, Any] = {}
     for text in given:
-        path = text if files.exists(text) and not files.is_dir(text) else None
+        path: str | None = files.path_text(text, "--params")
+        if path is None or not files.exists(path) or files.is_dir(path):
+            path = None
         if path is None and text.endswith((".yaml", ".yml")):
             raise SettingsError("there is no such file", path=text, key="--params")
         found = parse_yaml(

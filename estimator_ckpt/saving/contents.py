@@ -32,7 +32,7 @@ from estimator_ckpt.saving.given import (
     users_objects,
 )
 from estimator_ckpt.saving.matching import Wanted
-from estimator_ckpt.saving.saveables import shape_of, source, suffixes_of, variables_of
+from estimator_ckpt.saving.saveables import holders_of, shape_of, source, suffixes_of, variable_of
 from estimator_ckpt.tf_internals import Saveable
 
 SAVE_COUNTER_KEY = object_key(SAVE_COUNTER)
@@ -62,7 +62,7 @@ class Contents:
     Attributes:
       saveables: by name; the slices of a partitioned variable stand under one name.
       tensors: what each saveable consists of, by its id(), in the order of its specs.
-      variables: the names of the variable ops that each saveable reads, by its id().
+      holders: the names of the ops that hold what each saveable saves, by its id().
       object_graph: the user's objects, if any, with the complete `var_list` beside them.
       structure: the same objects, without those edges of `var_list` that only repeat names.
       step: the name of the global step, if it is saved.
@@ -70,7 +70,7 @@ class Contents:
 
     saveables: Mapping[str, Sequence[Saveable]]
     tensors: Mapping[int, Sequence[SavedTensor]]
-    variables: Mapping[int, Collection[str]]
+    holders: Mapping[int, Collection[str]]
     object_graph: ObjectGraph
     structure: ObjectGraph
     step: str | None
@@ -103,33 +103,35 @@ class Contents:
                         found.setdefault(tensor.wanted.tensor, tensor.wanted)
         return list(found.values())
 
-    def initializers(
-        self, absent: Collection[str], outside: Callable[[str], bool]
-    ) -> list[tf.Operation]:
-        """The initializers of the variables that a restore leaves without a value.
+    def held(
+        self,
+        absent: Collection[str] = (),
+        outside: Callable[[str], bool] = lambda name: False,
+    ) -> tuple[set[str], set[str]]:
+        """The ops that hold what a restore gives a value, and those that it leaves without one.
 
         Args:
           absent: the Wanted.tensor of what is not restored.
-          outside: whether a global variable that no saveable covers is to be initialized.
+          outside: which global variables that no saveable covers are among the latter.
         """
-        covered: set[str] = set()
         restored: set[str] = set()
+        others: set[str] = set()
         for group in self.saveables.values():
             for saveable in group:
-                if tf_internals.never_restored(saveable):
-                    continue
-                covered.update(self.variables[id(saveable)])
-                if all(t.wanted.tensor not in absent for t in self.tensors[id(saveable)]):
-                    restored.update(self.variables[id(saveable)])
-        found = []
-        for variable in tf.compat.v1.global_variables():
-            name = variable.op.name
-            if name not in restored and (name in covered or outside(name)):
-                found.append(variable.initializer)
-        for variable in tf.compat.v1.local_variables():  # which only the user's objects reach
-            if variable.op.name in covered - restored:
-                found.append(variable.initializer)
-        return found
+                if not tf_internals.never_restored(saveable):
+                    is_absent = any(t.wanted.tensor in absent for t in self.tensors[id(saveable)])
+                    (others if is_absent else restored).update(self.holders[id(saveable)])
+        others.update(filter(outside, map(tf_internals.op_name, tf.compat.v1.global_variables())))
+        return restored, others - restored
+
+    def all_variables(self) -> list[Any]:
+        """The variables of the graph, and those that only the user's objects reach."""
+        saved = [variable_of(one) for group in self.saveables.values() for one in group]
+        return [
+            *tf.compat.v1.global_variables(),
+            *tf.compat.v1.local_variables(),
+            *(variable for variable in saved if variable is not None),
+        ]
 
 
 def graph_contents(
@@ -202,8 +204,8 @@ def graph_contents(
                 raise ConflictError("two objects would be saved under this name", key=name)
             saveables[name] = [part]
             tensors[id(part)] = parts_tensors
-    variables = {id(one): variables_of(one) for group in saveables.values() for one in group}
-    contents = Contents(saveables, tensors, variables, graph, structure, step)
+    holders = {id(one): holders_of(one) for group in saveables.values() for one in group}
+    contents = Contents(saveables, tensors, holders, graph, structure, step)
     _check_keys(contents)
     return contents
 
@@ -265,8 +267,8 @@ def _users_parts(
 ) -> Iterator[tuple[str, Saveable, Sequence[SavedTensor]]]:
     """What to save for an object that no variable of the graph stands for: name and saveable."""
     twice = source(saveable) in covered
-    is_variable = isinstance(saveable.op, tf.Variable) and not twice
-    name = saveable.op.op.name if is_variable else ""
+    variable = None if twice else variable_of(saveable)
+    name = "" if variable is None else tf_internals.op_name(variable)
     tensors = []
     for spec in saveable.specs:
         number, attribute = _attribute_of(saveable, spec, attributes)
@@ -320,8 +322,8 @@ def _averages(ema: Any) -> Callable[[Wanted, Saveable], Wanted]:
     for variable in tf.compat.v1.global_variables() if hasattr(ema, "average") else ():
         average = ema.average(variable)
         if average is not None:
-            own[variable.op.name] = tf_internals.full_name(average)
-    trainable = {variable.op.name for variable in tf.compat.v1.trainable_variables()}
+            own[tf_internals.op_name(variable)] = tf_internals.full_name(average)
+    trainable = {tf_internals.op_name(variable) for variable in tf.compat.v1.trainable_variables()}
 
     def with_average(wanted: Wanted, saveable: Saveable) -> Wanted:
         if not label or wanted.attribute != VARIABLE_VALUE:
@@ -340,7 +342,8 @@ def _global_step_name(saveables: Mapping[str, Sequence[Saveable]]) -> str | None
     if step is None:
         return None
     return next(
-        (name for name, group in saveables.items() if source(group[0]) == step.op.name), None
+        (n for n, group in saveables.items() if source(group[0]) == tf_internals.op_name(step)),
+        None,
     )
 
 

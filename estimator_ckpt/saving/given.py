@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Union
+from typing import TYPE_CHECKING, Any, Union
 
 import tensorflow as tf
 
 from estimator_ckpt import tf_internals
 from estimator_ckpt.errors import ConflictError, SettingsError
 from estimator_ckpt.object_graph import BEFORE_ATTRIBUTE, ObjectGraph
-from estimator_ckpt.saving.saveables import VARIABLE_OPS, graph_of, source
+from estimator_ckpt.saving.saveables import graph_of, source
+from estimator_ckpt.saving.upstream import VARIABLE_OPS
 from estimator_ckpt.tf_internals import Saveable
+
+if TYPE_CHECKING:
+    from typing_extensions import TypeGuard
 
 VarList = Union[Sequence[Any], Mapping[str, Any], None]
 Objects = Union["tf.train.Checkpoint", Mapping[str, Any], Sequence[Saveable], Callable[[], Any]]
@@ -22,6 +27,60 @@ _EXPECTED = (
     "the graph in which the session is to run; found"
 )
 _MOST_SHOWN = 5
+
+
+def check_var_list(var_list: object) -> None:
+    """Raises SettingsError for what tf.compat.v1.train.Saver does not take, as far as it shows."""
+    if isinstance(var_list, (list, tuple, set, Mapping, type(None))):
+        return
+    raise SettingsError(
+        "expected a list of variables and other saveable objects, or a mapping from names to "
+        f"them, found {var_list!r}",
+        key="var_list",
+    )
+
+
+def check_objects(objects: object) -> None:
+    """Raises SettingsError for what users_objects() does not take, as far as it shows."""
+    if isinstance(objects, Mapping):
+        _as_checkpoint(objects)
+    elif _is_function(objects):
+        try:
+            inspect.signature(objects).bind()
+        except TypeError as error:
+            raise SettingsError(
+                f"a callable is called without arguments, but {error}", key="checkpoint"
+            ) from None
+        except ValueError:
+            pass  # written in C
+    elif isinstance(objects, (list, tuple)):
+        if not all(map(tf_internals.is_saveable, objects)):
+            raise _no_objects(objects)
+    elif objects is not None and not isinstance(objects, tf.train.Checkpoint):
+        raise _no_objects(objects)
+
+
+def _is_function(objects: object) -> TypeGuard[Callable[[], Any]]:
+    return callable(objects) and not isinstance(objects, tf.__internal__.tracking.Trackable)
+
+
+def _as_checkpoint(objects: Mapping[str, Any]) -> tf.train.Checkpoint:
+    try:
+        return tf.train.Checkpoint(**objects)
+    except (TypeError, ValueError) as error:
+        reason = f"expected a dict of trackables: {error}"
+        raise SettingsError(reason, key="checkpoint") from None
+
+
+def _no_objects(objects: object) -> SettingsError:
+    hint = ""
+    if isinstance(objects, tf.__internal__.tracking.Trackable):
+        hint = "; give it a name: {'model': ...}"
+    return SettingsError(
+        "expected a tf.train.Checkpoint, a dict of trackables or a callable that returns one, "
+        f"found {type(objects).__name__}{hint}",
+        key="checkpoint",
+    )
 
 
 def all_saveable_objects() -> list[Any]:
@@ -75,7 +134,7 @@ def names_on_purpose(var_list: VarList, saveables: Mapping[str, Sequence[Saveabl
         for part in _parts(value):
             own.add(_without_number(str(getattr(part, "name", ""))))
             if isinstance(part, tf.Variable):
-                own.update((part.op.name, tf_internals.full_name(part)))
+                own.update((tf_internals.op_name(part), tf_internals.full_name(part)))
         if _without_number(name) not in own:
             found.add(name)
     return found
@@ -100,7 +159,7 @@ def users_objects(objects: Objects | None) -> tuple[ObjectGraph, list[Saveable]]
     """
     if objects is None:
         return ObjectGraph(), []
-    if callable(objects) and not isinstance(objects, tf.__internal__.tracking.Trackable):
+    if _is_function(objects):
         ops = tf.compat.v1.get_default_graph().get_operations
         before = len(ops())
         objects = objects()
@@ -112,11 +171,7 @@ def users_objects(objects: Objects | None) -> tuple[ObjectGraph, list[Saveable]]
                 key="checkpoint",
             )
     if isinstance(objects, Mapping):
-        try:
-            objects = tf.train.Checkpoint(**objects)
-        except (TypeError, ValueError) as error:
-            reason = f"expected a dict of trackables: {error}"
-            raise SettingsError(reason, key="checkpoint") from None
+        objects = _as_checkpoint(objects)
     if isinstance(objects, tf.train.Checkpoint):
         try:
             objects = tf_internals.frozen_saveables(objects)
@@ -124,11 +179,7 @@ def users_objects(objects: Objects | None) -> tuple[ObjectGraph, list[Saveable]]
             # Tables, iterators and the like of eager execution refuse in words of their own.
             raise SettingsError(f"{_EXPECTED}: {error}", key="checkpoint") from error
     if not isinstance(objects, (list, tuple)) or not all(map(tf_internals.is_saveable, objects)):
-        raise SettingsError(
-            "expected a tf.train.Checkpoint, a dict of trackables or a callable that returns one, "
-            f"found {type(objects).__name__}",
-            key="checkpoint",
-        )
+        raise _no_objects(objects)
     graph = ObjectGraph()
     saveables = []
     for saveable in objects:

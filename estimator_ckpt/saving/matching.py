@@ -11,8 +11,9 @@ from estimator_ckpt.bundle.index import Entry, same_tensor, slice_key
 from estimator_ckpt.bundle.tensors import dtype_name
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import MismatchError, SettingsError
+from estimator_ckpt.formats import IN_WORDS
 from estimator_ckpt.object_graph import VAR_LIST, ObjectGraph, match
-from estimator_ckpt.report import NameIndex, Row, fold, tensor_text, text_table
+from estimator_ckpt.report import NameIndex, Row, counted, fold, tensor_text, text_table
 
 MATCH_BY = ("path", "name")
 POLICIES = ("error", "warn", "init")
@@ -83,6 +84,15 @@ def policy_for(name: str, policy: str | Mapping[str, str]) -> str:
     if isinstance(policy, str):
         return policy
     return next((p for pattern, p in policy.items() if re.fullmatch(pattern, name)), "error")
+
+
+def may_initialize(policy: str | Mapping[str, str]) -> bool:
+    """Whether it lets anything be missing."""
+    return (
+        policy != "error"
+        if isinstance(policy, str)
+        else any(choice != "error" for choice in policy.values())
+    )
 
 
 def weaken(policy: str | Mapping[str, str]) -> str | Mapping[str, str]:
@@ -164,9 +174,11 @@ def mismatch(checkpoint: Checkpoint, rows: Iterable[Row]) -> MismatchError:
         table += "\non_missing='warn' or 'init' initializes what is missing instead."
     if any(row.status == "no average" for row in rows):
         table += "\non_missing='warn' or 'init' for these names reads the variables themselves."
-    count = f"{len(rows)} variable{'s do' if len(rows) > 1 else ' does'}"
+    do = "does" if len(rows) == 1 else "do"
     return MismatchError(
-        f"{count} not fit this {checkpoint.format} checkpoint:\n{table}", path=checkpoint.prefix
+        f"{counted(len(rows), 'variable')} {do} not fit this {IN_WORDS[checkpoint.format]}:\n"
+        f"{table}",
+        path=checkpoint.prefix,
     )
 
 

@@ -8,8 +8,19 @@ import tensorflow as tf
 from absl import logging
 
 from estimator_ckpt import files
-from estimator_ckpt.errors import CheckpointError
+from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
+from estimator_ckpt.errors import (
+    CheckpointError,
+)
 from estimator_ckpt.saving.staging import data_files
+
+
+def open_any(path: str) -> Checkpoint:
+    """As open_checkpoint(); also below a directory whose name is a tilde."""
+    if path.startswith("~") and os.path.exists(os.path.join(os.curdir, f"{path}.index")):
+        # RunConfig("~/run") makes a directory of that name, and is what a saver is asked for.
+        path = os.path.join(os.curdir, path)
+    return open_checkpoint(path)
 
 
 def written_at(prefix: str) -> float | None:

@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 
+from estimator_ckpt import tf_internals
+from estimator_ckpt.saving.upstream import VARIABLE_OPS, upstream
 from estimator_ckpt.tf_internals import Saveable, SaveSpec
 
-VARIABLE_OPS = ("VarHandleOp", "VariableV2", "Variable", "AutoReloadVariable")
+
+def variable_of(saveable: Saveable) -> Any:
+    """The variable, or the slice of one, that it saves; None where it saves something else."""
+    if isinstance(saveable.op, tf.Variable):
+        return saveable.op
+    return tf_internals.distributed_variable(saveable)
 
 
 def _starts(saveable: Saveable) -> list[tf.Operation]:
-    if isinstance(saveable.op, (tf.Variable, tf.Tensor)):
+    variable = variable_of(saveable)
+    if variable is not None:
+        return [replica.op for replica in tf_internals.replicas(variable)]
+    if isinstance(saveable.op, tf.Tensor):
         return [saveable.op.op]
     return [spec.tensor.op for spec in saveable.specs]
 
 
 def graph_of(saveable: Saveable) -> tf.Graph | None:
     """The graph that holds the value; None if eager execution does."""
-    is_direct = isinstance(saveable.op, (tf.Variable, tf.Tensor))
-    graph: tf.Graph | None = getattr(
-        saveable.op if is_direct else saveable.specs[0].tensor, "graph", None
-    )
+    variable = variable_of(saveable)
+    if variable is not None:
+        holder = tf_internals.replicas(variable)[0]
+    else:
+        holder = saveable.op if isinstance(saveable.op, tf.Tensor) else saveable.specs[0].tensor
+    graph: tf.Graph | None = getattr(holder, "graph", None)
     return graph
 
 
@@ -35,15 +49,10 @@ def source(saveable: Saveable) -> str:
         op = (handles or op.inputs)[0].op
 
 
-def variables_of(saveable: Saveable) -> frozenset[str]:
-    """The variable ops that what it saves is computed from."""
-    waiting = _starts(saveable)
-    seen = {op.name: op for op in waiting}
-    while waiting:
-        for tensor in waiting.pop().inputs:
-            if seen.setdefault(tensor.op.name, tensor.op) is tensor.op:
-                waiting.append(tensor.op)
-    return frozenset(name for name, op in seen.items() if op.type in VARIABLE_OPS)
+def holders_of(saveable: Saveable) -> frozenset[str]:
+    """The ops that hold what it saves: variables, all replicas of one, a table."""
+    found = {op.name for op in upstream(_starts(saveable)) if op.type in VARIABLE_OPS}
+    return frozenset({*found, source(saveable)})
 
 
 def suffixes_of(name: str, saveable: Saveable) -> list[str]:
@@ -60,7 +69,7 @@ def shape_of(saveable: Saveable, spec: SaveSpec) -> tuple[int, ...] | None:
     if spec.slice_spec:
         # "10 4 0,5:0,4": the whole shape, then start and length of the slice in each dimension.
         return tuple(int(size) for size in spec.slice_spec.split()[:-1])
-    op = saveable.op
+    op = variable_of(saveable) if variable_of(saveable) is not None else saveable.op
     if not isinstance(op, (tf.Variable, tf.Tensor)) or op.dtype.base_dtype != spec.dtype.base_dtype:
         return None  # a table, or the handle of an iterator
     return tuple(op.shape.as_list()) if op.shape.is_fully_defined() else None

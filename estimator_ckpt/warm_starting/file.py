@@ -48,6 +48,8 @@ class _Fields(msgspec.Struct, forbid_unknown_fields=True):
     on_shape_mismatch: Union[str, dict[str, Any]] = "error"
     on_unexpected: str = "ignore"
     require_all_rules_match: bool = True
+    match_by: Union[str, None] = None
+    root: Union[str, None] = None
 
 
 class _Loader(yaml.SafeLoader):
@@ -85,7 +87,7 @@ def load_warm_start(
       SettingsError: no such file, no YAML, an unknown field, a wrong type; with the file and the
         place in it, such as `assignment_map[2]`.
     """
-    path = os.fspath(path)
+    path = files.path_text(path)
     if not files.exists(path) or files.is_dir(path):
         raise SettingsError("expected a YAML file, found none here", path=path)
     try:
@@ -95,7 +97,8 @@ def load_warm_start(
     if not isinstance(found, dict):
         raise SettingsError("expected a mapping with the fields of WarmStart", path=path)
     if ckpt_to_initialize_from is not None:
-        found = {**found, "ckpt_to_initialize_from": os.fspath(ckpt_to_initialize_from)}
+        name = "ckpt_to_initialize_from"
+        found = {**found, name: files.path_text(ckpt_to_initialize_from, name)}
     try:
         _check("", found, _Fields)
         for name, info in found.get("var_name_to_vocab_info", {}).items():

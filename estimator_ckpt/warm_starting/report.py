@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from estimator_ckpt.report import Row, fold, tensor_text, text_table
+from estimator_ckpt.report import Row, counted, fold, tensor_text, text_table
 
 
 @dataclass(frozen=True)
@@ -16,11 +16,12 @@ class StartingValue:
     Attributes:
       target: the variable's name.
       source: its key in the checkpoint; None where it is initialized instead.
-      rule: the setting that decided it, or the reason why it is initialized.
+      rule: the setting or the match that decided it, or the reason why it is initialized.
       shape: of the variable.
       nbytes: how many bytes are read for it.
       has_vocabulary: whether its rows are remapped from one vocabulary to another.
       warns: whether it is initialized where the settings ask for a warning.
+      is_selected: whether the settings want it to start, or name it to be left out.
     """
 
     target: str
@@ -30,6 +31,7 @@ class StartingValue:
     nbytes: int = 0
     has_vocabulary: bool = False
     warns: bool = False
+    is_selected: bool = True
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class WarmStartReport:
 
     Attributes:
       checkpoint: the prefix of the checkpoint.
-      values: one for every variable of the model that the settings select or exclude.
+      values: one for every variable of the model.
       unexpected: the checkpoint's variables from which nothing starts.
       not_trainable: variables of the model, moving statistics for example, that the expression of
         vars_to_warm_start matches, and that the checkpoint has, but which keep their initial values
@@ -51,10 +53,10 @@ class WarmStartReport:
     not_trainable: Sequence[str] = ()
 
     def rows(self) -> list[Row]:
-        """A row for each value: `warm-started` or `initialized`."""
+        """A row for each value: `warm-started`, `initialized`, or `not selected`."""
         return [
             Row(
-                "warm-started" if value.source is not None else "initialized",
+                _status(value),
                 value.target,
                 tensor_text("", value.shape),
                 value.source or "-",
@@ -66,7 +68,7 @@ class WarmStartReport:
     def __str__(self) -> str:
         started = [value for value in self.values if value.source is not None]
         total = (
-            f"{len(started)} of {len(self.values)} variables, "
+            f"{len(started)} of {counted(len(self.values), 'variable')}, "
             f"{sum(value.nbytes for value in started):,} bytes, from {self.checkpoint}"
         )
         headers = ("", "variable", "shape", "from", "by")
@@ -80,6 +82,7 @@ class WarmStartReport:
             "variables": [
                 {
                     "variable": value.target,
+                    "status": _status(value),
                     "source": value.source,
                     "rule": value.rule,
                     "shape": None if value.shape is None else list(value.shape),
@@ -90,3 +93,9 @@ class WarmStartReport:
             "unexpected": list(self.unexpected),
             "not_trainable": list(self.not_trainable),
         }
+
+
+def _status(value: StartingValue) -> str:
+    if value.source is not None:
+        return "warm-started"
+    return "initialized" if value.is_selected else "not selected"

@@ -2,13 +2,15 @@
 
 A Scaffold runs its init_op and then its init_fn only there (tensorflow/python/training/
 session_manager.py). The values are read by the ops that the saver has anyway, whose names are fed:
-no op is added per variable. Where the init_op is ours to make, it assigns what is read instead of
-the initial values; otherwise the init_fn assigns it after them.
+no op is added per variable. All is done by the init_fn, in this order: what the checkpoint has is
+assigned, then the rest is initialized, and may be computed from it. An init_op of the user's own
+has initialized everything before. Then only what is computed from the new values is initialized
+again.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -17,10 +19,14 @@ from absl import logging
 from estimator_ckpt import tf_internals
 from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.errors import CheckpointError, SettingsError
+from estimator_ckpt.matching.model import STATISTIC, WEIGHT, Model, ModelVariable
+from estimator_ckpt.matching.training_state import state_by_names
 from estimator_ckpt.saver import Saver
+from estimator_ckpt.saving.initial_values import Initialization, warn_of_resets
+from estimator_ckpt.saving.upstream import upstream
 from estimator_ckpt.warm_start import WarmStart, warm_start_from
 from estimator_ckpt.warm_starting.report import WarmStartReport
-from estimator_ckpt.warm_starting.values import Target, starting_values
+from estimator_ckpt.warm_starting.values import starting_values
 
 
 class Starter:
@@ -45,14 +51,13 @@ class Starter:
         self._found: WarmStartReport | None = None
         self._fetches: list[Any] = []
         self._feeds: dict[Any, Any] = {}
-        self._remapping: list[tf.Operation] = []
-        self._followers: list[list[tf.Operation]] = []
+        self._rest: list[Initialization] = []
         self.report: WarmStartReport | None = None
         # A strategy groups the replicas' init_ops, and cannot do so with what is fed to them.
         replaces = scaffold.init_op is None and not tf.distribute.has_strategy()
         self._init_op = tf.no_op(name="warm_start_init") if replaces else None
-        self._init_feed_dict = dict(scaffold.init_feed_dict or {})
-        tf_internals.put_start(scaffold, self._init_op, self._init_feed_dict, self.init_fn)
+        self._users_feeds = dict(scaffold.init_feed_dict or {})
+        tf_internals.put_start(scaffold, self._init_op, self.init_fn)
         try:
             self._remap_vocabularies()
         except CheckpointError as error:
@@ -68,11 +73,9 @@ class Starter:
         del scaffold
         if self._error is not None:
             raise self._error
-        if self._init_op is None:
-            # One of the user's own may know only the initializers from before the remapping.
-            session.run([self._fetches, self._remapping], self._feeds)
-        for initializers in self._followers:
-            session.run(initializers)
+        session.run(self._fetches, self._feeds)
+        for initialization in self._rest:
+            initialization.run(session, self._users_feeds)
         self.report = self._found
         assert self.report is not None
         self._saver.write_beside_first_checkpoint("warm_start.json", self.report.as_json())
@@ -86,7 +89,7 @@ class Starter:
         if not vocabularies:
             return
         with open_checkpoint(self._settings.ckpt_to_initialize_from) as checkpoint:
-            found = starting_values(self._settings, checkpoint, graph_targets())
+            found = starting_values(self._settings, checkpoint, graph_model())
             prefix = checkpoint.prefix
         keys = {v.target: v.source for v in found.values if v.has_vocabulary and v.source}
         variables = {name: parts for name, parts in _graph_variables().items() if name in keys}
@@ -94,11 +97,16 @@ class Starter:
             tf_internals.full_name(replica): name
             for name, parts in variables.items()
             for part in parts
-            for replica in _replicas(part)
+            for replica in tf_internals.replicas(part)
         }
         tf.compat.v1.train.warm_start(
             prefix,
-            [r for parts in variables.values() for part in parts for r in _replicas(part)],
+            [
+                r
+                for parts in variables.values()
+                for part in parts
+                for r in tf_internals.replicas(part)
+            ],
             {replica: _vocab_info(vocabularies[name]) for replica, name in names.items()},
             {replica: keys[name] for replica, name in names.items()},
         )
@@ -114,7 +122,7 @@ class Starter:
         variables = _graph_variables()
         try:
             with open_checkpoint(self._settings.ckpt_to_initialize_from) as checkpoint:
-                self._found = starting_values(self._settings, checkpoint, _targets(variables))
+                self._found = starting_values(self._settings, checkpoint, _model(variables))
                 reading = {
                     value.target: value.source
                     for value in self._found.values
@@ -126,32 +134,40 @@ class Starter:
                     saver = Saver("saver")
                     saver.build()
                 self._fetches, self._feeds = saver.restore_ops(reading, checkpoint)
+                self._plan(variables, reading)
         except CheckpointError as error:
             self._error = error
-            return
+
+    def _plan(self, variables: dict[str, list[tf.Variable]], reading: Collection[str]) -> None:
+        """Decides what is initialized after what is read, in which order."""
+        assert self._found is not None
         remapped = {value.target for value in self._found.values if value.has_vocabulary}
-        self._remapping = [part.initializer for name in remapped for part in variables[name]]
-        self._followers = _followers(variables, {*reading, *remapped})
-        if self._init_op is not None:
-            self._init_feed_dict.update(self._feeds)
-            others = [
-                part.initializer
-                for name, parts in variables.items()
-                if name not in reading
-                for part in parts
-            ]
-            graph = tf.compat.v1.get_default_graph()
-            start = tf.group(
-                *self._fetches,
-                *others,
-                tf_internals.initialize_shared_resources(),
-                *graph.get_collection("saved_model_initializers"),
-            )
-            tf_internals.run_before(self._init_op, start)
+        started = {*reading, *remapped}
+        restored = _holders(variables, started)
+        beside = self._saver.initial_values().beside
+        # Also after an init_op of the user's own, which may know only the initializers from before.
+        self._rest = [beside(_holders(variables, remapped), _holders(variables, reading))]
+        if self._init_op is None:
+            rounds = _followers(variables, started, self._saver.initial_values().waited_for)
+            later = {name for names in rounds for name in names}
+            for names in rounds:
+                initialized = set(_holders(variables, variables)) - later
+                self._rest.append(beside(names, restored, initialized=initialized))
+                later -= set(names)
+            return
+        graph = tf.compat.v1.get_default_graph()
+        others = [
+            tf_internals.initialize_shared_resources(),
+            *graph.get_collection("saved_model_initializers"),
+        ]
+        names = _holders(variables, [name for name in variables if name not in started])
+        self._rest.append(beside(names, restored, ops=others))
 
 
 def apply_warm_start(scaffold: tf.compat.v1.train.Scaffold, given: Any) -> None:
     """Makes a Scaffold start from a checkpoint where it has none to resume from.
+
+    A Scaffold whose local_init_op writes again what is restored is warned about, in any case.
 
     Args:
       scaffold: changed in place.
@@ -161,11 +177,14 @@ def apply_warm_start(scaffold: tf.compat.v1.train.Scaffold, given: Any) -> None:
       SettingsError: `given` is none of these, or the Scaffold has a saver of another kind.
     """
     settings = warm_start_from(given)
+    saver = scaffold.saver
+    if isinstance(saver, Saver):
+        saver.when_built(lambda: warn_of_resets(scaffold.local_init_op, saver.holders))
     if settings is None:
         return
-    if not isinstance(scaffold.saver, Saver):
+    if not isinstance(saver, Saver):
         raise SettingsError(
-            f"the Scaffold keeps its own {type(scaffold.saver).__name__}, which cannot warm-start",
+            f"the Scaffold keeps its own {type(saver).__name__}, which cannot warm-start",
             key="warm_start",
         )
     Starter(settings, scaffold)
@@ -179,78 +198,95 @@ def _graph_variables() -> dict[str, list[tf.Variable]]:
     return found
 
 
-def graph_targets() -> list[Target]:
+def graph_model() -> Model:
     """The global variables of the default graph."""
-    return _targets(_graph_variables())
+    return _model(_graph_variables())
 
 
-def _targets(variables: dict[str, list[tf.Variable]]) -> list[Target]:
+def _model(variables: dict[str, list[tf.Variable]]) -> Model:
     trainable = {variable.name for variable in tf.compat.v1.trainable_variables()}
-    return [
-        Target(
-            name,
-            tf_internals.full_shape(parts[0]),
-            parts[0].dtype.base_dtype.name,
-            any(part.name in trainable for part in parts),
-            tuple(part.name for part in parts),
+    shapes = {name: tf_internals.full_shape(parts[0]) for name, parts in variables.items()}
+    state = state_by_names(shapes)
+    found = []
+    for name, parts in variables.items():
+        is_trainable = any(part.name in trainable for part in parts)
+        role, optimizer, owner = ("", "", "")
+        if not is_trainable:
+            role, optimizer, owner = state.get(name, ("", "", ""))
+        found.append(
+            ModelVariable(
+                name=name,
+                shape=shapes[name],
+                dtype=parts[0].dtype.base_dtype.name,
+                trainable=is_trainable,
+                parts=tuple(part.name for part in parts),
+                role=role or (WEIGHT if is_trainable else STATISTIC),
+                optimizer=optimizer,
+                owner=owner,
+            )
         )
-        for name, parts in variables.items()
-    ]
+    return Model(found)
+
+
+def _holders(variables: dict[str, list[tf.Variable]], names: Iterable[str]) -> list[str]:
+    """The ops that hold these variables: all their parts and replicas."""
+    return [op.name for name in names for part in variables[name] for op in _replica_ops(part)]
 
 
 def _followers(
-    variables: dict[str, list[tf.Variable]], started: Collection[str]
-) -> list[list[tf.Operation]]:
-    """The initializers that read variables which are started, to be run again after these.
+    variables: dict[str, list[tf.Variable]],
+    started: Collection[str],
+    waited_for: Mapping[str, str],
+) -> list[list[str]]:
+    """The variables that start from values of those that are started, to be initialized again.
 
     An exponential moving average, say, begins with the value of its variable. They come in rounds:
-    what one of them sets, those of the next may read.
+    what one of them sets, those of the next may read; in the same round, if they wait for its
+    initializer. Each is named by the ops that hold it.
+
+    Args:
+      variables: all, by name.
+      started: the names of those that are started.
+      waited_for: see InitialValues.
     """
-    rounds: dict[str, int] = {}
-    for parts in (variables[name] for name in started):
-        rounds.update((op.name, 0) for part in parts for op in _replica_ops(part))
-    found: list[list[tf.Operation]] = []
+    rounds = dict.fromkeys(_holders(variables, started), 0)
+    found: list[list[str]] = []
     for name, parts in variables.items():
         if name in started:
             continue
         for part in parts:
-            own = {op.name for op in _replica_ops(part)}
-            last = _last_round(part.initializer, rounds, own)
-            if last is not None:
-                rounds.update((op, last + 1) for op in own)
-                found += [[]] * (last + 1 - len(found))
-                found[last] = [*found[last], part.initializer]
+            own = [op.name for op in _replica_ops(part)]
+            number = _round(part.initializer, rounds, own, waited_for)
+            if number is not None:
+                rounds.update((op, number) for op in own)
+                found += [[]] * (number - len(found))
+                found[number - 1] = [*found[number - 1], *own]
     return found
 
 
-def _last_round(initializer: Any, rounds: dict[str, int], own: Collection[str]) -> int | None:
-    """The last round of the variables from which an initializer computes; None if it needs none."""
-    seen: set[str] = set()
+def _round(
+    initializer: Any,
+    rounds: Mapping[str, int],
+    own: Collection[str],
+    waited_for: Mapping[str, str],
+) -> int | None:
+    """The round in which to run an initializer; None if it computes from none of `rounds`."""
     element = tf.compat.v1.get_default_graph().as_graph_element(initializer)
-    pending = [getattr(element, "op", element)]
-    last = None
-    while pending:
-        op = pending.pop()
-        if op.name in seen or op.name in own:
-            continue
-        seen.add(op.name)
-        if op.name in rounds:
-            last = max(rounds[op.name], last or 0)
-            continue
-        pending += [tensor.op for tensor in op.inputs]
-        pending += op.control_inputs
-    return last
-
-
-def _replicas(variable: tf.Variable) -> Sequence[tf.Variable]:
-    """The variable, or under a strategy one for each replica."""
-    replicas: Sequence[tf.Variable] = getattr(variable, "values", (variable,))
-    return replicas
+    names = {op.name for op in upstream([getattr(element, "op", element)])}
+    waits = {waited_for[name] for name in names if name in waited_for}
+    return max(
+        (
+            rounds[name] if rounds[name] and name in waits else rounds[name] + 1
+            for name in names
+            if name in rounds and name not in own
+        ),
+        default=None,
+    )
 
 
 def _replica_ops(variable: tf.Variable) -> list[tf.Operation]:
     """The ops that hold a variable."""
-    return [replica.op for replica in _replicas(variable)]
+    return [replica.op for replica in tf_internals.replicas(variable)]
 
 
 def _vocab_info(given: Any) -> Any:

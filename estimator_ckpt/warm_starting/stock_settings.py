@@ -21,18 +21,20 @@ from estimator_ckpt.bundle.aliases import rekey
 from estimator_ckpt.bundle.index import encode_index, shard_path, write_index
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint, Variable, open_checkpoint
+from estimator_ckpt.conversion.destination import claimed
 from estimator_ckpt.conversion.plan import source_content
 from estimator_ckpt.conversion.transfer import Transfer
 from estimator_ckpt.errors import SettingsError, WriteError
+from estimator_ckpt.matching.saved import Saved
+from estimator_ckpt.matching.training_state import TRAINING_STATE
 from estimator_ckpt.report import did_you_mean, near_names
-from estimator_ckpt.warm_starting.sources import Sources
-from estimator_ckpt.warm_starting.training_state import TRAINING_STATE
 
 if TYPE_CHECKING:
     from estimator_ckpt.warm_start import WarmStart
 
 # What TensorFlow's patterns are matched with: "w:0", and "w/part_0:0" of a partitioned variable.
 _END = r"(?:/part_\d+)?:\d+$"
+_MOST_WAITED = 600.0  # seconds, for another task of a job that copies the same
 
 
 def stock_settings(settings: WarmStart, directory: str | None = None) -> Any:
@@ -43,7 +45,9 @@ def stock_settings(settings: WarmStart, directory: str | None = None) -> Any:
         raise SettingsError("this TensorFlow has no tf.estimator: it had one up to 2.15")
     _check_expressible(settings)
     with open_checkpoint(settings.ckpt_to_initialize_from) as checkpoint:
-        sources = Sources(settings, checkpoint)
+        sources = Saved(
+            checkpoint, settings.rename, require_all_rules_match=settings.require_all_rules_match
+        )
         patterns, moved = _assigned(settings, sources)
         prefix = checkpoint.prefix
         if checkpoint.object_graph is not None or settings.rename or moved:
@@ -89,6 +93,9 @@ def _check_expressible(settings: WarmStart) -> None:
             raise refuse(name, f"{policy!r}")
     if settings.on_unexpected != "ignore":
         raise refuse("on_unexpected", repr(settings.on_unexpected))
+    for name in ("match_by", "root"):
+        if getattr(settings, name) is not None:
+            raise refuse(name, repr(getattr(settings, name)))
     selected = settings.selection
     strings = isinstance(selected, str) or all(isinstance(one, str) for one in selected or ())
     if settings.assignment_map and (selected is None or isinstance(selected, str) or not strings):
@@ -97,11 +104,10 @@ def _check_expressible(settings: WarmStart) -> None:
         raise refuse("exclude", "exclusions from what is not given by expressions")
 
 
-def _assigned(settings: WarmStart, sources: Sources) -> tuple[list[str], dict[str, Variable]]:
+def _assigned(settings: WarmStart, sources: Saved) -> tuple[list[str], dict[str, Variable]]:
     """The patterns of the model's variables that the assignment map names, and their sources."""
     patterns: list[str] = []
     moved: dict[str, Variable] = {}
-    places: dict[str, str] = {}
     for number, (source, model) in enumerate(settings.assignment_map):
         place = f"assignment_map[{number}]"
         found: dict[str, Variable] = {}
@@ -122,11 +128,10 @@ def _assigned(settings: WarmStart, sources: Sources) -> tuple[list[str], dict[st
             hint = did_you_mean(near_names(source, sources))
             raise SettingsError(f"the checkpoint has no {source!r}{hint}", key=place)
         for name, variable in found.items():
-            other = moved.setdefault(name, variable)
-            if other is not variable or name in settings.var_name_to_prev_var_name:
-                rule = places.get(name, f"var_name_to_prev_var_name[{name!r}]")
+            if name in settings.var_name_to_prev_var_name:
+                rule = f"var_name_to_prev_var_name[{name!r}]"
                 raise SettingsError(f"two rules for {name!r}: {rule} and this", key=place)
-            places[name] = place
+            moved[name] = variable  # of several pairs the last decides
     return patterns, moved
 
 
@@ -195,9 +200,14 @@ def _copy(checkpoint: Checkpoint, names: Mapping[str, Sequence[str]], directory:
     prefix = os.path.join(directory, f"copy-{digest}")
     if files.exists(f"{prefix}.index"):
         return prefix
-    Transfer(checkpoint.prefix, index, tensors).write_new(
-        prefix, copy=False, compact=True, prove=None
-    )
+    transfer = Transfer(checkpoint.prefix, index, tensors)
+    try:
+        with claimed(prefix, wait=_MOST_WAITED) as site:
+            if not files.exists(f"{prefix}.index"):
+                transfer.write_new(site, copy=False, compact=True, prove=None)
+    except WriteError:
+        if not files.exists(f"{prefix}.index"):  # else another task of the job has made it
+            raise
     return prefix
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,6 +29,15 @@ def check_vocabulary(place: str, info: Any) -> None:
     lacking = [name for name in _REQUIRED if name not in info]
     if lacking:
         raise SettingsError(f"expected {', '.join(lacking)} as well", key=place)
+
+
+def with_home(info: Any) -> Any:
+    """The same, with the home directory in the place of `~` in its paths."""
+    fields = _fields(info)
+    paths = {name: os.path.expanduser(str(fields[name])) for name in ("new_vocab", "old_vocab")}
+    if all(fields[name] == path for name, path in paths.items()):
+        return info
+    return {**info, **paths} if isinstance(info, Mapping) else info._replace(**paths)
 
 
 def check_size(place: str, info: Any, shape: tuple[int, ...] | None) -> None:

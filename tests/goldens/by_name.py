@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,7 +17,8 @@ v1 = tf.compat.v1
 def create(name: str, value: np.ndarray, **options: Any) -> Any:
     """A variable of the value's shape and dtype; `save_graph` gives it the value itself."""
     dtype = tf.string if value.dtype == object else tf.as_dtype(value.dtype)
-    initializer = v1.constant_initializer("" if dtype == tf.string else 0)
+    zero = {tf.string: "", tf.bool: False}.get(dtype, 0)
+    initializer = v1.constant_initializer(zero)
     return v1.get_variable(name, value.shape, dtype, initializer=initializer, **options)
 
 
@@ -197,6 +199,61 @@ def v1_format(directory: str) -> None:
     )
 
 
+def v1_sharded(directory: str) -> None:
+    """The first format in two files, with slices in both and every kind of values that it has."""
+    values = {
+        "double": numbers(10, 2, 3, dtype=np.float64),
+        "half": numbers(20, 3, dtype=np.float16),
+        "int32": np.array([0, -1, 127, 128, 2**31 - 1, -(2**31)], np.int32),
+        "int64": np.array([[2**62, -(2**63)], [300, -300]], np.int64),
+        "uint8": np.array([0, 127, 128, 255], np.uint8),
+        "bool": np.array([True, False, True]),
+        "complex": np.array([1 + 2j, -3.5j], np.complex64),
+        "words": byte_strings([b"a", b"", b"\xff\x00" * 100]),
+        "embedding": numbers(100, 5, 2),
+        "scalar": np.array(0.5, np.float32),
+    }
+    numbered = iter(range(2))
+    for number, name in enumerate(values):
+        if name == "embedding":
+            continue
+        with tf.device(f"/cpu:{number % 2}"):
+            create(name, values[name])
+
+    def next_device(op: Any) -> str:
+        return f"/cpu:{next(numbered)}" if op.type == "VarHandleOp" else ""
+
+    with v1.device(next_device):
+        create("embedding", values["embedding"], partitioner=v1.fixed_size_partitioner(2))
+    with tf.device("/cpu:0"):
+        values.update(global_step())
+    options = {"write_version": v1.train.SaverDef.V1, "sharded": True}
+    save_graph(directory, values, saver_options=options, devices=2, checkpoint_format="v1")
+
+
+def snappy(directory: str) -> None:
+    """An index with Snappy blocks, as Google's own builds wrote them.
+
+    Open-source TensorFlow reads these and writes none: its index is written anew, with the same
+    keys and values.
+    """
+    values = {f"layer_{n}/kernel": numbers(10 * n + 10, 2, 2) for n in range(6)}
+    for name, value in values.items():
+        create(name, value)
+    save_graph(directory, {**values, **global_step()})
+    sys.path.insert(0, os.path.join(os.path.dirname(__file__), ".."))
+    from snappy_tables import compressed_table
+
+    from estimator_ckpt.bundle.table import read_table
+
+    path = os.path.join(directory, "model.ckpt-7.index")
+    with open(path, "rb") as file:
+        blocks = read_table(memoryview(file.read()), path)
+    items = [item for keys, values in blocks for item in zip(keys, values)]
+    with open(path, "wb") as file:
+        file.write(compressed_table(items))
+
+
 def saved_model_tf1(directory: str) -> None:
     values = {"dense/kernel": numbers(10, 2, 3), "dense/bias": numbers(20, 3)}
     expected = Expected(directory)
@@ -222,6 +279,8 @@ KINDS = {
         strings,
         multi_shard,
         v1_format,
+        v1_sharded,
+        snappy,
         saved_model_tf1,
     )
 }

@@ -255,6 +255,41 @@ def keras_weights(directory: str) -> None:
     objects.expected.write(objects.prefix, "checkpoint")
 
 
+class Configured(Layer):
+    """Saves its class and settings beside its variables, as Keras layers of TensorFlow 2.0 did."""
+
+    def _serialize_to_tensors(self) -> dict[str, tf.Tensor]:
+        return {"OBJECT_CONFIG_JSON": tf.constant('{"class_name": "Configured", "config": {}}')}
+
+    def _restore_from_tensors(self, restored_tensors: dict[str, tf.Tensor]) -> Any:
+        return tf.no_op()
+
+
+def layer_configs(directory: str) -> None:
+    objects = Objects(directory)
+    model = Configured(10, "first")
+    model.inner = Configured(30, "second")
+    for path, layer in (([], model), (["inner"], model.inner)):
+        objects.variable([*path, "kernel"], layer.kernel)
+        objects.variable([*path, "bias"], layer.bias)
+    tf.train.Checkpoint(model).write(objects.prefix)
+    objects.expected.write(objects.prefix, "checkpoint")
+
+
+def keras_tuner(directory: str) -> None:
+    """Weights under the prefix `checkpoint`, as Keras Tuner saves them beside the state file."""
+    objects = Objects(directory)
+    dense = tf.keras.layers.Dense(2)
+    model = tf.keras.Sequential([tf.keras.Input((3,)), dense])
+    for number, name in enumerate(("kernel", "bias")):
+        variable = getattr(dense, name)
+        variable.assign(numbers(10 * number + 10, *variable.shape))
+        objects.variable(["layer_with_weights-0", name], variable)
+    prefix = os.path.join(directory, "checkpoint")
+    model.save_weights(prefix, save_format="tf")
+    objects.expected.write(prefix, "checkpoint")
+
+
 def saved_model(directory: str) -> None:
     objects = Objects(directory)
     module = tf.Module()
@@ -278,6 +313,8 @@ KINDS = {
         table,
         iterator,
         keras_weights,
+        layer_configs,
+        keras_tuner,
         saved_model,
     )
 }

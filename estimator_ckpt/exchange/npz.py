@@ -1,0 +1,178 @@
+"""npz files, written and read in a stream: a zip archive of NAME.npy for each array.
+
+Source: numpy/lib/format.py, and savez() and NpzFile in numpy/lib/npyio.py.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import zipfile
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import IO, Any, NamedTuple
+
+from estimator_ckpt import files
+from estimator_ckpt.bundle.tensors import numpy_dtype
+from estimator_ckpt.errors import CheckpointError, UnsupportedCheckpointError
+from estimator_ckpt.exchange.dtypes import NAMES
+from estimator_ckpt.exchange.tensors import FileTensor, corrupt
+
+_ENDING = ".npy"
+_CHUNK = 16 << 20
+_LONGEST_COMMENT = (1 << 16) - 1
+_NUMBERS = {name: number for number, name in NAMES[".npz"].items()}
+
+
+def unfit(name: str) -> str:
+    """Why an array cannot have this name; empty if it can."""
+    if name.endswith(_ENDING):
+        return "np.load() takes the ending .npy off a name, and finds another array"
+    if "\0" in name or name.startswith("/"):
+        return "a zip archive changes such a name"
+    return ""
+
+
+def in_order(tensors: Iterable[FileTensor]) -> list[FileTensor]:
+    """The tensors as they stand in a file: by name."""
+    return sorted(tensors)
+
+
+def write(
+    file: IO[bytes],
+    tensors: Sequence[FileTensor],
+    chunks: Mapping[str, Iterable[bytes]],
+    metadata: Mapping[str, str],
+) -> None:
+    """Writes a file; see safetensors.write(). The metadata becomes the archive's comment, as JSON,
+    without what makes it longer than a comment can be."""
+    npy = _npy()
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        for tensor in tensors:
+            member = zipfile.ZipInfo(tensor.name + _ENDING)  # of 1980: one source, one result
+            with archive.open(member, "w", force_zip64=True) as stream:
+                header = {
+                    "descr": npy.dtype_to_descr(numpy_dtype(tensor.dtype)),
+                    "fortran_order": False,
+                    "shape": tensor.shape,
+                }
+                npy.write_array_header_1_0(stream, header)
+                for chunk in chunks[tensor.name]:
+                    stream.write(chunk)
+        kept = dict(sorted(metadata.items(), key=lambda item: len(item[1])))
+        while len(comment := json.dumps(kept).encode()) > _LONGEST_COMMENT:
+            kept.popitem()
+        archive.comment = comment
+
+
+class Member(NamedTuple):
+    """An array in an archive, and how its bytes are."""
+
+    tensor: FileTensor
+    in_fortran_order: bool
+    swapped: bool
+
+
+def read_header(path: str) -> tuple[dict[str, Member], dict[str, str]]:
+    """The arrays of a file by name, and the metadata that write() has put there.
+
+    Raises:
+      NotACheckpointError: it cannot be read.
+      CorruptCheckpointError: it is no npz file, or is cut off.
+      UnsupportedCheckpointError: an array of objects, of text, or of another dtype that only pickle
+        or NumPy has.
+    """
+    found: dict[str, Member] = {}
+    with _archive(path) as archive:
+        for info in archive.infolist():
+            name = info.filename.removesuffix(_ENDING)
+            if name == info.filename:
+                raise UnsupportedCheckpointError(
+                    f"expected {_ENDING} files alone, as np.savez writes", path=path, key=name
+                )
+            if name in found:
+                raise corrupt("an array stands there twice", path, name)
+            with archive.open(info) as stream:
+                shape, in_fortran_order, dtype = _read_array_header(stream)
+            number = _NUMBERS.get(dtype.newbyteorder("=").name)
+            if number is None or dtype.hasobject or dtype.names:
+                raise UnsupportedCheckpointError(
+                    f"an array of dtype {dtype} cannot be taken into a checkpoint",
+                    path=path,
+                    key=name,
+                )
+            tensor = FileTensor(name, number, shape, math.prod(shape) * dtype.itemsize)
+            found[name] = Member(tensor, in_fortran_order, dtype.byteorder == ">")
+        comment = archive.comment
+    try:
+        metadata = json.loads(comment or b"{}")
+    except ValueError:
+        metadata = {}  # another program's
+    return found, metadata if isinstance(metadata, dict) else {}
+
+
+def read_chunks(path: str, member: Member) -> Iterator[bytes]:
+    """The bytes of an array, little-endian, the last dimension fastest; 16 MiB at a time.
+
+    One in Fortran's order is turned in memory, whole.
+
+    Raises:
+      CorruptCheckpointError: the file is cut off, or a checksum is wrong.
+    """
+    import numpy as np
+
+    tensor = member.tensor
+    dtype = numpy_dtype(tensor.dtype)
+    left = tensor.nbytes
+    with _archive(path) as archive, archive.open(tensor.name + _ENDING) as stream:
+        _read_array_header(stream)
+        step = left if member.in_fortran_order else _CHUNK
+        while left:
+            chunk = stream.read(min(step, left))
+            if not chunk or len(chunk) % dtype.itemsize:
+                raise corrupt(f"{left} bytes are missing at its end", path, tensor.name)
+            left -= len(chunk)
+            if member.swapped:
+                chunk = np.frombuffer(chunk, dtype.newbyteorder(">")).astype(dtype).tobytes()
+            if member.in_fortran_order:
+                if left:
+                    raise corrupt(f"{left} bytes are missing at its end", path, tensor.name)
+                array = np.frombuffer(chunk, dtype).reshape(tensor.shape, order="F")
+                chunk = array.tobytes(order="C")
+            yield chunk
+        if stream.read(1):
+            raise corrupt("bytes are left behind its values", path, tensor.name)
+
+
+@contextlib.contextmanager
+def _archive(path: str) -> Iterator[zipfile.ZipFile]:
+    with files.open_read(path) as file:
+        try:
+            with zipfile.ZipFile(file) as archive:
+                yield archive
+        except (
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            ValueError,
+            NotImplementedError,
+            RuntimeError,
+        ) as error:
+            if isinstance(error, CheckpointError):
+                raise
+            raise corrupt(f"no npz file, or a broken one: {error}", path) from error
+
+
+def _read_array_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, Any]:
+    npy = _npy()
+    version = npy.read_magic(stream)
+    read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    shape, in_fortran_order, dtype = read(stream)
+    return shape, in_fortran_order, dtype
+
+
+def _npy() -> Any:
+    import numpy as np
+
+    return np.lib.format  # which has no types

@@ -1,0 +1,138 @@
+"""Back from a safetensors or npz file to a checkpoint."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import google_crc32c
+
+from estimator_ckpt import files
+from estimator_ckpt.bundle.coding import mask
+from estimator_ckpt.bundle.index import Entry, Index, shard_path
+from estimator_ckpt.bundle.slices import key_bytes
+from estimator_ckpt.checkpoint import Checkpoint
+from estimator_ckpt.conversion.casting import Casts
+from estimator_ckpt.conversion.destination import check_destination, claimed
+from estimator_ckpt.conversion.plan import Conversion
+from estimator_ckpt.conversion.planning import ConvertOptions, make_plan
+from estimator_ckpt.convert import carry_out
+from estimator_ckpt.errors import CheckpointError, SettingsError
+from estimator_ckpt.exchange import npz, safetensors
+from estimator_ckpt.exchange.tensors import FileTensor
+from estimator_ckpt.files import Progress
+from estimator_ckpt.mapping import Pairs
+
+_Source = tuple[FileTensor, Callable[[], Iterator[bytes]]]
+
+
+def import_checkpoint(
+    path: str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    checkpoint_format: str,
+    *,
+    layout: str | None = None,
+    like: Any = None,
+    rename: Pairs = (),
+    assignment_map: Pairs = (),
+    exclude: Sequence[str] = (),
+    dtype: Casts = None,
+    progress: Progress = None,
+) -> Conversion:
+    """Makes a checkpoint of a file of another library: each tensor becomes a variable of its name.
+
+    The values are streamed, and not turned: a kernel that PyTorch has as [out, in] stays so.
+
+    Args:
+      path: a `.safetensors` or `.npz` file.
+      destination: the prefix of the result; or a directory, one that is there or ends in "/", in
+        which it is called as the file is.
+      checkpoint_format: "saver", "checkpoint" or "both".
+      layout, like, rename, assignment_map, exclude, dtype: as convert_checkpoint() takes them.
+      progress: called with the bytes done and those in all.
+
+    Returns:
+      The result, as convert_checkpoint() returns it; its source is the file.
+
+    Raises:
+      SettingsError: an argument is wrong, a rule matches nothing, or the file has no tensors.
+      ConflictError, MismatchError: as convert_checkpoint() does.
+      NotACheckpointError, CorruptCheckpointError: the file is none of these, or is broken.
+      UnsupportedCheckpointError: an array of objects, or a dtype that checkpoints have not.
+      WriteError: the result cannot be written; nothing of it is left behind.
+    """
+    path, target = os.fspath(path), os.fspath(destination)
+    options = ConvertOptions(
+        checkpoint_format,
+        layout=layout,
+        like=like,
+        rename=rename,
+        assignment_map=assignment_map,
+        exclude=exclude,
+        dtype=dtype,
+    )
+    stem, ending = os.path.splitext(os.path.basename(path))
+    if not target:
+        raise SettingsError("expected a prefix or a directory, found none", key="destination")
+    if target.endswith("/") or files.is_dir(target):
+        target = os.path.join(target, stem)
+    sources = _sources(path, ending.lower())
+    if not sources:
+        raise SettingsError("the file has no tensors", key=path)
+    check_destination(target)
+    staged = f"{target}.importing"  # never has an index, so nobody takes it for a checkpoint
+    try:
+        with claimed(staged):  # what a killed run has left is removed
+            try:
+                index = _write(staged, sources, progress)
+                with Checkpoint(path, staged, index, None) as checkpoint:
+                    conversion, tensors = make_plan(checkpoint, target, options)
+                    done = carry_out(checkpoint, conversion, tensors, options, with_state=True)
+            finally:
+                files.remove(shard_path(staged, 0, 1))
+    except CheckpointError as error:
+        if error.path == staged:
+            error.path = path
+        raise
+    return replace(done, source=path, source_format=ending.lower().lstrip("."))
+
+
+def _sources(path: str, ending: str) -> list[_Source]:
+    """The tensors of a file, in its order, each with what reads its bytes."""
+    found: list[_Source] = []
+    if ending == ".safetensors":
+        for tensor, start in safetensors.read_header(path)[0].values():
+            read = partial(safetensors.read_chunks, path, start, tensor.nbytes)
+            found.append((tensor, read))
+    elif ending == ".npz":
+        for member in npz.read_header(path)[0].values():
+            found.append((member.tensor, partial(npz.read_chunks, path, member)))
+    else:
+        raise SettingsError(
+            f"expected a file's name that ends in .safetensors or .npz, found {path!r}", key="path"
+        )
+    return found
+
+
+def _write(prefix: str, sources: Sequence[_Source], progress: Progress) -> Index:
+    """Writes the data file of a name-based checkpoint; returns what its index would be."""
+    entries: dict[bytes, Entry] = {}
+    total = sum(tensor.nbytes for tensor, _ in sources)
+    offset = 0
+    with files.open_write(shard_path(prefix, 0, 1)) as file:
+        for tensor, read in sources:
+            size = crc = 0
+            for chunk in read():
+                file.write(chunk)
+                crc = google_crc32c.extend(crc, chunk)
+                size += len(chunk)
+                if progress:
+                    progress(offset + size, total)
+            entries[key_bytes(tensor.name)] = Entry(
+                tensor.dtype, tensor.shape, 0, offset, size, mask(crc)
+            )
+            offset += size
+    return Index(1, entries)

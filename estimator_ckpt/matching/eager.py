@@ -1,0 +1,137 @@
+"""What an eager program's objects have: a Keras model, a tf.Module, a tf.train.Checkpoint, ..."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from estimator_ckpt.errors import SettingsError
+from estimator_ckpt.matching.counted import weak_segments
+from estimator_ckpt.matching.live import (
+    LiveObjects,
+    is_layer,
+    is_variable,
+    own_name,
+    role_by_name,
+    shape_and_dtype,
+)
+from estimator_ckpt.matching.model import Model, ModelVariable
+from estimator_ckpt.matching.training_state import state_by_names
+
+_KEY = "variables"
+_BUILD = (
+    "call it on an input first, or have its variables started when they are made: "
+    "`with settings.deferred(): model(inputs)`"
+)
+_MOST_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class EagerModel:
+    """A model, and its variables as the program has them.
+
+    Attributes:
+      model: what a checkpoint is matched with.
+      variables: by their names in it.
+    """
+
+    model: Model
+    variables: Mapping[str, Any]
+
+
+def eager_model(given: Any) -> EagerModel:
+    """What a program gives to start: objects, variables, or names of variables.
+
+    Args:
+      given: a Keras model or layer, a tf.Module, a tf.train.Checkpoint, an optimizer or another
+        trackable object; a list of variables; a mapping from names to variables, or to objects as
+        tf.train.Checkpoint takes them.
+
+    Raises:
+      SettingsError: it is none of these, or has no variables yet.
+    """
+    import tensorflow as tf
+
+    if isinstance(given, Mapping) and given and not any(map(is_variable, given.values())):
+        try:
+            given = tf.train.Checkpoint(**{str(name): one for name, one in given.items()})
+        except (TypeError, ValueError):
+            _check_variables(given.values())
+    if isinstance(given, Mapping):
+        _check_variables(given.values())
+        return _by_names([(str(name), variable) for name, variable in given.items()])
+    if isinstance(given, (list, tuple)) and not hasattr(given, "_trackable_children"):
+        _check_variables(given)
+        unique = {id(variable): variable for variable in given}
+        return _by_names([("", variable) for variable in unique.values()])
+    try:
+        objects = LiveObjects(given)
+    except (AttributeError, TypeError, ValueError):
+        raise SettingsError(
+            "expected a Keras model, a tf.Module, a trackable object, or variables, found "
+            f"{type(given).__name__}",
+            key=_KEY,
+        ) from None
+    if not any(map(is_variable, objects.live)) and not objects.beside:
+        raise SettingsError(f"{type(given).__name__} has no variables yet; {_BUILD}", key=_KEY)
+    _check_built(objects.live)
+    return of_objects(objects)
+
+
+def of_objects(objects: LiveObjects) -> EagerModel:
+    """The variables that objects have so far."""
+    return EagerModel(*objects.model())
+
+
+def _check_variables(variables: Iterable[Any]) -> None:
+    for variable in variables:
+        if not is_variable(variable):
+            raise SettingsError(f"expected a variable, found {variable!r}", key=_KEY)
+
+
+def _check_built(live: Sequence[Any]) -> None:
+    """What they are yet to make would not start from anything, and nobody would know."""
+    unbuilt = [one.name for one in live if is_layer(one) and not one.built]
+    if unbuilt:
+        shown = ", ".join(map(repr, unbuilt[:_MOST_SHOWN]))
+        more = f" and {len(unbuilt) - _MOST_SHOWN} more" if len(unbuilt) > _MOST_SHOWN else ""
+        raise SettingsError(
+            f"not built, so without all of their variables: {shown}{more}; {_BUILD}. A list of "
+            "variables starts these alone",
+            key=_KEY,
+        )
+
+
+def _by_names(given: Sequence[tuple[str, Any]]) -> EagerModel:
+    """Variables alone: each with a name that was given, or its own."""
+    if not given:
+        raise SettingsError(f"there are no variables; {_BUILD}", key=_KEY)
+    found: dict[str, Any] = {}
+    variables = []
+    shapes = [shape_and_dtype(variable) for _, variable in given]
+    called = [name or own_name(variable) for name, variable in given]
+    roles = state_by_names({name: shape for name, (shape, _) in zip(called, shapes)})
+    times = Counter(called)
+    for (_, variable), known_as, (shape, dtype) in zip(given, called, shapes):
+        weak = weak_segments(known_as, ()) if known_as == own_name(variable) else ()
+        name = known_as
+        if times[known_as] > 1:
+            name = f"{known_as} [{len(found)}]"
+        found[name] = variable
+        role, optimizer, owner = roles.get(known_as, ("", "", ""))
+        variables.append(
+            ModelVariable(
+                name=name,
+                shape=shape,
+                dtype=dtype,
+                trainable=bool(variable.trainable),
+                parts=(f"{known_as}:0",),
+                called="" if any(weak) else known_as,
+                role=role or role_by_name(variable),
+                optimizer=optimizer,
+                owner=owner,
+            )
+        )
+    return EagerModel(Model(variables, starts_all=True), found)

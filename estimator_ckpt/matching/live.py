@@ -1,0 +1,358 @@
+"""The objects of an eager program, as the model's side of a match: which object holds which."""
+
+from __future__ import annotations
+
+import weakref
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from estimator_ckpt.errors import SettingsError
+from estimator_ckpt.matching.counted import weak_segments
+from estimator_ckpt.matching.model import (
+    COUNTER,
+    METRIC,
+    NUMBER,
+    SEED,
+    SLOT,
+    STATISTIC,
+    STEP,
+    WEIGHT,
+    Model,
+    ModelVariable,
+)
+from estimator_ckpt.matching.training_state import METRIC_NAMES, SEED_NAME, STEP_NAMES
+from estimator_ckpt.object_graph import (
+    SAVE_COUNTER,
+    Node,
+    ObjectGraph,
+    ObjectPath,
+    SlotReference,
+    path_string,
+)
+from estimator_ckpt.slots import flat_names, newer_keras_slot
+
+# Of Keras 3's optimizers: a list of the model's variables, not of their own.
+_OF_THE_MODEL = "_trainable_variables"
+_ALL = "_variables"
+_VARIABLES = "variables"
+
+
+def is_variable(one: Any) -> bool:
+    """Whether it is a variable, of TensorFlow or of Keras 3."""
+    import tensorflow as tf
+
+    names = ("assign", "dtype", "shape", "trainable", "path")
+    return isinstance(one, tf.Variable) or all(hasattr(one, name) for name in names)
+
+
+def is_layer(one: Any) -> bool:
+    """Whether it is a Keras layer or model of any Keras, and no metric."""
+    return (
+        all(hasattr(one, name) for name in ("built", "call", "name"))
+        and hasattr(type(one), "weights")
+        and not _is_metric(one)
+    )
+
+
+def own_name(variable: Any) -> str:
+    """A variable's full name, or its path in Keras 3, without `:0`."""
+    name = getattr(variable, "path", None) or getattr(variable, "name", None)
+    if not isinstance(name, str) or not name:
+        raise SettingsError(f"expected a variable, found {variable!r}", key="variables")
+    return name.partition(":")[0]
+
+
+def shape_and_dtype(variable: Any) -> tuple[tuple[int, ...] | None, str]:
+    """The shape of a variable, None if it is not known, and the name of its dtype."""
+    import tensorflow as tf
+
+    shape = tf.TensorShape(variable.shape)
+    known = tuple(shape.as_list()) if shape.is_fully_defined() else None
+    return known, str(tf.as_dtype(variable.dtype).base_dtype.name)
+
+
+def role_by_name(variable: Any) -> str:
+    """What a variable is for, as far as it tells itself."""
+    name = own_name(variable).rpartition("/")[2]
+    if name == SEED_NAME:
+        return SEED
+    if not variable.trainable and name in METRIC_NAMES:
+        return METRIC
+    return WEIGHT if variable.trainable else STATISTIC
+
+
+def _is_metric(one: Any) -> bool:
+    return hasattr(one, "update_state") and hasattr(one, "result")
+
+
+def _is_optimizer(one: Any) -> bool:
+    has_state = hasattr(one, "get_slot_names") or hasattr(one, "iterations")
+    return hasattr(one, "apply_gradients") and has_state
+
+
+def _is_seed(one: Any) -> bool:
+    import tensorflow as tf
+
+    return type(one).__name__ == "SeedGenerator" or isinstance(one, tf.random.Generator)
+
+
+class _Slot(NamedTuple):
+    optimizer: int
+    name: str
+    original: int
+    slot: int
+
+
+class LiveObjects:
+    """The objects below a root, each once; node ids count them from 0, the root.
+
+    Attributes:
+      live: the objects by node id.
+      beside: variables that Keras knows and no object holds: of layers in a plain list, in Keras 3.
+    """
+
+    def __init__(self, root: Any) -> None:
+        """Goes through the objects, as tf.train.Checkpoint does.
+
+        Raises:
+          AttributeError, TypeError, ValueError: it is no trackable object.
+        """
+        import tensorflow as tf
+
+        self.live: list[Any] = []
+        self._children: list[dict[str, int]] = []
+        self._number: dict[int, int] = {}
+        self._is_bare = not isinstance(root, tf.train.Checkpoint)
+        view = tf.train.TrackableView(root)
+        self._add(root)
+        for node, one in enumerate(self.live):  # which grows on the way
+            edges = dict(view.children(one))
+            if node == 0 and not self._is_bare and hasattr(root, "root"):
+                # The others that it was given stand beside the children of its root.
+                inner = root.root() if isinstance(root.root, weakref.ref) else root.root
+                edges = {**view.children(inner), **edges, "root": root}
+            self._children.append({name: self._add(child) for name, child in edges.items()})
+        self._variables = [n for n, one in enumerate(self.live) if is_variable(one)]
+        self._optimizers = self._outermost_optimizers()
+        self._slots = list(self._find_slots())
+        known = {id(self.live[node]) for node in self._variables}
+        self.beside: list[Any] = []
+        for layer in list(self.live):
+            for variable in layer.variables if is_layer(layer) and layer.built else ():
+                if id(variable) not in known:
+                    known.add(id(variable))
+                    self.beside.append(variable)
+        is_model = self._is_bare and is_layer(root) and root.built
+        if is_model and _VARIABLES not in self._children[0]:
+            # As a SavedModel has them, which may have nothing else (Keras' export()).
+            items = [self._number.get(id(variable)) for variable in root.variables]
+            listed = {str(n): node for n, node in enumerate(items) if node is not None}
+            self._children[0][_VARIABLES] = self._add([])
+            self._children.append(listed)
+
+    def _add(self, one: Any) -> int:
+        number = self._number.setdefault(id(one), len(self.live))
+        if number == len(self.live):
+            self.live.append(one)
+        return number
+
+    def model(self) -> tuple[Model, dict[str, Any]]:
+        """The variables, the model's own before those of its training; and these by their names."""
+        paths, roles, optimizer_of = self._ways()
+        own = {node: own_name(self.live[node]) for node in paths if node in roles}
+        times = Counter([*own.values(), *map(own_name, self.beside)])
+        owners = self._owners(own)
+        classes = self._classes()
+        variables: list[ModelVariable] = []
+        by_name: dict[str, Any] = {}
+
+        def add(name: str, variable: Any, **known: Any) -> None:
+            shape, dtype = shape_and_dtype(variable)
+            made = ModelVariable(name, shape, dtype, bool(variable.trainable), **known)
+            variables.append(made)
+            by_name[name] = variable
+
+        for node, called in own.items():
+            optimizer = optimizer_of.get(node)
+            weak = weak_segments(called, classes[node])
+            is_named = optimizer is not None or not weak[-1]
+            add(
+                called if is_named and times[called] == 1 else path_string(paths[node]),
+                self.live[node],
+                parts=(f"{called}:0",),
+                called=called if is_named else "",
+                weak=weak if optimizer is None else (True,) * len(weak),
+                node=node,
+                role=roles[node],
+                optimizer="" if optimizer is None else path_string(paths[optimizer]),
+                owner=owners.get(node, ""),
+            )
+        metrics = {
+            id(variable)
+            for one in self.live
+            for metric in (getattr(one, "metrics", ()) if is_layer(one) else ())
+            for variable in metric.variables
+        }
+        for number, variable in enumerate(self.beside):
+            called = own_name(variable)
+            add(
+                called if times[called] == 1 else f"{called} [{number}]",
+                variable,
+                parts=(f"{called}:0",),
+                called=called,
+                weak=weak_segments(called, {type(one).__name__ for one in self.live}),
+                role=METRIC if id(variable) in metrics else role_by_name(variable),
+            )
+        optimizers = {path_string(paths[node]): node for node in self._optimizers if node in paths}
+        structure = self._structure(paths)
+        return Model(variables, structure, optimizers, self._is_bare, starts_all=True), by_name
+
+    def _outermost_optimizers(self) -> list[int]:
+        inner: set[int] = set()
+        found = []
+        for node, one in enumerate(self.live):
+            if _is_optimizer(one) and node not in inner:
+                found.append(node)
+                inner.update(self._below([node], {}))
+        return found
+
+    def _below(self, start: Sequence[int], skip: Mapping[int, Any]) -> dict[int, ObjectPath]:
+        """The objects that edges reach, by breadth, with the rest of the path to each."""
+        found: dict[int, ObjectPath] = dict.fromkeys(start, ())
+        waiting = list(start)
+        for parent in waiting:
+            if parent in skip and parent not in start:
+                continue
+            for name, child in self._children[parent].items():
+                if child not in found:
+                    found[child] = (*found[parent], name)
+                    waiting.append(child)
+        return found
+
+    def _ways(self) -> tuple[dict[int, ObjectPath], dict[int, str], dict[int, int]]:
+        """The path to each object, what each variable is for, and whose the optimizers' are.
+
+        A path leads through the model, if one does, and not through its optimizer, metrics or
+        generators of random numbers.
+        """
+        aside = {node: METRIC for node, one in enumerate(self.live) if _is_metric(one)}
+        aside.update({node: SEED for node, one in enumerate(self.live) if _is_seed(one)})
+        aside.update(dict.fromkeys(self._optimizers, NUMBER))
+        paths = self._below([0], aside)
+        roles: dict[int, str] = {}
+        optimizer_of: dict[int, int] = {}
+        if 0 not in aside:
+            for node in filter(paths.__contains__, self._variables):
+                roles[node] = self._role(node, paths[node])
+        for start in [node for node in (0, *aside) if node in aside]:
+            for node, rest in self._below([start], {}).items():
+                paths.setdefault(node, (*paths.get(start, ()), *rest))
+                if node not in self._variables or node in roles:
+                    continue
+                roles[node] = aside[start]
+                if aside[start] == NUMBER and _OF_THE_MODEL in rest:
+                    roles[node] = self._role(node, rest)
+                elif aside[start] == NUMBER:
+                    roles[node] = NUMBER if len(rest) == 1 else SLOT
+                    optimizer_of[node] = start
+        for optimizer, name, original, slot in self._slots:
+            if slot not in roles:
+                roles[slot] = SLOT
+                optimizer_of[slot] = next(
+                    (one for one in self._optimizers if optimizer in self._below([one], {})),
+                    optimizer,
+                )
+                paths[slot] = (*paths[original], *paths[optimizer], name)
+        return paths, roles, optimizer_of
+
+    def _role(self, node: int, path: ObjectPath) -> str:
+        variable = self.live[node]
+        shape, dtype = shape_and_dtype(variable)
+        if not self._is_bare and path == (SAVE_COUNTER,):
+            return COUNTER
+        if shape == () and dtype in ("int32", "int64"):
+            last = own_name(variable).rpartition("/")[2]
+            if last == STEP_NAMES[0] or (len(path) == 1 and path[0] in STEP_NAMES):
+                return STEP
+        return role_by_name(variable)
+
+    def _find_slots(self) -> Iterator[_Slot]:
+        """Slot variables that no edge leads to: of tf.compat.v1 and Keras' legacy optimizers."""
+        for node, one in enumerate(list(self.live)):
+            if not _is_optimizer(one) or not hasattr(one, "get_slot_names"):
+                continue
+            for name in one.get_slot_names():
+                for original in self._variables:
+                    try:
+                        slot = one.get_slot(self.live[original], name)
+                    except (AttributeError, KeyError):
+                        continue
+                    if slot is not None:
+                        number = self._add(slot)
+                        if number == len(self._children):
+                            self._children.append({})
+                            self._variables = [*self._variables, number]
+                        yield _Slot(node, name, original, number)
+
+    def _owners(self, own: Mapping[int, str]) -> dict[int, str]:
+        """The names of the slots' variables by the node ids of the slots."""
+        found = {slot: own[original] for _, _, original, slot in self._slots if original in own}
+        for optimizer in self._optimizers:
+            inside = self._below([optimizer], {})
+            for node in inside:
+                children = self._children[node]
+                if _ALL not in children:
+                    continue
+                in_order = self._children[children.get(_OF_THE_MODEL, children[_ALL])]
+                flat = flat_names(own.values())
+                shapes = {name: shape_and_dtype(self.live[n])[0] for n, name in own.items()}
+                for name, listed in children.items():
+                    if name in (_ALL, _OF_THE_MODEL):
+                        continue
+                    for position, slot in self._children[listed].items():
+                        if _OF_THE_MODEL in children and position in in_order:
+                            found[slot] = own.get(in_order[position], "")
+                        elif slot in own:
+                            shape = shapes[own[slot]] or ()
+                            named = newer_keras_slot(own[slot], shape, shapes.get, flat)
+                            if named is not None:
+                                found[slot] = named[0]
+        return found
+
+    def _classes(self) -> dict[int, set[str]]:
+        """For each object the classes of those that hold it, however indirectly."""
+        parents: list[list[int]] = [[] for _ in self.live]
+        for parent, children in enumerate(self._children):
+            for child in children.values():
+                parents[child].append(parent)
+        names = [type(one).__name__ for one in self.live]
+        found: dict[int, set[str]] = {}
+        for node in self._variables:
+            above = {node}
+            waiting = [node]
+            for one in waiting:
+                for parent in parents[one]:
+                    if parent not in above and parent not in self._optimizers:
+                        above.add(parent)
+                        waiting.append(parent)
+            found[node] = {names[one] for one in above}
+        return found
+
+    def _structure(self, paths: Mapping[int, ObjectPath]) -> ObjectGraph:
+        """The objects; of an optimizer's list of the model's variables, those with no other way."""
+        nodes = []
+        for node, children in enumerate(self._children):
+            slots = tuple(
+                SlotReference(one.name, one.original, one.slot)
+                for one in self._slots
+                if one.optimizer == node
+            )
+            kept = {
+                name: child
+                for name, child in children.items()
+                if name != _OF_THE_MODEL
+                or any(_OF_THE_MODEL in paths[item] for item in self._children[child].values())
+            }
+            nodes.append(Node(kept, (), slots))
+        return ObjectGraph(nodes)

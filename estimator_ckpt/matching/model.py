@@ -1,0 +1,82 @@
+"""What a model has: its variables, each with all that tells which it is, and its objects."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from estimator_ckpt.object_graph import ObjectGraph
+
+# What a variable is for. Those after STATISTIC are never required of a checkpoint.
+WEIGHT, STATISTIC = "weight", "statistic"
+METRIC, SEED, SLOT, NUMBER = "metric", "seed", "slot", "number of an optimizer"
+STEP, COUNTER = "step", "counter of saves"
+
+NO_NODE = -1
+
+
+@dataclass(frozen=True)
+class ModelVariable:
+    """A variable of a model, whole.
+
+    Attributes:
+      name: its full name; where the model has several of one name its object path. Unique.
+      shape: of the whole variable; None where it is not known.
+      dtype: its name, `float32`.
+      trainable: whether it is one of the trainable variables.
+      parts: the names that its parts have, `name/part_0:0`; for an undivided one `name:0`.
+      called: the name that a checkpoint may have it under; "" if nobody has named it. None: `name`.
+      weak: for each segment of that, whether a counter may have made it; see counted.py.
+      node: its object in the model's structure; NO_NODE if none holds it.
+      role: what it is for.
+      optimizer: of an optimizer's slot or number, which one's: any text; else "".
+      owner: of a slot, the name of its variable, if the model tells; else "".
+    """
+
+    name: str
+    shape: tuple[int, ...] | None
+    dtype: str
+    trainable: bool
+    parts: tuple[str, ...]
+    called: str | None = None
+    weak: tuple[bool, ...] = ()
+    node: int = NO_NODE
+    role: str = WEIGHT
+    optimizer: str = ""
+    owner: str = ""
+
+    @property
+    def known_as(self) -> str:
+        """The name that a checkpoint may have it under."""
+        return self.name if self.called is None else self.called
+
+    @property
+    def is_weak(self) -> bool:
+        """Whether a counter may have made its name."""
+        return any(self.weak)
+
+    @property
+    def is_required(self) -> bool:
+        """Whether a model that starts without it is not the one that was saved."""
+        return self.role in (WEIGHT, STATISTIC)
+
+
+@dataclass(frozen=True)
+class Model:
+    """The variables of a model and the objects that hold them.
+
+    Attributes:
+      variables: each once.
+      structure: the objects, of which node 0 was given; those of the variables have no attributes.
+      optimizers: the node ids of the optimizers, by the text that their variables have for them.
+      is_bare: whether that object may stand anywhere in a checkpoint; a tf.train.Checkpoint stands
+        at the root.
+      starts_all: whether all variables start where no setting selects some; otherwise those that
+        are trainable do, as in a job.
+    """
+
+    variables: Sequence[ModelVariable]
+    structure: ObjectGraph = field(default_factory=ObjectGraph)
+    optimizers: dict[str, int] = field(default_factory=dict)
+    is_bare: bool = False
+    starts_all: bool = False

@@ -1,0 +1,225 @@
+"""Where a model's objects stand among those of a checkpoint, and the tensors in their places."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from estimator_ckpt.checkpoint import Variable
+from estimator_ckpt.errors import SettingsError
+from estimator_ckpt.matching.counted import is_position
+from estimator_ckpt.matching.model import COUNTER, NO_NODE, Model, ModelVariable
+from estimator_ckpt.matching.saved import Saved
+from estimator_ckpt.matching.training_state import SEED_NAME
+from estimator_ckpt.object_graph import ObjectGraph, match, parse_path
+from estimator_ckpt.report import did_you_mean, near_names
+
+_MOST_SHOWN = 5
+
+# What an object holds: the ways to its tensors, each with the tensor's rank.
+_Look = frozenset[tuple[tuple[str, ...], int]]
+
+
+@dataclass
+class Structure:
+    """What the objects of a model and of a checkpoint say.
+
+    Attributes:
+      tensors: the variables of the checkpoint by the model's variable that stands in their place;
+        more than one where its paths lead to different ones.
+      objects: the node ids in the checkpoint by those of the model.
+      by_position: the names of the variables of which a position decides, in a list or among the
+        layers of a Keras model.
+      disputed: those of them where model and checkpoint have different numbers of objects that look
+        alike, each with what was counted: one more or less has moved the positions.
+      places: where a bare object fits, if that is more than one place.
+    """
+
+    tensors: Mapping[str, Sequence[Variable]] = field(default_factory=dict)
+    objects: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    by_position: set[str] = field(default_factory=set)
+    disputed: dict[str, str] = field(default_factory=dict)
+    places: Sequence[str] = ()
+
+
+def find_structure(model: Model, saved: Saved, root: str | None = None) -> Structure:
+    """Lays the objects of a model on those of a checkpoint.
+
+    A tf.train.Checkpoint is laid on the root. A bare object is laid on the one node under which all
+    of its variables fit, by path and shape.
+
+    Args:
+      model: with its structure.
+      saved: the checkpoint.
+      root: the object path in the checkpoint where the model's root object stands, `/` for the
+        checkpoint's root; None to find it.
+
+    Raises:
+      SettingsError: there is no such path.
+    """
+    if root is not None:
+        return _laid(model, saved, _node_at(saved, root))
+    if not model.is_bare:
+        return _laid(model, saved, 0)
+    fitting = _fitting(model, saved)
+    if len(fitting) > 1:
+        agreeing = {n: one for n, one in fitting.items() if not _contradicts(model, saved, one)}
+        fitting = agreeing or fitting
+    if not fitting:
+        return Structure()
+    start, *others = fitting
+    if others:
+        return Structure(places=[saved.path_of(node) for node in fitting])
+    return _laid(model, saved, start)
+
+
+def by_strong_name(variable: ModelVariable, saved: Saved) -> list[Variable]:
+    """What a checkpoint has under a name, as far as that was given and no counter made it."""
+    if not variable.known_as:
+        return []
+    if not variable.is_weak:
+        return saved.of_name(variable.known_as)
+    if all(variable.weak[:-1]) or variable.weak[-1]:
+        return []  # `kernel` alone says nothing
+    return saved.of_masked_name(variable.known_as, variable.weak)
+
+
+def _node_at(saved: Saved, root: str) -> int:
+    node = saved.graph.child_at(parse_path(root.strip("/")))
+    if node is None or not saved.has_objects:
+        paths = [saved.path_of(number) for number in sorted(saved.graph.nodes.others)]
+        hint = did_you_mean(near_names(root, paths))
+        raise SettingsError(
+            f"{saved.checkpoint.prefix} has no object at {root!r}{hint}", key="root"
+        )
+    return node
+
+
+def _laid(model: Model, saved: Saved, start: int) -> Structure:
+    objects = match(model.structure, saved.graph, start)
+    found = Structure(_tensors(model, saved, objects), objects)
+    _count_alike(model, saved, found)
+    return found
+
+
+def _tensors(
+    model: Model, saved: Saved, objects: Mapping[int, Sequence[int]]
+) -> dict[str, list[Variable]]:
+    found = {}
+    for variable in model.variables:
+        nodes = objects.get(variable.node, ()) if variable.node != NO_NODE else ()
+        tensors = [one for one in map(saved.at_node, nodes) if one is not None]
+        if tensors:
+            found[variable.name] = saved.distinct(tensors)
+    return found
+
+
+def _to_fit(model: Model) -> list[ModelVariable]:
+    """The variables by which a place is found: not those that a checkpoint may well lack."""
+    held = [v for v in model.variables if v.node != NO_NODE and v.role != COUNTER]
+    return [v for v in held if v.is_required] or held
+
+
+def _fitting(model: Model, saved: Saved) -> dict[int, dict[str, list[Variable]]]:
+    """The nodes of the checkpoint under which all variables of a model fit, with what is there."""
+    wanted = _to_fit(model)
+    edges = model.structure.nodes.children(0).keys()
+    found: dict[int, dict[str, list[Variable]]] = {}
+    known = set()
+    for node in sorted(saved.graph.nodes.others) if wanted else ():
+        if edges.isdisjoint(saved.graph.nodes.children(node)):
+            continue
+        tensors = _tensors(model, saved, match(model.structure, saved.graph, node))
+        if all(any(_has_shape(v, one) for one in tensors.get(v.name, ())) for v in wanted):
+            keys = tuple(one.key for v in wanted for one in tensors[v.name])
+            if keys not in known:
+                known.add(keys)
+                found[node] = tensors
+    return found
+
+
+def _has_shape(variable: ModelVariable, tensor: Variable) -> bool:
+    return variable.shape is None or variable.shape == tensor.shape
+
+
+def _contradicts(model: Model, saved: Saved, tensors: Mapping[str, Sequence[Variable]]) -> bool:
+    """Whether a name that was given says of any variable that it stands elsewhere."""
+    for variable in _to_fit(model):
+        named = by_strong_name(variable, saved)
+        here = tensors.get(variable.name, ())
+        if named and here and not any(saved.same(one, other) for one in named for other in here):
+            return True
+    return False
+
+
+def _count_alike(model: Model, saved: Saved, found: Structure) -> None:
+    """Finds the variables of which positions decide, and where these cannot be trusted."""
+    named = {v.node: v for v in _to_fit(model)}
+    looks = _Looks(model.structure, {node: len(v.shape or ()) for node, v in named.items()})
+    ranks = {
+        node: len(variable.shape)
+        for node in range(len(saved.graph.nodes))
+        if saved.graph.nodes.keys[node]
+        for variable in [saved.at_node(node)]
+        if variable is not None and not variable.name.endswith(SEED_NAME)
+    }
+    for parent, others in found.objects.items():
+        ours = _at_positions(model.structure, parent)
+        if not ours or parent in model.optimizers.values():
+            continue
+        for other in others:
+            theirs = _at_positions(saved.graph, other)
+            if not theirs:
+                continue
+            for child in ours:
+                look = looks.of(child)
+                below = {named[n].name for n in looks.below(child) if n in named} if look else set()
+                found.by_position |= below
+                count = sum(look <= looks.of(one) for one in ours)
+                there = sum(_is_like(saved.graph, one, look, ranks) for one in theirs)
+                if below and there != count:
+                    note = f"{count} alike there in the model, {there} in the checkpoint"
+                    found.disputed.update(dict.fromkeys(below, note))
+
+
+def _at_positions(graph: ObjectGraph, node: int) -> list[int]:
+    children = graph.nodes.children(node)
+    return list(dict.fromkeys(child for name, child in children.items() if is_position(name)))
+
+
+def _is_like(graph: ObjectGraph, node: int, look: _Look, ranks: Mapping[int, int]) -> bool:
+    for path, rank in look:
+        found = graph.child_at(path, node)
+        if found is None or ranks.get(found) != rank:
+            return False
+    return True
+
+
+class _Looks:
+    """What the objects of a model hold, by which one is like another."""
+
+    def __init__(self, graph: ObjectGraph, ranks: Mapping[int, int]) -> None:
+        self._graph = graph
+        self._ranks = ranks
+        self._paths: dict[int, dict[int, tuple[str, ...]]] = {}
+
+    def _below(self, node: int) -> dict[int, tuple[str, ...]]:
+        paths = self._paths.get(node)
+        if paths is None:
+            paths = self._paths[node] = {node: ()}
+            waiting = [node]
+            for parent in waiting:
+                for name, child in self._graph.nodes.children(parent).items():
+                    if child not in paths:
+                        paths[child] = (*paths[parent], name)
+                        waiting.append(child)
+        return paths
+
+    def below(self, node: int) -> list[int]:
+        """The objects of variables that an object holds."""
+        return [one for one in self._below(node) if one in self._ranks]
+
+    def of(self, node: int) -> _Look:
+        """The ways from an object to the variables that it holds."""
+        paths = self._below(node)
+        return frozenset((paths[one], self._ranks[one]) for one in self.below(node))

@@ -1,0 +1,207 @@
+"""Starts variables of an eager program when they are made, so that the first call computes with it.
+
+By name as each variable is made; or, where the object is known that will hold them, by structure as
+each of its Keras layers has been built. When the block ends everything is decided as apply() does
+it, with all variables there: what that finds otherwise is put right, and an error takes all back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from absl import logging
+
+from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
+from estimator_ckpt.matching.eager import EagerModel, eager_model, of_objects
+from estimator_ckpt.matching.live import LiveObjects, is_layer, is_variable
+from estimator_ckpt.matching.saved import Saved
+from estimator_ckpt.warm_starting.eager import check_eager, read_values
+from estimator_ckpt.warm_starting.values import find_starting_values
+
+if TYPE_CHECKING:
+    from estimator_ckpt.warm_start import WarmStart
+    from estimator_ckpt.warm_starting.report import WarmStartReport
+
+
+class Deferred:
+    """What WarmStart.deferred() yields.
+
+    Attributes:
+      report: what came from where; None until the block has ended.
+    """
+
+    report: WarmStartReport | None = None
+
+
+@contextlib.contextmanager
+def deferred_start(settings: WarmStart, root: Any = None) -> Iterator[Deferred]:
+    """See WarmStart.deferred()."""
+    import tensorflow as tf
+
+    check_eager(settings)
+    deferred = Deferred()
+    with open_checkpoint(settings.ckpt_to_initialize_from) as checkpoint:
+        early = _Early(settings, checkpoint, root)
+        try:
+            with tf.variable_creator_scope(early.creator), early.building():
+                yield deferred
+            deferred.report = early.finish()
+        except BaseException:
+            early.take_back()
+            raise
+    logging.info("Warm start:\n%s", deferred.report)
+
+
+class _Started(NamedTuple):
+    """A variable that was started when it was made."""
+
+    variable: Any
+    source: str
+    initial_value: Any
+
+
+class _Early:
+    """The variables that are made in the block.
+
+    Attributes:
+      created: all of them, but for counters without names.
+      started: those that have their values already, by id().
+    """
+
+    def __init__(self, settings: WarmStart, checkpoint: Checkpoint, root: Any) -> None:
+        self._settings = settings
+        self._checkpoint = checkpoint
+        self._root = root
+        # What is not clear yet may be when all is there; it is no error before.
+        self._lenient = replace(
+            settings,
+            on_missing="init",
+            on_shape_mismatch="init",
+            on_unexpected="ignore",
+            require_all_rules_match=False,
+            match_by=settings.match_by or "path",
+        )
+        self._saved = Saved(checkpoint, settings.rename, require_all_rules_match=False)
+        self._initial: dict[int, Any] = {}
+        self._wrapped: list[tuple[Any, Any]] = []
+        self.created: list[Any] = []
+        self.started: dict[int, _Started] = {}
+
+    def creator(self, next_creator: Any, **arguments: Any) -> Any:
+        """Makes a variable, and starts it if its name says from what."""
+        variable = next_creator(**arguments)
+        self._initial[id(variable)] = arguments.get("initial_value")
+        # A Keras model makes counters without names, which are no part of what it learns.
+        if arguments.get("name") is not None or not variable.dtype.is_integer:
+            self.created.append(variable)
+            if self._root is None and _has_value(variable):
+                self._start(eager_model([variable]))
+        return variable
+
+    def _start(self, found: EagerModel) -> None:
+        import tensorflow as tf
+
+        settings = self._lenient
+        if any(not isinstance(target, str) for _, target in settings.assignment_map):
+            return  # by the variables themselves, of which not all are there
+        if not isinstance(settings.vars_to_warm_start, str) and not settings.selects_by_default:
+            return
+        report, problems, _ = find_starting_values(
+            settings, self._checkpoint, found.model, saved=self._saved
+        )
+        if any(row.status == "ambiguous" for row in problems):
+            return
+        for value in report.values:
+            variable = _inner(found.variables[value.target])
+            known = id(variable) in self._initial and id(variable) not in self.started
+            if known and value.source is not None and _has_value(variable):
+                array = self._checkpoint.get_tensor(value.source)
+                with tf.init_scope():
+                    variable.assign(array)
+                initial_value = self._initial[id(variable)]
+                self.started[id(variable)] = _Started(variable, value.source, initial_value)
+
+    @contextlib.contextmanager
+    def building(self) -> Iterator[None]:
+        """Has the layers below the root tell when they have been built."""
+        try:
+            if self._root is not None:
+                self._watch()
+            yield
+        finally:
+            for layer, build in self._wrapped:
+                if build is None:
+                    del layer.build
+                else:
+                    layer.build = build
+
+    def _watch(self) -> None:
+        known = {id(layer) for layer, _ in self._wrapped}
+        for layer in LiveObjects(self._root).live:
+            if not is_layer(layer) or layer.built or id(layer) in known:
+                continue
+            self._wrapped.append((layer, vars(layer).get("build")))
+            layer.build = self._telling(layer.build)
+
+    def _telling(self, build: Any) -> Any:
+        @functools.wraps(build)
+        def build_and_start(*arguments: Any, **keywords: Any) -> Any:
+            self._watch()
+            result = build(*arguments, **keywords)
+            self._watch()
+            objects = LiveObjects(self._root)
+            if any(map(is_variable, objects.live)):
+                self._start(of_objects(objects))
+            return result
+
+        return build_and_start
+
+    def finish(self) -> WarmStartReport:
+        """Decides as apply() does, and puts right what was started otherwise.
+
+        Raises:
+          CheckpointError: as apply() does.
+        """
+        found = eager_model(self.created if self._root is None else self._root)
+        report, values = read_values(self._settings, found)
+        sources = {value.target: value.source for value in report.values}
+        for name, variable in found.variables.items():
+            early = self.started.pop(id(_inner(variable)), None)
+            if early is not None and sources[name] == early.source:
+                continue  # and may have been trained since
+            if name in values:
+                variable.assign(values[name])
+            elif early is not None:
+                _reset(early)
+        self.take_back()  # what the root does not hold in the end
+        return report
+
+    def take_back(self) -> None:
+        """Gives the variables initial values again."""
+        for early in self.started.values():
+            _reset(early)
+        self.started.clear()
+
+
+def _reset(early: _Started) -> None:
+    value = early.initial_value
+    early.variable.assign(value() if callable(value) else value)
+
+
+def _inner(variable: Any) -> Any:
+    """The tf.Variable that Keras 3 has in its own."""
+    import tensorflow as tf
+
+    return variable if isinstance(variable, tf.Variable) else variable.value
+
+
+def _has_value(variable: Any) -> bool:
+    """Whether it can be assigned now: not where a tf.function is to lift its initial value."""
+    import tensorflow as tf
+
+    with tf.init_scope():
+        return bool(tf.executing_eagerly() and variable.is_initialized())
