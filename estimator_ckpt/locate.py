@@ -15,7 +15,7 @@ from estimator_ckpt.bundle.v1 import (
     v1_prefix,
     v1_prefixes,
 )
-from estimator_ckpt.errors import CorruptCheckpointError, NotACheckpointError
+from estimator_ckpt.errors import CorruptCheckpointError, NotACheckpointError, printable
 from estimator_ckpt.lookalikes import name_directory, name_file
 from estimator_ckpt.report import counted, did_you_mean, near_names
 from estimator_ckpt.state import read_state
@@ -192,7 +192,7 @@ def _newest(directory: str) -> str:
         )
     from absl import logging
 
-    logging.warning("%s: %s; reading %s", directory, reason, complete[-1])
+    logging.warning("%s", printable(f"{directory}: {reason}; reading {complete[-1]}"))
     return complete[-1]
 
 

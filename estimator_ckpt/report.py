@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, TextIO, Union
 
 from estimator_ckpt.columns import AT_ONCE
+from estimator_ckpt.errors import printable
 from estimator_ckpt.terminal import cut_to_fit
 
 _INTEGER = re.compile(r"(?<!\d)(?:0|[1-9][0-9]*)(?!\d)")  # 07 is text: folding would lose the 0
@@ -292,13 +293,6 @@ def _draw(
     console.print(table)
     if total:
         console.print(Text(total))
-
-
-def printable(text: str) -> str:
-    """`text` without what would move the cursor or cannot be encoded: names come from files."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def to_json(rows: Iterable[Row], **fields: Any) -> str:

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from command_line import command_runner
 from stock_files import data_file, save
+from tensorflow_party import tf
 
 from estimator_ckpt import open_checkpoint, verify_checkpoint
 from estimator_ckpt.errors import CorruptCheckpointError, NotACheckpointError

@@ -14,11 +14,17 @@ from estimator_ckpt import files
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.columns import AT_ONCE
-from estimator_ckpt.errors import CheckpointError
+from estimator_ckpt.errors import CheckpointError, printable
 from estimator_ckpt.graph_facts import GraphFacts, read_graph_facts
 from estimator_ckpt.object_graph import VAR_LIST, escape, escape_all
-from estimator_ckpt.report import Row, fold_groups, print_columns, print_table, printable, size_text
-from estimator_ckpt.report import counted as count_text
+from estimator_ckpt.report import (
+    Row,
+    counted,
+    fold_groups,
+    print_columns,
+    print_table,
+    size_text,
+)
 from estimator_ckpt.variables import Columns
 
 _MOST_SCOPES = 40
@@ -48,11 +54,11 @@ _Cells = dict[str, list[str]]
 
 
 def print_listing(
-    checkpoint: Checkpoint, variables: Columns, counted: Columns, *, unfolded: bool
+    checkpoint: Checkpoint, variables: Columns, selected: Columns, *, unfolded: bool
 ) -> None:
-    """Prints the variables, and the totals of those that are `counted`."""
+    """Prints the variables, and the totals of those that are `selected`."""
     facts = read_graph_facts(checkpoint.prefix)
-    print(f"{checkpoint.prefix}: {', '.join(_details(checkpoint, facts))}")
+    print(f"{printable(checkpoint.prefix)}: {', '.join(_details(checkpoint, facts))}")
     for label, texts in (
         ("tags", facts.tags),
         ("signature", facts.signatures),
@@ -69,9 +75,9 @@ def print_listing(
         if not any(cells[header]):
             del cells[header]
     left = ("name", "shape", "dtype", "value", "trainable", "slot of", "object path")
-    print_columns(cells, _total_line(totals(counted)), right=[h for h in cells if h not in left])
-    _print_further_totals(counted, facts)
-    _print_scopes(counted)
+    print_columns(cells, _total_line(totals(selected)), right=[h for h in cells if h not in left])
+    _print_further_totals(selected, facts)
+    _print_scopes(selected)
 
 
 def _details(checkpoint: Checkpoint, facts: GraphFacts) -> list[str]:
@@ -199,15 +205,15 @@ def owner_names(variables: Columns) -> list[str]:
     return [slot_of or name for name, slot_of in zip(variables.name, variables.slot_of)]
 
 
-def totals(counted: Columns) -> dict[str, int]:
+def totals(selected: Columns) -> dict[str, int]:
     """How many variables, values and bytes; of them slots."""
-    slots = [slot_of is not None for slot_of in counted.slot_of]
+    slots = [slot_of is not None for slot_of in selected.slot_of]
     return {
-        "variables": len(counted),
-        "values": _values_in(counted.shape),
-        "bytes": sum(counted.nbytes),
+        "variables": len(selected),
+        "values": _values_in(selected.shape),
+        "bytes": sum(selected.nbytes),
         "slot_variables": sum(slots),
-        "slot_bytes": sum(compress(counted.nbytes, slots)),
+        "slot_bytes": sum(compress(selected.nbytes, slots)),
     }
 
 
@@ -217,7 +223,7 @@ def _values_in(shapes: Iterable[tuple[int, ...]]) -> int:
 
 def _total_line(totals: Mapping[str, int]) -> str:
     line = (
-        f"{count_text(totals['variables'], 'variable')}, {count_text(totals['values'], 'value')}, "
+        f"{counted(totals['variables'], 'variable')}, {counted(totals['values'], 'value')}, "
         f"{size_text(totals['bytes'])}"
     )
     if totals["slot_variables"]:
@@ -228,22 +234,22 @@ def _total_line(totals: Mapping[str, int]) -> str:
     return line
 
 
-def _print_further_totals(counted: Columns, facts: GraphFacts) -> None:
+def _print_further_totals(selected: Columns, facts: GraphFacts) -> None:
     """Totals without slots, of what is trainable, and by dtype, where these are not all."""
 
     def print_part(label: str, chosen: Sequence[bool]) -> None:
         if any(chosen) and not all(chosen):
-            variables = count_text(sum(chosen), "variable")
-            values = count_text(_values_in(compress(counted.shape, chosen)), "value")
+            variables = counted(sum(chosen), "variable")
+            values = counted(_values_in(compress(selected.shape, chosen)), "value")
             print(f"{label}: {variables}, {values}, ", end="")
-            print(size_text(sum(compress(counted.nbytes, chosen))))
+            print(size_text(sum(compress(selected.nbytes, chosen))))
 
-    print_part("without slots", [slot_of is None for slot_of in counted.slot_of])
+    print_part("without slots", [slot_of is None for slot_of in selected.slot_of])
     if facts.trainable:
-        print_part("trainable", [facts.trainable.get(name, False) for name in counted.name])
-    dtypes = Counter(counted.dtype)
+        print_part("trainable", [facts.trainable.get(name, False) for name in selected.name])
+    dtypes = Counter(selected.dtype)
     for dtype in sorted(dtypes) if len(dtypes) > 1 else ():
-        print_part(dtype, [one == dtype for one in counted.dtype])
+        print_part(dtype, [one == dtype for one in selected.dtype])
 
 
 def _share(part: int, whole: int) -> str:
@@ -281,12 +287,12 @@ def _paths_to_show(variables: Columns) -> list[str]:
     return shown
 
 
-def _print_scopes(counted: Columns) -> None:
+def _print_scopes(selected: Columns) -> None:
     """How the bytes are divided among the outermost scopes, slots with their variables."""
-    scopes = (owner[: owner.find("/") + 1] or owner for owner in owner_names(counted))
+    scopes = (owner[: owner.find("/") + 1] or owner for owner in owner_names(selected))
     counts: Counter[str] = Counter()
     sizes: Counter[str] = Counter()
-    for (scope, nbytes), times in Counter(zip(scopes, counted.nbytes)).items():
+    for (scope, nbytes), times in Counter(zip(scopes, selected.nbytes)).items():
         counts[scope] += times
         sizes[scope] += nbytes * times
     if not 1 < len(counts) <= _MOST_SCOPES:

@@ -6,10 +6,10 @@ import json
 from collections.abc import Iterator
 
 from estimator_ckpt.checkpoint import Checkpoint
-from estimator_ckpt.errors import MissingTensorError
+from estimator_ckpt.errors import MissingTensorError, printable
 from estimator_ckpt.graph_variables import graph_tensors
 from estimator_ckpt.object_graph import OBJECT_CONFIG, VARIABLE_VALUE, Node, ObjectGraph, escape
-from estimator_ckpt.report import counted, printable, tensor_text
+from estimator_ckpt.report import counted, tensor_text
 from estimator_ckpt.variables import Variable
 
 
