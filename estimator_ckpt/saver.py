@@ -5,7 +5,7 @@ from __future__ import annotations
 import numbers
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -286,7 +286,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             name = latest_filename or "checkpoint"
             is_written = save.run_with_state(
                 sess,
-                self._list_for(prefix, name, sess.graph),
+                lambda leaving: self._list_for(prefix, name, sess.graph, leaving),
                 state_name=name,
                 beside=self._beside_first,
             )
@@ -454,8 +454,10 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         directory = tf_internals.resuming_directory()
         self._lists.recover([in_directory(prefix, directory) for prefix in checkpoint_paths])
 
-    def _list_for(self, prefix: str, state_name: str, graph: tf.Graph) -> Retention:
-        retention, others = self._lists.at(prefix, state_name)
+    def _list_for(
+        self, prefix: str, state_name: str, graph: tf.Graph, leaving: Collection[str]
+    ) -> Retention:
+        retention, others = self._lists.at(prefix, state_name, leaving)
         if others and not self._has_told:
             self._has_told = tell_of_checkpoint(others[-1], self.checkpoint_format, _is_ours, graph)
         return retention

@@ -151,7 +151,10 @@ def test_nothing_older_is_deleted_before_the_data_are_on_the_disk(tmp_path, monk
             assert os.path.exists(f"{old}.index")
             assert saver.last_checkpoints == [new]
             may_sync.set()
+            last = saver.save(session, str(tmp_path / "model"), 3)  # waits for the one before
             keeping.keeper_of(str(tmp_path), "checkpoint").join()
+            assert not os.path.exists(f"{new}.index")
+            new = last
     listed = tf.train.get_checkpoint_state(str(tmp_path)).all_model_checkpoint_paths
     assert (latest(tmp_path), list(listed)) == (new, [new])
     assert not os.path.exists(f"{old}.index")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 from absl import logging
 
@@ -74,8 +74,15 @@ class CheckpointLists:
                 found.append((prefix, known.get(real_prefix(prefix), modified)))
         self.adopt(found, None if listed is None else listed.last_preserved_timestamp)
 
-    def at(self, prefix: str, state_name: str) -> tuple[Retention, list[str]]:
+    def at(
+        self, prefix: str, state_name: str, leaving: Collection[str] = ()
+    ) -> tuple[Retention, list[str]]:
         """The list that a checkpoint is about to be added to.
+
+        Args:
+          prefix: of the checkpoint.
+          state_name: of the state file.
+          leaving: the names of those that the state file still has, but that are to be deleted.
 
         Returns:
           The list; and the checkpoints that another saver has put into the state file since it was
@@ -90,7 +97,8 @@ class CheckpointLists:
             self._lists[key].adopt(dated, last_preserved, self._counts)
         found = self._lists[key]
         listed = _read(directory, state_name)
-        if listed is None or _names(listed) == _names(found.stated):
+        names = [name for name in _names(listed) if name not in leaving]
+        if listed is None or names == _names(found.stated):
             return found, []
         known = dict(_dates(listed))
         newest = listed.model_checkpoint_path
@@ -100,6 +108,7 @@ class CheckpointLists:
             path = real_prefix(one)
             modified = known.get(path) or written_at(path)
             is_skipped = path in self._skipped or os.path.dirname(path) != real
+            is_skipped = is_skipped or os.path.basename(path) in leaving
             if not is_skipped and modified is not None:
                 here.append((os.path.join(directory, os.path.basename(one)), modified))
         return found, found.merge(here, lambda path: written_at(path) is not None)

@@ -100,6 +100,11 @@ class Keeper:
             self._thread.join()
             self._thread = None
 
+    @property
+    def leaving(self) -> frozenset[str]:
+        """The names of those that the state file still has, but that are to be deleted."""
+        return frozenset(map(os.path.basename, self._deleting))
+
     def replaces(self, prefix: str) -> None:
         """Before the files of a checkpoint are replaced: notes the old ones, which go later."""
         names = [os.path.basename(p) for paths in data_files(prefix).values() for p in paths]

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,19 +56,26 @@ class Save:
         return self._write(secrets.token_hex(4), None)
 
     def run_with_state(
-        self, session: object, retention: Retention, *, state_name: str, beside: Mapping[str, Any]
+        self,
+        session: object,
+        list_of: Callable[[Collection[str]], Retention],
+        *,
+        state_name: str,
+        beside: Mapping[str, Any],
     ) -> bool:
         """Writes the checkpoint and has the state file name it.
 
         Args:
           session: that saves.
-          retention: of the checkpoints in this directory.
+          list_of: gives the list of checkpoints in this directory; gets the names of those that
+            the state file still has, but that wait for their deletion.
           state_name: of the state file.
           beside: the files, by name, that are to be beside the checkpoint, as JSON.
         """
         directory = os.path.dirname(self.prefix)
         keeper = keeper_of(directory, state_name)
         keeper.begin(self.prefix, session)
+        retention = list_of(keeper.leaving)
         if not self._write(keeper.token, keeper):
             return False
         for name, content in beside.items():

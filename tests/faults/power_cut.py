@@ -1,0 +1,93 @@
+"""Power cuts on a real ext4: python power_cut.py [--count N], as root, with loop devices.
+
+A job saves at every step on a loop-mounted image. At a random moment it is stopped, and the image
+copied as it is: what the file system has not written to its device by then is lost, as when the
+power goes. On the copy the job must resume by itself, with the values of one step.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+
+import layer
+import saves
+
+from estimator_ckpt.state import read_state
+
+# The worst that ext4 does: data in any order, and no help for those who forget to sync.
+_OPTIONS = "loop,data=writeback,noauto_da_alloc"
+
+
+def resume(directory: str, checkpoint_format: str) -> None:
+    scenario = saves.Scenario.__new__(saves.Scenario)
+    scenario.name, scenario.checkpoint_format = "cut", checkpoint_format
+    scenario.directory, scenario.options, scenario.more = directory, {}, None
+    before = read_state(directory)
+    scenario.run(steps=1)
+    after = read_state(directory)
+    assert after is not None
+    step = int(after.model_checkpoint_path.rpartition("-")[2])
+    if before is not None:
+        assert step >= 2, f"it begins anew, though {before.model_checkpoint_path} was named"
+    for prefix in after.all_model_checkpoint_paths:
+        scenario.look_at(prefix)
+
+
+def cut(work: Path, checkpoint_format: str) -> str:
+    image, copy, place = work / "image", work / "copy", work / "place"
+    place.mkdir(exist_ok=True)
+    with open(image, "wb") as file:
+        file.truncate(64 << 20)
+    subprocess.run(["mkfs.ext4", "-q", "-F", str(image)], check=True)
+    subprocess.run(["mount", "-o", _OPTIONS, str(image), str(place)], check=True)
+    directory = str(place / "model")
+    child = os.fork()
+    if not child:
+        os.setsid()
+        saves.train(directory, checkpoint_format, steps=1000)
+        os._exit(0)
+    end = time.monotonic() + 60
+    while not os.path.exists(f"{directory}/checkpoint") and time.monotonic() < end:
+        time.sleep(0.05)
+    time.sleep(random.uniform(0.2, 3))
+    os.kill(child, signal.SIGSTOP)
+    shutil.copyfile(image, copy)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    subprocess.run(["umount", str(place)], check=True)
+    subprocess.run(["mount", "-o", _OPTIONS, str(copy), str(place)], check=True)
+    try:
+        result, _ = layer.trial(lambda: resume(directory, checkpoint_format), work)
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+    return result
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--count", type=int, default=6)
+    arguments = parser.parse_args()
+    assert layer.is_loaded(), "start this with LD_PRELOAD, as layer.run() does"
+    results = []
+    with tempfile.TemporaryDirectory() as work:
+        for number in range(arguments.count):
+            results.append(cut(Path(work), saves.FORMATS[number % 3]))
+            print(f"{number + 1}: {results[-1]}", flush=True)
+    sound = results.count("done")
+    print(f"{sound} of {len(results)} resumed")
+    return 0 if sound == len(results) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
