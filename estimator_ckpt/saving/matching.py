@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from estimator_ckpt.bundle.index import Entry, same_tensor, slice_key
+from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.bundle.tensors import dtype_name
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import MismatchError, SettingsError
@@ -153,7 +154,7 @@ def resolve(
         elif one.key is None:
             missing.append(want)
         else:
-            entry = checkpoint.index.entries[one.key.encode()]
+            entry = checkpoint.index.entries[key_bytes(one.key)]
             row = _misfit(want, entry, one.key, reshape=reshape)
             if row is None:
                 keys[want.tensor] = one.key
@@ -323,7 +324,7 @@ class _Finder:
             "structure": self._keys(bound, want),
             "var_list": self._keys(() if listed is None else (listed,), want),
             "full name": self._keys(self._full_names.get(name, ()) if name else (), want),
-            "key": [plain] if plain.encode() in self._index.entries else [],
+            "key": [plain] if key_bytes(plain) in self._index.entries else [],
         }
 
     def _keys(self, nodes: Iterable[int], want: Wanted) -> list[str]:
@@ -333,7 +334,7 @@ class _Finder:
             for attribute in self._saved.nodes[node].attributes
             if attribute.name == want.attribute
         ]
-        return [key for key in keys if key.encode() in self._index.entries]
+        return [key for key in keys if key_bytes(key) in self._index.entries]
 
     def _choose(self, ways: Mapping[str, Sequence[str]], match_by: str | None) -> _Found:
         distinct = self._distinct(key for keys in ways.values() for key in keys)
@@ -360,7 +361,7 @@ class _Finder:
 
     def _place(self, key: str) -> object:
         """Where its bytes are; a tensor without bytes is nowhere but under its key."""
-        entry = self._index.entries[key.encode()]
+        entry = self._index.entries[key_bytes(key)]
         if entry.slices:
             entry = self._index.entries[slice_key(key, entry.slices[0])]
         return (entry.shard, entry.offset) if entry.size else key
