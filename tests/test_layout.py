@@ -36,9 +36,9 @@ FLOORS = """
     conversion.layout conversion.likeness conversion.naming conversion.optimizer_kinds
     conversion.optimizer_state conversion.optimizers conversion.pieces conversion.planning
     conversion.renaming conversion.result conversion.transfer saving.averages
-    saving.matching saving.retention warm_starting.deferred(*) warm_starting.eager(*)
-    warm_starting.file warm_starting.report warm_starting.rules warm_starting.stock_settings(*)
-    warm_starting.values warm_starting.vocabulary
+    saving.matching saving.policies saving.retention warm_starting.deferred(*)
+    warm_starting.eager(*) warm_starting.file warm_starting.report warm_starting.rules
+    warm_starting.stock_settings(*) warm_starting.values warm_starting.vocabulary
 6   audit check(*) export importing model_side(*) restore_side(*) saver* jobs.dry_run*
     saving.contents* saving.given* saving.graph_ops* saving.initial_values* saving.journal
     saving.keeping* saving.on_disk* saving.resume saving.saveables* saving.staging*
