@@ -17,7 +17,8 @@ from estimator_ckpt.model_side import expected_model
 from estimator_ckpt.object_graph import SAVE_COUNTER
 from estimator_ckpt.report import Row, columns, fold, tensor_text, total_line
 from estimator_ckpt.restore_side import Restore, restore_of
-from estimator_ckpt.saving.matching import missing_rows, policy_for
+from estimator_ckpt.saving.matching import missing_rows
+from estimator_ckpt.saving.policies import policy_for
 from estimator_ckpt.warm_start import WarmStart
 from estimator_ckpt.warm_starting.values import find_starting_values
 

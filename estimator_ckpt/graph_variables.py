@@ -26,6 +26,7 @@ from estimator_ckpt.object_graph import (
     ObjectGraph,
     escape,
     object_key,
+    parse_path,
 )
 from estimator_ckpt.slots import flat_names, newer_keras_slot
 
@@ -172,6 +173,16 @@ def _var_list(graph: ObjectGraph) -> Mapping[str, int]:
     return {} if number is None else graph.nodes[number].children
 
 
+def _name_at(place: str) -> str:
+    """A place as a variable name: what it has of escaped names, as keys of a dictionary, is plain.
+
+    What TensorFlow's guide keeps in `vars` is called `vars/scope/x`, and not `vars/scope.Sx`.
+    """
+    if "." not in place or OPTIMIZER_SLOT in place:
+        return place
+    return "/".join(parse_path(place))
+
+
 def names_in_var_list(graph: ObjectGraph) -> dict[int, tuple[str, ...]]:
     """The variable names by the object that they stand for."""
     children = _var_list(graph)
@@ -217,7 +228,7 @@ def named_by_graph(
         full_name += suffix
         others = [full_name] if full_name != suffix and full_names[full_name] == 1 else []
         place = places[node]
-        others += [] if place is None else [place + suffix]
+        others += [] if place is None else [_name_at(place) + suffix, place + suffix]
         names += [name for name in others if name not in listed]
         free = [name for name in names if name not in chosen and name not in usual]
         for name in free:
@@ -285,12 +296,14 @@ def _usual_variables(
     filled = []
     for number, full_name in zip(numbers, values):
         taken = is_usual(full_name) or full_name in listed or full_names[full_name] > 1
-        usual.names[number] = full_name if full_name and not taken else usual.places[number] or ""
+        place = usual.places[number] or ""
+        usual.names[number] = full_name if full_name and not taken else _name_at(place)
         filled.append(usual.names[number])
     reserved = listed.union(rest)  # what the other tensors are or may be called
     for tensor in rest.values():
         reserved.add(tensor.full_name + tensor.suffix)
         reserved.add(f"{places[tensor.node]}{tensor.suffix}")
+        reserved.add(f"{_name_at(places[tensor.node] or '')}{tensor.suffix}")
     slot_keys = []
     if any(graph.slot_references()):
         slot_keys = [key for key in usual.keys if OPTIMIZER_SLOT in key]

@@ -18,7 +18,7 @@ from estimator_ckpt.moved import moved_here
 from estimator_ckpt.options import SaverOptions, check_format, saver_options
 from estimator_ckpt.saver import Saver
 from estimator_ckpt.saving.given import Objects, check_objects
-from estimator_ckpt.saving.matching import weaken
+from estimator_ckpt.saving.policies import weaken
 from estimator_ckpt.scaffold import check_agreement, make_saver
 from estimator_ckpt.warm_start import warm_start_from
 from estimator_ckpt.warm_starting.starter import apply_warm_start

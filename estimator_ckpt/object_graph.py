@@ -61,6 +61,9 @@ BEFORE_ATTRIBUTE = "/.ATTRIBUTES/"  # in a key, between the object path and the 
 
 _MOST_PATH_BYTES = 500_000_000
 
+# In an optimizer of Keras 3 (keras/src/optimizers/base_optimizer.py).
+_STATE, _WEIGHTS = "_variables", "_trainable_variables"
+
 ObjectPath = tuple[str, ...]
 
 
@@ -207,7 +210,8 @@ class ObjectGraph:
     def places(self) -> list[str | None]:
         """paths() as strings, by node id, with slot variables named below their variables.
 
-        None for an object that neither an edge nor a slot leads to.
+        None for an object that neither an edge nor a slot leads to. A weight's path leads through
+        its model, if any does, and not through the optimizer, which lists it in Keras 3.
 
         Raises:
           UnsupportedCheckpointError: as paths() does.
@@ -216,12 +220,22 @@ class ObjectGraph:
         found[0] = ""
         total = 0
         level = [0]
-        while level:
+        lists: list[tuple[int, int]] = []  # of optimizers, with the weights that they train
+        while level or lists:
+            if not level:
+                optimizer, listed = lists.pop(0)
+                if found[listed] is None:
+                    found[listed] = f"{found[optimizer]}/" * bool(optimizer) + _WEIGHTS
+                    level = [listed]
+                continue
             starts: list[str] = []
             names: list[str] = []
             children: list[int] = []
             for parent in level:
                 edges = self.nodes.children(parent)
+                if _WEIGHTS in edges and _STATE in edges:
+                    lists.append((parent, edges[_WEIGHTS]))
+                    edges = {name: child for name, child in edges.items() if name != _WEIGHTS}
                 starts.extend(repeat(f"{found[parent]}/" if parent else "", len(edges)))
                 names.extend(edges)
                 children.extend(edges.values())
@@ -240,9 +254,9 @@ class ObjectGraph:
                 found[child] = path
             level = list(dict.fromkeys(filter(self.nodes.others.__contains__, children)))
         for number, slot in self.slot_references():
-            variable, optimizer = found[slot.original], found[number]
-            if found[slot.slot] is None and variable is not None and optimizer is not None:
-                place = found[slot.slot] = slot_path(variable, optimizer, slot.slot_name)
+            variable, place = found[slot.original], found[number]
+            if found[slot.slot] is None and variable is not None and place is not None:
+                place = found[slot.slot] = slot_path(variable, place, slot.slot_name)
                 total += len(place)
                 _check_path_bytes(total)
         return found

@@ -10,7 +10,8 @@ from typing import Any
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.formats import CHECKPOINT_FORMATS
 from estimator_ckpt.report import near_names
-from estimator_ckpt.saving.matching import MATCH_BY, check_policy
+from estimator_ckpt.saving.matching import MATCH_BY
+from estimator_ckpt.saving.policies import check_policy
 
 ON_CORRUPT = ("error", "fall_back")
 

@@ -31,14 +31,13 @@ from estimator_ckpt.saving.journal import mark
 from estimator_ckpt.saving.matching import (
     Resolution,
     Wanted,
-    may_initialize,
     mismatch,
     missing_rows,
-    policy_for,
     resolve,
 )
 from estimator_ckpt.saving.on_disk import open_any
 from estimator_ckpt.saving.other_savers import explain_restores, tell_of_checkpoint, tell_of_hooks
+from estimator_ckpt.saving.policies import may_initialize, policy_for
 from estimator_ckpt.saving.resume import resume
 from estimator_ckpt.saving.retention import Retention
 from estimator_ckpt.saving.steps import Save

@@ -1,4 +1,7 @@
-"""Which variables of a name-based checkpoint are an optimizer's slots: by their names alone."""
+"""The optimizers, what each calls its slots and numbers, and which variables are slots by name.
+
+One table for all that asks: listings, warm starts, checks and conversions.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,27 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 TF1_SLOTS = {
     "Adadelta": ("accum", "accum_update"),
     "Adagrad": ("accumulator",),
+    "AddSignOptimizer": ("m",),
     "AdagradDA": ("gradient_accumulator", "gradient_squared_accumulator"),
     "Adam": ("m", "v"),
     "AdamW": ("m", "v"),
     "AdaMax": ("m", "v"),
     "Ftrl": ("accum", "linear"),
+    "LARSOptimizer": ("momentum",),
     "LazyAdam": ("m", "v"),
     "Momentum": ("momentum",),
+    "MomentumW": ("momentum",),
+    "PowerSignOptimizer": ("m",),
     "ProximalAdagrad": ("accumulator",),
     "RMSProp": ("rms", "momentum"),
 }
 CENTERED_RMSPROP = ("rms", "mg", "momentum")
+# Those that keep powers of their betas beside the slots.
+BETA_POWERS = ("Adam", "AdaMax", "AdamW", "LazyAdam")
+BETA_POWER = re.compile(r"(?:.*/)?(beta[12]_power)(?:_\d+)?(?::0)?")
+# An optimizer may have been given a name, by one who trains two: G_Adam, MyAdamOptimizer.
+_KINDS = "|".join(sorted(TF1_SLOTS, key=len, reverse=True))
+_NAMED_KIND = re.compile(rf"(?:\w*(?:_|[a-z](?=[A-Z])))?({_KINDS})(?:Optimizer)?")
 
 # The optimizer that came with BERT, in many repositories: X/adam_m.
 BERT_SLOTS = {"adam_m": "m", "adam_v": "v"}
@@ -32,13 +45,18 @@ BERT_SLOTS = {"adam_m": "m", "adam_v": "v"}
 KERAS_SLOTS = frozenset(
     ["m", "v", "vhat", "momentum", "rms", "mg", "accumulator", "accum_grad", "accum_var", "linear"]
 )
+KERAS_NUMBERS = frozenset(
+    ["iter", "learning_rate", "decay", "beta_1", "beta_2", "rho", "momentum", "momentum_cache"]
+    + ["learning_rate_power", "l1_regularization_strength", "l2_regularization_strength", "beta"]
+)
 KERAS_CLASSES = ("Adadelta", "Adagrad", "Adam", "Adamax", "Ftrl", "Nadam", "RMSprop", "SGD")
 KERAS_SCOPE = re.compile(rf"(?:training(?:_\d+)?/)?({'|'.join(KERAS_CLASSES)})(?:_\d+)?/")
 
 # Keras' optimizers since 2.11 keep one list of variables. A slot is called SCOPE/m/X in Keras 2 and
 # SCOPE/X_momentum in Keras 3, there with "_" for each "/" in X (add_variable_from_reference() of
 # keras/src/optimizers). What the slots are called in the one and in the other:
-_NEWER_KERAS_SLOTS = (
+NEWER_KERAS_CLASSES = (*KERAS_CLASSES, "Adafactor", "AdamW", "Lamb", "Lion", "Muon")
+NEWER_KERAS_SLOTS = (
     *("accumulated_delta_var", "gradient_accumulator", "accumulated_grad", "average_gradient"),
     *("velocity_hat", "accumulator", "momentum", "velocity", "average", "linear", "norm"),
     *("vhat", "m", "u", "v"),
@@ -47,6 +65,7 @@ _NEWER_KERAS_SLOTS = (
 # What a scope or slot is called, and the number that made it unique.
 COUNTED = re.compile(r"(\w+?)(?:_([1-9]\d*))?")
 _PART = re.compile(r"\d+$")
+_OUTPUT = ":0"  # of a Saver({v.name: v}), behind all names
 
 
 def slot_by_name(
@@ -59,6 +78,9 @@ def slot_by_name(
       shape_of: the shape of a variable, None if the checkpoint has none of that name. A slot's
         variable is there and has the slot's shape.
     """
+    if name.endswith(_OUTPUT):
+        found = slot_by_name(name[: -len(_OUTPUT)], lambda other: shape_of(other + _OUTPUT))
+        return None if found is None else (found[0] + _OUTPUT, found[1])
     start, _, last = name.rpartition("/")
     candidates = _slot_names(last)
     if not candidates or not start:
@@ -72,7 +94,8 @@ def slot_by_name(
         owner = slot_variable(start, shape, shape_of)
     if owner is None:
         return None
-    centered = len(candidates) > 1 and shape_of(f"{start}/RMSProp_2") is not None
+    label = re.sub(r"_\d+$", "", last)
+    centered = len(candidates) > 1 and shape_of(f"{start}/{label}_2") is not None
     return owner, candidates[centered]
 
 
@@ -160,10 +183,10 @@ def newer_keras_slot(
     scopes = name.split("/")
     for number, scope in enumerate(scopes[:-1]):
         variable = "/".join(scopes[number + 1 :])
-        if scope in _NEWER_KERAS_SLOTS and shape_of(variable) == shape:
+        if scope in NEWER_KERAS_SLOTS and shape_of(variable) == shape:
             return variable, scope
     last = scopes[-1]
-    slot = next((slot for slot in _NEWER_KERAS_SLOTS if last.endswith(f"_{slot}")), None)
+    slot = next((slot for slot in NEWER_KERAS_SLOTS if last.endswith(f"_{slot}")), None)
     if slot is None or len(scopes) == 1:
         return None
     flat = last[: -len(slot) - 1]
@@ -181,16 +204,26 @@ def flat_names(names: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
+def kind_of(label: str) -> str:
+    """The class in TF1_SLOTS of an optimizer by its name: `Adam` of `G_Adam`; "" if none."""
+    if label in TF1_SLOTS:
+        return label
+    named = _NAMED_KIND.fullmatch(label)
+    return named.group(1) if named else ""
+
+
 def _slot_names(last: str) -> tuple[str, ...]:
     """The slot that a name ending so may be; for RMSProp also the one that it is if centered."""
+    last = last.removesuffix(_OUTPUT)
     if last in KERAS_SLOTS:
         return (last,)
     if last in BERT_SLOTS:
         return (BERT_SLOTS[last],)
     counted = COUNTED.fullmatch(last)
-    if counted is None or counted.group(1) not in TF1_SLOTS:
+    kind = kind_of(counted.group(1)) if counted is not None else ""
+    if counted is None or not kind:
         return ()
-    orders = [TF1_SLOTS[counted.group(1)]]
-    if counted.group(1) == "RMSProp":
+    orders = [TF1_SLOTS[kind]]
+    if kind == "RMSProp":
         orders.append(CENTERED_RMSPROP)
     return tuple(order[int(counted.group(2) or 0) % len(order)] for order in orders)

@@ -260,11 +260,12 @@ def test_two_names_of_one_variable_both_lead_to_it(tmp_path: Path) -> None:
 
 SLOTS_OF_K = (
     "Adadelta Adadelta_1 Adagrad Adam Adam_1 Adam_2 Adam_3 Adam_x Ftrl Ftrl_1 Momentum RMSProp "
-    "RMSProp_1 adam_m adam_v m other"
+    "RMSProp_1 adam_m adam_v m other G_Adam G_Adam_1 my_RMSProp_1 WAdamOptimizer"
 )
 OTHERS = "k c c/RMSProp c/RMSProp_1 c/RMSProp_2 training/Adam/k/m Adam/k/v training/My/k/m m"
 SHAPES = dict.fromkeys([f"k/{slot}" for slot in SLOTS_OF_K.split(" ")], (2, 3))
 SHAPES.update(dict.fromkeys([*OTHERS.split(" "), "lonely/Adam"], (2, 3)))
+SHAPES.update(dict.fromkeys(["k:0", "k/Adam_1:0", "k/adam_m:0"], (2, 3)))
 SHAPES["k/AdamW"] = (3,)
 IN_SCOPES = """scope/k/Adam a/b/k/Ftrl_1 dnn/w dnn/w/t_0/Adagrad dnn/w/t_11/Adam_1 linear/w
     linear/w/part_2/Ftrl a/long/w a/long/w/w/part_0/Adam m/w m/w/0/Adam dnn/w/s_0/Adam
@@ -297,6 +298,13 @@ SLOT_LIKE_NAMES = st.lists(
         ("k/Adadelta_1", ("k", "accum_update")),
         ("k/Ftrl", ("k", "accum")),
         ("k/Ftrl_1", ("k", "linear")),
+        ("k/G_Adam", ("k", "m")),
+        ("k/G_Adam_1", ("k", "v")),
+        ("k/my_RMSProp_1", ("k", "momentum")),
+        ("k/WAdamOptimizer", None),
+        ("k:0", None),
+        ("k/Adam_1:0", ("k:0", "v")),
+        ("k/adam_m:0", ("k:0", "m")),
         ("k/adam_m", ("k", "m")),
         ("k/adam_v", ("k", "v")),
         ("k/m", ("k", "m")),
@@ -536,3 +544,44 @@ def test_renamed_files_are_the_same_checkpoint(tmp_path: Path) -> None:
     prefix = save(tmp_path / "m", TENSORS)
     rename(prefix, str(tmp_path / "n"))
     assert list(open_checkpoint(tmp_path / "n").variables) == list(TENSORS)
+
+
+# --- names and paths that a person would choose ---
+
+
+def test_what_a_dictionary_holds_is_called_by_its_plain_names(tmp_path: Path) -> None:
+    """As TensorFlow's guide keeps the variables of a TF1 checkpoint."""
+    variables = {"a": tf.Variable(1.0), "scope/c.d": tf.Variable(3.0)}
+    prefix = tf.train.Checkpoint(vars=variables).write(str(tmp_path / "ckpt"))
+    with open_checkpoint(prefix) as checkpoint:
+        assert [*checkpoint.variables] == ["vars/a", "vars/scope/c.d"]
+        assert checkpoint.variables["vars/scope/c.d"].object_path == "vars/scope.Sc..d"
+        assert checkpoint.get_tensor("vars/scope/c.d") == 3
+
+
+def test_a_plain_name_that_means_two_gives_way_to_the_path(tmp_path: Path) -> None:
+    inner = tf.train.Checkpoint(c=tf.Variable(2.0))
+    objects = {"scope/c": tf.Variable(1.0), "scope": inner}
+    prefix = tf.train.Checkpoint(vars=objects).write(str(tmp_path / "ckpt"))
+    with open_checkpoint(prefix) as checkpoint:
+        values = {float(checkpoint.get_tensor(name)) for name in checkpoint.variables}
+        assert len(checkpoint.variables) == 2
+        assert values == {1.0, 2.0}
+
+
+def test_a_weights_path_leads_through_its_model_and_not_through_the_optimizer() -> None:
+    """Keras 3's optimizers list the weights that they train, nearer to the root."""
+    graph = ObjectGraph()
+    optimizer, model = graph.add(0, "optimizer"), graph.add(0, "model")
+    weights, state = (
+        graph.add(optimizer, "_trainable_variables"),
+        graph.add(optimizer, "_variables"),
+    )
+    weight = graph.add(weights, "0")
+    alone = graph.add(weights, "1")
+    momentum = graph.add(state, "0")
+    graph.link(graph.add(graph.add(model, "layers"), "0"), "kernel", weight)
+    places = graph.places()
+    assert places[weight] == "model/layers/0/kernel"
+    assert places[alone] == "optimizer/_trainable_variables/1"
+    assert places[momentum] == "optimizer/_variables/0"

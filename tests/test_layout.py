@@ -19,8 +19,8 @@ ROOT = "estimator_ckpt"
 # A module imports from its own floor and those below. `*` marks those that import TensorFlow when
 # they are imported, `(*)` those that import it inside a function at most.
 FLOORS = """
-0   collector columns configs conversion errors exchange formats html jobs matching processes saving
-    terminal warm_starting matching.counted
+0   collector columns configs conversion errors exchange formats html jobs matching
+    processes saving terminal warm_starting matching.counted
 1   claims files remote(*)
 2   bundle lookalikes state bundle.aliases bundle.blocks bundle.coding bundle.dtypes
     bundle.entries bundle.index bundle.protos bundle.slices bundle.table bundle.tensors
@@ -28,17 +28,16 @@ FLOORS = """
 3   graph_message graph_nodes locate mapping moved object_graph report slots
     conversion.adam_steps conversion.casting conversion.destination conversion.meta_graph
     conversion.newer_keras exchange.npz exchange.safetensors matching.model
-4   checkpoint graph_facts graph_variables variables conversion.plan matching.eager(*)
-    matching.averaged matching.hints matching.live(*) matching.resolve matching.saved
-    matching.structure
-    matching.together matching.training_state
+4   checkpoint graph_facts graph_variables variables conversion.plan matching.averaged
+    matching.eager(*) matching.hints matching.live(*) matching.resolve matching.saved
+    matching.structure matching.together matching.training_state
 5   compare convert difference options tf_internals* verify verify_keys warm_start(*)
     conversion.appended conversion.averaged conversion.batch conversion.companions
     conversion.layout conversion.likeness conversion.naming conversion.optimizer_kinds
     conversion.optimizer_state conversion.optimizers conversion.pieces conversion.planning
     conversion.renaming conversion.result conversion.transfer saving.averages
-    saving.matching saving.retention warm_starting.deferred(*) warm_starting.eager(*)
-    warm_starting.file warm_starting.report warm_starting.rules
+    saving.matching saving.policies saving.retention warm_starting.deferred(*)
+    warm_starting.eager(*) warm_starting.file warm_starting.report warm_starting.rules
     warm_starting.stock_settings(*) warm_starting.values warm_starting.vocabulary
 6   audit check(*) export importing model_side(*) restore_side(*) saver* jobs.dry_run*
     jobs.estimator_methods jobs.moved_job* saving.checkpoint_lists* saving.contents*

@@ -109,6 +109,58 @@ def test_by_name_the_shifted_names_leave_one_without_a_value(tmp_path):
     assert restored(prefix, SHIFTED, match_by="name", on_missing="init") == [2.0, -1.0]
 
 
+class Dense(tf.Module):
+    """An object whose class a counter would have named its variable for."""
+
+    def __init__(self, kernel):
+        super().__init__()
+        self.kernel = kernel
+
+
+def dense_layers(*names):
+    """A function that builds a Dense around a variable of each name."""
+
+    def build():
+        variables = [variable(f"{name}/kernel", -1.0) for name in names]
+        return variables, {"layers": [Dense(one) for one in variables]}
+
+    return build
+
+
+def saved_layers(directory, *names):
+    layers = [
+        Dense(tf.Variable(float(number), name=f"{name}/kernel"))
+        for number, name in enumerate(names, 1)
+    ]
+    return eager(directory, layers=layers)
+
+
+def test_names_that_a_counter_made_say_nothing_against_the_objects(tmp_path):
+    prefix = saved_layers(tmp_path, "dense", "dense_1")
+    assert restored(prefix, dense_layers("dense_1", "dense_2")) == [1.0, 2.0]
+
+
+def test_a_name_that_was_given_does(tmp_path):
+    prefix = saved_layers(tmp_path, "one", "two")
+    rows = rows_of(refused(prefix, dense_layers("two", "one")))
+    assert [row.split()[0] for row in rows] == ["ambiguous", "ambiguous"]
+
+
+def test_a_name_that_a_counter_made_finds_nothing_where_objects_do(tmp_path):
+    prefix = saved_layers(tmp_path, "dense", "dense_1")
+    build = dense_layers("dense", "other", "dense_1")
+    rows = rows_of(refused(prefix, build))
+    assert [row.split()[:2] for row in rows] == [["missing", "dense_1/kernel"]]
+    assert "match_by='name' takes it" in rows[0]
+
+
+def test_a_name_that_a_counter_made_is_refused_where_no_object_fits(tmp_path):
+    prefix = eager(tmp_path, other=Dense(tf.Variable(1.0, name="dense/kernel")))
+    (row,) = rows_of(refused(prefix, dense_layers("dense")))
+    assert row.startswith("ambiguous dense/kernel")
+    assert restored(prefix, dense_layers("dense"), match_by="name") == [1.0]
+
+
 def misleading():
     """A var_list that calls two variables by each other's names."""
     return {"a": tf.Variable(1.0, name="b"), "b": tf.Variable(2.0, name="a")}

@@ -26,27 +26,25 @@ from estimator_ckpt.errors import UnsupportedCheckpointError
 from estimator_ckpt.object_graph import ObjectGraph, SlotReference
 from estimator_ckpt.slots import (
     BERT_SLOTS,
+    BETA_POWER,
+    BETA_POWERS,
     CENTERED_RMSPROP,
     COUNTED,
+    KERAS_NUMBERS,
     KERAS_SCOPE,
     KERAS_SLOTS,
     TF1_SLOTS,
     flat_names,
+    kind_of,
     newer_keras_slot,
     slot_variable,
 )
 
 KNOWN_SLOTS = {**TF1_SLOTS, "CenteredRMSProp": CENTERED_RMSPROP}
-_BETA_POWERS = ("Adam", "AdaMax", "AdamW", "LazyAdam")
-_KERAS_OWN = frozenset(
-    ["iter", "learning_rate", "decay", "beta_1", "beta_2", "rho", "momentum", "momentum_cache"]
-    + ["learning_rate_power", "l1_regularization_strength", "l2_regularization_strength", "beta"]
-)
 # By their names, or by those of the objects where the optimizers are several.
 _NEWER_KERAS_COUNTS = ("iteration", "_iterations")
 _RATE, _CURRENT = "learning_rate", "current_learning_rate"
 _NEWER_KERAS_RATES = (_RATE, f"_{_RATE}", _CURRENT, f"_{_CURRENT}")
-_BETA_POWER = re.compile(r"(?:.*/)?(beta[12]_power)(?:_\d+)?")
 
 
 class SlotOf(NamedTuple):
@@ -167,7 +165,7 @@ def object_optimizers(items: list[Item], graph: ObjectGraph) -> list[Optimizer]:
                 )
             ]
             # Without `iter`, if its `iterations` were set to be the global step.
-            is_keras = not _KERAS_OWN.isdisjoint(own) or any(
+            is_keras = not KERAS_NUMBERS.isdisjoint(own) or any(
                 _keras_scope(items[slot.item].name) for slot in slots[:1]
             )
             optimizer = Optimizer("", "keras" if is_keras else "tf1", slots, own)
@@ -252,12 +250,12 @@ def _by_names(items: list[Item], known: set[int]) -> list[Optimizer]:
             optimizer.slots.append(SlotOf(number, variable, slot_name))
     for (scope, _), optimizer in found.items():
         if optimizer.dialect == "keras":
-            for name in _KERAS_OWN & {n[len(scope) :] for n in by_name if n.startswith(scope)}:
+            for name in KERAS_NUMBERS & {n[len(scope) :] for n in by_name if n.startswith(scope)}:
                 optimizer.own[name] = by_name[scope + name]
-    with_powers = [o for o in found.values() if o.label in _BETA_POWERS]
+    with_powers = [o for o in found.values() if o.label in BETA_POWERS]
     if with_powers:
         for name, number in by_name.items():
-            power = _BETA_POWER.fullmatch(name)
+            power = BETA_POWER.fullmatch(name)
             if power and items[number].content.shape == ():
                 with_powers[0].own.setdefault(power.group(1), number)
                 if with_powers[0].own[power.group(1)] != number:
@@ -321,22 +319,29 @@ _Named = tuple[str, str, str, str, int]  # scope, label, dialect, slot name, ite
 
 
 def _tf1_slot(name: str, items: list[Item], by_name: dict[str, int]) -> _Named | None:
-    start, _, last = name.rpartition("/")
+    end = ":0" if name.endswith(":0") else ""  # of a Saver({v.name: v})
+    start, _, last = name.removesuffix(end).rpartition("/")
     counted = COUNTED.fullmatch(last)
-    if not start or not counted or not (counted.group(1) in KNOWN_SLOTS or last in BERT_SLOTS):
+    if not start or not counted:
         return None
-    variable = _owner(start, name, items, by_name)
+    given = counted.group(1)
+    label = "CenteredRMSProp" if given == "CenteredRMSProp" else kind_of(given)
+    if not label and last not in BERT_SLOTS:
+        return None
+    variable = _owner(start, name, items, by_name, end)
     if variable is None:
         return None
     if last in BERT_SLOTS:
         return "", "AdamWeightDecayOptimizer", "tf1", BERT_SLOTS[last], variable
-    label, count = counted.group(1), int(counted.group(2) or 0)
-    if label == "RMSProp" and f"{start}/RMSProp_2" in by_name:
+    count = int(counted.group(2) or 0)
+    if label == "RMSProp" and f"{start}/{given}_2{end}" in by_name:
         label = "CenteredRMSProp"
     slots = KNOWN_SLOTS[label]
     # Beyond its slots: those of a second optimizer of the class, on the same variable.
     again = "" if count < len(slots) else f" {count // len(slots) + 1}"
-    return "", label + again, "tf1", slots[count % len(slots)], variable
+    # Two that were given names of their own are two.
+    scope = "" if given == label else given
+    return scope, label + again, "tf1", slots[count % len(slots)], variable
 
 
 def _keras_slot(name: str, items: list[Item], by_name: dict[str, int]) -> _Named | None:
@@ -354,11 +359,14 @@ def _keras_scope(name: str) -> re.Match[str] | None:
     return KERAS_SCOPE.match(start) if last in KERAS_SLOTS else None
 
 
-def _owner(start: str, slot: str, items: list[Item], by_name: dict[str, int]) -> int | None:
-    """The item whose slot is of this name, which begins with `start`."""
+def _owner(
+    start: str, slot: str, items: list[Item], by_name: dict[str, int], end: str = ""
+) -> int | None:
+    """The item whose slot is of this name, which begins with `start`; all names end with `end`."""
 
     def shape_of(name: str) -> tuple[int, ...] | None:
+        name += end
         return items[by_name[name]].content.shape if name in by_name else None
 
-    variable = slot_variable(start, shape_of(slot), shape_of)
-    return None if variable is None else by_name[variable]
+    variable = slot_variable(start, shape_of(slot.removesuffix(end)), shape_of)
+    return None if variable is None else by_name[variable + end]

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from absl import logging
+
 from estimator_ckpt.bundle.dtypes import dtype_size
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint
@@ -216,6 +218,8 @@ def _make_plan(
         rows += [_row(item.content, (), why) for item, why in left_out]
     step = global_step(items, graph)
     if options.drop_slots:
+        if all(item.part is None for item in items):
+            logging.warning("drop_slots: %s has no variables of optimizers", checkpoint.prefix)
         items = _without_slots(items, step, rows)
         step = global_step(items, graph)
     items = _cast(items, step, options)

@@ -208,6 +208,12 @@ class LiveObjects:
         structure = self._structure(paths)
         return Model(variables, structure, optimizers, self._is_bare, starts_all=True), by_name
 
+    def weak_names(self) -> dict[str, tuple[bool, ...]]:
+        """By the names of the variables, for each segment whether a counter may have made it."""
+        classes = self._classes()
+        names = {node: own_name(self.live[node]) for node in self._variables}
+        return {name: weak_segments(name, classes[node]) for node, name in names.items()}
+
     def _outermost_optimizers(self) -> list[int]:
         inner: set[int] = set()
         found = []

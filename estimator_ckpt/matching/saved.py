@@ -114,15 +114,7 @@ class Saved(dict[str, Variable]):
     @cached_property
     def has_objects(self) -> bool:
         """Whether it has variables in objects, and not only names or a `var_list` of them."""
-        nodes = self.graph.nodes
-        flat = {0}
-        for local_name, child in nodes.children(0).items():
-            if local_name in _FLAT:
-                flat.add(child)
-        parents = [parent for parent in nodes.others if parent not in flat]
-        edges = [child for parent in parents for child in nodes.children(parent).values()]
-        edges += [child for name, child in nodes.children(0).items() if name not in _FLAT]
-        return any(nodes[child].attributes for child in edges)
+        return has_objects_of_its_own(self.graph)
 
     @cached_property
     def _graph_names(self) -> Mapping[str, Sequence[tuple[int, Attribute]]]:
@@ -178,3 +170,16 @@ class Saved(dict[str, Variable]):
             self._names = NameIndex([*weights, *paths])
         near = self._names.near(source, limit=1)
         return f"did you mean {near[0]}?" if near else ""
+
+
+def has_objects_of_its_own(graph: ObjectGraph) -> bool:
+    """Whether variables stand in objects, and not only in `var_list`, or as the root's step."""
+    nodes = graph.nodes
+    flat = {0}
+    for local_name, child in nodes.children(0).items():
+        if local_name in _FLAT:
+            flat.add(child)
+    parents = [parent for parent in nodes.others if parent not in flat]
+    edges = [child for parent in parents for child in nodes.children(parent).values()]
+    edges += [child for name, child in nodes.children(0).items() if name not in _FLAT]
+    return any(nodes[child].attributes for child in edges)

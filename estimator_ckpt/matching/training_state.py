@@ -11,7 +11,17 @@ import re
 from collections.abc import Mapping
 
 from estimator_ckpt.matching.model import NUMBER, SLOT, STEP
-from estimator_ckpt.slots import KERAS_SLOTS, flat_names, newer_keras_slot, slot_by_name
+from estimator_ckpt.slots import (
+    BERT_SLOTS,
+    KERAS_NUMBERS,
+    KERAS_SLOTS,
+    NEWER_KERAS_CLASSES,
+    NEWER_KERAS_SLOTS,
+    TF1_SLOTS,
+    flat_names,
+    newer_keras_slot,
+    slot_by_name,
+)
 
 STEP_NAMES = ("global_step", "step")
 SEED_NAME = "seed_generator_state"
@@ -25,8 +35,7 @@ METRIC_NAMES = frozenset(
 
 # The slots of tf.compat.v1 optimizers, and of BERT's, as they end.
 _TF1_SLOT = (
-    r".*/(?:(?:Adadelta|Adagrad|AdagradDA|Adam|AdamW|AdaMax|Ftrl|LazyAdam|Momentum|ProximalAdagrad"
-    r"|RMSProp)(?:_\d+)?|adam_m|adam_v)"
+    rf".*/(?:(?:\w*_)?(?:{'|'.join(TF1_SLOTS)})(?:Optimizer)?(?:_\d+)?|{'|'.join(BERT_SLOTS)})"
 )
 # What stands alone: AdamOptimizer's two, the step, Keras' step, the two of loss scaling
 # (tensorflow/python/training/experimental/loss_scale.py).
@@ -36,25 +45,22 @@ _NUMBER = (
 )
 # Keras' optimizers, whose variables are below a scope of their own: numbers, `X/m` of the legacy
 # ones, `m/X` of the newer.
-_KERAS_NUMBER = (
-    "iter|iteration|learning_rate|decay|beta_1|beta_2|rho|momentum|momentum_cache|beta"
-    "|learning_rate_power|l1_regularization_strength|l2_regularization_strength"
-)
-_KERAS_SLOT = "|".join(sorted([*KERAS_SLOTS, "velocity"]))
+_KERAS_NUMBER = "|".join(sorted([*KERAS_NUMBERS, "iteration"]))
+_KERAS_SLOT = "|".join(sorted({*KERAS_SLOTS, *NEWER_KERAS_SLOTS}))
 _KERAS = (
-    r"(?:.*/)?(?:Adadelta|Adafactor|Adagrad|Adam|Adamax|AdamW|Ftrl|Lion|Nadam|RMSprop|SGD)(?:_\d+)?"
+    rf"(?:.*/)?(?:{'|'.join(NEWER_KERAS_CLASSES)})(?:_\d+)?"
     rf"/(?:{_KERAS_NUMBER}|.*/(?:{_KERAS_SLOT})|(?:{_KERAS_SLOT})/.*)"
 )
 
 # Of whole names, where nothing but names is known.
 TRAINING_STATE = rf"(?:{_TF1_SLOT}|{_NUMBER}|{_KERAS})"
 
-_NUMBERS_AND_KERAS = re.compile(rf"{_NUMBER}|{_KERAS}")
+_NUMBERS_AND_KERAS = re.compile(rf"(?:{_NUMBER}|{_KERAS})(?::0)?")
 
 
 # The count of steps of a Keras optimizer since 2.11; its slots are where one is.
 _COUNTS = ("iteration", "iterations")
-_BY_NAME = "the optimizers"
+BY_NAME = "the optimizers"
 
 
 def state_by_names(
@@ -79,11 +85,11 @@ def state_by_names(
         if slot is None and shape is not None and (anywhere or name.startswith(scopes)):
             slot = newer_keras_slot(name, shape, shapes.get, flat)
         if slot is not None:
-            found[name] = (SLOT, _BY_NAME, slot[0])
-        elif name.rpartition("/")[2] == STEP_NAMES[0]:
+            found[name] = (SLOT, BY_NAME, slot[0])
+        elif name.rpartition("/")[2].removesuffix(":0") == STEP_NAMES[0]:
             found[name] = (STEP, "", "")
         elif _NUMBERS_AND_KERAS.fullmatch(name) or _is_number_beside_count(name, scopes):
-            found[name] = (NUMBER, _BY_NAME, "")
+            found[name] = (NUMBER, BY_NAME, "")
     return found
 
 

@@ -15,7 +15,8 @@ from absl import logging
 
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.report import NameIndex, Row, tensor_text
-from estimator_ckpt.saving.matching import Resolution, Wanted, mismatch, policy_for
+from estimator_ckpt.saving.matching import Resolution, Wanted, mismatch
+from estimator_ckpt.saving.policies import policy_for
 
 _MOST_HINTS = 100
 _MOST_SHOWN = 10

@@ -151,7 +151,7 @@ def graph_contents(
       SettingsError: `objects` is none of these, creates variables, or has a saver registered for
         one of its classes, which cannot run inside a graph; `var_list` is not what a Saver takes.
     """
-    graph, users_saveables = users_objects(objects)
+    graph, users_saveables, weak = users_objects(objects)
     saveables = named_saveables(var_list)
     on_purpose = names_on_purpose(var_list, saveables)
 
@@ -188,6 +188,7 @@ def graph_contents(
                             saveable,
                         ),
                         is_named=name in on_purpose,
+                        weak=weak.get(name, ()),
                     ),
                     keys[name][suffix],
                 )

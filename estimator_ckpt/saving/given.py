@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from estimator_ckpt import tf_internals
 from estimator_ckpt.errors import ConflictError, SettingsError
+from estimator_ckpt.matching.live import LiveObjects
 from estimator_ckpt.object_graph import BEFORE_ATTRIBUTE, ObjectGraph
 from estimator_ckpt.saving.saveables import graph_of, source
 from estimator_ckpt.saving.upstream import VARIABLE_OPS
@@ -151,14 +152,18 @@ def _parts(value: Any) -> list[Any]:
     return list(value) if is_many else [value]
 
 
-def users_objects(objects: Objects | None) -> tuple[ObjectGraph, list[Saveable]]:
-    """The user's object graph and its saveables, each named by its key.
+def users_objects(
+    objects: Objects | None,
+) -> tuple[ObjectGraph, list[Saveable], dict[str, tuple[bool, ...]]]:
+    """The user's object graph; its saveables, each named by its key; and for the names of its
+    variables, which segments a counter may have made.
 
     Raises:
       SettingsError: as graph_contents() does.
     """
     if objects is None:
-        return ObjectGraph(), []
+        return ObjectGraph(), [], {}
+    weak: dict[str, tuple[bool, ...]] = {}
     if _is_function(objects):
         ops = tf.compat.v1.get_default_graph().get_operations
         before = len(ops())
@@ -174,6 +179,7 @@ def users_objects(objects: Objects | None) -> tuple[ObjectGraph, list[Saveable]]
         objects = _as_checkpoint(objects)
     if isinstance(objects, tf.train.Checkpoint):
         try:
+            weak = LiveObjects(objects).weak_names()
             objects = tf_internals.frozen_saveables(objects)
         except (AttributeError, RuntimeError, TypeError, ValueError) as error:
             # Tables, iterators and the like of eager execution refuse in words of their own.
@@ -197,7 +203,7 @@ def users_objects(objects: Objects | None) -> tuple[ObjectGraph, list[Saveable]]
         )
     paths = {one.name.partition(BEFORE_ATTRIBUTE)[0]: [one] for one in saveables}
     _check_graph(paths, "checkpoint")
-    return graph, saveables
+    return graph, saveables, weak
 
 
 def _check_graph(saveables: Mapping[str, Sequence[Saveable]], key: str) -> None:

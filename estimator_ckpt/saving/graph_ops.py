@@ -17,6 +17,7 @@ import tensorflow as tf
 
 from estimator_ckpt import tf_internals
 from estimator_ckpt.bundle.index import Entry
+from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.errors import CorruptCheckpointError, MismatchError, NotACheckpointError
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
 from estimator_ckpt.saving.contents import SAVE_COUNTER_KEY, Contents
@@ -171,7 +172,7 @@ class SaverOps(BulkSaverBuilder):  # type: ignore[misc]
 
 def _count(key: str, slice_spec: str, entries: Mapping[bytes, Entry]) -> int:
     """How many elements are read; "10 4 0,5:-" ends with the start and length of each dimension."""
-    shape = entries[key.encode()].shape
+    shape = entries[key_bytes(key)].shape
     if slice_spec:
         extents = slice_spec.split()[-1].split(":")
         shape = tuple(

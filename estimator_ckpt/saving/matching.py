@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from estimator_ckpt.bundle.index import Entry, same_tensor, slice_key
+from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.bundle.tensors import dtype_name
 from estimator_ckpt.checkpoint import Checkpoint
-from estimator_ckpt.errors import MismatchError, SettingsError
+from estimator_ckpt.errors import MismatchError
 from estimator_ckpt.formats import IN_WORDS
-from estimator_ckpt.object_graph import VAR_LIST, ObjectGraph, match
+from estimator_ckpt.matching.counted import differ_in_weak_segments_only
+from estimator_ckpt.matching.saved import has_objects_of_its_own
+from estimator_ckpt.object_graph import SAVE_COUNTER, STEP, VAR_LIST, ObjectGraph, match
 from estimator_ckpt.report import NameIndex, Row, counted, fold, tensor_text, text_table
 
 MATCH_BY = ("path", "name")
-POLICIES = ("error", "warn", "init")
 
 # Beyond so many pairs of names a hint for each missing tensor costs more time than it saves.
 _MOST_COMPARED = 500_000
@@ -35,6 +37,8 @@ class Wanted:
       dtype: its name, `float32`.
       is_named: whether a mapping of the user's gives it a name other than the variable's own. It
         is found by that name alone then, wherever its object is.
+      weak: for each segment of the name, whether a counter may have made it: the class of an object
+        of the user's that holds the variable is called so. Empty where no object does.
       average: the variable name of its average, to be read instead where there is one, or "".
       is_averaged: whether the model knows that there is one.
       is_trainable: whether the model trains it.
@@ -47,6 +51,7 @@ class Wanted:
     shape: tuple[int, ...] | None
     dtype: str
     is_named: bool = False
+    weak: tuple[bool, ...] = ()
     average: str = ""
     is_averaged: bool = False
     is_trainable: bool = False
@@ -77,49 +82,6 @@ class Resolution:
     missing: Sequence[Wanted]
     problems: Sequence[Row]
     averages: Collection[str] = ()
-
-
-def policy_for(name: str, policy: str | Mapping[str, str]) -> str:
-    """The policy for a variable: the one given, or that of the first pattern matching its name."""
-    if isinstance(policy, str):
-        return policy
-    return next((p for pattern, p in policy.items() if re.fullmatch(pattern, name)), "error")
-
-
-def may_initialize(policy: str | Mapping[str, str]) -> bool:
-    """Whether it lets anything be missing."""
-    return (
-        policy != "error"
-        if isinstance(policy, str)
-        else any(choice != "error" for choice in policy.values())
-    )
-
-
-def weaken(policy: str | Mapping[str, str]) -> str | Mapping[str, str]:
-    """The same policy, with a warning where it would initialize in silence."""
-    if isinstance(policy, str):
-        return "warn" if policy == "init" else policy
-    return {pattern: str(weaken(choice)) for pattern, choice in policy.items()}
-
-
-def check_policy(setting: str, policy: object, allowed: Sequence[str] = POLICIES) -> None:
-    """Raises SettingsError unless `policy` is one of `allowed` or maps patterns to them."""
-    choices = ", ".join(repr(p) for p in allowed)
-    if isinstance(policy, str):
-        if policy not in allowed:
-            raise SettingsError(f"expected one of {choices}, found {policy!r}", key=setting)
-        return
-    if not isinstance(policy, Mapping):
-        raise SettingsError(f"expected one of {choices} or a mapping of patterns", key=setting)
-    for pattern, choice in policy.items():
-        try:
-            re.compile(pattern)
-        except (re.error, TypeError) as error:
-            raise SettingsError(f"{pattern!r} is no pattern: {error}", key=setting) from None
-        if choice not in allowed:
-            raise SettingsError(
-                f"expected one of {choices} for {pattern!r}, found {choice!r}", key=setting
-            )
 
 
 def resolve(
@@ -153,7 +115,7 @@ def resolve(
         elif one.key is None:
             missing.append(want)
         else:
-            entry = checkpoint.index.entries[one.key.encode()]
+            entry = checkpoint.index.entries[key_bytes(one.key)]
             row = _misfit(want, entry, one.key, reshape=reshape)
             if row is None:
                 keys[want.tensor] = one.key
@@ -193,7 +155,9 @@ def missing_rows(
     for want in missing:
         near = names.near(want.tensor)
         note = f"did you mean {near[0]}?" if near else ""
-        if want.tensor in at:
+        if want.tensor in checkpoint.variables:
+            note = "it is there by a name that a counter may have made; match_by='name' takes it"
+        elif want.tensor in at:
             note = f"the object there is {at[want.tensor]}; `checkpoint=` gives the model objects"
         if want.is_named:
             note = f"the Saver's mapping gives this name; {note}".removesuffix("; ")
@@ -276,9 +240,40 @@ class _Finder:
             found.is_average = True
             return found
         bound = () if want.is_named else self._bindings.get(want.node, ())
-        found = self._choose(self._ways(want, want.name, bound), match_by)
+        ways = self._ways(want, want.name, bound)
+        if match_by is None and any(want.weak) and not want.is_named:
+            ways, note = self._without_weak_name(want, ways)
+            if note:
+                return _Found(ways, note=note)
+        found = self._choose(ways, match_by)
         found.is_named = want.is_named
         return found
+
+    def _without_weak_name(
+        self, want: Wanted, ways: dict[str, list[str]]
+    ) -> tuple[dict[str, list[str]], str]:
+        """The ways without those of a name that says nothing; or why there is no way."""
+        here = ways["structure"]
+        if here:
+            names = {
+                attribute.full_name
+                for node in self._bindings.get(want.node, ())
+                for attribute in self._saved.nodes[node].attributes
+            }
+            if all(differ_in_weak_segments_only(want.name, want.weak, name) for name in names):
+                return {way: here if keys else [] for way, keys in ways.items()}, ""
+        elif any(ways.values()) and has_objects_of_its_own(self._saved):
+            if self._is_bound:
+                return {way: [] for way in ways}, ""
+            return ways, f"a counter may have made this name, and no object is there; {_DECIDES}"
+        return ways, ""
+
+    @cached_property
+    def _is_bound(self) -> bool:
+        """Whether any object of the model has a counterpart with a value, other than the step."""
+        flat = set(map(self._saved.nodes.children(0).get, (STEP, SAVE_COUNTER)))
+        nodes = {node for theirs in self._bindings.values() for node in theirs} - flat
+        return any(self._saved.nodes[node].attributes for node in nodes)
 
     def settle(self, found: Mapping[str, _Found], match_by: str | None) -> None:
         """Sees to it that no tensor is read by two variables that came to it by different ways.
@@ -323,7 +318,7 @@ class _Finder:
             "structure": self._keys(bound, want),
             "var_list": self._keys(() if listed is None else (listed,), want),
             "full name": self._keys(self._full_names.get(name, ()) if name else (), want),
-            "key": [plain] if plain.encode() in self._index.entries else [],
+            "key": [plain] if key_bytes(plain) in self._index.entries else [],
         }
 
     def _keys(self, nodes: Iterable[int], want: Wanted) -> list[str]:
@@ -333,7 +328,7 @@ class _Finder:
             for attribute in self._saved.nodes[node].attributes
             if attribute.name == want.attribute
         ]
-        return [key for key in keys if key.encode() in self._index.entries]
+        return [key for key in keys if key_bytes(key) in self._index.entries]
 
     def _choose(self, ways: Mapping[str, Sequence[str]], match_by: str | None) -> _Found:
         distinct = self._distinct(key for keys in ways.values() for key in keys)
@@ -360,7 +355,7 @@ class _Finder:
 
     def _place(self, key: str) -> object:
         """Where its bytes are; a tensor without bytes is nowhere but under its key."""
-        entry = self._index.entries[key.encode()]
+        entry = self._index.entries[key_bytes(key)]
         if entry.slices:
             entry = self._index.entries[slice_key(key, entry.slices[0])]
         return (entry.shard, entry.offset) if entry.size else key

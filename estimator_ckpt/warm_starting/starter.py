@@ -10,6 +10,7 @@ again.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
@@ -19,14 +20,24 @@ from absl import logging
 from estimator_ckpt import tf_internals
 from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.errors import CheckpointError, SettingsError
-from estimator_ckpt.matching.model import STATISTIC, WEIGHT, Model, ModelVariable
-from estimator_ckpt.matching.training_state import state_by_names
+from estimator_ckpt.matching.model import (
+    NUMBER,
+    SLOT,
+    STATISTIC,
+    WEIGHT,
+    Model,
+    ModelVariable,
+)
+from estimator_ckpt.matching.training_state import BY_NAME, state_by_names
 from estimator_ckpt.saver import Saver
 from estimator_ckpt.saving.initial_values import Initialization, warn_of_resets
 from estimator_ckpt.saving.upstream import upstream
 from estimator_ckpt.warm_start import WarmStart, warm_start_from
 from estimator_ckpt.warm_starting.report import WarmStartReport
 from estimator_ckpt.warm_starting.values import starting_values
+
+# The ops of optimizers (tensorflow/core/ops/training_ops.cc): the variable, then its slots.
+_UPDATE = re.compile(r"(?:Resource)?(?:Sparse)?Apply(?!GradientDescent|ProximalGradientDescent)")
 
 
 class Starter:
@@ -206,7 +217,7 @@ def graph_model() -> Model:
 def _model(variables: dict[str, list[tf.Variable]]) -> Model:
     trainable = {variable.name for variable in tf.compat.v1.trainable_variables()}
     shapes = {name: tf_internals.full_shape(parts[0]) for name, parts in variables.items()}
-    state = state_by_names(shapes)
+    state = {**state_by_names(shapes), **_state_by_ops(variables)}
     found = []
     for name, parts in variables.items():
         is_trainable = any(part.name in trainable for part in parts)
@@ -231,6 +242,34 @@ def _model(variables: dict[str, list[tf.Variable]]) -> Model:
 def _holders(variables: dict[str, list[tf.Variable]], names: Iterable[str]) -> list[str]:
     """The ops that hold these variables: all their parts and replicas."""
     return [op.name for name in names for part in variables[name] for op in _replica_ops(part)]
+
+
+def _state_by_ops(
+    variables: dict[str, list[tf.Variable]],
+) -> dict[str, tuple[str, str, str]]:
+    """What the ops of optimizers update beside a variable, whatever it is called: as
+    state_by_names() has it."""
+    name_of = {op.name: name for name, parts in variables.items() for op in _all_ops(parts)}
+    found: dict[str, tuple[str, str, str]] = {}
+    for op in tf.compat.v1.get_default_graph().get_operations():
+        if not _UPDATE.match(op.type) or not op.inputs:
+            continue
+        owner, *others = [name_of.get(_behind_reads(tensor.op).name, "") for tensor in op.inputs]
+        shape = tf_internals.full_shape(variables[owner][0]) if owner else None
+        for name in filter(None, others if owner else ()):
+            is_slot = tf_internals.full_shape(variables[name][0]) == shape != ()
+            found[name] = (SLOT, BY_NAME, owner) if is_slot else (NUMBER, BY_NAME, "")
+    return found
+
+
+def _behind_reads(op: tf.Operation) -> tf.Operation:
+    while op.type in ("Identity", "ReadVariableOp") and op.inputs:
+        op = op.inputs[0].op
+    return op
+
+
+def _all_ops(parts: list[tf.Variable]) -> list[tf.Operation]:
+    return [op for part in parts for op in _replica_ops(part)]
 
 
 def _followers(

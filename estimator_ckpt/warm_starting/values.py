@@ -18,7 +18,8 @@ from estimator_ckpt.matching.saved import Saved
 from estimator_ckpt.matching.together import left_out
 from estimator_ckpt.object_graph import SAVE_COUNTER
 from estimator_ckpt.report import Row, fold, tensor_text
-from estimator_ckpt.saving.matching import mismatch, policy_for
+from estimator_ckpt.saving.matching import mismatch
+from estimator_ckpt.saving.policies import policy_for
 from estimator_ckpt.warm_starting.report import StartingValue, WarmStartReport
 from estimator_ckpt.warm_starting.rules import (
     DEFAULT,
