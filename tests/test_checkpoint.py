@@ -305,7 +305,6 @@ SLOT_LIKE_NAMES = st.lists(
         ("k:0", None),
         ("k/Adam_1:0", ("k:0", "v")),
         ("k/adam_m:0", ("k:0", "m")),
-        ("k/Adam", ("k", "m")),
         ("k/adam_m", ("k", "m")),
         ("k/adam_v", ("k", "v")),
         ("k/m", ("k", "m")),
