@@ -414,3 +414,74 @@ def test_the_command_checks_a_settings_file(jobs, tmp_path, capsys):
 def test_trouble_is_two(arguments, capsys):
     assert main(arguments) == 2
     assert capsys.readouterr().err
+
+
+def list_in_order():
+    return tf.train.Checkpoint(weights=[v1.get_variable(name, []) for name in ("a", "b")])
+
+
+def list_in_another_order():
+    a, b = (v1.get_variable(name, []) for name in ("a", "b"))
+    return tf.train.Checkpoint(weights=[b, a])
+
+
+def module_with_list():
+    module = tf.Module()
+    module.weights = [v1.get_variable(name, []) for name in ("a", "b")]
+    return module
+
+
+def not_built():
+    return tf.keras.Sequential([tf.keras.layers.Dense(4, name="other")], name="net")
+
+
+def without_variables():
+    return tf.no_op()
+
+
+@pytest.mark.parametrize(
+    ("build", "expected"),
+    [
+        (list_in_order, {"a": "matched", "b": "matched"}),
+        (list_in_another_order, {"a": "ambiguous", "b": "ambiguous"}),
+        (module_with_list, {"a": "matched", "b": "matched"}),
+    ],
+)
+def test_the_objects_that_a_function_returns_are_checked(tmp_path, build, expected):
+    weights = [tf.Variable(value, name=name) for name, value in (("a", 1.0), ("b", 2.0))]
+    prefix = tf.train.Checkpoint(weights=weights).write(str(tmp_path / "ckpt"))
+    fit = check_checkpoint(prefix, f"test_check:{build.__name__}")
+    assert statuses(fit) == expected
+    assert fit.fits == ("ambiguous" not in expected.values())
+
+
+@pytest.mark.parametrize("build", [not_built, without_variables])
+def test_a_model_without_variables_fits_nothing(jobs, build):
+    with pytest.raises(SettingsError, match="no variables"):
+        check_checkpoint(jobs / "checkpoint", f"test_check:{build.__name__}")
+    with pytest.raises(SettingsError, match="no variables"):
+        check_checkpoint(jobs / "checkpoint", {})
+
+
+def test_objects_of_an_eager_program_are_checked(tmp_path):
+    module = tf.Module()
+    module.kernel = tf.Variable([1.0])
+    prefix = tf.train.Checkpoint(model=module).write(str(tmp_path / "ckpt"))
+    assert statuses(check_checkpoint(prefix, module)) == {"kernel": "matched"}
+    settings = WarmStart(prefix, root="model")
+    assert statuses(check_checkpoint(prefix, module, warm_start=settings)) == {
+        "kernel": "warm-started"
+    }
+
+
+def test_names_that_are_no_utf8_are_compared(tmp_path):
+    prefix = str(tmp_path / "ckpt")
+    tf.raw_ops.SaveV2(
+        prefix=prefix,
+        tensor_names=[b"caf\xe9/w"],
+        shape_and_slices=[""],
+        tensors=[tf.ones([2])],
+    )
+    fit = check_checkpoint(prefix, prefix)
+    assert fit.fits
+    assert [row.status for row in fit.rows] == ["matched"]

@@ -59,6 +59,8 @@ def find_structure(model: Model, saved: Saved, root: str | None = None) -> Struc
     """
     if root is not None:
         return _laid(model, saved, _node_at(saved, root))
+    if len(model.structure.nodes) == 1:
+        return Structure()  # names alone
     if not model.is_bare:
         return _laid(model, saved, 0)
     fitting = _fitting(model, saved)
@@ -156,13 +158,6 @@ def _count_alike(model: Model, saved: Saved, found: Structure) -> None:
     """Finds the variables of which positions decide, and where these cannot be trusted."""
     named = {v.node: v for v in _to_fit(model)}
     looks = _Looks(model.structure, {node: len(v.shape or ()) for node, v in named.items()})
-    ranks = {
-        node: len(variable.shape)
-        for node in range(len(saved.graph.nodes))
-        if saved.graph.nodes.keys[node]
-        for variable in [saved.at_node(node)]
-        if variable is not None and not variable.name.endswith(SEED_NAME)
-    }
     for parent, others in found.objects.items():
         ours = _at_positions(model.structure, parent)
         if not ours or parent in model.optimizers.values():
@@ -176,7 +171,7 @@ def _count_alike(model: Model, saved: Saved, found: Structure) -> None:
                 below = {named[n].name for n in looks.below(child) if n in named} if look else set()
                 found.by_position |= below
                 count = sum(look <= looks.of(one) for one in ours)
-                there = sum(_is_like(saved.graph, one, look, ranks) for one in theirs)
+                there = sum(_is_like(saved, one, look) for one in theirs)
                 if below and there != count:
                     note = f"{count} alike there in the model, {there} in the checkpoint"
                     found.disputed.update(dict.fromkeys(below, note))
@@ -187,10 +182,11 @@ def _at_positions(graph: ObjectGraph, node: int) -> list[int]:
     return list(dict.fromkeys(child for name, child in children.items() if is_position(name)))
 
 
-def _is_like(graph: ObjectGraph, node: int, look: _Look, ranks: Mapping[int, int]) -> bool:
+def _is_like(saved: Saved, node: int, look: _Look) -> bool:
     for path, rank in look:
-        found = graph.child_at(path, node)
-        if found is None or ranks.get(found) != rank:
+        found = saved.graph.child_at(path, node)
+        variable = None if found is None else saved.at_node(found)
+        if variable is None or len(variable.shape) != rank or variable.name.endswith(SEED_NAME):
             return False
     return True
 
