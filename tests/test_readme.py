@@ -8,6 +8,7 @@ import pytest
 from jobs import (
     build_model,
     build_plain_model,
+    global_values,
     latest,
     read_with_checkpoint,
     read_with_stock_saver,
@@ -32,6 +33,24 @@ def stock_saver_of_partitions(model_dir, end):
 
 def stock_job(model_dir, end):
     return run_job(model_dir)[0]
+
+
+def saver_in_a_final_graph(model_dir, end):
+    with tf.Graph().as_default() as graph, v1.Session() as session:
+        build_plain_model()
+        saver = v1.train.Saver()
+        graph.finalize()
+        saver.restore(session, latest(model_dir))
+        return global_values(session)
+
+
+def guide_job(model_dir, end):
+    def scaffold():
+        variables = {v.op.name: v for v in v1.global_variables()}
+        objects = tf.train.Checkpoint(var_list=variables, step=v1.train.get_global_step())
+        return v1.train.Scaffold(saver=objects)
+
+    return run_job(model_dir, scaffold, build=build_plain_model)[0]
 
 
 def checkpoint(model_dir, end):
@@ -62,6 +81,10 @@ def load_variable(model_dir, end):
     return {name: tf.train.load_variable(str(model_dir), name) for name in end}
 
 
+def load_global_step(model_dir, end):
+    return {"global_step": tf.train.load_variable(str(model_dir), "global_step")}
+
+
 def meta_graph(model_dir, end):
     with tf.Graph().as_default(), v1.Session() as session:
         saver = v1.train.import_meta_graph(f"{latest(model_dir)}.meta")
@@ -70,13 +93,22 @@ def meta_graph(model_dir, end):
 
 
 READERS = {
-    "`tf.compat.v1.train.Saver`": (stock_saver, build_plain_model),
+    "`tf.compat.v1.train.Saver` in an open graph": (stock_saver, build_plain_model),
     "`tf.compat.v1.train.Saver`, partitioned variables": (stock_saver_of_partitions, build_model),
+    "`tf.compat.v1.train.Saver` in a final graph (an `init_fn`, a hook)": (
+        saver_in_a_final_graph,
+        build_plain_model,
+    ),
     "a stock job that resumes": (stock_job, build_model),
+    "a stock job that follows the guide (`saver=tf.train.Checkpoint(...)` in a Scaffold)": (
+        guide_job,
+        build_plain_model,
+    ),
     "`tf.train.Checkpoint`, `assert_consumed()`": (checkpoint, build_model),
     "`init_from_checkpoint`, by variable name": (init_from_checkpoint, build_model),
     "`tf.compat.v1.train.warm_start`": (warm_start, build_model),
     "`tf.train.load_variable`, by variable name": (load_variable, build_model),
+    "`tf.train.load_variable` of `global_step`": (load_global_step, build_model),
     "`import_meta_graph` and the `.meta` file beside it": (meta_graph, build_model),
 }
 
