@@ -358,6 +358,9 @@ def _check_shards(prefix: str, index: Index) -> None:
         if end > ends[shard]:
             ends[shard] = end
     for shard, path in enumerate(paths):
+        odd = files.oddity(path)
+        if odd:
+            raise CorruptCheckpointError(f"expected a data file, found {odd}", path=path)
         size = files.size(path)
         if ends[shard] > size:
             last = (shard, ends[shard])

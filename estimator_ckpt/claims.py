@@ -29,7 +29,7 @@ import time
 from typing import NamedTuple
 
 from estimator_ckpt import files, processes
-from estimator_ckpt.errors import BusyError, NotACheckpointError, WriteError
+from estimator_ckpt.errors import BusyError, NotACheckpointError, WriteError, printable
 
 BEAT = 10.0  # seconds from one beat to the next
 STALE = 60.0  # seconds without a beat after which an owner that cannot be looked at is dead
@@ -194,8 +194,8 @@ def acquire(path: str, work: str, *, wait: float = 0.0) -> Claim:
 
             logging.warning(
                 "another is at work here: %s; waiting until it ends, or is seen to be dead: %s",
-                owner or "an owner that cannot be read",
-                path,
+                printable(str(owner or "an owner that cannot be read")),
+                printable(path),
             )
             told = True
         time.sleep(_POLL)

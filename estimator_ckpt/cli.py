@@ -20,7 +20,9 @@ from typing import Any
 
 from absl import flags
 
-from estimator_ckpt.errors import CheckpointError, needs_tensorflow
+from estimator_ckpt import files
+from estimator_ckpt.configs import find_flagfiles
+from estimator_ckpt.errors import CheckpointError, needs_tensorflow, printable
 from estimator_ckpt.report import did_you_mean
 
 VERBS = {
@@ -49,6 +51,22 @@ _WIDTH = 90
 _ADDED_BY_ABSL = re.compile(r"^<[^>]*>: |;\s+repeat this option to specify a list of values$")
 
 
+class _FlagValues(flags.FlagValues):
+    """Flags whose flagfiles are regular files of text: absl waits for a pipe, reads a device."""
+
+    def _get_flag_file_lines(self, filename: str, parsed_file_stack: Any = None) -> Any:
+        if filename:
+            try:
+                text = files.read_bytes(filename).decode("utf-8")
+            except UnicodeDecodeError as error:
+                raise flags.Error(f"--flagfile={filename}: no text: {error.reason}") from None
+            except CheckpointError as error:
+                raise flags.Error(f"--flagfile={filename}: {error.message}") from None
+            if "\0" in text:
+                raise flags.Error(f"--flagfile={filename}: no text: a NUL character")
+        return super()._get_flag_file_lines(filename, parsed_file_stack)  # type: ignore[no-untyped-call]
+
+
 class UsageError(Exception):
     """Wrong arguments; the command prints the message and how to get help, and exits with 2."""
 
@@ -63,6 +81,8 @@ def main(argv: Sequence[str] | None = None) -> int:
       The exit code: 0 done, 1 the answer is no, 2 an error.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if argv is None:
+        _stay_quiet_when_interrupted()
     if sys.stdout is None:  # closed, as by `>&-`
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115 (until the process ends)
     if hasattr(sys.stdout, "reconfigure"):
@@ -84,11 +104,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _EXIT_INTERRUPT
     except UsageError as error:
         verb = arguments[0] + " " if arguments and arguments[0] in VERBS else ""
-        print(f"estimator-ckpt: {error}\nTry: estimator-ckpt {verb}--help", file=sys.stderr)
+        message = "\n".join(map(printable, str(error).split("\n")))
+        print(f"estimator-ckpt: {message}\nTry: estimator-ckpt {verb}--help", file=sys.stderr)
         return EXIT_ERROR
     except CheckpointError as error:
         print(f"estimator-ckpt: {error}", file=sys.stderr)
         return EXIT_ERROR
+
+
+def _stay_quiet_when_interrupted() -> None:
+    """A second SIGINT may come anywhere, while the first is handled or as Python ends."""
+
+    def show(kind: Any, value: Any, trace: Any) -> None:
+        if not issubclass(kind, KeyboardInterrupt):
+            sys.__excepthook__(kind, value, trace)
+
+    def show_unraisable(error: Any) -> None:
+        if not issubclass(error.exc_type, KeyboardInterrupt):
+            sys.__unraisablehook__(error)
+
+    sys.excepthook = show
+    sys.unraisablehook = show_unraisable
 
 
 def _close_output() -> None:
@@ -108,7 +144,7 @@ def _dispatch(arguments: list[str]) -> int:
         verb, rest = rest[0], ["--help"]
     if verb not in VERBS:
         raise UsageError(f"there is no verb {verb!r}{did_you_mean(_alike(verb, VERBS))}")
-    values: Any = flags.FlagValues()  # type: ignore[no-untyped-call]
+    values: Any = _FlagValues()  # type: ignore[no-untyped-call]
     values.set_gnu_getopt(True)  # flags may stand behind paths
     module = command(verb)
     module.define(values)
@@ -116,7 +152,7 @@ def _dispatch(arguments: list[str]) -> int:
         print(_help(module, values))
         return EXIT_OK
     try:
-        remaining = values([verb, *rest])[1:]
+        remaining = values([verb, *find_flagfiles(rest)])[1:]
     except flags.Error as error:
         raise UsageError(_flag_message(error, values)) from None
     if verb != "train":  # whose arguments are the model's own

@@ -3,6 +3,13 @@
 from __future__ import annotations
 
 
+def printable(text: str) -> str:
+    """`text` without what would move the cursor or cannot be encoded: names come from files."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
 class CheckpointError(Exception):
     """The base of all errors that this package raises on bad input.
 
@@ -19,10 +26,11 @@ class CheckpointError(Exception):
         self.key = key
 
     def __str__(self) -> str:
-        place = [] if self.path is None else [self.path]
+        place = [] if self.path is None else [printable(self.path)]
         if self.key is not None:
             place.append(f"key {self.key!r}")
-        return ": ".join([", ".join(place), self.message] if place else [self.message])
+        lines = map(printable, self.message.split("\n"))  # paths and names come from files
+        return ": ".join([*([", ".join(place)] if place else []), "\n".join(lines)])
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.message, self.path, self.key))
@@ -64,8 +72,11 @@ class SettingsError(CheckpointError):
     """An option, a flag or a field of a settings file is wrong."""
 
 
-class WriteError(CheckpointError):
-    """The destination cannot be written: it exists, is read-only, is full, is inside the source."""
+class WriteError(CheckpointError, ValueError):
+    """The destination cannot be written: it exists, is read-only, is full, is inside the source.
+
+    A ValueError, as a stock Saver raises it where there is no such directory.
+    """
 
 
 class BusyError(WriteError):

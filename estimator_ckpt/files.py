@@ -31,6 +31,14 @@ Progress = Optional[Callable[[int, int], None]]
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://")
 _FICLONE = 0x40049409  # linux/fs.h: let a file share the blocks of another
 _CHUNK = 16 << 20
+_LFS_POINTER = b"version https://git-lfs"
+_KINDS = {
+    stat.S_ISDIR: "a directory",
+    stat.S_ISFIFO: "a pipe",
+    stat.S_ISCHR: "a device",
+    stat.S_ISBLK: "a device",
+    stat.S_ISSOCK: "a socket",
+}
 # What a file system says that has no hard links, or none to there.
 NO_LINK = {errno.EXDEV, errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS}
 
@@ -109,6 +117,20 @@ def size(path: str) -> int:
         return int(remote_files().stat(path).length) if is_remote(path) else os.stat(path).st_size
 
 
+def oddity(path: str) -> str:
+    """What stands in the place of a local file's content, for messages; "" for nothing odd."""
+    if is_remote(path) or not os.path.exists(path):
+        return ""
+    mode = os.stat(path).st_mode
+    for is_kind, name in _KINDS.items():
+        if is_kind(mode):
+            return name
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        if file.read(len(_LFS_POINTER)) == _LFS_POINTER:
+            return "a Git LFS pointer: run `git lfs pull`"
+    return ""
+
+
 # --- reading ---
 
 
@@ -122,7 +144,7 @@ def open_read(path: str) -> IO[bytes]:
         if is_remote(path):
             return remote_files().GFile(path, "rb")  # type: ignore[no-any-return]
         if not stat.S_ISREG(os.stat(path).st_mode):  # to open a pipe would wait for its writer
-            raise NotACheckpointError("expected a file, found something else", path=path)
+            raise NotACheckpointError(f"expected a file, found {oddity(path)}", path=path)
         return open(path, "rb")
 
 

@@ -33,6 +33,9 @@ _SAVER_OPTIONS = (
     "keep_checkpoint_every_n_hours",
     "deletion_grace_secs",
     "match_by",
+    "durable",
+    "on_corrupt",
+    "check_data",
     "ema",
 )
 _PATHS = ("model_dir", "warm_start_from", "init_checkpoint", "warm_start_config")

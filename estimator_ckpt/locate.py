@@ -15,7 +15,7 @@ from estimator_ckpt.bundle.v1 import (
     v1_prefix,
     v1_prefixes,
 )
-from estimator_ckpt.errors import CorruptCheckpointError, NotACheckpointError
+from estimator_ckpt.errors import CorruptCheckpointError, NotACheckpointError, printable
 from estimator_ckpt.lookalikes import name_directory, name_file
 from estimator_ckpt.report import counted, did_you_mean, near_names
 from estimator_ckpt.state import read_state
@@ -124,6 +124,14 @@ def complete_prefixes(directory: str) -> list[str]:
     return sorted(prefixes + v1_prefixes(directory, names), key=_age)
 
 
+def newest_of_each_name(directory: str) -> list[str]:
+    """Of the complete checkpoints that differ in their steps alone the newest, the newest first."""
+    found: dict[str, str] = {}
+    for prefix in reversed(complete_prefixes(directory)):
+        found.setdefault(_STEP.sub("", prefix), prefix)
+    return list(found.values())
+
+
 def _indexes(directory: str) -> list[str]:
     """The prefixes in a directory that have an index, oldest first."""
     names = [name for name in files.list_dir(directory) if name.endswith(".index")]
@@ -184,7 +192,7 @@ def _newest(directory: str) -> str:
         )
     from absl import logging
 
-    logging.warning("%s: %s; reading %s", directory, reason, complete[-1])
+    logging.warning("%s", printable(f"{directory}: {reason}; reading {complete[-1]}"))
     return complete[-1]
 
 

@@ -14,6 +14,7 @@ LFS_POINTER = b"version https://git-lfs"
 
 _HDF5 = "load it into its model with Keras (load_weights, load_model)"
 _SAVE = "then save that with tf.train.Checkpoint(model).write"
+_IMPORT = "`estimator-ckpt import` makes a checkpoint of it"
 _EVENTS = re.compile(r"events\.out\.tfevents|\.tfevents\b")
 _SAVED_MODEL = {"saved_model.pb", "saved_model.pbtxt"}
 _ORBAX = {"_CHECKPOINT_METADATA", "_METADATA", "_sharding", "manifest.ocdbt", "commit_success.txt"}
@@ -41,10 +42,7 @@ def name_file(path: str) -> str | None:
     if start.startswith(b"PK\x03\x04"):
         return _name_zip(path)
     if start[8:10] == b'{"' and int.from_bytes(start[:8], "little") <= files.size(path):
-        return (
-            "a safetensors file; load it with the safetensors library and assign its arrays to the "
-            f"model's variables, {_SAVE}"
-        )
+        return f"a safetensors file; {_IMPORT}"
     if start.startswith(b"\x93NUMPY"):
         return f"a NumPy array; assign it to a variable, {_SAVE}"
     if _PICKLE.search(name) and start[:1] == b"\x80":
@@ -69,7 +67,7 @@ def _name_zip(path: str) -> str:
     if "data.pkl" in ends or path.endswith((".pt", ".pth")):
         return f"a PyTorch file; load it with torch.load, {_SAVE}"
     if path.endswith(".npz") or (members and all(end.endswith(".npy") for end in ends)):
-        return f"NumPy arrays (.npz); assign them to variables, {_SAVE}"
+        return f"NumPy arrays (.npz); {_IMPORT}"
     if any(member.endswith(".index") for member in members):
         return "a zip archive with a checkpoint in it; unpack it"
     return "a zip archive; if a checkpoint is in it, unpack it"

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
 import tensorflow as tf
-from absl import logging
 
 from estimator_ckpt import tf_internals
 from estimator_ckpt.errors import SettingsError
+from estimator_ckpt.jobs.estimator_methods import put_methods
+from estimator_ckpt.jobs.moved_job import StopWhereDone, refuse_initial_values
+from estimator_ckpt.moved import moved_here
 from estimator_ckpt.options import SaverOptions, check_format, saver_options
 from estimator_ckpt.saver import Saver
 from estimator_ckpt.saving.given import Objects, check_objects
@@ -83,7 +85,6 @@ def wrap_model_fn(
         def with_saver(scaffold: tf.compat.v1.train.Scaffold) -> tf.compat.v1.train.Scaffold:
             _put_saver(
                 scaffold,
-                [*getattr(spec, "training_chief_hooks", ()), *spec.training_hooks],
                 str(mode),
                 checkpoint_format,
                 checkpoint,
@@ -98,6 +99,9 @@ def wrap_model_fn(
             return spec._replace(scaffold_fn=lambda: with_saver(make()))
         if hasattr(spec, "scaffold"):
             with_saver(spec.scaffold)
+        model_dir = getattr(arguments.get("config"), "model_dir", None)
+        if mode == _TRAIN and hasattr(spec, "training_hooks") and moved_here(model_dir):
+            return spec._replace(training_hooks=[*spec.training_hooks, StopWhereDone()])
         return spec  # what is no EstimatorSpec, Estimator refuses in its own words
 
     wrapped.__signature__ = signature  # type: ignore[attr-defined]
@@ -153,7 +157,9 @@ def wrap_estimator(
       **options: as for wrap_model_fn().
 
     Returns:
-      An Estimator of the same class.
+      An Estimator of the same class. Its get_variable_names() and get_variable_value() speak of
+      variables by their names, whatever the format; and in a model_dir that was moved it finds the
+      newest checkpoint.
 
     Raises:
       SettingsError: not an Estimator, or one that is made of more than a model_fn, such as a
@@ -167,7 +173,7 @@ def wrap_estimator(
             key="estimator",
         )
     _check_model_fn(tf_internals.own_model_fn(estimator), checkpoint_format)
-    return tf_internals.on_model_fn(
+    wrapped = tf_internals.on_model_fn(
         estimator,
         wrap_model_fn(
             estimator.model_fn,
@@ -177,6 +183,8 @@ def wrap_estimator(
             **options,
         ),
     )
+    put_methods(wrapped)
+    return wrapped
 
 
 class _EvaluationScaffold(tf.compat.v1.train.Scaffold):  # type: ignore[misc]
@@ -198,7 +206,6 @@ class _EvaluationScaffold(tf.compat.v1.train.Scaffold):  # type: ignore[misc]
 
 def _put_saver(
     scaffold: tf.compat.v1.train.Scaffold,
-    hooks: Sequence[Any],
     mode: str,
     checkpoint_format: str,
     checkpoint: Objects | None,
@@ -222,11 +229,13 @@ def _put_saver(
     if saver is not None:
         if mode == _TRAIN:
             check_agreement(saver, checkpoint_format, options)
+        if type(scaffold.saver) is tf.compat.v1.train.Saver:
+            saver.replace(scaffold.saver)
     else:
         is_collected = scaffold.saver is None and len(collection) == 1
         theirs = collection[0] if is_collected else scaffold.saver
         saver = make_saver(checkpoint_format, options, run_config, theirs, objects=checkpoint)
-        if saver is theirs:
+        if not isinstance(saver, Saver):  # one that cannot be understood
             if options.ema is not None:
                 raise SettingsError(
                     f"the {type(saver).__name__} of the model_fn stays as it is, and would read "
@@ -234,18 +243,10 @@ def _put_saver(
                     key="ema",
                 )
             return
-        if is_collected:
-            collection[0] = saver
-        elif mode in (_TRAIN, _EVAL) and not collection:
+        if mode in (_TRAIN, _EVAL) and not collection:
             collection.append(saver)
-        for hook in hooks:
-            own = tf_internals.put_saver_of_hook(hook, theirs, saver)
-            if mode == _TRAIN and own is not None and not isinstance(own, Saver):
-                logging.warning(
-                    "A CheckpointSaverHook of the model_fn has a saver of its own and writes what "
-                    "that one writes, not the format %r. Without one it saves with the Scaffold's.",
-                    checkpoint_format,
-                )
+    if mode != _TRAIN:
+        refuse_initial_values(scaffold, getattr(run_config, "model_dir", None))
     if mode != _EVAL or scaffold.saver is not None:
         tf_internals.put_saver(scaffold, saver)
         if mode == _TRAIN and is_first:

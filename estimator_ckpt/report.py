@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -16,11 +17,13 @@ from dataclasses import asdict, dataclass
 from typing import Any, TextIO, Union
 
 from estimator_ckpt.columns import AT_ONCE
+from estimator_ckpt.errors import printable
+from estimator_ckpt.terminal import cut_to_fit
 
 _INTEGER = re.compile(r"(?<!\d)(?:0|[1-9][0-9]*)(?!\d)")  # 07 is text: folding would lose the 0
 _MOST_PIECES = 8
-_WIDEST_COLUMN = 72
 _SCREENFUL = 200
+_EDGES = 2  # characters that rich draws beside a table
 
 _FEW = 3
 _CANDIDATES = 100
@@ -195,9 +198,6 @@ def table_lines(
 ) -> Iterator[str]:
     """The lines of an aligned table: headers, a rule, rows, and `total` below a rule.
 
-    A cell wider than 72 characters sticks out and moves what is right of it, so that one long name
-    does not widen every line.
-
     Args:
       cells: the columns by their headers, all equally long; unprintable characters are shown
         escaped.
@@ -210,7 +210,7 @@ def table_lines(
     for header, column in cells.items():
         shown, width = _printable_cells(column)
         columns.append(shown)
-        widths.append(min(max(len(header), width), _WIDEST_COLUMN))
+        widths.append(max(len(header), width))
     form = "  ".join(
         f"%{'' if header in right else '-'}{width}s" for header, width in zip(cells, widths)
     )
@@ -258,11 +258,16 @@ def print_columns(
 ) -> None:
     """Writes a table: drawn by rich where a person reads it whole, else plain lines, streamed.
 
+    On a terminal long cells are cut in the middle, so that rows fit; elsewhere they are whole.
+
     Args:
       cells, total, right: as table_lines() takes them.
       file: sys.stdout if it is None.
     """
     file = sys.stdout if file is None else file
+    if file.isatty():
+        cells = {header: _printable_cells(column)[0] for header, column in cells.items()}
+        cells = cut_to_fit(cells, right, shutil.get_terminal_size().columns - _EDGES)
     if max(map(len, cells.values()), default=0) <= _SCREENFUL and file.isatty():
         _draw(cells, total, right, file)
         return
@@ -288,13 +293,6 @@ def _draw(
     console.print(table)
     if total:
         console.print(Text(total))
-
-
-def printable(text: str) -> str:
-    """`text` without what would move the cursor or cannot be encoded: names come from files."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
 
 
 def to_json(rows: Iterable[Row], **fields: Any) -> str:

@@ -4,25 +4,28 @@ from __future__ import annotations
 
 import numbers
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 from absl import logging
 
-from estimator_ckpt import state, tf_internals
+from estimator_ckpt import files, tf_internals
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import (
-    CorruptCheckpointError,
-    MismatchError,
-    NotACheckpointError,
+    CheckpointError,
     SettingsError,
+    WriteError,
 )
+from estimator_ckpt.locate import newest_of_each_name
+from estimator_ckpt.moved import in_directory
 from estimator_ckpt.options import SaverOptions, check_format
 from estimator_ckpt.saving.averages import average_problems
+from estimator_ckpt.saving.checkpoint_lists import CheckpointLists
 from estimator_ckpt.saving.contents import Contents, graph_contents
 from estimator_ckpt.saving.given import Objects, VarList
-from estimator_ckpt.saving.graph_ops import SaverOps
+from estimator_ckpt.saving.graph_ops import SaverOps, run_restore
 from estimator_ckpt.saving.initial_values import Initialization, InitialValues
 from estimator_ckpt.saving.journal import mark
 from estimator_ckpt.saving.matching import (
@@ -32,7 +35,8 @@ from estimator_ckpt.saving.matching import (
     missing_rows,
     resolve,
 )
-from estimator_ckpt.saving.on_disk import open_any, written_at
+from estimator_ckpt.saving.on_disk import open_any
+from estimator_ckpt.saving.other_savers import explain_restores, tell_of_checkpoint, tell_of_hooks
 from estimator_ckpt.saving.policies import may_initialize, policy_for
 from estimator_ckpt.saving.resume import resume
 from estimator_ckpt.saving.retention import Retention
@@ -99,7 +103,10 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         self._source_list = var_list
         self._objects = objects
         self.options = options
-        self._retention = Retention(max_to_keep, every_n_hours, options.deletion_grace_secs)
+        self._lists = CheckpointLists(
+            lambda: Retention(max_to_keep, every_n_hours, options.deletion_grace_secs),
+            self._has_all,
+        )
         self._reshaping = reshape
         self._contents: Contents | None = None
         self._ops: SaverOps | None = None
@@ -107,9 +114,21 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         self._export: tf.compat.v1.train.Saver | None = None
         self._when_built: list[Callable[[], None]] = []
         self._beside_first: dict[str, Any] = {}
-        # The checkpoint that was restored or written last, and those that were too damaged.
+        self._lacking: frozenset[str] = frozenset()  # at the start, and initialized then
+        self._has_told = False
+        # The checkpoint that was restored or written last.
         self._sound: tuple[str, str] | None = None
-        self._skipped: set[str] = set()
+
+    def replace(self, theirs: tf.compat.v1.train.Saver) -> Saver:
+        """Makes a stock Saver become this one, so that all who hold it have this saver.
+
+        Returns:
+          `theirs`. The two are one from now on: they share what they know.
+        """
+        theirs.__class__ = Saver
+        theirs.__dict__ = self.__dict__
+        assert isinstance(theirs, Saver)
+        return theirs
 
     def build(self) -> None:
         """Adds the ops to the default graph, once; a Scaffold calls it when it finalizes.
@@ -134,6 +153,21 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             self.initial_values()
         for callback in self._when_built:
             callback()
+        explain_restores(_is_ours)
+        if self.checkpoint_format != "saver":
+            self._has_told = tell_of_hooks(self.checkpoint_format, _is_ours)
+
+    def as_saver_def(self) -> Any:
+        """As the stock Saver's; builds it first, unless it saves all that the graph will have."""
+        if not self.saves_all:
+            self.build()
+        return super().as_saver_def()
+
+    def to_proto(self, export_scope: str | None = None) -> Any:
+        """As the stock Saver's, and as as_saver_def()."""
+        if not self.saves_all:
+            self.build()
+        return super().to_proto(export_scope)
 
     @property
     def saves_all(self) -> bool:
@@ -218,6 +252,9 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             if not isinstance(global_step, numbers.Integral):
                 global_step = tf.compat.v1.train.global_step(sess, global_step)
             prefix += f"-{global_step:0{8 if self._pad_step_number else 1}d}"
+        directory = os.path.dirname(prefix) or "."
+        if not files.is_dir(directory):
+            raise WriteError(f"the directory {directory} doesn't exist", path=prefix)
         with sess.graph.as_default():
             self.build()
         assert self._contents is not None
@@ -246,7 +283,12 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         )
         if write_state and not self._is_empty:
             name = latest_filename or "checkpoint"
-            is_written = save.run_with_state(self._retention, name, self._beside_first)
+            is_written = save.run_with_state(
+                sess,
+                self._list_for(prefix, name, sess.graph),
+                state_name=name,
+                beside=self._beside_first,
+            )
         else:
             is_written = save.run()
         if not is_written:
@@ -294,17 +336,19 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             if self._is_empty:
                 return
             save_path = os.fspath(save_path)
-            if not tf_internals.is_resuming():
+            directory = tf_internals.resuming_directory()
+            if directory is None:
                 self._restore(sess, save_path)
                 return
+            newest = self._newest(in_directory(save_path, directory))
             used = resume(
                 lambda prefix: self._restore(sess, prefix),
-                save_path,
+                newest,
                 on_corrupt=self.options.on_corrupt,
                 check_data=self.options.check_data,
             )
-            if used != save_path:
-                self._skipped.add(state.real_prefix(save_path))
+            if used != newest:
+                self._lists.skip(newest)
 
     def _restore(self, sess: tf.compat.v1.Session, path: str) -> None:
         logging.info("Restoring parameters from %s", path)
@@ -312,32 +356,36 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         assert self._ops is not None
         with open_any(path) as checkpoint:
             keys, initialization = self._resolve(checkpoint)
+            self._lacking = frozenset(w.tensor for w in self.wanted if w.tensor not in keys)
             feeds = self._ops.feeds(keys, checkpoint.index.entries)
             prefix = checkpoint.prefix
-        self._run_restore(sess, prefix, feeds, self._ops.fetches(keys))
+        fetches = self._ops.fetches(keys)
+        run_restore(
+            sess,
+            self.saver_def.restore_op_name if fetches is None else fetches,
+            {self.saver_def.filename_tensor_name: prefix, **feeds},
+            prefix,
+        )
         if initialization is not None:
             # After the restore: an initial value may be computed from what is restored.
             initialization.run(sess)
         self._sound = mark(prefix)
 
-    def _run_restore(
-        self,
-        sess: tf.compat.v1.Session,
-        prefix: str,
-        feeds: dict[tf.Tensor, list[str]],
-        fetches: list[tf.Operation] | None,
-    ) -> None:
-        try:
-            sess.run(
-                self.saver_def.restore_op_name if fetches is None else fetches,
-                {self.saver_def.filename_tensor_name: prefix, **feeds},
-            )
-        except (tf.errors.DataLossError, tf.errors.OutOfRangeError) as error:
-            raise CorruptCheckpointError(_reason(error), path=prefix) from error
-        except tf.errors.NotFoundError as error:
-            raise NotACheckpointError(_reason(error), path=prefix) from error
-        except tf.errors.InvalidArgumentError as error:
-            raise MismatchError(_reason(error), path=prefix) from error
+    def _newest(self, prefix: str) -> str:
+        """The checkpoint to resume from: the newest, or the newest that is not another saver's."""
+        missing = self._missing(prefix)
+        if not missing:
+            return prefix
+        for other in newest_of_each_name(os.path.dirname(prefix) or "."):
+            if self._has_all(other):
+                logging.warning(
+                    "The newest checkpoint in the state file, %s, lacks variables: another saver "
+                    "wrote it. Resuming from %s, which has them all",
+                    prefix,
+                    other,
+                )
+                return other
+        return prefix
 
     @property
     def wanted(self) -> Sequence[Wanted]:
@@ -374,50 +422,56 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         keys = dict(resolution.keys)
         if self._initial_values is None:
             return keys, None  # the policy lets nothing be missing
-        restored, names = self._contents.held({want.tensor for want in resolution.missing})
-        # What the saver does not cover is not initialized by a restore either.
-        for variable in tf.compat.v1.global_variables():
-            name = variable.op.name
-            if name not in restored and policy_for(name, policy) != "error":
-                names.add(name)
-        return keys, self._initial_values.beside(sorted(names), restored)
+        restored, others = self._contents.held(
+            {want.tensor for want in resolution.missing},
+            # What the saver does not cover is not initialized by a restore either.
+            outside=lambda name: policy_for(name, policy) != "error",
+        )
+        return keys, self._initial_values.beside(sorted(others), restored)
 
     @property
     def last_checkpoints(self) -> list[str]:
-        """The prefixes of the checkpoints that count, oldest first."""
-        return self._retention.prefixes
+        """The prefixes of the checkpoints that count, oldest first, directory by directory."""
+        return self._lists.prefixes
 
     def set_last_checkpoints(self, last_checkpoints: Sequence[str]) -> None:
         """As the stock Saver's: prefixes, oldest first."""
-        self._retention.adopt([(prefix, self._retention.now()) for prefix in last_checkpoints])
+        self._lists.adopt([(prefix, time.time()) for prefix in last_checkpoints])
 
     def set_last_checkpoints_with_time(
         self, last_checkpoints_with_time: Sequence[tuple[str, float]]
     ) -> None:
         """As the stock Saver's: (prefix, seconds since the epoch), oldest first."""
-        self._retention.adopt(last_checkpoints_with_time)
+        self._lists.adopt(last_checkpoints_with_time)
 
     def recover_last_checkpoints(self, checkpoint_paths: Sequence[str]) -> None:
-        """Adopts the checkpoints of an earlier run, in whatever format they are."""
-        found = []
-        last_preserved = None
-        known: dict[str, float] = {}
-        if checkpoint_paths:
-            written = state.read_state(os.path.dirname(checkpoint_paths[-1]))
-            if written is not None:
-                places = map(state.real_prefix, written.all_model_checkpoint_paths)
-                known = dict(zip(places, written.all_model_checkpoint_timestamps))
-                last_preserved = written.last_preserved_timestamp
-        for prefix in checkpoint_paths:
-            modified = written_at(prefix)
-            if state.real_prefix(prefix) in self._skipped:
-                continue  # its files stay, for whoever wants to look at them
-            if modified is not None:
-                found.append((prefix, known.get(state.real_prefix(prefix), modified)))
-        self._retention.adopt(found, last_preserved)
+        """Adopts the checkpoints of an earlier run, in whatever format they are.
+
+        Those that lack a variable stay where they are, and do not count: another saver's, say, of a
+        few variables. One that was missing in the checkpoint that the job resumed from is no lack.
+        """
+        directory = tf_internals.resuming_directory()
+        self._lists.recover([in_directory(prefix, directory) for prefix in checkpoint_paths])
+
+    def _list_for(self, prefix: str, state_name: str, graph: tf.Graph) -> Retention:
+        retention, others = self._lists.at(prefix, state_name)
+        if others and not self._has_told:
+            self._has_told = tell_of_checkpoint(others[-1], self.checkpoint_format, _is_ours, graph)
+        return retention
+
+    def _has_all(self, prefix: str) -> bool:
+        """Whether a checkpoint has all that this saver saves."""
+        missing = self._missing(prefix)
+        return missing is not None and missing <= self._lacking
+
+    def _missing(self, prefix: str) -> set[str] | None:
+        """The tensors that a checkpoint lacks; None if it cannot be read."""
+        try:
+            with open_any(prefix) as checkpoint:
+                return {want.tensor for want in self.resolution(checkpoint).missing}
+        except CheckpointError:
+            return None
 
 
-def _reason(error: tf.errors.OpError) -> str:
-    """What an op says, without the stack that TensorFlow puts around it."""
-    message: str = error.message.partition("\n\t [[")[0]
-    return message.rpartition("\n")[2]
+def _is_ours(saver: Any) -> bool:
+    return isinstance(saver, Saver)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -38,7 +39,9 @@ def saver_scaffold(
         keep_checkpoint_every_n_hours.
       base: a Scaffold whose other pieces (init_op, ready_op, local_init_op, summary_op, init_fn,
         feeds) are kept. A saver in it hands over what it saves and its retention, as far as these
-        are not given here.
+        are not given here. It is changed in place: a tf.compat.v1.train.Saver in it becomes the
+        saver of the result, for whoever holds it. Without a base, so does the one in the SAVERS
+        collection.
       **options: the fields of SaverOptions.
 
     Returns:
@@ -49,11 +52,15 @@ def saver_scaffold(
     """
     check_var_list(var_list)
     _check(base, run_config, warm_start)
-    theirs = base.saver if base is not None else None
-    saver = make_saver("saver", saver_options(options), run_config, theirs, var_list=var_list)
-    scaffold = tf.compat.v1.train.Scaffold(saver=saver, copy_from_scaffold=base)
-    apply_warm_start(scaffold, warm_start)
-    return scaffold
+    return _scaffold(
+        "saver",
+        var_list,
+        None,
+        warm_start=warm_start,
+        run_config=run_config,
+        base=base,
+        options=options,
+    )
 
 
 def checkpoint_scaffold(
@@ -139,10 +146,38 @@ def make_scaffold(
     check_format(checkpoint_format)
     check_objects(checkpoint)
     _check(base, run_config, warm_start)
-    theirs = base.saver if base is not None else None
-    saver = make_saver(
-        checkpoint_format, saver_options(options), run_config, theirs, objects=checkpoint
+    return _scaffold(
+        checkpoint_format,
+        None,
+        checkpoint,
+        warm_start=warm_start,
+        run_config=run_config,
+        base=base,
+        options=options,
     )
+
+
+def _scaffold(
+    checkpoint_format: str,
+    var_list: VarList,
+    objects: Objects | None,
+    *,
+    warm_start: Any,
+    run_config: Any,
+    base: tf.compat.v1.train.Scaffold | None,
+    options: dict[str, Any],
+) -> tf.compat.v1.train.Scaffold:
+    settings = saver_options(options)
+    # What a stock Scaffold without a saver saves with, and a hook without one.
+    collected = tf.compat.v1.get_collection_ref(tf.compat.v1.GraphKeys.SAVERS)
+    theirs = base.saver if base is not None else None
+    if theirs is None and len(collected) == 1:
+        theirs = collected[0]
+    saver = make_saver(
+        checkpoint_format, settings, run_config, theirs, var_list=var_list, objects=objects
+    )
+    if theirs is None and not collected:
+        collected.append(saver)
     scaffold = tf.compat.v1.train.Scaffold(saver=saver, copy_from_scaffold=base)
     apply_warm_start(scaffold, warm_start)
     return scaffold
@@ -174,7 +209,9 @@ def make_saver(
     """The saver for a Scaffold; `theirs`, which it has for one, hands over what it saves.
 
     Returns:
-      A Saver; or `theirs`, with a warning, where it cannot be understood.
+      A Saver. `theirs`, where there is one: a stock Saver has become ours in place, so that hooks
+      and collections that hold it save the same. One that cannot be understood stays as it is, with
+      a warning.
     """
     check_format(checkpoint_format)
     if isinstance(theirs, Saver):
@@ -200,14 +237,17 @@ def make_saver(
         # tf.keras.estimator.model_to_estimator freezes its model into a Saver, with keys for names
         # (tensorflow_estimator/python/estimator/keras_lib.py).
         logging.info("The Keras model in the Scaffold's saver gives the checkpoints' structure.")
-        return Saver(checkpoint_format, var_list, objects or mapping, options.under(run_config))
+        objects = objects or mapping
+        return Saver(checkpoint_format, var_list, objects, options.under(run_config)).replace(
+            theirs
+        )
     logging.info(
         "The saver in the Scaffold is replaced by one that saves the same: %s.",
         "all variables"
         if mapping is None
         else f"{counted(len(mapping), 'variable')}, under its names",
     )
-    return Saver(
+    ours = Saver(
         checkpoint_format,
         mapping if var_list is None else var_list,
         objects,
@@ -215,6 +255,18 @@ def make_saver(
         reshape=settings.reshape,
         pad_step_number=settings.pad_step_number,
     )
+    for other in tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.SAVERS):
+        others = tf_internals.saver_settings(other)
+        if others.plain and _identities(others.var_list) == _identities(mapping):
+            ours.replace(other)
+    return ours.replace(theirs)
+
+
+def _identities(var_list: Any) -> dict[str, int] | set[int] | None:
+    """What tells whether two Savers save the same."""
+    if isinstance(var_list, Mapping):
+        return {name: id(value) for name, value in var_list.items()}
+    return None if var_list is None else set(map(id, var_list))
 
 
 def check_agreement(saver: Saver, checkpoint_format: str, options: SaverOptions) -> None:

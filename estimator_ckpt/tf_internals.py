@@ -7,6 +7,7 @@ of TensorFlow that breaks one.
 from __future__ import annotations
 
 import copy
+import gc
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from types import FrameType
@@ -129,20 +130,6 @@ def put_saver(scaffold: tf.compat.v1.train.Scaffold, saver: Any) -> None:
     scaffold._saver = saver
 
 
-def put_saver_of_hook(hook: Any, old: Any, new: Any) -> Any:
-    """Gives a CheckpointSaverHook that saves with `old` the saver `new` instead; it, too, is
-    otherwise given to the constructor only (tensorflow/python/training/
-    basic_session_run_hooks.py).
-
-    Returns:
-      The saver that the hook has of its own now; None for one that saves with the graph's.
-    """
-    own = hook._saver if isinstance(hook, tf.compat.v1.train.CheckpointSaverHook) else None
-    if own is not None and own is old:
-        hook._saver = own = new
-    return own
-
-
 def never_restored(saveable: Saveable) -> bool:
     """Whether `saveable` only writes: TensorFlow freezes Python state so, and the object graph."""
     return isinstance(saveable, NoRestoreSaveable)
@@ -182,8 +169,7 @@ def full_name(variable: Any) -> str:
     """A variable's name, as a Saver keys it; a slice's is that of its partitioned variable
     (tensorflow/python/training/saving/saveable_object_util.py)."""
     info = variable._save_slice_info
-    name: str = variable.op.name if info is None else info.full_name
-    return name
+    return op_name(variable) if info is None else str(info.full_name)
 
 
 def full_shape(variable: Any) -> tuple[int, ...] | None:
@@ -202,6 +188,16 @@ def replicas(variable: Any) -> Sequence[Any]:
     """
     found: Sequence[Any] = getattr(variable, "values", (variable,))
     return found
+
+
+def op_name(variable: Any) -> str:
+    """The name of the op that holds a variable; of several replicas, that of the first.
+
+    `variable.op` is not it where a strategy sums the replicas: there it is the op of a sum, made
+    anew each time, for which a finalized graph has no place.
+    """
+    name: str = replicas(variable)[0].op.name
+    return name
 
 
 def distributed_variable(saveable: Saveable) -> Any:
@@ -228,15 +224,70 @@ def function_graph(graph: tf.Graph, name: str) -> tf.Graph | None:
     return getattr(graph._get_function(name), "graph", None)
 
 
-def is_resuming() -> bool:
-    """Whether a SessionManager is restoring the newest checkpoint of a directory at this moment, as
-    it does for a job that resumes, and not one that was named to it, as for an evaluation.
+def resuming_directory() -> str | None:
+    """The directory whose newest checkpoint a SessionManager is restoring at this moment, for a job
+    that resumes; None if nothing is restored, or what was named to it, as for an evaluation.
 
-    A Saver is not told: restore() gets the same path either way. So the function that calls it is
-    looked for on the stack (tensorflow/python/training/session_manager.py).
+    A Saver is not told: restore() and recover_last_checkpoints() get the same paths either way. So
+    the function that calls them is looked for on the stack
+    (tensorflow/python/training/session_manager.py).
     """
     code = tf.compat.v1.train.SessionManager._restore_checkpoint.__code__
     frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code is not code:
         frame = frame.f_back
-    return frame is not None and frame.f_locals.get("checkpoint_dir") is not None
+    return None if frame is None else frame.f_locals.get("checkpoint_dir")
+
+
+def stock_savers(graph: tf.Graph) -> list[Any]:
+    """The stock Savers, and those of subclasses of the user's own, that anyone holds of a graph.
+
+    A graph does not know its Savers, but the garbage collector does.
+    """
+    kind = tf.compat.v1.train.Saver
+    savers = [one for one in gc.get_objects() if issubclass(type(one), kind)]
+
+    def graph_of(saver: Any) -> Any:
+        given = getattr(saver, "_var_list", None) or ()
+        first = next(iter(given.values() if isinstance(given, Mapping) else given), None)
+        return getattr(getattr(first, "op", None), "graph", None)
+
+    return [saver for saver in savers if graph_of(saver) is graph]
+
+
+def hooks_with(savers: Sequence[Any]) -> list[Any]:
+    """The hooks that have one of some savers for an attribute; found as stock_savers() are."""
+    kind = tf.compat.v1.train.SessionRunHook
+    wanted = set(map(id, savers))
+    hooks = [one for one in gc.get_objects() if issubclass(type(one), kind)]
+    return [hook for hook in hooks if not wanted.isdisjoint(map(id, vars(hook).values()))]
+
+
+def checkpoint_hooks(graph: tf.Graph) -> list[tuple[Any, str, Any]]:
+    """The CheckpointSaverHooks that have begun on a graph: each, its directory, and its own saver
+    or that of its Scaffold; None where it saves with the graph's. Found as stock_savers() are
+    (tensorflow/python/training/basic_session_run_hooks.py)."""
+    kind = tf.compat.v1.train.CheckpointSaverHook
+    found = []
+    for hook in gc.get_objects():
+        if not issubclass(type(hook), kind):
+            continue
+        step = getattr(hook, "_global_step_tensor", None)
+        if getattr(step, "graph", None) is graph:
+            scaffold = hook._scaffold
+            saver = hook._saver or (scaffold and scaffold.saver)
+            found.append((hook, hook._checkpoint_dir, saver))
+    return found
+
+
+def last_steps(graph: tf.Graph) -> list[int]:
+    """The global steps at which the StopAtStepHooks of a graph end a training; found as
+    stock_savers() are (tensorflow/python/training/basic_session_run_hooks.py)."""
+    kind = tf.compat.v1.train.StopAtStepHook
+    hooks = [one for one in gc.get_objects() if issubclass(type(one), kind)]
+    return [
+        hook._last_step
+        for hook in hooks
+        if hook._last_step is not None
+        and getattr(getattr(hook, "_global_step_tensor", None), "graph", None) is graph
+    ]

@@ -21,6 +21,7 @@ from estimator_ckpt import files, state
 from estimator_ckpt.bundle.v1 import v1_prefix
 from estimator_ckpt.errors import NotACheckpointError, SettingsError
 from estimator_ckpt.flags import JobFlags, estimator_module
+from estimator_ckpt.jobs.estimator_methods import put_methods
 from estimator_ckpt.jobs.model_code import (
     load_function,
     load_input_fn,
@@ -35,6 +36,7 @@ from estimator_ckpt.jobs.training_hooks import (
     StopTraining,
     shown_lines,
 )
+from estimator_ckpt.moved import in_directory
 
 MODES = ("train_and_evaluate", "train", "evaluate")
 
@@ -114,7 +116,7 @@ def train(settings: TrainSettings, job: JobFlags, arguments: Sequence[str] = ())
         estimator.train(_needed(settings, "train_input_fn", train_input_fn), max_steps=1)
         raise AssertionError("a dry run ends when the model is built")  # pragma: no cover
     if settings.mode != "evaluate" and estimator.config.is_chief:
-        adopt_moved_checkpoints(estimator.config.model_dir)
+        check_newest(estimator.config.model_dir)
     stop = Stop()
     with _handling_signals(stop, estimator.config), shown_lines() as show:
         runner = _Runner(estimator_lib, estimator, settings, stop, show)
@@ -214,37 +216,23 @@ class _Runner:
         print(f"evaluated step {step}: {told}", flush=True)
 
 
-def adopt_moved_checkpoints(model_dir: str) -> None:
-    """Makes the state file of a model_dir that was moved or copied name what lies in it.
-
-    Some savers write absolute paths. A job would then start anew without a word, or go on from the
-    checkpoints of the old place, and delete these.
+def check_newest(model_dir: str) -> None:
+    """Sees to it that a training does not start anew because its checkpoint is missing.
 
     Raises:
-      NotACheckpointError: the newest checkpoint of the state file is not there.
+      NotACheckpointError: the newest checkpoint of the state file is neither in its place nor in
+        the model_dir.
     """
     found = state.read_state(model_dir)
     if found is None:
         return
-
-    def here(prefix: str) -> str:
-        moved = os.path.join(model_dir, os.path.basename(prefix))
-        return moved if files.exists(f"{moved}.index") else prefix
-
-    adopted = found._replace(
-        model_checkpoint_path=here(found.model_checkpoint_path),
-        all_model_checkpoint_paths=tuple(map(here, found.all_model_checkpoint_paths)),
-    )
-    newest = adopted.model_checkpoint_path
+    newest = in_directory(found.model_checkpoint_path, model_dir)
     if not files.exists(f"{newest}.index") and v1_prefix(newest) is None:
         raise NotACheckpointError(
             f"the file `checkpoint` in {model_dir} names it as the newest one, but it is not "
             "there; bring it back, or remove the file `checkpoint` to start anew",
             path=newest,
         )
-    if adopted != found:
-        logging.info("The checkpoints in %s have been moved here: %s", model_dir, newest)
-        state.write_state(model_dir, adopted)
 
 
 def _check(settings: TrainSettings, job: JobFlags) -> None:
@@ -285,9 +273,11 @@ def _make_estimator(
     config = job.run_config(tf_random_seed=settings.tf_random_seed)
     wrapped = job.wrap_model_fn(model_fn)
     try:
-        return estimator_module().Estimator(wrapped, config=config, params=params or None)
+        made = estimator_module().Estimator(wrapped, config=config, params=params or None)
     except (ValueError, TypeError) as error:  # it has looked at the signature only
         raise SettingsError(f"{settings.model_fn}: {error}", key="--model_fn") from None
+    put_methods(made)
+    return made
 
 
 def _call_factory(

@@ -187,16 +187,21 @@ def _are_apart(index: Index, sizes: list[int | None]) -> bool:
 
 
 def _size(path: str) -> int | None:
-    return files.size(path) if files.exists(path) else None
+    return files.size(path) if files.exists(path) and not files.oddity(path) else None
 
 
 def _missing_files(prefix: str, index: Index, sizes: list[int | None]) -> Iterator[Fault]:
-    for shard, size in enumerate(sizes):
-        if size is None:
-            keys = [key for key, e in index.entries.items() if e.shard == shard and not e.slices]
-            first = f", {readable_key(min(keys))!r} among them" if keys else ""
-            message = f"missing, with {len(keys)} of the {len(index.entries)} keys{first}"
-            yield Fault("data file", shard_path(prefix, shard, index.num_shards), message)
+    keys: dict[int, list[bytes]] = {shard: [] for shard, size in enumerate(sizes) if size is None}
+    for key, entry in index.entries.items() if keys else ():
+        if entry.shard in keys and not entry.slices:
+            keys[entry.shard].append(key)
+    for shard, lost in keys.items():
+        path = shard_path(prefix, shard, index.num_shards)
+        first = f", {readable_key(min(lost))!r} among them" if lost else ""
+        odd = files.oddity(path)
+        what = f"{odd} in its place" if odd else "missing"
+        message = f"{what}, with {len(lost)} of the {len(index.entries)} keys{first}"
+        yield Fault("data file", path, message)
 
 
 class _Ranges:

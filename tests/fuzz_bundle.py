@@ -13,6 +13,7 @@ A failure is printed with the number of its case, which `--only` repeats.
 from __future__ import annotations
 
 import argparse
+import json
 import random
 import resource
 import shutil
@@ -25,10 +26,12 @@ import traceback
 from collections import Counter
 from pathlib import Path
 
-from estimator_ckpt.bundle import index, table
+from estimator_ckpt.bundle import table
 from estimator_ckpt.bundle.coding import decode_varint
-from estimator_ckpt.bundle.tensors import TensorReader
+from estimator_ckpt.bundle.dtypes import STRING
+from estimator_ckpt.bundle.v1 import open_reader
 from estimator_ckpt.errors import CheckpointError, UnsupportedCheckpointError
+from estimator_ckpt.locate import read_any_index
 
 GOLDENS = Path(__file__).parent / "goldens"
 KINDS = [
@@ -39,6 +42,9 @@ KINDS = [
     "strings",
     "dtypes",
     "iterator",
+    "snappy",
+    "v1_format",
+    "v1_sharded",
 ]
 SECONDS = 5  # for one case
 MEGABYTES = 200  # for all of them, beyond what the first reading took
@@ -115,7 +121,7 @@ def mutate_block(rng, data, other):
     block = data[offset : offset + size]
     for _ in range(rng.randint(1, 3)):
         block = rng.choice([flip, overwrite, absurd_varint])(rng, block, other)[:size].ljust(size)
-    block += b"\0"
+    block += data[offset + size : offset + size + 1]  # how it is compressed
     block += struct.pack("<I", table.masked_crc32c(block))
     return data[:offset] + block + data[offset + len(block) :]
 
@@ -144,29 +150,25 @@ class Checkpoint:
     """A copy of a golden checkpoint and what is in it."""
 
     def __init__(self, source, directory):
-        source = next(source.glob("*.index"))
+        name = json.loads((source / "expected.json").read_text(encoding="utf-8"))["prefix"]
         self.directory = directory
-        self.prefix = str(directory / source.name[: -len(".index")])
+        self.prefix = str(directory / name)
         directory.mkdir()
-        for path in source.parent.glob(f"{source.name[: -len('.index')]}.*"):
+        for path in source.glob(f"{name}*"):  # `?` in the name of a V1 checkpoint is a pattern
             shutil.copy(path, directory)
-        self.files = {
-            path: path.read_bytes()
-            for path in sorted(directory.iterdir())
-            if path.suffix == ".index" or ".data-" in path.name
-        }
-        self.index = index.read_index(self.prefix)
+        self.files = {path: path.read_bytes() for path in sorted(directory.iterdir())}
+        self.index = read_any_index(self.prefix)
         self.values = contents(self.prefix, self.index)
 
     def judge(self, path, data, *, resealed):
         """Reads the checkpoint with one file broken; says what came out, or fails."""
         path.write_bytes(data)
         try:
-            found = index.read_index(self.prefix)
+            found = read_any_index(self.prefix)
             if resealed:
                 contents(self.prefix, found)
                 return "sealed again, accepted"
-            assert found == self.index, "other entries were accepted"
+            assert plain(found) == plain(self.index), "other entries were accepted"
             values = contents(self.prefix, found)
         except CheckpointError:
             return "refused"
@@ -178,10 +180,20 @@ class Checkpoint:
         return "refused by tensor" if refused else "accepted, unharmed"
 
 
+def plain(found):
+    """An index, of the V1 format without the sizes of strings, which their values alone tell."""
+    if found.v1 is None:
+        return found
+    sizes = {
+        key: e._replace(size=0) if e.dtype == STRING else e for key, e in found.entries.items()
+    }
+    return found._replace(entries=sizes)
+
+
 def contents(prefix, found):
     """Every value, or the error that stands for it."""
     values = {}
-    with TensorReader(prefix, found) as reader:
+    with open_reader(prefix, found) as reader:
         for key, entry in found.entries.items():
             try:
                 reader.check(entry)
@@ -214,10 +226,10 @@ def run(count, seed, directory, only=None):
         rng = random.Random(f"{seed} {case}")
         checkpoint, other = rng.choices(checkpoints, k=2)
         path = rng.choice(list(checkpoint.files))
-        indexes = [path for path in checkpoint.files if path.suffix == ".index"]
+        tables = [path for path in checkpoint.files if ".data-" not in path.name]
         change = rng.choice([mutate, mutate, mutate_block, mutate_item])
         if change is not mutate:
-            path = indexes[0]
+            path = rng.choice(tables)
         data = checkpoint.files[path]
         broken = change(rng, data, rng.choice(list(other.files.values())))
         if broken == data:

@@ -297,3 +297,19 @@ def test_an_evaluation_reads_what_its_own_saver_names_whatever_the_objects_say(
     (average,) = end["w/ExponentialMovingAverage"]
     assert average != end["w"]
     assert job.evaluate(input_fn, steps=1)["loss"] == average
+
+
+@pytest.mark.estimator
+def test_averages_that_a_saver_of_another_kind_would_not_read_are_refused(tmp_path):
+    class OwnSaver(v1.train.Saver):
+        pass
+
+    def model_fn(features, labels, mode):
+        spec = averaging_model_fn(features, labels, mode)
+        return spec._replace(scaffold=v1.train.Scaffold(saver=OwnSaver()))
+
+    job = estimator(tmp_path, "saver", model_fn, ema="average")
+    train(job, steps=1)
+    with pytest.raises(SettingsError, match="OwnSaver of the model_fn stays as it is") as caught:
+        job.evaluate(input_fn, steps=1)
+    assert caught.value.key == "ema"

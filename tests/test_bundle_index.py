@@ -368,7 +368,7 @@ def test_the_header_must_be_there(tmp_path):
         (None, "there is no such file; expected a checkpoint's index"),
         (b"PK\x03\x04", "found 504b0304"),
         (b"x" * 1000, "found 7878787878787878"),
-        ("directory", "expected a file, found something else"),
+        ("directory", "expected a file, found a pipe"),
     ],
     ids=str,
 )

@@ -276,5 +276,5 @@ def test_what_is_no_file_is_said(path, tmp_path):
         acquire(path, "a conversion")
     os.remove(path)
     os.mkfifo(path)
-    with pytest.raises(NotACheckpointError, match="something else"):
+    with pytest.raises(NotACheckpointError, match="found a pipe"):
         acquire(path, "a conversion")

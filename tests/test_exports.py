@@ -18,6 +18,7 @@ from estimator_jobs import (
 from jobs import FORMATS, assert_same, latest
 
 from estimator_ckpt import wrap_model_fn
+from estimator_ckpt.errors import MismatchError
 
 v1 = tf.compat.v1
 
@@ -176,3 +177,23 @@ def test_a_saved_model_warm_starts_a_wrapped_job(tmp_path):
     start, _ = train(second)
     np.testing.assert_array_equal(start["linear/w"], end["linear/w"])
     assert start["global_step"] == 0
+
+
+@pytest.mark.parametrize("checkpoint_format", FORMATS)
+def test_a_serving_graph_of_another_shape_is_refused(tmp_path, checkpoint_format):
+    def by_width(features, labels, mode):
+        width = 2 if mode == "infer" else 1
+        w = v1.get_variable("w", [width, 1], initializer=v1.ones_initializer())
+        outputs = {"serving_default": tf.estimator.export.PredictOutput({"w": tf.identity(w)})}
+        return tf.estimator.EstimatorSpec(
+            mode,
+            {"w": tf.identity(w)},
+            loss=tf.reduce_sum(w),
+            train_op=v1.train.get_global_step().assign_add(1),
+            export_outputs=outputs,
+        )
+
+    job = estimator(tmp_path / "run", checkpoint_format, by_width)
+    train(job)
+    with pytest.raises(MismatchError, match=r"shape +w +float32\[2,1\] +float32\[1,1\]"):
+        export(job, tmp_path / "export", ["infer"])

@@ -163,7 +163,7 @@ def test_a_file_system_of_tensorflow_alone(tmp_path):
 @pytest.mark.parametrize("read", [files.read_bytes, files.map_bytes, files.open_read])
 def test_a_pipe_is_not_waited_for(tmp_path, read):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(NotACheckpointError, match="expected a file, found something else"):
+    with pytest.raises(NotACheckpointError, match="expected a file, found a pipe"):
         read(str(tmp_path / "pipe"))
 
 

@@ -13,6 +13,7 @@ import pytest
 from command_line import Result, Run, command_runner, model, objects
 from goldens_helper import golden_case
 from stock_files import save, save_slots_of_parts
+from tensorflow_party import tf, v1
 
 from estimator_ckpt import open_checkpoint
 from estimator_ckpt.commands.tree import tree_lines
@@ -29,28 +30,132 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
 # --- inspect: the listing ---
 
 
-def test_the_variables_are_listed_by_scope_with_totals(run: Run, tmp_path: Path) -> None:
+TOTALS = (
+    "5 variables, 22 values, 92 B; 2 of them optimizer slots, 48 B (52.2 %)\n"
+    "without slots: 3 variables, 10 values, 44 B\n"
+    "float32: 4 variables, 21 values, 84 B\n"
+    "int64: 1 variable, 1 value, 8 B\n"
+    "\n"
+    "scope        variables  bytes   share\n"
+    "-----------  ---------  -----  ------\n"
+    "dense/               4     84  91.3 %\n"
+    "global_step          1      8   8.7 %\n"
+)
+
+
+def test_the_variables_are_listed_by_scope_with_slots_as_columns(run: Run, tmp_path: Path) -> None:
     prefix = model(tmp_path)
     assert run("inspect", prefix) == Result(
         0,
         f"{prefix}: saver, global step 7, 1 data file\n"
         "\n"
-        "name                 shape  dtype    bytes  slot of\n"
-        "-------------------  -----  -------  -----  ----------------\n"
-        "global_step          []     int64        8\n"
-        "dense/bias           [3]    float32     12\n"
-        "dense/kernel         [2,3]  float32     24\n"
-        "dense/kernel/Adam    [2,3]  float32     24  dense/kernel (m)\n"
-        "dense/kernel/Adam_1  [2,3]  float32     24  dense/kernel (v)\n"
-        "-------------------  -----  -------  -----  ----------------\n"
-        "5 variables, 22 values, 92 B; 2 of them optimizer slots, 48 B (52.2 %)\n"
-        "\n"
-        "scope        variables  bytes   share\n"
-        "-----------  ---------  -----  ------\n"
-        "dense/               4     84  91.3 %\n"
-        "global_step          1      8   8.7 %\n",
+        "name          shape  dtype    bytes  value   m   v\n"
+        "------------  -----  -------  -----  -----  --  --\n"
+        "global_step   []     int64        8  7\n"
+        "dense/bias    [3]    float32     12\n"
+        "dense/kernel  [2,3]  float32     24         24  24\n"
+        "------------  -----  -------  -----  -----  --  --\n" + TOTALS,
         "",
     )
+
+
+def test_all_variables_are_listed_if_asked_for(run: Run, tmp_path: Path) -> None:
+    prefix = model(tmp_path)
+    assert run("inspect", prefix, "--all") == Result(
+        0,
+        f"{prefix}: saver, global step 7, 1 data file\n"
+        "\n"
+        "name                 shape  dtype    bytes  value  slot of\n"
+        "-------------------  -----  -------  -----  -----  ----------------\n"
+        "global_step          []     int64        8  7\n"
+        "dense/bias           [3]    float32     12\n"
+        "dense/kernel         [2,3]  float32     24\n"
+        "dense/kernel/Adam    [2,3]  float32     24         dense/kernel (m)\n"
+        "dense/kernel/Adam_1  [2,3]  float32     24         dense/kernel (v)\n"
+        "-------------------  -----  -------  -----  -----  ----------------\n" + TOTALS,
+        "",
+    )
+
+
+def test_repeated_layers_are_one_line_with_the_bytes_of_all(run: Run, tmp_path: Path) -> None:
+    kernel = np.float32([1, 2])
+    names = [f"layer_{n}/kernel" for n in range(12)] + ["pair_1/w", "pair_2/w"]
+    slots = {f"{name}/Momentum": kernel for name in names}
+    prefix = save(tmp_path / "m", {**dict.fromkeys(names, kernel), **slots, "layer_12/w": kernel})
+    table = run("inspect", prefix).out.split("\n\n")[1].splitlines()
+    assert table[:6] == [
+        "name                 count  shape  dtype    bytes  momentum",
+        "-------------------  -----  -----  -------  -----  --------",
+        "layer_{0…11}/kernel     12  [2]    float32     96        96",
+        "layer_12/w                  [2]    float32      8",
+        "pair_1/w                    [2]    float32      8         8",
+        "pair_2/w                    [2]    float32      8         8",
+    ]
+    assert table[-2].startswith("29 variables, 58 values, 232 B; 14 of them optimizer slots")
+
+
+def test_layers_with_another_shape_or_value_are_other_lines(run: Run, tmp_path: Path) -> None:
+    tensors = {f"layer_{n}/scale": np.float32(n == 3) for n in range(6)}
+    tensors |= {f"layer_{n}/w": np.zeros(n // 3 + 1, np.int8) for n in range(6)}
+    out = run("inspect", save(tmp_path / "m", tensors)).out
+    rows = [line.split() for line in out.split("\n\n")[1].splitlines() if "[" in line]
+    assert [(row[0], row[-1]) for row in rows if "scale" in row[0]] == [
+        ("layer_{0…2,4,5}/scale", "0"),
+        ("layer_3/scale", "1"),
+    ]
+    assert [row[0] for row in rows if row[0].endswith("w")] == ["layer_{0…2}/w", "layer_{3…5}/w"]
+
+
+def test_the_step_of_a_keras_optimizer_is_shown(run: Run) -> None:
+    out = run("inspect", golden_case("2.15", "optimizer_keras").prefix).out
+    assert out.splitlines()[0].endswith(": checkpoint, the optimizer's step 7, 1 data file")
+
+
+def test_a_saved_model_tells_who_wrote_it_and_what_is_trainable(run: Run) -> None:
+    for kind in ("saved_model", "saved_model_tf1"):
+        lines = run("inspect", golden_case("2.15", kind).directory).out.splitlines()
+        assert lines[0].endswith("1 data file, written by TensorFlow 2.15.1")
+        assert lines[1] == "tags: serve"
+        header, *rows = (line.split() for line in lines if "[" in line or "trainable" in line)
+        assert "trainable" in header
+        assert {row[header.index("trainable")] for row in rows} == {"yes"}
+
+
+def test_a_graph_beside_a_checkpoint_tells_as_much(run: Run, tmp_path: Path) -> None:
+    prefix = str(tmp_path / "model.ckpt-7")
+    with tf.Graph().as_default(), v1.Session() as session:
+        v1.get_variable("w", [2], partitioner=v1.fixed_size_partitioner(2))
+        v1.get_variable("moving_mean", [3], trainable=False)
+        v1.train.create_global_step()
+        session.run(v1.global_variables_initializer())
+        v1.train.Saver().save(session, str(tmp_path / "model.ckpt"), 7)
+    lines = run("inspect", prefix).out.splitlines()
+    assert lines[0].endswith(f"written by TensorFlow {tf.__version__}")
+    found = {line.split()[0]: line.split()[-1] for line in lines if "[" in line}
+    assert found == {"w": "yes", "moving_mean": "no", "global_step": "no"}
+    assert "trainable: 1 variable, 2 values, 8 B" in lines
+
+
+def test_signatures_and_assets_have_a_line_each(run: Run, tmp_path: Path) -> None:
+    module = tf.Module()
+    module.w = tf.Variable([1.0])
+    (tmp_path / "words.txt").write_text("a")
+    module.words = tf.saved_model.Asset(str(tmp_path / "words.txt"))
+    function = tf.function(lambda x: {"y": x * module.w}, [tf.TensorSpec([None], name="x")])
+    tf.saved_model.save(module, str(tmp_path / "model"), {"serving_default": function})
+    lines = run("inspect", tmp_path / "model").out.splitlines()
+    assert lines[1:4] == [
+        "tags: serve",
+        "signature: serving_default (x) -> (y)",
+        "asset: words.txt",
+    ]
+
+
+def test_a_broken_graph_beside_a_checkpoint_is_passed_over(run: Run, tmp_path: Path) -> None:
+    prefix = model(tmp_path)
+    before = run("inspect", prefix)
+    Path(f"{prefix}.meta").write_bytes(b"\xff\xff")
+    assert run("inspect", prefix) == before
 
 
 @pytest.mark.parametrize(
@@ -70,7 +175,7 @@ def test_the_variables_are_listed_by_scope_with_totals(run: Run, tmp_path: Path)
 def test_slots_stand_behind_their_variables_whatever_they_are_called(
     version: str, lines: str, run: Run
 ) -> None:
-    out = run("inspect", golden_case(version, "optimizer_keras").prefix).out
+    out = run("inspect", golden_case(version, "optimizer_keras").prefix, "--all").out
     assert "; 4 of them optimizer slots, 72 B (56.2 %)\n" in out
     rows = [re.split(r" {2,}", row) for row in out.splitlines() if " [3] " in row]
     assert "".join(" ".join([row[0], *row[4:-1]]) + "\n" for row in rows) == lines
@@ -78,10 +183,10 @@ def test_slots_stand_behind_their_variables_whatever_they_are_called(
 
 def test_object_paths_are_shown_where_they_say_more_than_the_name(run: Run) -> None:
     out = run("inspect", golden_case("2.15", "slots_object").prefix).out
-    assert "dense/kernel         [2,3]  float32     24                    model/kernel\n" in out
-    assert "save_counter         []     int64        8\n" in out
+    assert "dense/kernel  [2,3]  float32     24         24  24  model/kernel\n" in out
+    assert "save_counter  []     int64        8  1\n" in out
     out = run("inspect", golden_case("2.15", "guide").prefix).out
-    assert "global_step          []     int64        8                    step\n" in out
+    assert "global_step   []     int64        8  7              step\n" in out
     assert "var_list" not in out
 
 
@@ -322,7 +427,7 @@ def test_an_empty_name_is_no_variable(run: Run, tmp_path: Path) -> None:
 
 
 def test_the_tree_ends_at_what_it_has_shown_before(run: Run, tmp_path: Path) -> None:
-    assert run("inspect", objects(tmp_path), "--tree") == Result(
+    assert run("inspect", objects(tmp_path), "--tree", "--all") == Result(
         0,
         "root\n"
         "├── net\n"
@@ -333,6 +438,19 @@ def test_the_tree_ends_at_what_it_has_shown_before(run: Run, tmp_path: Path) -> 
         "└── k.Sel  float32[2]  dense/kernel\n",
         "",
     )
+
+
+def test_branches_without_values_are_hidden_unless_asked_for(run: Run, tmp_path: Path) -> None:
+    assert run("inspect", objects(tmp_path), "--tree") == Result(
+        0,
+        "root\n"
+        "└── k.Sel  float32[2]  dense/kernel\n"
+        "(2 objects without values hidden; --all shows all)\n",
+        "",
+    )
+    saved_model = golden_case("2.15", "saved_model").prefix
+    short, whole = (run("inspect", saved_model, "--tree", *all_).out for all_ in ([], ["--all"]))
+    assert ("signatures" in short, "signatures" in whole) == (False, True)
 
 
 def test_the_tree_shows_slots_and_tables(run: Run) -> None:
@@ -374,7 +492,7 @@ def test_a_deep_tree_is_printed(run: Run, tmp_path: Path) -> None:
     node = 0
     for _ in range(2000):
         node = graph.add(node, "n")
-    result = run("inspect", save(tmp_path / "m", {"x": np.float32(1)}, graph), "--tree")
+    result = run("inspect", save(tmp_path / "m", {"x": np.float32(1)}, graph), "--tree", "--all")
     assert result.out.count("\n") == 2001
 
 
@@ -387,7 +505,7 @@ def test_a_deep_tree_with_branches_takes_little_memory(tmp_path: Path) -> None:
         node = below
     with open_checkpoint(save(tmp_path / "m", {"x": np.float32(1)}, graph)) as checkpoint:
         tracemalloc.start()
-        size = sum(map(len, tree_lines(checkpoint)))
+        size = sum(map(len, tree_lines(checkpoint, all_branches=True)))
         _, peak = tracemalloc.get_traced_memory()
         tracemalloc.stop()
     assert peak < 1.5 * size  # the paths; not a start of a line for each object that waits

@@ -19,18 +19,18 @@ ROOT = "estimator_ckpt"
 # A module imports from its own floor and those below. `*` marks those that import TensorFlow when
 # they are imported, `(*)` those that import it inside a function at most.
 FLOORS = """
-0   collector columns conversion errors exchange formats html jobs matching processes saving
-    warm_starting matching.counted
+0   collector columns configs conversion errors exchange formats html jobs matching processes saving
+    terminal warm_starting matching.counted
 1   claims files remote(*)
 2   bundle lookalikes state bundle.aliases bundle.blocks bundle.coding bundle.dtypes
     bundle.entries bundle.index bundle.protos bundle.slices bundle.table bundle.tensors
     bundle.v1 bundle.v1_values exchange.dtypes exchange.tensors
-3   graph_message graph_nodes locate mapping object_graph report slots conversion.adam_steps
-    conversion.casting conversion.destination conversion.meta_graph conversion.newer_keras
-    exchange.npz exchange.safetensors matching.model
-4   checkpoint graph_variables variables conversion.plan matching.eager(*) matching.hints
-    matching.live(*) matching.resolve matching.saved matching.structure matching.together
-    matching.training_state
+3   graph_message graph_nodes locate mapping moved object_graph report slots
+    conversion.adam_steps conversion.casting conversion.destination conversion.meta_graph
+    conversion.newer_keras exchange.npz exchange.safetensors matching.model
+4   checkpoint graph_facts graph_variables variables conversion.plan matching.eager(*)
+    matching.hints matching.live(*) matching.resolve matching.saved matching.structure
+    matching.together matching.training_state
 5   compare convert difference options tf_internals* verify verify_keys warm_start(*)
     conversion.appended conversion.averaged conversion.batch conversion.companions
     conversion.layout conversion.likeness conversion.naming conversion.optimizer_kinds
@@ -40,16 +40,17 @@ FLOORS = """
     warm_starting.eager(*) warm_starting.file warm_starting.report warm_starting.rules
     warm_starting.stock_settings(*) warm_starting.values warm_starting.vocabulary
 6   audit check(*) export importing model_side(*) restore_side(*) saver* jobs.dry_run*
-    saving.contents* saving.given* saving.graph_ops* saving.initial_values* saving.journal
-    saving.keeping* saving.on_disk* saving.resume saving.saveables* saving.staging*
-    saving.steps* saving.upstream* warm_starting.starter*
+    jobs.estimator_methods jobs.moved_job* saving.checkpoint_lists* saving.contents*
+    saving.given* saving.graph_ops* saving.initial_values* saving.journal saving.keeping*
+    saving.lease saving.on_disk* saving.other_savers* saving.resume saving.saveables*
+    saving.staging* saving.steps* saving.upstream* warm_starting.starter*
 7   scaffold*
 8   model_fn*
 9   flags(*) jobs.flag_table jobs.model_code jobs.warm_start_flags
 10  train* jobs.training_hooks*
 11  __main__ cli commands examples . commands.check commands.compare commands.convert
-    commands.export commands.import commands.inspect commands.progress commands.tensor
-    commands.train commands.tree commands.verify examples.digits*
+    commands.export commands.import commands.inspect commands.listing commands.progress
+    commands.tensor commands.train commands.tree commands.verify examples.digits*
 """
 
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from command_line import command_runner
 from stock_files import data_file, save
+from tensorflow_party import tf
 
 from estimator_ckpt import open_checkpoint, verify_checkpoint
 from estimator_ckpt.errors import CorruptCheckpointError, NotACheckpointError
@@ -131,8 +131,8 @@ def test_an_index_without_its_data_is_listed_and_an_error(tmp_path, capsys, by_d
     assert result.code == 1
     assert "dense/w" in result.out
     assert "float32" in result.out
-    assert "1 of 1 data files are missing" in result.err
-    with pytest.raises(CorruptCheckpointError, match="data files are missing"):
+    assert "1 of 1 data file is missing" in result.err
+    with pytest.raises(CorruptCheckpointError, match="data file is missing"):
         open_checkpoint(path)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import json
 
 import pytest
-import tensorflow as tf
 from command_line import command_runner
+from tensorflow_party import tf
 
 from estimator_ckpt import (
     compare_checkpoints,
@@ -18,24 +19,28 @@ from estimator_ckpt import (
 CONFIG = "OBJECT_CONFIG_JSON"
 
 
-class Layer(tf.Module):
-    """Saves what a Keras layer of TensorFlow 2.0 saved."""
+@functools.cache
+def layer_class():
+    """A class that saves what a Keras layer of TensorFlow 2.0 saved."""
 
-    def __init__(self, name):
-        super().__init__(name)
-        self.kernel = tf.Variable([1.0, 2.0], name=f"{name}/kernel")
+    class Layer(tf.Module):
+        def __init__(self, name):
+            super().__init__(name)
+            self.kernel = tf.Variable([1.0, 2.0], name=f"{name}/kernel")
 
-    def _serialize_to_tensors(self):
-        content = json.dumps({"class_name": type(self).__name__, "config": {"name": self.name}})
-        return {CONFIG: tf.constant(content)}
+        def _serialize_to_tensors(self):
+            content = json.dumps({"class_name": type(self).__name__, "config": {"name": self.name}})
+            return {CONFIG: tf.constant(content)}
 
-    def _restore_from_tensors(self, restored_tensors):
-        return tf.no_op()
+        def _restore_from_tensors(self, restored_tensors):
+            return tf.no_op()
+
+    return Layer
 
 
 def model():
-    outer = Layer("dense")
-    outer.layer = Layer("dense_1")
+    outer = layer_class()("dense")
+    outer.layer = layer_class()("dense_1")
     return outer
 
 

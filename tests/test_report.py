@@ -146,9 +146,9 @@ def test_a_table_without_rows_is_its_headers_and_total() -> None:
     assert text_table(["name", "n"], [], "nothing") == "name  n\n----  -\nnothing\n"
 
 
-def test_one_long_name_does_not_widen_every_line() -> None:
+def test_columns_stay_straight_below_a_long_name() -> None:
     lines = text_table(["name", "n"], [["x" * 500, "1"], ["y", "2"]]).splitlines()
-    assert [len(line) for line in lines] == [75, 75, 503, 75]
+    assert [len(line) for line in lines] == [503, 503, 503, 503]
 
 
 class Terminal(io.StringIO):
@@ -165,6 +165,23 @@ def test_rich_draws_a_screenful_on_a_terminal_only(count: int, drawn: bool) -> N
     assert pipe.getvalue() == text_table(["name", "n"], rows, "total", right=["n"])
     assert (screen.getvalue() != pipe.getvalue()) is drawn
     assert "name [7]" in screen.getvalue()
+
+
+@pytest.mark.parametrize("count", [2, 300])
+def test_long_names_are_cut_in_the_middle_on_a_terminal_alone(
+    count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    name = "model/" + "x" * 100 + "/kernel"
+    rows = [[name, "float32[2]", str(n)] for n in range(count)]
+    screen, pipe = Terminal(), io.StringIO()
+    for file in (screen, pipe):
+        print_table(["name", "tensor", "bytes"], rows, right=["bytes"], file=file)
+    assert pipe.getvalue().count(name) == count
+    lines = [line.strip() for line in screen.getvalue().splitlines() if "float32" in line]
+    assert len(lines) == count
+    assert all(re.fullmatch(r"model/x+…x+/kernel +float32\[2\] +\d+", line) for line in lines)
+    assert max(map(len, lines)) <= 58
 
 
 def test_thousands_of_lines_arrive_whole() -> None:

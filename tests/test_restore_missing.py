@@ -243,3 +243,21 @@ def test_a_path_to_another_shape_is_no_reason_to_take_the_name(tmp_path):
 
     (row,) = rows_of(refused(prefix, build))
     assert row.startswith("shape new float32[1] float32[2]")
+
+
+@pytest.mark.parametrize(
+    ("written_by", "kind"),
+    [
+        ("saver", "name-based checkpoint"),
+        ("checkpoint", "object-based checkpoint"),
+        ("both", "checkpoint of both formats"),
+    ],
+)
+def test_the_error_calls_the_checkpoint_as_a_person_would(tmp_path, written_by, kind):
+    prefix = written(tmp_path, lambda: [variable("a", 1.0)], written_by)
+
+    def build(names):
+        return lambda: ([variable(name, 0.0) for name in names], None)
+
+    for names, count in (("ab", "1 variable does"), ("abc", "2 variables do")):
+        assert f"{count} not fit this {kind}:" in str(refused(prefix, build(names)))

@@ -110,10 +110,14 @@ def test_the_state_lists_what_stays(clock):
 
 
 @pytest.mark.parametrize("max_to_keep", [0, None])
-def test_the_state_lists_the_newest_alone_where_all_stay(clock, max_to_keep):
+def test_where_all_stay_the_state_lists_them_so_that_they_count_again_later(clock, max_to_keep):
     retention = Retention(max_to_keep, now=clock)
     assert written_at(clock, retention, [1, 2, 3]) == ["1", "2", "3"]
-    assert retention.state().all_model_checkpoint_paths == ("3",)
+    listed = retention.state().all_model_checkpoint_paths
+    assert listed == ("1", "2", "3")
+    later = Retention(2, now=clock)
+    later.adopt([(prefix, clock()) for prefix in listed])
+    assert later.add("4") == ["1", "2"]
 
 
 def test_an_earlier_runs_checkpoints_are_adopted_and_pruned_at_once(clock):

@@ -190,7 +190,7 @@ def test_a_save_that_fails_leaves_what_was_there(tmp_path, monkeypatch, exists):
         monkeypatch.setattr(os, "replace", fail)
         with pytest.raises(WriteError, match=r"model\.index: .*No space left"):
             save(saver, tmp_path, a.assign(2.0))
-        assert set(os.listdir(tmp_path)) - {"checkpoint.journal"} == before - {"checkpoint.journal"}
+        assert set(os.listdir(tmp_path)) - before <= {"checkpoint.journal", "checkpoint.lease"}
         monkeypatch.undo()
         if exists:
             assert eager_values(prefix)["a"] == 1.0

@@ -220,17 +220,79 @@ def test_put_saver_is_the_saver_that_the_scaffold_then_has(graph):
     assert scaffold.saver is saver
 
 
-def test_put_saver_of_hook_saves_with_the_new_one(tmp_path, graph):
+class _Holder(v1.train.SessionRunHook):
+    """A hook of a user's, which saves something now and then."""
+
+    def __init__(self, saver):
+        self.saver = saver
+
+
+def test_stock_savers_are_those_of_one_graph_whoever_holds_them(graph):
+    a = variable("a", 1.0)
+    held = [v1.train.Saver([a]), v1.train.Saver({"x": a}), v1.train.Saver()]
+    with tf.Graph().as_default():
+        variable("b", 1.0)
+        elsewhere = v1.train.Saver()
+        assert tf_internals.stock_savers(tf.compat.v1.get_default_graph()) == [elsewhere]
+    assert set(map(id, tf_internals.stock_savers(graph))) == set(map(id, held))
+
+
+def test_hooks_with_finds_the_hook_that_holds_a_saver(graph):
+    a = variable("a", 1.0)
+    held, other = _Holder(v1.train.Saver([a])), _Holder(v1.train.Saver([a]))
+    assert tf_internals.hooks_with([held.saver]) == [held]
+    assert tf_internals.hooks_with([]) == []
+    assert other.saver is not held.saver
+
+
+def test_checkpoint_hooks_are_those_that_have_begun_on_a_graph(tmp_path, graph):
     a = variable("a", 1.0)
     v1.train.get_or_create_global_step()
-    old, new, other = v1.train.Saver(), v1.train.Saver({"x": a}), v1.train.Saver({"y": a})
-    hook = v1.train.CheckpointSaverHook(str(tmp_path), save_steps=1, saver=old)
-    tf_internals.put_saver_of_hook(hook, other, other)
-    tf_internals.put_saver_of_hook(hook, old, new)
-    tf_internals.put_saver_of_hook(v1.train.StopAtStepHook(last_step=1), old, new)
-    with v1.train.MonitoredSession(hooks=[hook]) as session:
-        session.run(a)
-    assert [name for name, _ in tf.train.list_variables(str(tmp_path))] == ["x"]
+    saver, scaffold = v1.train.Saver([a]), v1.train.Scaffold(saver=v1.train.Saver([a]))
+    own, of_scaffold, of_graph, waiting = (
+        v1.train.CheckpointSaverHook(str(tmp_path), save_steps=1, **options)
+        for options in ({"saver": saver}, {"scaffold": scaffold}, {}, {"saver": saver})
+    )
+    for hook in (own, of_scaffold, of_graph):
+        hook.begin()
+    found = {id(hook): rest for hook, *rest in tf_internals.checkpoint_hooks(graph)}
+    assert found == {
+        id(own): [str(tmp_path), saver],
+        id(of_scaffold): [str(tmp_path), scaffold.saver],
+        id(of_graph): [str(tmp_path), None],
+    }
+    assert id(waiting) not in found
+
+
+def test_last_steps_are_those_that_are_known_on_a_graph(graph):
+    v1.train.get_or_create_global_step()
+    stops = [v1.train.StopAtStepHook(last_step=7), v1.train.StopAtStepHook(num_steps=1)]
+    for hook in stops:
+        hook.begin()
+    assert tf_internals.last_steps(graph) == [7]
+
+
+def test_resuming_directory_is_known_while_a_job_restores_its_newest_checkpoint(tmp_path, graph):
+    variable("a", 1.0)
+    seen = []
+
+    class Restores(v1.train.Saver):
+        def restore(self, sess, save_path):
+            seen.append(tf_internals.resuming_directory())
+            super().restore(sess, save_path)
+
+        def recover_last_checkpoints(self, checkpoint_paths):
+            seen.append(tf_internals.resuming_directory())
+
+    saver = Restores()
+    with v1.Session() as session:
+        session.run(v1.global_variables_initializer())
+        prefix = saver.save(session, str(tmp_path / "model"))
+        saver.restore(session, prefix)
+    manager = v1.train.SessionManager()
+    manager.prepare_session("", saver=saver, checkpoint_dir=str(tmp_path))
+    manager.prepare_session("", saver=saver, checkpoint_filename_with_path=prefix)
+    assert seen == [None, str(tmp_path), str(tmp_path), None]
 
 
 def test_put_start_is_how_the_scaffold_then_starts(graph):
@@ -328,6 +390,14 @@ def test_distributed_variable_is_the_one_that_is_saved(graph, synchronization):
     assert tf_internals.distributed_variable(saveable) is None
 
 
+@pytest.mark.parametrize("synchronization", ["ON_READ", "ON_WRITE"])
+def test_op_name_adds_nothing_to_the_graph(graph, synchronization):
+    a = a_strategys(graph, getattr(tf.VariableSynchronization, synchronization))
+    b = variable("b", 1.0)
+    graph.finalize()
+    assert [tf_internals.op_name(a), tf_internals.op_name(b)] == ["a", "b"]
+
+
 def test_replicas_are_the_variables_of_a_strategy_or_the_variable_itself(graph):
     a, b = a_strategys(graph, tf.VariableSynchronization.AUTO), variable("b", 1.0)
     assert [replica.op.name for replica in tf_internals.replicas(a)] == ["a"]
@@ -376,27 +446,6 @@ def test_on_model_fn_keeps_all_but_the_model_fn(tmp_path):
     assert copy.params == estimator.params
     assert copy.config.model_dir == estimator.config.model_dir
     assert type(copy) is type(estimator)
-
-
-@pytest.mark.parametrize("named", [False, True])
-def test_is_resuming_tells_the_newest_of_a_directory_from_a_checkpoint_that_is_named(
-    tmp_path, graph, named
-):
-    variable("a", 1.0)
-    prefix = save(make_saver("saver"), tmp_path)
-    seen = []
-
-    class Look(v1.train.Saver):
-        def restore(self, sess, save_path):
-            seen.append(tf_internals.is_resuming())
-            super().restore(sess, save_path)
-
-    scaffold = v1.train.Scaffold(saver=Look())
-    where = {"checkpoint_filename_with_path": prefix} if named else {"checkpoint_dir": tmp_path}
-    creator = v1.train.ChiefSessionCreator(scaffold, **{k: str(v) for k, v in where.items()})
-    with v1.train.MonitoredSession(creator) as session:
-        scaffold.saver.restore(session._tf_sess(), prefix)
-    assert seen == [not named, False]
 
 
 def test_whole_values_of_the_helper_are_right(graph):

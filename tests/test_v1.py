@@ -7,16 +7,17 @@ import shutil
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from command_line import command_runner
 from hypothesis import given
 from hypothesis import strategies as st
+from tensorflow_party import tf
 from v1_files import DTYPES, WIDE, stock_value, write_v1
 
 from estimator_ckpt import (
     WarmStart,
     compare_checkpoints,
     convert_checkpoint,
+    export_checkpoint,
     open_checkpoint,
     verify_checkpoint,
 )
@@ -261,6 +262,26 @@ def test_warm_start_of_an_eager_model(sharded):
     WarmStart(sharded).apply([w, a])
     assert w.numpy().tolist() == WHOLE.tolist()
     assert a.numpy() == 1
+
+
+def test_export_writes_the_same_values(tmp_path):
+    prefix = write_v1(tmp_path / "old", DTYPES)
+    export_checkpoint(prefix, tmp_path / "values.npz", exclude=["string", "text"])
+    with np.load(tmp_path / "values.npz") as values:
+        for name, value in DTYPES.items():
+            if value.dtype != object:
+                assert values[name].tobytes() == value.tobytes()
+
+
+def test_remote_files_are_read_block_by_block():
+    prefix = write_v1("ram://v1/m-3", {"w": WHOLE, "global_step": np.int64(3)})
+    for path in (prefix, "ram://v1"):
+        with open_checkpoint(path) as checkpoint:
+            assert (checkpoint.prefix, checkpoint.global_step) == (prefix, 3)
+            assert checkpoint.get_tensor("w").tolist() == WHOLE.tolist()
+    assert verify_checkpoint(prefix).ok
+    convert_checkpoint(prefix, "ram://v1_out/m", "both")
+    assert compare_checkpoints(prefix, "ram://v1_out/m").equal
 
 
 # --- files that are wrong ---

@@ -24,7 +24,7 @@ from stock_files import (
 )
 from tensorflow_party import tf
 
-from estimator_ckpt import verify_checkpoint
+from estimator_ckpt import files, verify, verify_checkpoint
 from estimator_ckpt.bundle.aliases import add_keys
 from estimator_ckpt.bundle.index import Entry, Index, read_index, shard_path, slice_key, write_index
 from estimator_ckpt.bundle.tensors import encode_strings, masked_crc32c
@@ -400,6 +400,24 @@ def test_a_broken_object_graph_is_one_fault_among_others(tmp_path: Path) -> None
     flip(data_file(prefix), os.path.getsize(data_file(prefix)) - 1)
     flip(data_file(prefix), 0)
     assert {key for _, key, _ in faults_of(prefix)} == {OBJECT_GRAPH_KEY, flat_key("w")}
+
+
+def test_a_large_remote_tensor_is_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "_CHUNK", 1000)
+    prefix = "ram://verify_parts/m"
+    value = tf.random.stateless_uniform([1000], [1, 2])
+    tf.raw_ops.SaveV2(prefix=prefix, tensor_names=["w"], shape_and_slices=[""], tensors=[value])
+    sizes = []
+    read_range = files.read_range
+
+    def counted(path: str, offset: int, size: int) -> bytes:
+        if ".data-" in path:
+            sizes.append(size)
+        return read_range(path, offset, size)
+
+    monkeypatch.setattr(files, "read_range", counted)
+    assert verify_checkpoint(prefix).ok
+    assert sizes == [1000] * 4
 
 
 # --- paths ---

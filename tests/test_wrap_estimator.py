@@ -18,7 +18,7 @@ from estimator_jobs import (
 from jobs import FORMATS, assert_same, latest
 
 from estimator_ckpt import open_checkpoint, wrap_estimator
-from estimator_ckpt.errors import SettingsError
+from estimator_ckpt.errors import MissingTensorError, SettingsError
 
 v1 = tf.compat.v1
 
@@ -167,6 +167,25 @@ def test_config_params_and_class_are_kept_and_the_original_is_not_changed(tmp_pa
     assert ours.evaluate(input_fn, steps=1) == stock.evaluate(input_fn, steps=1)
     stock.train(input_fn, steps=1)
     assert file_format(tmp_path) == "saver"
+
+
+@pytest.mark.parametrize("checkpoint_format", FORMATS)
+def test_variables_are_asked_for_by_their_names_in_every_format(tmp_path, checkpoint_format):
+    stock = dnn_classifier_in_parts(run_config(tmp_path / "stock"), "SGD")
+    stock.train(canned_input_fn, steps=2)
+    made = dnn_classifier_in_parts(run_config(tmp_path / "ours"), "SGD")
+    ours = wrap_estimator(made, checkpoint_format)
+    with pytest.raises(ValueError, match="Could not find trained model"):
+        ours.get_variable_names()
+    _, end = train(ours, 2, input_fn=canned_input_fn)
+    names = stock.get_variable_names()
+    assert ours.get_variable_names() == names
+    found = {name: ours.get_variable_value(name) for name in names}
+    assert_same(found, end)
+    assert all(type(v) is type(stock.get_variable_value(name)) for name, v in found.items())
+    assert ours.get_variable_value("global_step:0") == 2
+    with pytest.raises(MissingTensorError, match="no variable or key of that name"):
+        ours.get_variable_value("global_stop")
 
 
 def test_an_estimator_of_tf1_stays_one(tmp_path):

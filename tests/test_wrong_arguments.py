@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -155,9 +156,10 @@ def wrap_as(checkpoint_format):
 
 
 CALLS = list(calls())
+IDS = [re.sub(" at 0x[0-9a-f]+", "", one[0]) for one in CALLS]
 
 
-@pytest.mark.parametrize(("call", "key"), [one[1:] for one in CALLS], ids=[one[0] for one in CALLS])
+@pytest.mark.parametrize(("call", "key"), [one[1:] for one in CALLS], ids=IDS)
 def test_a_wrong_argument_is_an_error_of_the_call_itself(call, key, graph):
     with pytest.raises(SettingsError) as caught:
         call()

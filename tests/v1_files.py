@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-import tensorflow as tf
+from tensorflow_party import tf
 
 
 def write_v1(path, tensors, slices=None):

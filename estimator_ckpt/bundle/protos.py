@@ -91,6 +91,28 @@ _SCHEMA = {
     "GraphAttribute": ["1 bytes key", "2 GraphValue value"],
     "GraphValue": ["8 GraphTensor tensor"],
     "GraphTensor": ["2 TensorShape tensor_shape", "8 *bytes string_val"],
+    # Of a .meta file or saved_model.pb, what people ask of it.
+    "SavedModelFacts": ["2 *MetaGraphFacts meta_graphs"],
+    "MetaGraphFacts": [
+        "1 MetaInfo meta_info_def",
+        "4 *Collection collection_def",
+        "5 *Signature signature_def",
+        "6 *AssetFile asset_file_def",
+        "7 SavedObjects object_graph_def",
+    ],
+    "MetaInfo": ["4 *string tags", "5 string tensorflow_version"],
+    "Collection": ["1 string key", "2 CollectionValues value"],
+    "CollectionValues": ["2 BytesList bytes_list"],
+    "BytesList": ["1 *bytes value"],
+    "VariableDef": ["1 string variable_name", "4 SaveSliceInfo save_slice_info_def"],
+    "SaveSliceInfo": ["1 string full_name"],
+    "Signature": ["1 string key", "2 SignatureTensors value"],
+    "SignatureTensors": ["1 *SignatureTensor inputs", "2 *SignatureTensor outputs"],
+    "SignatureTensor": ["1 string key"],
+    "AssetFile": ["2 string filename"],
+    "SavedObjects": ["1 *SavedObject nodes"],
+    "SavedObject": ["7 SavedVariable variable"],
+    "SavedVariable": ["3 bool trainable", "6 string name"],
     "CheckpointState": [
         "1 string model_checkpoint_path",
         "2 *string all_model_checkpoint_paths",
@@ -156,3 +178,6 @@ MergedObjects = _message("MergedObjects")
 TrackableObjectGraph = _message("TrackableObjectGraph")
 CheckpointState = _message("CheckpointState")
 MetaGraph = _message("MetaGraph")
+MetaGraphFacts = _message("MetaGraphFacts")
+SavedModelFacts = _message("SavedModelFacts")
+VariableDef = _message("VariableDef")

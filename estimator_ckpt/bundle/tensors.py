@@ -159,8 +159,9 @@ class TensorReader:
             raise CorruptCheckpointError(f"a data file: {error.message}", path=path) from error
         if len(data) != entry.size:
             raise CorruptCheckpointError(
-                f"byte {entry.offset}: expected {entry.size} bytes of a tensor, found {len(data)} "
-                "before the file's end",
+                files.oddity(path)
+                or f"byte {entry.offset}: expected {entry.size} bytes of a tensor, found "
+                f"{len(data)} before the file's end",
                 path=path,
             )
         return data

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 _MOST_OPEN = 64  # files at a time
-_MOST_VARINTS = 1 << 20  # bytes of them that are decoded at a time
+_MOST_VARINTS = 1 << 16  # bytes of them that are decoded at a time: a cache holds what is made
 
 # dtype -> the field of TensorProto with its values
 _FIXED_SIZE = {1: 5, 2: 6, 8: 9, 18: 12}
@@ -185,18 +184,24 @@ def _decode_varints(
     """The numbers whose last bytes are at `ends`; None if one is too long."""
     import numpy as np
 
+    if len(ends) == len(codes):  # as small numbers are
+        return codes
     starts = np.concatenate(([0], ends[:-1] + 1))
-    more = np.arange(len(ends))
-    values: np.ndarray[Any, Any] = (codes[starts] & 0x7F).astype(np.uint64)
-    for place in itertools.count(1):
-        more = more[starts[more] + place <= ends[more]]
-        if not len(more):
-            return values
-        if place == MAX_VARINT_BYTES:
-            return None
-        bits = (codes[starts[more] + place] & 0x7F).astype(np.uint64)
-        values[more] |= bits << np.uint64(7 * place)
-    raise AssertionError
+    lengths = ends - starts + 1
+    longest = int(lengths.max())
+    if longest > MAX_VARINT_BYTES:
+        return None
+    found: np.ndarray[Any, Any]
+    if lengths.min() == longest:  # as negative numbers are; twice as fast
+        rows = codes[: ends[-1] + 1].reshape(-1, longest) & 0x7F
+        found = rows[:, 0].astype(np.uint64)
+        for place in range(1, longest):
+            found |= rows[:, place].astype(np.uint64) << np.uint64(7 * place)
+        return found
+    places = np.arange(ends[-1] + 1) - np.repeat(starts, lengths)  # of each byte in its number
+    bits = (codes[: len(places)] & 0x7F).astype(np.uint64) << (7 * places).astype(np.uint64)
+    found = np.bitwise_or.reduceat(bits, starts)
+    return found
 
 
 def _fields(message: memoryview, number: int) -> list[memoryview]:

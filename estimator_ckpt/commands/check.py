@@ -12,6 +12,7 @@ from absl import flags
 
 from estimator_ckpt.check import Fit, check_checkpoint
 from estimator_ckpt.cli import EXIT_NO, EXIT_OK, UsageError
+from estimator_ckpt.errors import printable
 from estimator_ckpt.report import columns, fold, print_table, to_json, total_line
 from estimator_ckpt.warm_start import WarmStart
 
@@ -72,10 +73,10 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
 
 def _print(fit: Fit, *, all_rows: bool) -> None:
     shown = fit.rows if all_rows else fold(fit.rows)
-    print(f"{fit.checkpoint}\n")
+    print(f"{printable(fit.checkpoint)}\n")
     if shown:
         headers, cells = columns(shown, expected="model", found="checkpoint")
         print_table(headers, cells, total_line(fit.rows))
     if fit.hint:
-        print(fit.hint)
+        print(printable(fit.hint))
     print("fits" if fit.fits else "does not fit")

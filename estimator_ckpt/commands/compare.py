@@ -17,6 +17,7 @@ from absl import flags
 from estimator_ckpt.cli import EXIT_NO, EXIT_OK, UsageError
 from estimator_ckpt.commands.progress import progress_bar
 from estimator_ckpt.compare import Compared, Comparison, compare_checkpoints
+from estimator_ckpt.errors import printable
 from estimator_ckpt.report import columns, print_table, total_line
 
 
@@ -55,7 +56,7 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
 
 
 def _print(comparison: Comparison, *, all_rows: bool) -> None:
-    print(f"A: {comparison.a}\nB: {comparison.b}\n")
+    print(f"A: {printable(comparison.a)}\nB: {printable(comparison.b)}\n")
     rows = comparison.rows()
     shown = rows if all_rows else comparison.folded_rows()
     if shown:
@@ -63,7 +64,7 @@ def _print(comparison: Comparison, *, all_rows: bool) -> None:
     else:
         print(total_line(rows))
     for note in comparison.notes:
-        print(f"note: {note}")
+        print(f"note: {printable(note)}")
 
 
 def _json(comparison: Comparison) -> dict[str, Any]:

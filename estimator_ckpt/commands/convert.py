@@ -31,6 +31,7 @@ from estimator_ckpt.conversion.optimizers import TARGETS
 from estimator_ckpt.conversion.plan import Conversion
 from estimator_ckpt.conversion.planning import ConvertOptions
 from estimator_ckpt.convert import convert_with
+from estimator_ckpt.errors import printable
 from estimator_ckpt.formats import CHECKPOINT_FORMATS
 from estimator_ckpt.locate import is_saved_model
 from estimator_ckpt.report import counted, print_table, size_text
@@ -150,7 +151,7 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
         return _run_directory(source, destination, options, flag_values)
     if flag_values.log is not None:
         raise UsageError("convert: --log is for a directory of checkpoints")
-    with progress_bar(f"converting {source}") as progress:
+    with progress_bar(f"converting {printable(source)}") as progress:
         conversion = convert_with(
             source, destination, options, dry_run=flag_values.dry_run, progress=progress
         )
@@ -159,9 +160,9 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
     elif flag_values.dry_run:
         _print_plan(conversion)
     else:
-        print(summary(conversion))
+        print(printable(summary(conversion)))
         if conversion.warning:
-            print(f"estimator-ckpt: {conversion.warning}", file=sys.stderr)
+            print(f"estimator-ckpt: {printable(conversion.warning)}", file=sys.stderr)
     return EXIT_OK
 
 
@@ -175,11 +176,11 @@ def _run_directory(
         place = outcome.source
         if outcome.destination != outcome.source:
             place += f" -> {outcome.destination}"
-        print(f"[{number}/{total}] {outcome.status} {place}{note}", flush=True)
+        print(f"[{number}/{total}] {outcome.status} {printable(place + note)}", flush=True)
         if outcome.status == "planned" and outcome.conversion is not None:
             _print_plan(outcome.conversion)
 
-    with progress_bar(f"converting {source}") as progress:
+    with progress_bar(f"converting {printable(source)}") as progress:
         outcomes = convert_directory(
             source,
             destination,
@@ -266,8 +267,8 @@ def _print_plan(conversion: Conversion) -> None:
         [row.action, row.source, " ".join(row.targets), row.why, f"{row.nbytes:,}"]
         for row in conversion.rows
     ]
-    print(f"source:      {conversion.source} ({conversion.source_format})")
-    print(f"destination: {conversion.destination} ({conversion.checkpoint_format})\n")
+    print(f"source:      {printable(conversion.source)} ({conversion.source_format})")
+    print(f"destination: {printable(conversion.destination)} ({conversion.checkpoint_format})\n")
     headers = ["action", "old key", "new key", "why", "bytes"]
     print_table(headers, rows, _total(conversion), right=["bytes"])
 

@@ -2,34 +2,26 @@
 
 Lists the variables of a checkpoint, its objects (--tree) or one value (--tensor). PATH is a
 prefix, PREFIX.index, a directory with checkpoints (the newest counts), a SavedModel's directory or
-a Keras save_weights prefix. No value is read but those that are asked for.
+a Keras save_weights prefix. No value is read but scalars, and those that are asked for. Layers that
+differ in a number are one line, layer_{0…11}, with their count and the bytes of all; --all unfolds.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 import sys
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from itertools import compress, count
-from operator import ne
-from typing import TypeVar
+from collections.abc import Iterable, Iterator
+from itertools import compress
 
 from absl import flags
 
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.cli import EXIT_NO, EXIT_OK, UsageError
 from estimator_ckpt.collector import collector_paused
-from estimator_ckpt.columns import AT_ONCE
+from estimator_ckpt.commands.listing import owner_names, print_listing, totals
 from estimator_ckpt.errors import CheckpointError
-from estimator_ckpt.object_graph import VAR_LIST, escape, escape_all
-from estimator_ckpt.report import counted, print_columns, print_table, size_text
 from estimator_ckpt.variables import Columns, Variable
-
-_MOST_SCOPES = 40
-_T = TypeVar("_T", bound=Hashable)
 
 
 def define(flag_values: flags.FlagValues) -> None:
@@ -48,6 +40,13 @@ def define(flag_values: flags.FlagValues) -> None:
         flag_values=flag_values,
     )
     flags.DEFINE_boolean("tree", False, "Print the object graph.", flag_values=flag_values)
+    flags.DEFINE_boolean(
+        "all",
+        False,
+        "A line for each variable: otherwise repeated layers are one line, and slots are columns of"
+        " their variables. With --tree, the branches without values, too.",
+        flag_values=flag_values,
+    )
     flags.DEFINE_string(
         "tensor",
         None,
@@ -112,6 +111,7 @@ def _check_flags(flag_values: flags.FlagValues) -> None:
     for flag, is_given in (
         ("filter", flag_values.filter is not None),
         ("sort", flag_values.sort != "name"),
+        ("all", flag_values.all and mode != "tree"),
     ):
         if is_given and mode not in ("", "all_tensors"):
             raise UsageError(f"inspect: --{flag} is for a list of variables, not for --{mode}")
@@ -132,7 +132,10 @@ def _run(
         if flag_values.tree:
             from estimator_ckpt.commands.tree import tree_json, tree_lines
 
-            _write_lines((tree_json if flag_values.json else tree_lines)(checkpoint))
+            if flag_values.json:
+                _write_lines(tree_json(checkpoint))
+            else:
+                _write_lines(tree_lines(checkpoint, all_branches=flag_values.all))
             return None
         if tensor is not None or flag_values.all_tensors:
             from estimator_ckpt.commands.tensor import print_tensors, set_print_options
@@ -145,15 +148,15 @@ def _run(
             values = bool(flag_values.values or flag_values.tensor_name or tensor is None)
             print_tensors(checkpoint, chosen, values=values, as_json=flag_values.json)
             return None
-        variables = counted = _chosen(checkpoint, pattern, by_size=by_size)
+        variables = selected = _chosen(checkpoint, pattern, by_size=by_size)
         if excluded:
-            counted = variables.take(
+            selected = variables.take(
                 [n for n, name in enumerate(variables.name) if not excluded.search(name)]
             )
         if flag_values.json:
-            _print_json(checkpoint, variables, counted)
+            _print_json(checkpoint, variables, selected)
         else:
-            _print_listing(checkpoint, variables, counted)
+            print_listing(checkpoint, variables, selected, unfolded=flag_values.all or by_size)
         return checkpoint.data_error
 
 
@@ -169,7 +172,7 @@ def _chosen(
 ) -> Columns:
     """The variables by scope, each followed by its slots; or by size."""
     columns = checkpoint.columns
-    owners = _owners(columns)
+    owners = owner_names(columns)
     scopes = [owner.rpartition("/")[0] for owner in owners]
     numbers = list(range(len(owners)))
     if pattern:
@@ -185,117 +188,7 @@ def _chosen(
     return columns.take(numbers)
 
 
-def _owners(variables: Columns) -> list[str]:
-    """The name of each variable; a slot's is that of its variable."""
-    return [slot_of or name for name, slot_of in zip(variables.name, variables.slot_of)]
-
-
-def _totals(counted: Columns) -> dict[str, int]:
-    slots = [slot_of is not None for slot_of in counted.slot_of]
-    return {
-        "variables": len(counted),
-        "values": sum(times * math.prod(shape) for shape, times in Counter(counted.shape).items()),
-        "bytes": sum(counted.nbytes),
-        "slot_variables": sum(slots),
-        "slot_bytes": sum(compress(counted.nbytes, slots)),
-    }
-
-
-def _total_line(totals: dict[str, int]) -> str:
-    line = (
-        f"{counted(totals['variables'], 'variable')}, {counted(totals['values'], 'value')}, "
-        f"{size_text(totals['bytes'])}"
-    )
-    if totals["slot_variables"]:
-        line += (
-            f"; {totals['slot_variables']:,} of them optimizer slots, "
-            f"{size_text(totals['slot_bytes'])} ({_share(totals['slot_bytes'], totals['bytes'])})"
-        )
-    return line
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.1f} %" if whole else "0 %"
-
-
-def _print_listing(checkpoint: Checkpoint, variables: Columns, counted: Columns) -> None:
-    step = checkpoint.global_step
-    shards = checkpoint.index.num_shards
-    details = [checkpoint.format] + ([f"global step {step}"] if step is not None else [])
-    details.append(f"{shards} data file" + ("s" if shards > 1 else ""))
-    print(f"{checkpoint.prefix}: {', '.join(details)}\n")
-    slots = zip(variables.slot_of, variables.slot_name)
-    cells = {
-        "name": variables.name,
-        "shape": _texts(variables.shape, _shape_text),
-        "dtype": variables.dtype,
-        "bytes": _texts(variables.nbytes, "{:,}".format),
-        "slices": _texts(variables.slices, lambda slices: str(slices or "")),
-        "slot of": [f"{slot_of} ({name})" if slot_of else "" for slot_of, name in slots],
-        "object path": _paths_to_show(variables),
-    }
-    for header in ("slices", "slot of", "object path"):
-        if not any(cells[header]):
-            del cells[header]
-    total = _total_line(_totals(counted))
-    print_columns(cells, total, right=["bytes", "slices"])
-    _print_scopes(counted)
-
-
-def _texts(values: Sequence[_T], text: Callable[[_T], str]) -> list[str]:
-    """The values as text, of which few are different."""
-    texts = {value: text(value) for value in set(values)}
-    return list(map(texts.__getitem__, values))
-
-
-def _shape_text(shape: tuple[int, ...]) -> str:
-    return f"[{','.join(map(str, shape))}]"
-
-
-def _paths_to_show(variables: Columns) -> list[str]:
-    """The object paths, without those that say no more than the name."""
-    start = f"{VAR_LIST}/"
-    shown = [""] * len(variables)
-    if not any(variables.object_path):
-        return shown
-    for first in range(0, len(shown), AT_ONCE):
-        names = variables.name[first : first + AT_ONCE]
-        paths = [path or "" for path in variables.object_path[first : first + AT_ONCE]]
-        # Nearly all are where var_list has their names: these are compared as one text.
-        text = start + escape("\n".join(names)).replace("\n", f"\n{start}")
-        if text == "\n".join(paths) and text.count("\n") == len(names) - 1:
-            continue
-        in_var_list = escape_all(names, start)
-        for place in compress(count(), map(ne, paths, in_var_list)):
-            path = paths[place]
-            known = in_var_list[place] if path.startswith(start) else names[place]
-            shown[first + place] = "" if known.startswith(path) else path
-    return shown
-
-
-def _print_scopes(counted: Columns) -> None:
-    """How the bytes are divided among the outermost scopes, slots with their variables."""
-    scopes = (owner[: owner.find("/") + 1] or owner for owner in _owners(counted))
-    counts: Counter[str] = Counter()
-    sizes: Counter[str] = Counter()
-    for (scope, nbytes), times in Counter(zip(scopes, counted.nbytes)).items():
-        counts[scope] += times
-        sizes[scope] += nbytes * times
-    if not 1 < len(counts) <= _MOST_SCOPES:
-        return
-    total = sum(sizes.values())
-    print()
-    print_table(
-        ["scope", "variables", "bytes", "share"],
-        [
-            [scope, f"{counts[scope]:,}", f"{nbytes:,}", _share(nbytes, total)]
-            for scope, nbytes in sorted(sizes.items(), key=lambda item: -item[1])
-        ],
-        right=["variables", "bytes", "share"],
-    )
-
-
-def _print_json(checkpoint: Checkpoint, variables: Columns, counted: Columns) -> None:
+def _print_json(checkpoint: Checkpoint, variables: Columns, selected: Columns) -> None:
     """One JSON object, a variable a line."""
     head = {
         "path": checkpoint.path,
@@ -303,7 +196,7 @@ def _print_json(checkpoint: Checkpoint, variables: Columns, counted: Columns) ->
         "format": checkpoint.format,
         "global_step": checkpoint.global_step,
         "data_files": checkpoint.index.num_shards,
-        "totals": _totals(counted),
+        "totals": totals(selected),
     }
     print("{" + json.dumps(head)[1:-1] + ', "variables": [')
     _write_lines(

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.cli import UsageError
-from estimator_ckpt.errors import UnsupportedCheckpointError
-from estimator_ckpt.report import printable, size_text, tensor_text
+from estimator_ckpt.errors import UnsupportedCheckpointError, printable
+from estimator_ckpt.report import size_text, tensor_text
 from estimator_ckpt.variables import Variable
 
 if TYPE_CHECKING:

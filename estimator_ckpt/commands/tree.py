@@ -6,15 +6,18 @@ import json
 from collections.abc import Iterator
 
 from estimator_ckpt.checkpoint import Checkpoint
-from estimator_ckpt.errors import MissingTensorError
+from estimator_ckpt.errors import MissingTensorError, printable
 from estimator_ckpt.graph_variables import graph_tensors
 from estimator_ckpt.object_graph import OBJECT_CONFIG, VARIABLE_VALUE, Node, ObjectGraph, escape
-from estimator_ckpt.report import counted, printable, tensor_text
+from estimator_ckpt.report import counted, tensor_text
 from estimator_ckpt.variables import Variable
 
 
-def tree_lines(checkpoint: Checkpoint) -> Iterator[str]:
+def tree_lines(checkpoint: Checkpoint, *, all_branches: bool = False) -> Iterator[str]:
     """A line for each edge of the object graph, from the root on.
+
+    Branches without a value, a slot or a saver are counted in a last line, unless `all_branches`
+    asks for them: of a SavedModel they are nearly all.
 
     An object stands with all that is below it at its shortest path, its object path; further edges
     to it, as shared objects and cycles have, show that path instead.
@@ -24,6 +27,7 @@ def tree_lines(checkpoint: Checkpoint) -> Iterator[str]:
     """
     graph, tensors = _objects(checkpoint)
     places, classes = graph.places(), checkpoint.object_classes
+    shown = range(len(graph.nodes)) if all_branches else _with_values(graph, tensors)
     shortest = {(parent, local_name) for parent, local_name, _ in graph.edges_from_root()}
     # Node, its label, whether it stands here, how many are above it, the bar before what is below.
     waiting = [(0, "root", True, 0, "")]
@@ -39,12 +43,30 @@ def tree_lines(checkpoint: Checkpoint) -> Iterator[str]:
         details = _details(node, tensors.get(number, []), classes.get(number))
         yield start + "".join(f"  {text}" for text in details)
         bars.append(bar)
-        edges = list(node.children.items())
+        edges = [edge for edge in node.children.items() if edge[1] in shown]
         for place in range(len(edges) - 1, -1, -1):
             local_name, child = edges[place]
             corner, bar = ("└── ", "    ") if place == len(edges) - 1 else ("├── ", "│   ")
             label = corner + printable(escape(local_name))
             waiting.append((child, label, (number, local_name) in shortest, depth + 1, bar))
+    hidden = sum(place is not None for place in places) - len(shown)
+    if not all_branches and hidden > 0:
+        objects = "1 object" if hidden == 1 else f"{hidden:,} objects"
+        yield f"({objects} without values hidden; --all shows all)"
+
+
+def _with_values(graph: ObjectGraph, tensors: dict[int, list[Variable]]) -> set[int]:
+    """The root, the objects with something of their own, and those that these stand below."""
+    shown = {0}
+    for parent, _, child in reversed(list(graph.edges_from_root())):
+        node = graph.nodes[child]
+        if (
+            child in shown
+            or tensors.get(child)
+            or any((node.attributes, node.slots, node.registered_saver))
+        ):
+            shown |= {parent, child}
+    return shown
 
 
 def tree_json(checkpoint: Checkpoint) -> Iterator[str]:

@@ -19,7 +19,7 @@ from estimator_ckpt import files
 from estimator_ckpt.audit import AuditReport, verify_directory
 from estimator_ckpt.cli import EXIT_ERROR, EXIT_NO, EXIT_OK, UsageError
 from estimator_ckpt.commands.progress import counting_bar, progress_bar
-from estimator_ckpt.errors import CheckpointError
+from estimator_ckpt.errors import CheckpointError, printable
 from estimator_ckpt.locate import is_saved_model
 from estimator_ckpt.report import counted, print_table, size_text
 from estimator_ckpt.verify import Fault, VerifyReport, verify_checkpoint
@@ -132,27 +132,27 @@ def _print(report: VerifyReport) -> None:
     else:
         checked = size_text(report.checked_bytes)
         keys = counted(report.keys, "key")
-        print(f"{report.prefix}: whole; {keys}, {checked} in data files checked")
+        print(f"{printable(report.prefix)}: whole; {keys}, {checked} in data files checked")
     for note in report.notes:
-        print(f"note: {note}")
+        print(f"note: {printable(note)}")
 
 
 def _print_audit(audit: AuditReport, *, quiet: bool) -> None:
     if audit.faults:
         _print_faults(audit.faults, f"beside the checkpoints of {audit.path}")
     for note in () if quiet else audit.notes:
-        print(f"note: {note}")
+        print(f"note: {printable(note)}")
     faulty = sum(not one.ok for one in audit.checkpoints)
     whole = len(audit.checkpoints) - faulty
     counts = [f"{whole:,} of {counted(len(audit.checkpoints), 'checkpoint')} whole"]
     if audit.faults:
         counts.append(f"{counted(len(audit.faults), 'fault')} beside them")
-    print(f"{audit.path}: {', '.join(counts)}")
+    print(f"{printable(audit.path)}: {', '.join(counts)}")
 
 
 def _print_faults(faults: tuple[Fault, ...], where: str) -> None:
     rows = [_cells(fault) for fault in faults]
-    total = f"{where}: {counted(len(rows), 'fault')}"
+    total = f"{printable(where)}: {counted(len(rows), 'fault')}"
     print_table(["fault", "key", "byte", "file", "what"], rows, total, right=["byte"])
 
 

@@ -46,10 +46,13 @@ class Site(NamedTuple):
 
 def check_destination(destination: str) -> None:
     """Raises WriteError where a checkpoint is, or data files that no killed conversion left."""
-    if files.is_dir(destination):
+    if files.is_remote(destination) and files.is_dir(destination):
         raise WriteError(
             "expected the prefix of a new checkpoint, found a directory", path=destination
         )
+    odd = files.oddity(destination)
+    if odd:
+        raise WriteError(f"expected the prefix of a new checkpoint, found {odd}", path=destination)
     if not files.exists(destination + _MARK):
         _check_free(destination)
 

@@ -27,6 +27,7 @@ import tensorflow as tf
 from absl import app, flags, logging
 
 from estimator_ckpt import wrap_model_fn
+from estimator_ckpt.configs import find_flagfiles
 
 tf1: Any = tf.compat.v1
 
@@ -296,4 +297,4 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    app.run(main)
+    app.run(main, argv=find_flagfiles(sys.argv))

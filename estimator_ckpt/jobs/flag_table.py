@@ -9,6 +9,7 @@ from typing import Any
 from absl import flags
 
 from estimator_ckpt.formats import CHECKPOINT_FORMATS
+from estimator_ckpt.options import ON_CORRUPT
 
 # Name -> how to define it, and with what.
 FLAGS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
@@ -68,6 +69,31 @@ FLAGS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
             "enum_values": ["path", "name"],
             "help": "What decides where a variable's object path and its name lead to different"
             " tensors of the checkpoint; an error unless given.",
+        },
+    ),
+    "durable": (
+        flags.DEFINE_bool,
+        {
+            "default": False,
+            "help": "Save no faster than the disk: the state file names a checkpoint when its data"
+            " are on the disk. Otherwise that happens beside training.",
+        },
+    ),
+    "on_corrupt": (
+        flags.DEFINE_enum,
+        {
+            "default": "error",
+            "enum_values": list(ON_CORRUPT),
+            "help": "What to do where the newest checkpoint is damaged: error, or fall_back to the"
+            " newest one before it that is sound.",
+        },
+    ),
+    "check_data": (
+        flags.DEFINE_bool,
+        {
+            "default": False,
+            "help": "Read the newest checkpoint through before resuming from it, to see whether it"
+            " is whole; one that may have been cut by a power failure is in any case.",
         },
     ),
     "ema": (

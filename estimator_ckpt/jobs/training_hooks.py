@@ -47,12 +47,12 @@ class Stop:
     @contextlib.contextmanager
     def on_signals(self) -> Iterator[None]:
         """Handles the signals, in the main thread; what handled them before does so afterwards."""
-        before = {number: signal.getsignal(number) for number in _SIGNALS}
+        before = {int(number): signal.getsignal(number) for number in _SIGNALS}
 
         def handle(number: int, frame: Any) -> None:
-            del frame
-            for one in _SIGNALS:
-                signal.signal(one, before[one])
+            if self.signal is not None:
+                _handle_as_before(number, frame, before[number])
+                return
             self.signal = number
             what = "finishing the step, saving a checkpoint" if self.training else "stopping"
             # Not print(): the signal may have come in the middle of another one.
@@ -67,6 +67,19 @@ class Stop:
         finally:
             for number in _SIGNALS:
                 signal.signal(number, before[number])
+
+
+def _handle_as_before(number: int, frame: Any, before: Any) -> None:
+    """What a signal does without Stop.
+
+    Python complains of a signal that has come where its handler is SIG_DFL by now; so the handler
+    is changed only as that signal is handled.
+    """
+    if callable(before):
+        before(number, frame)
+    elif before == signal.SIG_DFL:
+        signal.signal(number, signal.SIG_DFL)
+        signal.raise_signal(number)
 
 
 class StopTraining(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]

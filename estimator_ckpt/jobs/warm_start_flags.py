@@ -44,12 +44,9 @@ def parse_yaml(text: str, key: str) -> Any:
     Raises:
       SettingsError: it is none.
     """
-    import yaml
+    from estimator_ckpt.warm_starting.file import read_yaml
 
-    try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SettingsError(f"no YAML: {' '.join(str(error).split())}", key=key) from None
+    return read_yaml(text, key=key)
 
 
 def with_overrides(

@@ -103,11 +103,16 @@ class Contents:
                         found.setdefault(tensor.wanted.tensor, tensor.wanted)
         return list(found.values())
 
-    def held(self, absent: Collection[str] = ()) -> tuple[set[str], set[str]]:
+    def held(
+        self,
+        absent: Collection[str] = (),
+        outside: Callable[[str], bool] = lambda name: False,
+    ) -> tuple[set[str], set[str]]:
         """The ops that hold what a restore gives a value, and those that it leaves without one.
 
         Args:
           absent: the Wanted.tensor of what is not restored.
+          outside: which global variables that no saveable covers are among the latter.
         """
         restored: set[str] = set()
         others: set[str] = set()
@@ -116,6 +121,7 @@ class Contents:
                 if not tf_internals.never_restored(saveable):
                     is_absent = any(t.wanted.tensor in absent for t in self.tensors[id(saveable)])
                     (others if is_absent else restored).update(self.holders[id(saveable)])
+        others.update(filter(outside, map(tf_internals.op_name, tf.compat.v1.global_variables())))
         return restored, others - restored
 
     def all_variables(self) -> list[Any]:
@@ -263,7 +269,7 @@ def _users_parts(
     """What to save for an object that no variable of the graph stands for: name and saveable."""
     twice = source(saveable) in covered
     variable = None if twice else variable_of(saveable)
-    name = "" if variable is None else variable.op.name
+    name = "" if variable is None else tf_internals.op_name(variable)
     tensors = []
     for spec in saveable.specs:
         number, attribute = _attribute_of(saveable, spec, attributes)
@@ -317,8 +323,8 @@ def _averages(ema: Any) -> Callable[[Wanted, Saveable], Wanted]:
     for variable in tf.compat.v1.global_variables() if hasattr(ema, "average") else ():
         average = ema.average(variable)
         if average is not None:
-            own[variable.op.name] = tf_internals.full_name(average)
-    trainable = {variable.op.name for variable in tf.compat.v1.trainable_variables()}
+            own[tf_internals.op_name(variable)] = tf_internals.full_name(average)
+    trainable = {tf_internals.op_name(variable) for variable in tf.compat.v1.trainable_variables()}
 
     def with_average(wanted: Wanted, saveable: Saveable) -> Wanted:
         if not label or wanted.attribute != VARIABLE_VALUE:
@@ -337,7 +343,8 @@ def _global_step_name(saveables: Mapping[str, Sequence[Saveable]]) -> str | None
     if step is None:
         return None
     return next(
-        (name for name, group in saveables.items() if source(group[0]) == step.op.name), None
+        (n for n, group in saveables.items() if source(group[0]) == tf_internals.op_name(step)),
+        None,
     )
 
 

@@ -135,7 +135,7 @@ def names_on_purpose(var_list: VarList, saveables: Mapping[str, Sequence[Saveabl
         for part in _parts(value):
             own.add(_without_number(str(getattr(part, "name", ""))))
             if isinstance(part, tf.Variable):
-                own.update((part.op.name, tf_internals.full_name(part)))
+                own.update((tf_internals.op_name(part), tf_internals.full_name(part)))
         if _without_number(name) not in own:
             found.add(name)
     return found

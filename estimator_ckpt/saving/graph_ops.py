@@ -18,6 +18,7 @@ import tensorflow as tf
 from estimator_ckpt import tf_internals
 from estimator_ckpt.bundle.index import Entry
 from estimator_ckpt.bundle.slices import key_bytes
+from estimator_ckpt.errors import CorruptCheckpointError, MismatchError, NotACheckpointError
 from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
 from estimator_ckpt.saving.contents import SAVE_COUNTER_KEY, Contents
 from estimator_ckpt.tf_internals import BulkSaverBuilder, Saveable
@@ -185,3 +186,27 @@ def _shapes(saveable: Saveable) -> list[Any]:
     """The shapes to which a stock Saver reshapes what it has read."""
     tensors = [spec.tensor for spec in saveable.specs]
     return [t.shape if t.shape.is_fully_defined() else tf.shape(t) for t in tensors]
+
+
+def run_restore(
+    session: tf.compat.v1.Session, fetches: Any, feeds: dict[Any, Any], prefix: str
+) -> None:
+    """Runs the ops that restore from a checkpoint.
+
+    Raises:
+      CorruptCheckpointError, NotACheckpointError, MismatchError: what the ops say of it.
+    """
+    try:
+        session.run(fetches, feeds)
+    except (tf.errors.DataLossError, tf.errors.OutOfRangeError) as error:
+        raise CorruptCheckpointError(_reason(error), path=prefix) from error
+    except tf.errors.NotFoundError as error:
+        raise NotACheckpointError(_reason(error), path=prefix) from error
+    except tf.errors.InvalidArgumentError as error:
+        raise MismatchError(_reason(error), path=prefix) from error
+
+
+def _reason(error: tf.errors.OpError) -> str:
+    """What an op says, without the stack that TensorFlow puts around it."""
+    message: str = error.message.partition("\n\t [[")[0]
+    return message.rpartition("\n")[2]

@@ -112,7 +112,7 @@ class InitialValues:
         restored: Collection[str],
         *,
         initialized: Collection[str] = (),
-        ops: Sequence[tf.Operation] = (),
+        ops: Sequence[Any] = (),
     ) -> Initialization:
         """What to run, to initialize some variables.
 
@@ -126,7 +126,7 @@ class InitialValues:
           ConflictError: one of `restored` would be written by an op other than its initializer.
         """
         by_name = {n: self._initializers[n] for n in names if n in self._initializers}
-        by_name.update((op.name, op) for op in ops)
+        by_name.update((op.name, op) for op in map(_operation, ops))
         restored = set(restored)
         kept = {*restored, *initialized}
         guards = {op: guard for op, guard in self._guards.items() if guard.variable in kept}
@@ -156,14 +156,14 @@ def warn_of_resets(local_init_op: Any, saved: Collection[str]) -> None:
     """Warns of variables that a session resets after each restore, with its local_init_op.
 
     Args:
-      local_init_op: of a Scaffold; it may be None.
+      local_init_op: of a Scaffold: None, or what a session runs.
       saved: the names of the ops that hold what checkpoints have.
     """
-    if local_init_op is None:
-        return
-    found: set[str] = set()
-    for op in upstream([_operation(local_init_op)]):
-        found.update(written_by(op, saved))
+    try:
+        starts = [_operation(one) for one in tf.nest.flatten(local_init_op) if one is not None]
+    except (KeyError, TypeError, ValueError):
+        return  # a strategy's, of several replicas; or the session refuses it in its own words
+    found = {name for op in upstream(starts) for name in written_by(op, saved)}
     if found:
         logging.warning(
             "The Scaffold's local_init_op runs after every restore and writes what the checkpoints "

@@ -27,6 +27,7 @@ from estimator_ckpt.saving.journal import (
     temporary_name,
     write_journal,
 )
+from estimator_ckpt.saving.lease import Lease
 from estimator_ckpt.saving.on_disk import delete, written_at
 from estimator_ckpt.saving.staging import SAVING, data_files, remove_tree
 from estimator_ckpt.state import CheckpointState
@@ -58,23 +59,27 @@ class Keeper:
         self.token = secrets.token_hex(4)
         self._directory = directory
         self._state_name = state_name
+        self._lease = Lease(directory, state_name)
         self._thread: threading.Thread | None = None
         # What waits for its deletion: checkpoints, and data files that were replaced with the time.
         self._deleting: list[str] = []
         self._unused: dict[str, float] = {}
         self._unused_before: tuple[str, ...] = ()
 
-    def begin(self, prefix: str) -> None:
-        """Before a save: waits for the end of the one before, and clears away what processes that
-        came to no end have left.
+    def begin(self, prefix: str, session: object) -> None:
+        """Before a save: waits for the end of the one before, takes the lease of the directory, and
+        clears away what processes that came to no end have left.
 
         Args:
           prefix: of the checkpoint that is to be written.
+          session: that saves.
 
         Raises:
+          BusyError: another process trains in the directory.
           WriteError: the journal cannot be written.
         """
         self.join()
+        self._lease.take(session)
         journal = read_journal(self._directory, self._state_name)
         name = os.path.basename(prefix)
         said = journal
@@ -106,8 +111,10 @@ class Keeper:
         """Writes the state file: what is listed, and what is to be deleted but still there.
 
         Raises:
+          BusyError: another process has taken over the directory.
           WriteError: it cannot be written.
         """
+        self._lease.check()
         keep = set(map(state.real_prefix, listed.all_model_checkpoint_paths))
         waiting = dict.fromkeys([*self._deleting, *expired])
         self._deleting = [one for one in waiting if state.real_prefix(one) not in keep]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import math
 import os
 import time
@@ -19,14 +20,17 @@ class Retention:
     lowered, goes on counting the hours where that run left off, does not count a pause as hours of
     training, can wait before it deletes, knows one checkpoint under two spellings of its directory,
     and leaves those of another directory alone: a state file with absolute paths goes on naming the
-    checkpoints of the model_dir that it was copied from.
+    checkpoints of the model_dir that it was copied from. What another saver wrote into the
+    directory is listed, but it does not count and is never deleted.
 
     Attributes:
-      max_to_keep: how many stay; 0 or None: all, and the state file names the newest alone.
+      max_to_keep: how many stay; 0 or None: all. The state file names them all the same, so that
+        they count again for a later run with a limit.
       every_n_hours: beyond them one stays for every so many hours of training.
       grace_secs: how long a checkpoint that no longer counts stays on disk, for an evaluator that
         may be reading it; the state file names it until it goes.
       now: the clock, seconds since the epoch.
+      stated: what state() said last.
     """
 
     max_to_keep: int | None = 5
@@ -37,7 +41,9 @@ class Retention:
     def __post_init__(self) -> None:
         self._kept: list[tuple[str, float]] = []
         self._expired: list[tuple[str, float, float]] = []  # prefix, written, expired
+        self._others: list[tuple[str, float]] = []  # do not count
         self._last_preserved = self.now()
+        self.stated: CheckpointState | None = None
 
     @property
     def prefixes(self) -> list[str]:
@@ -45,14 +51,45 @@ class Retention:
         return [prefix for prefix, _ in self._kept]
 
     def adopt(
-        self, checkpoints: Sequence[tuple[str, float]], last_preserved: float | None = None
+        self,
+        checkpoints: Sequence[tuple[str, float]],
+        last_preserved: float | None = None,
+        counts: Callable[[str], bool] = lambda prefix: True,
     ) -> None:
-        """Takes over the checkpoints of an earlier run: (prefix, seconds since the epoch)."""
+        """Takes over the checkpoints of an earlier run.
+
+        Args:
+          checkpoints: (prefix, seconds since the epoch), from the oldest to the newest.
+          last_preserved: when the last one was written that is kept for ever.
+          counts: whether the checkpoint of a prefix is one of those that count.
+        """
         newest_first = {real_prefix(one[0]): one for one in reversed(checkpoints)}
-        self._kept = list(reversed(newest_first.values()))
+        self._kept, self._others = [], []
+        for one in reversed(newest_first.values()):
+            (self._kept if counts(one[0]) else self._others).append(one)
         self._expired = []
         if last_preserved is not None:
             self._last_preserved = last_preserved
+
+    def merge(
+        self, listed: Sequence[tuple[str, float]], exists: Callable[[str], bool]
+    ) -> list[str]:
+        """Takes note of a list that somebody else wrote over this one.
+
+        Args:
+          listed: (prefix, seconds since the epoch) of the checkpoints in it.
+          exists: whether the checkpoint of a prefix is still on disk.
+
+        Returns:
+          The prefixes that are new here. They stay in the list, and do not count.
+        """
+        self._kept = [one for one in self._kept if exists(one[0])]
+        self._others = [one for one in self._others if exists(one[0])]
+        known = {real_prefix(one[0]) for one in (*self._kept, *self._others)}
+        known |= {real_prefix(one[0]) for one in self._expired}
+        new = [one for one in listed if real_prefix(one[0]) not in known and exists(one[0])]
+        self._others += new
+        return [prefix for prefix, _ in new]
 
     def add(self, prefix: str) -> list[str]:
         """A checkpoint has been written; returns the prefixes that can be deleted now."""
@@ -65,6 +102,7 @@ class Retention:
 
         self._kept = [kept for kept in self._kept if is_another(kept[0])] + [(prefix, now)]
         self._expired = [gone for gone in self._expired if is_another(gone[0])]
+        self._others = [other for other in self._others if is_another(other[0])]
         if not self.max_to_keep:
             return []
         while len(self._kept) > self.max_to_keep:
@@ -82,11 +120,21 @@ class Retention:
 
     def state(self) -> CheckpointState:
         """What the state file should say after add()."""
-        listed = self._kept if self.max_to_keep else self._kept[-1:]
-        existing = [*((prefix, written) for prefix, written, _ in self._expired), *listed]
-        return CheckpointState(
+        others = sorted(self._others, key=_written)
+        older = heapq.merge(others, self._kept[:-1], key=_written)
+        existing = [
+            *((prefix, written) for prefix, written, _ in self._expired),
+            *older,
+            self._kept[-1],
+        ]
+        self.stated = CheckpointState(
             model_checkpoint_path=self._kept[-1][0],
             all_model_checkpoint_paths=tuple(prefix for prefix, _ in existing),
             all_model_checkpoint_timestamps=tuple(written for _, written in existing),
             last_preserved_timestamp=self._last_preserved,
         )
+        return self.stated
+
+
+def _written(checkpoint: tuple[str, float]) -> float:
+    return checkpoint[1]

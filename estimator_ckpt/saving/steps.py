@@ -56,18 +56,19 @@ class Save:
         return self._write(secrets.token_hex(4), None)
 
     def run_with_state(
-        self, retention: Retention, state_name: str, beside: Mapping[str, Any]
+        self, session: object, retention: Retention, *, state_name: str, beside: Mapping[str, Any]
     ) -> bool:
         """Writes the checkpoint and has the state file name it.
 
         Args:
+          session: that saves.
           retention: of the checkpoints in this directory.
           state_name: of the state file.
           beside: the files, by name, that are to be beside the checkpoint, as JSON.
         """
         directory = os.path.dirname(self.prefix)
         keeper = keeper_of(directory, state_name)
-        keeper.begin(self.prefix)
+        keeper.begin(self.prefix, session)
         if not self._write(keeper.token, keeper):
             return False
         for name, content in beside.items():

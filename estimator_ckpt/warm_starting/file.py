@@ -10,6 +10,7 @@ import msgspec
 import yaml
 
 from estimator_ckpt import files
+from estimator_ckpt.configs import find_config
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.report import did_you_mean, near_names
 from estimator_ckpt.warm_start import WarmStart
@@ -53,7 +54,22 @@ class _Fields(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses what YAML only warns of: one key twice in a mapping, of which the last would win."""
+    """Refuses one key twice in a mapping, of which the last would win; tells where a tag is wrong.
+
+    PyYAML raises whatever its conversion of a tagged value comes upon: a KeyError for `!!bool abc`,
+    an AttributeError for `!!timestamp abc`, an IndexError for an empty `!!int`.
+    """
+
+    def construct_object(self, node: Any, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (yaml.YAMLError, RecursionError):
+            raise
+        except Exception:
+            tag = node.tag.replace("tag:yaml.org,2002:", "!!")
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{node.value!r} is no {tag}", node.start_mark
+            ) from None
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -65,6 +81,19 @@ class _Loader(yaml.SafeLoader):
                     )
                 seen.add(key_node.value)
         return super().construct_mapping(node, deep)
+
+
+def read_yaml(text: bytes | str, *, path: str | None = None, key: str | None = None) -> Any:
+    """The YAML value that a text is.
+
+    Raises:
+      SettingsError: it is none; with the path and the key, and the line and the column.
+    """
+    try:
+        return yaml.load(text, Loader=_Loader)  # a SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        message = f"no YAML: {' '.join(str(error).split())}"
+        raise SettingsError(message, path=path, key=key) from None
 
 
 def load_warm_start(
@@ -79,7 +108,7 @@ def load_warm_start(
     `var_name_to_vocab_info` is a mapping from variable names to the fields of VocabInfo.
 
     Args:
-      path: of the file.
+      path: of the file; `configs/NAME` stands for a packaged one where there is no such file.
       ckpt_to_initialize_from: a checkpoint in place of the file's, which then may name none: rules
         that serve many jobs.
 
@@ -87,13 +116,10 @@ def load_warm_start(
       SettingsError: no such file, no YAML, an unknown field, a wrong type; with the file and the
         place in it, such as `assignment_map[2]`.
     """
-    path = files.path_text(path)
+    path = find_config(files.path_text(path))
     if not files.exists(path) or files.is_dir(path):
         raise SettingsError("expected a YAML file, found none here", path=path)
-    try:
-        found = yaml.load(files.read_bytes(path), Loader=_Loader)  # a SafeLoader
-    except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SettingsError(f"no YAML: {' '.join(str(error).split())}", path=path) from None
+    found = read_yaml(files.read_bytes(path), path=path)
     if not isinstance(found, dict):
         raise SettingsError("expected a mapping with the fields of WarmStart", path=path)
     if ckpt_to_initialize_from is not None:

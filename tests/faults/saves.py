@@ -159,7 +159,8 @@ class Scenario:
                     assert np.all(session.run(weight) == step + begun)
 
     def look_for_orphans(self, prefixes: tuple[str, ...]) -> None:
-        known = {"checkpoint", "checkpoint.journal", "graph.pbtxt", "warm_start.json"}
+        known = {"checkpoint", "checkpoint.journal", "checkpoint.lease"}
+        known |= {"graph.pbtxt", "warm_start.json"}
         known |= set(read_journal(self.directory, "checkpoint").unused)
         names = set(os.listdir(self.directory))
         # One that was skipped, being damaged, stays with its index.

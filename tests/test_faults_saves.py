@@ -1,0 +1,27 @@
+"""Saves that are broken at a few of their file calls; faults/saves.py breaks them at every one."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent / "faults"))
+
+import layer
+
+SAVES = Path(__file__).parent / "faults" / "saves.py"
+
+pytestmark = [
+    pytest.mark.skipif(not sys.platform.startswith("linux"), reason="LD_PRELOAD is of Linux"),
+    pytest.mark.skipif(shutil.which("gcc") is None, reason="the layer is compiled"),
+]
+
+
+def test_whatever_breaks_a_save_the_newest_checkpoint_is_whole_and_the_job_goes_on():
+    scenarios = ["save", "only"]
+    printed = layer.run(SAVES, *scenarios, "--formats", "both", "--count", "2", timeout=300)
+    found = json.loads(printed.splitlines()[-1])
+    assert found["bad"] == []
+    assert found["trials"] == {f"{s}/both {k}": 2 for s in scenarios for k in layer.KINDS}

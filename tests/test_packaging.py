@@ -1,0 +1,118 @@
+"""What people install: its dependencies, its files, and the configs that it brings along."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from estimator_ckpt import configs, load_warm_start
+from estimator_ckpt.errors import SettingsError
+
+ROOT = Path(__file__).parents[1]
+
+
+PYPROJECT = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+
+
+def names(key: str) -> set[str]:
+    """The packages of a list in pyproject.toml. (Python 3.9 has nothing that reads TOML.)"""
+    (content,) = re.findall(rf"^{key} = \[(.*?)\]$", PYPROJECT, flags=re.MULTILINE | re.DOTALL)
+    return {re.split(r"[^\w-]", one)[0] for one in re.findall(r'"([^"]*)"', content)}
+
+
+def test_the_base_needs_no_tensorflow() -> None:
+    assert names("dependencies") == {
+        "absl-py",
+        "cramjam",
+        "google-crc32c",
+        "ml-dtypes",
+        "msgspec",
+        "numpy",
+        "protobuf",
+        "pyyaml",
+        "rich",
+    }
+    assert names("tensorflow") == {"tensorflow"}
+    assert names("estimator") == {"tensorflow-estimator"}
+    assert names("remote") == {"fsspec"}
+
+
+def test_the_wheel_takes_every_kind_of_file_that_the_package_has() -> None:
+    kinds = {
+        path.suffix or path.name
+        for path in (ROOT / "estimator_ckpt").rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    assert kinds == {".py", ".flags", ".yaml", ".typed"}
+    assert 'estimator_ckpt = ["py.typed", "configs/*.flags", "configs/*.yaml"]' in PYPROJECT
+
+
+# --- configs ---
+
+
+@pytest.mark.parametrize(
+    ("arguments", "found"),
+    [
+        (["--flagfile=configs/both.flags"], ["--flagfile={}/both.flags"]),
+        (["-flagfile", "configs/both.flags"], ["-flagfile", "{}/both.flags"]),
+        (["--flagfile=configs/none.flags"], ["--flagfile=configs/none.flags"]),
+        (["--flagfile=other/both.flags"], ["--flagfile=other/both.flags"]),
+        (["--", "--flagfile=configs/both.flags"], ["--", "--flagfile=configs/both.flags"]),
+        (["configs/both.flags"], ["configs/both.flags"]),
+    ],
+)
+def test_packaged_flagfiles_are_found_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, arguments: list[str], found: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    expected = [one.format(configs.DIRECTORY) for one in found]
+    assert configs.find_flagfiles(arguments) == expected
+
+
+def test_a_file_of_the_current_directory_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "both.flags").write_text("")
+    assert configs.find_config("configs/both.flags") == "configs/both.flags"
+
+
+def test_packaged_settings_are_found_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = "configs/warm_start_new_head.yaml"
+    assert load_warm_start(name) == load_warm_start(Path(configs.DIRECTORY) / Path(name).name)
+    with pytest.raises(SettingsError, match="expected a YAML file"):
+        load_warm_start("configs/nothing.yaml")
+
+
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        ("both", "needs TensorFlow, which is not installed"),  # so the flags were right
+        ("none", "No such file or directory"),
+    ],
+)
+def test_a_verb_takes_a_packaged_flagfile_from_anywhere(
+    tmp_path: Path, name: str, end: str
+) -> None:
+    code = (
+        "import sys; sys.modules['tensorflow'] = None\n"
+        "from estimator_ckpt.cli import main\n"
+        "main(['train', '--model_fn=m:f', '--train_input_fn=m:f', '--model_dir=run', sys.argv[1]])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, f"--flagfile=configs/{name}.flags"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert end in done.stderr
