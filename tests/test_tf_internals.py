@@ -427,6 +427,15 @@ def test_argument_names_are_those_that_are_left_to_pass():
 
 
 @pytest.mark.estimator
+def test_own_model_fn_is_the_one_that_the_estimator_was_given(tmp_path):
+    def model_fn(features, labels, mode):
+        raise AssertionError("nothing builds the model")
+
+    estimator = tf.estimator.Estimator(model_fn, str(tmp_path))
+    assert tf_internals.own_model_fn(estimator) is model_fn
+
+
+@pytest.mark.estimator
 def test_on_model_fn_keeps_all_but_the_model_fn(tmp_path):
     def model_fn(features, labels, mode, params):
         step = v1.train.get_or_create_global_step()

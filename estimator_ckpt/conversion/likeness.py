@@ -137,7 +137,9 @@ def _fill(
     found = _matched(items, step, wanted, template)
     matched, notes = _matched_slots(items, found, wanted, optimizers)
     found.update(matched)
-    items = _with_newer(items, found, notes, template, places=wanted, optimizers=optimizers)
+    # Without a conversion of optimizers, what the template has is found by its name or path.
+    newer = [one for one in optimizers if one.newer is not None and _relinked(items)]
+    items = _with_newer(items, found, notes, template, places=wanted, optimizers=newer)
     if (
         step is not None
         and step not in found.values()
@@ -153,7 +155,7 @@ def _fill(
     _check(items, wanted, found, notes, template.prefix)
 
     new = pruned(graph, {(wanted[n].node, wanted[n].attribute): "" for n in found})
-    _drop_all_variables(new, optimizers)
+    _drop_all_variables(new, newer)
     keys: list[str | None] = [None] * len(items)
     for number, item in found.items():
         keys[item] = places[number].content.source
