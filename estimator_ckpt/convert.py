@@ -18,12 +18,13 @@ from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.conversion.casting import Casts
 from estimator_ckpt.conversion.companions import carry_meta, write_own_state
+from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.destination import check_destination, claimed, clear_in_place
 from estimator_ckpt.conversion.plan import (
     Content,
     Conversion,
 )
-from estimator_ckpt.conversion.planning import ConvertOptions, make_plan
+from estimator_ckpt.conversion.planning import make_plan
 from estimator_ckpt.conversion.result import is_result
 from estimator_ckpt.conversion.transfer import Transfer, Written
 from estimator_ckpt.errors import (

@@ -14,8 +14,9 @@ from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.conversion.casting import Casts
+from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.plan import Content, Conversion, ConversionRow
-from estimator_ckpt.conversion.planning import ConvertOptions, make_plan
+from estimator_ckpt.conversion.planning import make_plan
 from estimator_ckpt.conversion.transfer import Transfer
 from estimator_ckpt.errors import SettingsError, UnsupportedCheckpointError, WriteError
 from estimator_ckpt.exchange import npz, safetensors

@@ -13,7 +13,7 @@ from tensorflow_party import tf
 
 from estimator_ckpt import open_checkpoint
 from estimator_ckpt.conversion.batch import convert_directory
-from estimator_ckpt.conversion.planning import ConvertOptions
+from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.errors import NotACheckpointError, SettingsError, WriteError
 from estimator_ckpt.state import CheckpointState, read_state, write_state
 

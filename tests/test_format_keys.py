@@ -15,7 +15,7 @@ from tensorflow_party import tf
 
 from estimator_ckpt import convert_checkpoint, open_checkpoint
 from estimator_ckpt.conversion.batch import convert_directory
-from estimator_ckpt.conversion.planning import ConvertOptions
+from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.formats import CHECKPOINT_FORMATS, GLOBAL_STEP, keys_in
 from estimator_ckpt.object_graph import SAVE_COUNTER, flat_key
 

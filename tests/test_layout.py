@@ -33,6 +33,7 @@ FLOORS = """
     matching.structure matching.together matching.training_state
 5   compare convert difference options tf_internals* verify verify_keys warm_start(*)
     conversion.appended conversion.averaged conversion.batch conversion.companions
+    conversion.convert_options
     conversion.layout conversion.likeness conversion.naming conversion.optimizer_kinds
     conversion.optimizer_state conversion.optimizers conversion.pieces conversion.planning
     conversion.renaming conversion.result conversion.transfer saving.averages

@@ -25,11 +25,11 @@ from estimator_ckpt import files
 from estimator_ckpt.cli import EXIT_ERROR, EXIT_OK, UsageError
 from estimator_ckpt.commands.progress import progress_bar
 from estimator_ckpt.conversion.batch import Outcome, convert_directory
+from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.layout import LAYOUTS
 from estimator_ckpt.conversion.newer_keras import LISTS
 from estimator_ckpt.conversion.optimizers import TARGETS
 from estimator_ckpt.conversion.plan import Conversion
-from estimator_ckpt.conversion.planning import ConvertOptions
 from estimator_ckpt.convert import convert_with
 from estimator_ckpt.errors import printable
 from estimator_ckpt.formats import CHECKPOINT_FORMATS

@@ -18,9 +18,10 @@ from estimator_ckpt import claims, files
 from estimator_ckpt.bundle.v1 import plain_prefix
 from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.collector import collector_paused
+from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.destination import clear_in_place, is_unfinished, passing_name
 from estimator_ckpt.conversion.plan import Conversion
-from estimator_ckpt.conversion.planning import ConvertOptions, make_plan
+from estimator_ckpt.conversion.planning import make_plan
 from estimator_ckpt.conversion.result import is_result
 from estimator_ckpt.convert import carry_out, changes, check_in_place, is_inside
 from estimator_ckpt.errors import (

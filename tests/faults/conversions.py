@@ -34,7 +34,7 @@ from convert_helper import contents, write_bundle
 
 from estimator_ckpt import convert_checkpoint, verify_checkpoint
 from estimator_ckpt.conversion.batch import convert_directory
-from estimator_ckpt.conversion.planning import ConvertOptions
+from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.errors import CheckpointError, WriteError
 from estimator_ckpt.state import CheckpointState, read_state, write_state
 
