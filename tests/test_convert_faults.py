@@ -320,6 +320,7 @@ def run_killed(source, destination, how, count):
     return subprocess.run(command, cwd=ROOT, check=False).returncode
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("how", ["link", "copy"])
 def test_a_kill_at_any_moment_leaves_the_source_and_nothing_half_made(how, source, tmp_path):
     before = contents(source)
@@ -348,6 +349,7 @@ def test_a_kill_at_any_moment_leaves_the_source_and_nothing_half_made(how, sourc
     assert code == 0
 
 
+@pytest.mark.faults
 @pytest.mark.parametrize("copy", [True, False])
 def test_a_kill_at_any_moment_in_place_leaves_the_old_or_the_new(copy, source, tmp_path):
     before = contents(source)

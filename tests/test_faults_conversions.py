@@ -13,6 +13,7 @@ import pytest
 SCRIPT = Path(__file__).parent / "faults" / "conversions.py"
 
 
+@pytest.mark.faults
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="the faults are injected by a C library")
 def test_kills_full_disks_and_races_lose_nothing():
     command = [sys.executable, str(SCRIPT), "--each=3", "--kills=3", "--races=5"]

@@ -15,6 +15,7 @@ import layer
 SAVES = Path(__file__).parent / "faults" / "saves.py"
 
 pytestmark = [
+    pytest.mark.faults,
     pytest.mark.skipif(not sys.platform.startswith("linux"), reason="LD_PRELOAD is of Linux"),
     pytest.mark.skipif(shutil.which("gcc") is None, reason="the layer is compiled"),
 ]
