@@ -166,7 +166,7 @@ def test_names_that_clash_or_are_empty_come_from_the_object_path_and_it_is_said(
     result = convert_checkpoint(case.prefix, tmp_path / "out", "saver")
     whys = {row.targets[0]: row.why for row in result.rows if row.targets}
     assert whys["model/nested/a/b/0"] == ("its object path, as 2 have the full name 'Variable'")
-    assert whys["odd/..S"] == "its object path, as 2 have the full name 'Variable'"
+    assert whys["odd/.S"] == "its object path, as 2 have the full name 'Variable'"
     assert whys["words"] == "its object path, as it has no full name"
     assert whys["second/kernel"] == "its full name"
 

@@ -400,5 +400,9 @@ def test_a_local_init_op_that_writes_what_is_restored_is_told_and_left_alone(tmp
         build=build,
     )
     assert_values(start, {"w": 1, "v": 8})
-    (message,) = (r.getMessage() for r in caplog.records if "local_init_op" in r.getMessage())
+    (message,) = (
+        record.getMessage()
+        for record in caplog.records
+        if record.levelname == "WARNING" and "local_init_op" in record.getMessage()
+    )
     assert "have: w. They" in message
