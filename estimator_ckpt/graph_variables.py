@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from estimator_ckpt.bundle.index import Entry, Index, same_tensor
 from estimator_ckpt.bundle.slices import decode_keys, encode_keys, key_bytes
 from estimator_ckpt.columns import AT_ONCE
+from estimator_ckpt.conversion.newer_keras import ALL_VARIABLES, LIST_NAMES, is_newer
 from estimator_ckpt.formats import GLOBAL_STEP
 from estimator_ckpt.object_graph import (
     OBJECT_CONFIG,
@@ -388,7 +389,7 @@ def _add_equal(
     """
     for number, (name, key, is_key, place, node, _) in enumerate(zip(*named)):
         full_name = graph.nodes.full_names[node]
-        if is_key or plain_keys.isdisjoint((name, full_name, place)):
+        if is_key or plain_keys.isdisjoint((name, full_name, place, _name_at(place or ""))):
             continue
         if name not in plain_keys or not same_tensor(index, name, key):
             return False
@@ -420,8 +421,10 @@ def _slots_in_lists(graph: ObjectGraph, named: Named) -> dict[str, tuple[str, st
     """
     listed: set[int] = set()
     for node in graph.nodes.others.values():
-        if {"_variables", "_iterations"} <= node.children.keys():
-            listed.update(graph.nodes.children(node.children["_variables"]).values())
+        if is_newer(node):
+            for name, child in node.children.items():
+                if name == ALL_VARIABLES or name in LIST_NAMES:
+                    listed.update(graph.nodes.children(child).values())
     if not listed:
         return {}
     shapes = {name: entry.shape for name, entry in zip(named.names, named.entries)}

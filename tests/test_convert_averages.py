@@ -64,7 +64,7 @@ def test_a_trained_average_takes_its_variables_place_for_stock_readers(
         reader = tf.train.Checkpoint(var_list=variables, step=step)
         reader.restore(result).assert_consumed()
         np.testing.assert_array_equal(w, shadow)
-        assert (float(mean), int(step)) == (5.0, 3)
+        assert (mean.numpy().tolist(), int(step)) == ([5.0], 3)
 
 
 def test_an_average_in_a_scope_of_its_own_is_that_of_its_variable(tmp_path):
