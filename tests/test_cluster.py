@@ -117,6 +117,7 @@ def job(tmp_path_factory):
     return SimpleNamespace(model_dir=model_dir, first=ended_first, second=ended_second)
 
 
+@pytest.mark.faults
 @pytest.mark.estimator
 def test_a_job_completes_though_a_worker_was_killed_and_started_again(job):
     assert job.first.exits == {
@@ -129,6 +130,7 @@ def test_a_job_completes_though_a_worker_was_killed_and_started_again(job):
     assert 60 <= step_of(job.first.final) <= 66
 
 
+@pytest.mark.faults
 @pytest.mark.estimator
 def test_no_step_is_lost_with_a_worker(job):
     steps = job.first.steps
@@ -138,6 +140,7 @@ def test_no_step_is_lost_with_a_worker(job):
     assert steps["restarted"][0] > steps["lost"][-1]
 
 
+@pytest.mark.faults
 @pytest.mark.estimator
 def test_each_server_writes_a_data_file_of_its_own(job):
     with open_checkpoint(job.first.final) as checkpoint:
@@ -146,6 +149,7 @@ def test_each_server_writes_a_data_file_of_its_own(job):
         assert checkpoint.variables["embedding/table"].slices == 3
 
 
+@pytest.mark.faults
 @pytest.mark.estimator
 def test_an_eager_checkpoint_consumes_what_a_cluster_has_written(job):
     for run in (job.first, job.second):
@@ -154,18 +158,21 @@ def test_an_eager_checkpoint_consumes_what_a_cluster_has_written(job):
         assert values["embedding/table"].all()  # zero is what was not read
 
 
+@pytest.mark.faults
 @pytest.mark.estimator
 def test_a_stock_saver_reads_what_a_cluster_has_written_in_both(job):
     values = read_with_checkpoint(job.second.final, job.first.start)
     assert_same(read_with_stock_saver(job.second.final, build_model), values)
 
 
+@pytest.mark.faults
 @pytest.mark.estimator
 def test_another_cluster_resumes_in_another_format_with_the_same_values(job):
     assert job.second.start["global_step"] == step_of(job.first.final)
     assert_same(job.second.start, read_with_checkpoint(job.first.final, job.first.start))
 
 
+@pytest.mark.faults
 @pytest.mark.estimator
 def test_a_session_that_lost_its_server_restores_in_its_finalized_graph(job):
     start = step_of(job.first.final)
@@ -175,6 +182,7 @@ def test_a_session_that_lost_its_server_restores_in_its_finalized_graph(job):
     assert step_of(job.second.final) == 90
 
 
+@pytest.mark.faults
 @pytest.mark.estimator
 def test_an_evaluator_evaluates_the_checkpoints_of_both_runs(job):
     found = evaluations(job.model_dir)
@@ -185,6 +193,7 @@ def test_an_evaluator_evaluates_the_checkpoints_of_both_runs(job):
         assert metrics == pytest.approx(expected_metrics(values), rel=1e-5), step
 
 
+@pytest.mark.faults
 @pytest.mark.estimator
 def test_an_evaluator_does_not_lose_the_checkpoint_that_it_is_about_to_read(job):
     assert len(job.first.on_disk) > 1  # keep_checkpoint_max, but within the grace period
@@ -193,6 +202,7 @@ def test_an_evaluator_does_not_lose_the_checkpoint_that_it_is_about_to_read(job)
     assert 0 in evaluations(job.model_dir)  # and this came afterwards
 
 
+@pytest.mark.faults
 @pytest.mark.estimator
 def test_a_run_adopts_the_checkpoints_of_the_one_before(job):
     assert set(steps_listed(job.model_dir)) > set(job.first.listed)

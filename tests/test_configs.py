@@ -196,6 +196,7 @@ def test_a_moved_model_dir_without_its_newest_checkpoint_does_not_start_anew(tmp
     assert os.listdir(tmp_path) == ["checkpoint"]
 
 
+@pytest.mark.faults
 def test_cluster_runs_every_task_with_the_same_flags(tmp_path):
     """Chief, worker, parameter server, evaluator; then SIGTERM, to the chief first."""
     addresses = [f"127.0.0.1:{port}" for port in free_ports(3)]

@@ -34,6 +34,7 @@ def undisturbed(tmp_path_factory):
 # Stops.
 
 
+@pytest.mark.faults
 @pytest.mark.estimator
 @pytest.mark.parametrize(
     ("number", "code", "mode", "next_format"),
