@@ -92,9 +92,9 @@ def convert_checkpoint(
       keep_raw: with `use_averages`, the raw value of X stays as `X/KEEP_RAW`.
       optimizer: "keras" makes the slots those of an object `optimizer` that the legacy Keras
         optimizers restore, "tf1" those of a tf.compat.v1 optimizer; what can be converted, says
-        conversion/optimizer_relations.py. "keras2" and "keras3" mean Keras' optimizers since 2.11, which know
-        their slots by the order of the variables: `like` gives it. None: they are variables like
-        any other.
+        conversion/optimizer_relations.py. "keras2" and "keras3" mean Keras' optimizers since 2.11,
+        which know their slots by the order of the variables: `like` gives it. None: they are
+        variables like any other.
       from_optimizer: the class of a Keras optimizer since 2.11 in the source, where the checkpoint
         does not say it: "SGD", "Lion", ...
       hyperparameters: numbers of the optimizer, to be written (`beta_1`, `decay`, ...), or to

@@ -16,6 +16,11 @@ import estimator_ckpt
 PACKAGE = Path(estimator_ckpt.__file__).parent
 ROOT = "estimator_ckpt"
 
+
+def _modules(names: str) -> set[str]:
+    return {f"{ROOT}.{name}" for name in names.split()}
+
+
 # A room (a directory) or a door (a module of the top level) imports from those in lines above it
 # alone, and modules of a room from each other without a circle. A door stands below its own room
 # where the room knows it: WarmStart holds settings that warm_starting/ applies.
@@ -48,22 +53,16 @@ examples __main__
 """.strip().splitlines()
 
 # These import TensorFlow when they are imported; the others inside a function, or not at all.
-WITH_TENSORFLOW = {
-    f"{ROOT}.{name}"
-    for name in """
+WITH_TENSORFLOW = _modules("""
     model_fn scaffold train examples.digits jobs.dry_run jobs.moved_job jobs.training_hooks
     saving.checkpoint_lists saving.contents saving.given saving.graph_ops saving.initial_values
     saving.keeping saving.on_disk saving.other_savers saving.saveables saving.saver saving.staging
     saving.steps saving.tf_internals saving.upstream warm_starting.starter
-    """.split()
-}
-TENSORFLOW_INSIDE = {
-    f"{ROOT}.{name}"
-    for name in """
+""")
+TENSORFLOW_INSIDE = _modules("""
     check flags warm_start checking.model checking.restore files.remote matching.eager matching.live
     warm_starting.deferred warm_starting.eager warm_starting.stock_settings
-    """.split()
-}
+""")
 
 
 def floor(module: str) -> int:

@@ -1,8 +1,8 @@
 """The lease of a model_dir: one process trains in it, and a second one is refused.
 
-It is a claim, see files/claims.py, which this process takes at its first save that writes the state file,
-for all its sessions. It goes with the last session that has saved, or with the process. A stock
-Saver does not look for it.
+It is a claim, see files/claims.py, which this process takes at its first save that writes the state
+file, for all its sessions. It goes with the last session that has saved, or with the process. A
+stock Saver does not look for it.
 """
 
 from __future__ import annotations
