@@ -16,8 +16,8 @@ from typing import Any
 import tensorflow as tf
 
 from estimator_ckpt.options import SaverOptions
-from estimator_ckpt.saver import Saver
 from estimator_ckpt.saving.keeping import keeper_of
+from estimator_ckpt.saving.saver import Saver
 
 v1 = tf.compat.v1
 

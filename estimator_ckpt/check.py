@@ -9,16 +9,16 @@ from typing import Any
 
 from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.bundle.slices import key_bytes
+from estimator_ckpt.checking.model import expected_model
+from estimator_ckpt.checking.restore import Restore, restore_of
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.errors import SettingsError
-from estimator_ckpt.html import html_table
 from estimator_ckpt.matching.model import Model
-from estimator_ckpt.model_side import expected_model
-from estimator_ckpt.object_graph import SAVE_COUNTER
-from estimator_ckpt.report import Row, columns, fold, tensor_text, total_line
-from estimator_ckpt.restore_side import Restore, restore_of
-from estimator_ckpt.saving.matching import missing_rows
-from estimator_ckpt.saving.policies import policy_for
+from estimator_ckpt.matching.policies import policy_for
+from estimator_ckpt.matching.restoring import missing_rows
+from estimator_ckpt.objects.object_graph import SAVE_COUNTER
+from estimator_ckpt.text.html import html_table
+from estimator_ckpt.text.report import Row, columns, fold, tensor_text, total_line
 from estimator_ckpt.warm_start import WarmStart
 from estimator_ckpt.warm_starting.values import find_starting_values
 

@@ -23,11 +23,12 @@ from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.columns import columns_of
 from estimator_ckpt.errors import CorruptCheckpointError, MissingPackageError, MissingTensorError
 from estimator_ckpt.formats import GLOBAL_STEP
-from estimator_ckpt.graph_variables import Entries
-from estimator_ckpt.html import html_table
-from estimator_ckpt.locate import find_prefix, read_any_index
-from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, STEP, ObjectGraph, parse_path
-from estimator_ckpt.report import (
+from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, STEP, ObjectGraph, parse_path
+from estimator_ckpt.reading.locate import find_prefix, read_any_index
+from estimator_ckpt.reading.object_tensors import Entries
+from estimator_ckpt.reading.variables import Columns, Variable, read_variables
+from estimator_ckpt.text.html import html_table
+from estimator_ckpt.text.report import (
     counted,
     did_you_mean,
     first_names,
@@ -35,7 +36,6 @@ from estimator_ckpt.report import (
     size_text,
     tensor_text,
 )
-from estimator_ckpt.variables import Columns, Variable, read_variables
 
 if TYPE_CHECKING:
     import numpy as np

@@ -16,6 +16,7 @@ from estimator_ckpt.bundle.slices import key_text
 from estimator_ckpt.bundle.v1 import plain_prefix
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.collector import collector_paused
+from estimator_ckpt.conversion.already_converted import is_result
 from estimator_ckpt.conversion.casting import Casts
 from estimator_ckpt.conversion.companions import carry_meta, write_own_state
 from estimator_ckpt.conversion.convert_options import ConvertOptions
@@ -24,8 +25,7 @@ from estimator_ckpt.conversion.plan import (
     Content,
     Conversion,
 )
-from estimator_ckpt.conversion.planning import make_plan
-from estimator_ckpt.conversion.result import is_result
+from estimator_ckpt.conversion.prepare import make_plan
 from estimator_ckpt.conversion.transfer import Transfer, Written
 from estimator_ckpt.errors import (
     CorruptCheckpointError,
@@ -33,8 +33,8 @@ from estimator_ckpt.errors import (
     WriteError,
 )
 from estimator_ckpt.files import Progress
-from estimator_ckpt.locate import complete_prefixes, is_saved_model
-from estimator_ckpt.mapping import Pairs
+from estimator_ckpt.matching.rules import Pairs
+from estimator_ckpt.reading.locate import complete_prefixes, is_saved_model
 
 
 def convert_checkpoint(
@@ -75,8 +75,8 @@ def convert_checkpoint(
         None: "var_list" for a name-based source; the objects that are there for another.
       like: an object-based checkpoint, or a tf.train.Checkpoint, whose objects are to be those of
         the result, matched by variable name.
-      rename: pairs of a regular expression and a replacement; see mapping.py for all three. What
-        belongs to a variable, its slots, its moving average and all below its name, goes along
+      rename: pairs of a regular expression and a replacement; see matching/rules.py for all three.
+        What belongs to a variable, its slots, its moving average and all below its name, goes along
         wherever rules take the variable, and out with it, unless a rule names it alone. The root
         object's `step`, by whatever name, is a TF1 job's global step once a rule calls it
         `global_step`; the plan tells which.
@@ -91,10 +91,10 @@ def convert_checkpoint(
         so are the optimizers' variables, which belong to them.
       keep_raw: with `use_averages`, the raw value of X stays as `X/KEEP_RAW`.
       optimizer: "keras" makes the slots those of an object `optimizer` that the legacy Keras
-        optimizers restore, "tf1" those of a tf.compat.v1 optimizer; conversion/optimizers.py says
-        what can be converted. "keras2" and "keras3" mean Keras' optimizers since 2.11, which know
-        their slots by the order of the variables: `like` gives it. None: they are variables like
-        any other.
+        optimizers restore, "tf1" those of a tf.compat.v1 optimizer; what can be converted, says
+        conversion/optimizer_relations.py. "keras2" and "keras3" mean Keras' optimizers since 2.11,
+        which know their slots by the order of the variables: `like` gives it. None: they are
+        variables like any other.
       from_optimizer: the class of a Keras optimizer since 2.11 in the source, where the checkpoint
         does not say it: "SGD", "Lion", ...
       hyperparameters: numbers of the optimizer, to be written (`beta_1`, `decay`, ...), or to

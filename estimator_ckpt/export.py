@@ -16,15 +16,15 @@ from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.conversion.casting import Casts
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.plan import Content, Conversion, ConversionRow
-from estimator_ckpt.conversion.planning import make_plan
+from estimator_ckpt.conversion.prepare import make_plan
 from estimator_ckpt.conversion.transfer import Transfer
 from estimator_ckpt.errors import SettingsError, UnsupportedCheckpointError, WriteError
 from estimator_ckpt.exchange import npz, safetensors
 from estimator_ckpt.exchange.dtypes import NAMES
 from estimator_ckpt.exchange.tensors import FileTensor
 from estimator_ckpt.files import Progress
-from estimator_ckpt.mapping import Pairs
-from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
+from estimator_ckpt.matching.rules import Pairs
+from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY
 
 _FORMATS: dict[str, ModuleType] = {".safetensors": safetensors, ".npz": npz}
 _MOST_SHOWN = 5

@@ -289,8 +289,8 @@ class JobFlags:
 
         settings = self.warm_start()
         if self.value("warm_start_dry_run") and settings is not None:
-            from estimator_ckpt import tf_internals
             from estimator_ckpt.jobs.dry_run import stop_after_building
+            from estimator_ckpt.saving import tf_internals
 
             wrap_estimator(estimator)  # for its errors
             told = stop_after_building(wrap_model_fn(estimator.model_fn, "saver"), settings)

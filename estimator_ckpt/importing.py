@@ -19,13 +19,13 @@ from estimator_ckpt.conversion.casting import Casts
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.destination import check_destination, claimed
 from estimator_ckpt.conversion.plan import Conversion
-from estimator_ckpt.conversion.planning import make_plan
+from estimator_ckpt.conversion.prepare import make_plan
 from estimator_ckpt.convert import carry_out
 from estimator_ckpt.errors import CheckpointError, SettingsError
 from estimator_ckpt.exchange import npz, safetensors
 from estimator_ckpt.exchange.tensors import FileTensor
 from estimator_ckpt.files import Progress
-from estimator_ckpt.mapping import Pairs
+from estimator_ckpt.matching.rules import Pairs
 
 _Source = tuple[FileTensor, Callable[[], Iterator[bytes]]]
 

@@ -10,15 +10,15 @@ from typing import Any
 
 import tensorflow as tf
 
-from estimator_ckpt import tf_internals
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.jobs.estimator_methods import put_methods
 from estimator_ckpt.jobs.moved_job import StopWhereDone, refuse_initial_values
-from estimator_ckpt.moved import moved_here
+from estimator_ckpt.matching.policies import weaken
 from estimator_ckpt.options import SaverOptions, check_format, saver_options
-from estimator_ckpt.saver import Saver
+from estimator_ckpt.reading.moved import moved_here
+from estimator_ckpt.saving import tf_internals
 from estimator_ckpt.saving.given import Objects, check_objects
-from estimator_ckpt.saving.policies import weaken
+from estimator_ckpt.saving.saver import Saver
 from estimator_ckpt.scaffold import check_agreement, make_saver
 from estimator_ckpt.warm_start import warm_start_from
 from estimator_ckpt.warm_starting.starter import apply_warm_start

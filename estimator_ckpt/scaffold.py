@@ -8,13 +8,13 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from estimator_ckpt import tf_internals
 from estimator_ckpt.errors import SettingsError
-from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
+from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY
 from estimator_ckpt.options import SaverOptions, check_format, saver_options
-from estimator_ckpt.report import counted
-from estimator_ckpt.saver import Saver
+from estimator_ckpt.saving import tf_internals
 from estimator_ckpt.saving.given import Objects, VarList, check_objects, check_var_list
+from estimator_ckpt.saving.saver import Saver
+from estimator_ckpt.text.report import counted
 from estimator_ckpt.warm_start import warm_start_from
 from estimator_ckpt.warm_starting.starter import apply_warm_start
 

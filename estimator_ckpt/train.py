@@ -17,7 +17,7 @@ from typing import Any
 import tensorflow as tf
 from absl import flags, logging
 
-from estimator_ckpt import files, state
+from estimator_ckpt import files
 from estimator_ckpt.bundle.v1 import v1_prefix
 from estimator_ckpt.errors import NotACheckpointError, SettingsError
 from estimator_ckpt.flags import JobFlags, estimator_module
@@ -36,7 +36,8 @@ from estimator_ckpt.jobs.training_hooks import (
     StopTraining,
     shown_lines,
 )
-from estimator_ckpt.moved import in_directory
+from estimator_ckpt.reading import state
+from estimator_ckpt.reading.moved import in_directory
 
 MODES = ("train_and_evaluate", "train", "evaluate")
 

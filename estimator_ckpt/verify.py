@@ -22,10 +22,10 @@ from estimator_ckpt.errors import (
     CorruptCheckpointError,
     UnsupportedCheckpointError,
 )
-from estimator_ckpt.html import html_table
-from estimator_ckpt.locate import find_prefix, read_any_index
-from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
-from estimator_ckpt.verify_keys import graph_faults, graph_notes, slice_faults
+from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
+from estimator_ckpt.reading.index_keys import graph_faults, graph_notes, slice_faults
+from estimator_ckpt.reading.locate import find_prefix, read_any_index
+from estimator_ckpt.text.html import html_table
 
 # Called with the bytes checked so far and the bytes in all.
 Progress = Optional[Callable[[int, int], None]]

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Union
 
 from estimator_ckpt import files
 from estimator_ckpt.errors import SettingsError
-from estimator_ckpt.mapping import Rules
+from estimator_ckpt.matching.policies import check_policy
 from estimator_ckpt.matching.resolve import MATCH_BY
-from estimator_ckpt.saving.policies import check_policy
+from estimator_ckpt.matching.rules import Rules
 from estimator_ckpt.warm_starting.vocabulary import check_vocabulary, with_home
 
 if TYPE_CHECKING:

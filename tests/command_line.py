@@ -11,7 +11,7 @@ import pytest
 from stock_files import save, value
 
 from estimator_ckpt import cli
-from estimator_ckpt.object_graph import ObjectGraph
+from estimator_ckpt.objects.object_graph import ObjectGraph
 
 NAN, INF = float("nan"), float("inf")
 

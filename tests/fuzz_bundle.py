@@ -31,7 +31,7 @@ from estimator_ckpt.bundle.coding import decode_varint
 from estimator_ckpt.bundle.dtypes import STRING
 from estimator_ckpt.bundle.v1 import open_reader
 from estimator_ckpt.errors import CheckpointError, UnsupportedCheckpointError
-from estimator_ckpt.locate import read_any_index
+from estimator_ckpt.reading.locate import read_any_index
 
 GOLDENS = Path(__file__).parent / "goldens"
 KINDS = [

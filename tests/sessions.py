@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from estimator_ckpt.errors import CheckpointError, MismatchError
 from estimator_ckpt.options import SaverOptions
-from estimator_ckpt.saver import Saver
+from estimator_ckpt.saving.saver import Saver
 
 v1 = tf.compat.v1
 

@@ -16,7 +16,12 @@ from own_files import save_in_shards as save_own_shards
 from tensorflow_party import WITH_TENSORFLOW, tf
 
 from estimator_ckpt.bundle.index import Entry, Index, read_index, write_index
-from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, VARIABLE_VALUE, Attribute, ObjectGraph
+from estimator_ckpt.objects.object_graph import (
+    OBJECT_GRAPH_KEY,
+    VARIABLE_VALUE,
+    Attribute,
+    ObjectGraph,
+)
 
 
 def save(

@@ -11,7 +11,7 @@ import tensorflow as tf
 from command_line import Run, command_runner
 from stock_files import data_file, flip, save
 
-from estimator_ckpt.audit import verify_directory
+from estimator_ckpt.checking.audit import verify_directory
 from estimator_ckpt.errors import NotACheckpointError
 
 

@@ -28,7 +28,7 @@ from estimator_ckpt.errors import (
     NotACheckpointError,
     SettingsError,
 )
-from estimator_ckpt.saver import Saver
+from estimator_ckpt.saving.saver import Saver
 
 NAMES = {
     "scope/w",

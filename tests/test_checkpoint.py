@@ -21,7 +21,7 @@ from estimator_ckpt.errors import (
     CheckpointError,
     MissingTensorError,
 )
-from estimator_ckpt.object_graph import (
+from estimator_ckpt.objects.object_graph import (
     OBJECT_GRAPH_KEY,
     VARIABLE_VALUE,
     Attribute,
@@ -33,7 +33,7 @@ from estimator_ckpt.object_graph import (
     object_key,
     path_string,
 )
-from estimator_ckpt.slots import slot_by_name, slots_by_name
+from estimator_ckpt.roles.slots import slot_by_name, slots_by_name
 
 TENSORS = {"dense/bias": np.float32([1, 2]), "dense/kernel": np.float32([[3, 4], [5, 6]])}
 

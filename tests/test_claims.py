@@ -15,15 +15,15 @@ from pathlib import Path
 import pytest
 
 import estimator_ckpt
-from estimator_ckpt import claims
-from estimator_ckpt.claims import acquire, find_owner
 from estimator_ckpt.errors import BusyError, NotACheckpointError, WriteError
+from estimator_ckpt.files import claims
+from estimator_ckpt.files.claims import acquire, find_owner
 
 ROOT = Path(estimator_ckpt.__file__).parent.parent
 
 HOLD = """
 import sys
-from estimator_ckpt.claims import acquire
+from estimator_ckpt.files.claims import acquire
 claim = acquire(sys.argv[1], "a test")
 print("held", flush=True)
 sys.stdin.read()
@@ -238,7 +238,7 @@ def test_of_many_that_find_a_dead_claim_one_gets_it(path):
     """Each tells for how long it had the claim; no two of these times meet."""
     code = (
         "import sys, time\n"
-        "from estimator_ckpt.claims import acquire\n"
+        "from estimator_ckpt.files.claims import acquire\n"
         "from estimator_ckpt.errors import BusyError\n"
         "sys.stdin.read()\n"
         "won = 0\n"

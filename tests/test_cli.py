@@ -98,7 +98,7 @@ class Terminal(io.StringIO):
 def test_a_progress_bar_is_for_long_reads_on_a_terminal(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from estimator_ckpt.commands import progress
+    from estimator_ckpt.text import progress
 
     prefix = model(tmp_path)
     monkeypatch.setattr(sys, "stderr", Terminal())

@@ -15,10 +15,10 @@ from tensorflow_party import tf
 from estimator_ckpt import compare_checkpoints, convert_checkpoint, open_checkpoint
 from estimator_ckpt.bundle.aliases import add_keys
 from estimator_ckpt.bundle.index import Entry, slice_key
+from estimator_ckpt.checking.difference import Difference
 from estimator_ckpt.compare import Comparison
-from estimator_ckpt.difference import Difference
 from estimator_ckpt.errors import CorruptCheckpointError, NotACheckpointError
-from estimator_ckpt.object_graph import (
+from estimator_ckpt.objects.object_graph import (
     VARIABLE_VALUE,
     Attribute,
     ObjectGraph,
@@ -26,7 +26,7 @@ from estimator_ckpt.object_graph import (
     flat_key,
     object_key,
 )
-from estimator_ckpt.report import Row
+from estimator_ckpt.text.report import Row
 
 NAN, INF = float("nan"), float("inf")
 KERNEL = np.float32([[1, 2, 3], [4, 5, 6]])

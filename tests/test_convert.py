@@ -13,8 +13,8 @@ from tensorflow_party import tf
 
 from estimator_ckpt import convert_checkpoint, open_checkpoint, verify_checkpoint
 from estimator_ckpt.errors import CheckpointError
-from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
-from estimator_ckpt.state import CheckpointState, read_state, write_state
+from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY
+from estimator_ckpt.reading.state import CheckpointState, read_state, write_state
 
 VALUES = {
     "dense/bias": np.arange(3, dtype=np.float32),

@@ -13,17 +13,18 @@ from convert_helper import write_bundle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from estimator_ckpt import convert_checkpoint, graph_variables, open_checkpoint, verify_checkpoint
+from estimator_ckpt import convert_checkpoint, open_checkpoint, verify_checkpoint
 from estimator_ckpt.bundle.index import read_index, shard_path, write_index
 from estimator_ckpt.conversion.plan import string_content
 from estimator_ckpt.errors import CheckpointError, ConflictError
-from estimator_ckpt.object_graph import (
+from estimator_ckpt.objects.object_graph import (
     OBJECT_GRAPH_KEY,
     Attribute,
     Node,
     ObjectGraph,
     SlotReference,
 )
+from estimator_ckpt.reading import object_tensors as graph_variables
 
 CHILDREN = [
     "a",

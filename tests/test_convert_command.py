@@ -14,7 +14,7 @@ from goldens_helper import golden_case
 
 import estimator_ckpt
 from estimator_ckpt import cli, open_checkpoint
-from estimator_ckpt.state import CheckpointState, write_state
+from estimator_ckpt.reading.state import CheckpointState, write_state
 
 ROOT = Path(estimator_ckpt.__file__).parent.parent
 KERNEL = np.ones((2, 3), np.float32)

@@ -13,9 +13,8 @@ from convert_helper import contents, names_in, write_bundle
 from tensorflow_party import tf
 
 import estimator_ckpt
-from estimator_ckpt import claims, convert_checkpoint, files, open_checkpoint, verify_checkpoint
+from estimator_ckpt import convert_checkpoint, files, open_checkpoint, verify_checkpoint
 from estimator_ckpt.bundle.index import read_index, write_index
-from estimator_ckpt.claims import acquire, lease_path
 from estimator_ckpt.conversion import destination, transfer
 from estimator_ckpt.conversion.plan import string_content
 from estimator_ckpt.errors import (
@@ -25,8 +24,10 @@ from estimator_ckpt.errors import (
     NotACheckpointError,
     WriteError,
 )
-from estimator_ckpt.locate import complete_prefixes
-from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, Attribute, ObjectGraph
+from estimator_ckpt.files import claims
+from estimator_ckpt.files.claims import acquire, lease_path
+from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, Attribute, ObjectGraph
+from estimator_ckpt.reading.locate import complete_prefixes
 
 ROOT = Path(estimator_ckpt.__file__).parent.parent
 VALUES = {

@@ -15,7 +15,7 @@ from estimator_ckpt import open_checkpoint
 from estimator_ckpt.conversion.batch import convert_directory
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.errors import NotACheckpointError, SettingsError, WriteError
-from estimator_ckpt.state import CheckpointState, read_state, write_state
+from estimator_ckpt.reading.state import CheckpointState, read_state, write_state
 
 BOTH = ConvertOptions("both")
 BOTH_IN_PLACE = ConvertOptions("both", in_place=True)

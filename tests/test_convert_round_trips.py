@@ -16,7 +16,13 @@ from tensorflow_party import tf
 from estimator_ckpt import convert_checkpoint, open_checkpoint
 from estimator_ckpt.bundle.index import encode_index, read_index
 from estimator_ckpt.formats import GLOBAL_STEP
-from estimator_ckpt.object_graph import OBJECT_CONFIG, OBJECT_GRAPH_KEY, STEP, flat_key, object_key
+from estimator_ckpt.objects.object_graph import (
+    OBJECT_CONFIG,
+    OBJECT_GRAPH_KEY,
+    STEP,
+    flat_key,
+    object_key,
+)
 
 NAME_BASED = [case for case in golden_cases() if case.format == "saver"]
 OBJECT_BASED = [case for case in golden_cases() if case.format == "checkpoint"]

@@ -19,7 +19,7 @@ from estimator_ckpt.bundle.index import Entry, Index, read_index, shard_path, wr
 from estimator_ckpt.bundle.tensors import TensorReader, encode_strings
 from estimator_ckpt.commands.tree import tree_lines
 from estimator_ckpt.errors import CheckpointError, CorruptCheckpointError
-from estimator_ckpt.object_graph import (
+from estimator_ckpt.objects.object_graph import (
     OBJECT_GRAPH_KEY,
     VARIABLE_VALUE,
     flat_graph,

@@ -17,7 +17,7 @@ from estimator_ckpt import convert_checkpoint, open_checkpoint
 from estimator_ckpt.conversion.batch import convert_directory
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.formats import CHECKPOINT_FORMATS, GLOBAL_STEP, keys_in
-from estimator_ckpt.object_graph import SAVE_COUNTER, flat_key
+from estimator_ckpt.objects.object_graph import SAVE_COUNTER, flat_key
 
 STEP_KEY = "step/.ATTRIBUTES/VARIABLE_VALUE"
 

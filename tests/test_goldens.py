@@ -15,8 +15,8 @@ from estimator_ckpt.bundle.index import encode_index, read_index
 from estimator_ckpt.bundle.tensors import TensorReader, dtype_name
 from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.errors import UnsupportedCheckpointError
-from estimator_ckpt.object_graph import OBJECT_CONFIG
-from estimator_ckpt.state import read_state
+from estimator_ckpt.objects.object_graph import OBJECT_CONFIG
+from estimator_ckpt.reading.state import read_state
 
 OBJECT_GRAPH_KEY = "_CHECKPOINTABLE_OBJECT_GRAPH"
 

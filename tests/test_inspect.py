@@ -17,7 +17,7 @@ from tensorflow_party import tf, v1
 
 from estimator_ckpt import open_checkpoint
 from estimator_ckpt.commands.tree import tree_lines
-from estimator_ckpt.object_graph import ObjectGraph
+from estimator_ckpt.objects.object_graph import ObjectGraph
 
 NAN, INF = float("nan"), float("inf")
 

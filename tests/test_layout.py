@@ -16,65 +16,59 @@ import estimator_ckpt
 PACKAGE = Path(estimator_ckpt.__file__).parent
 ROOT = "estimator_ckpt"
 
-# A module imports from its own floor and those below. `*` marks those that import TensorFlow when
-# they are imported, `(*)` those that import it inside a function at most.
+
+def _modules(names: str) -> set[str]:
+    return {f"{ROOT}.{name}" for name in names.split()}
+
+
+# A room (a directory) or a door (a module of the top level) imports from those in lines above it
+# alone, and modules of a room from each other without a circle. A door stands below its own room
+# where the room knows it: WarmStart holds settings that warm_starting/ applies.
 FLOORS = """
-0   collector columns configs conversion errors exchange formats html jobs matching
-    processes saving terminal warm_starting matching.counted
-1   claims files remote(*)
-2   bundle lookalikes state bundle.aliases bundle.blocks bundle.coding bundle.dtypes
-    bundle.entries bundle.index bundle.protos bundle.slices bundle.table bundle.tensors
-    bundle.v1 bundle.v1_values exchange.dtypes exchange.tensors
-3   graph_message graph_nodes locate mapping moved object_graph report slots
-    conversion.adam_steps conversion.casting conversion.destination conversion.meta_graph
-    conversion.newer_keras exchange.npz exchange.safetensors matching.model
-4   checkpoint graph_facts graph_variables variables conversion.plan matching.averaged
-    matching.eager(*) matching.hints matching.live(*) matching.resolve matching.saved
-    matching.structure matching.together matching.training_state
-5   compare convert difference options tf_internals* verify verify_keys warm_start(*)
-    conversion.appended conversion.averaged conversion.batch conversion.companions
-    conversion.convert_options
-    conversion.layout conversion.likeness conversion.naming conversion.optimizer_kinds
-    conversion.optimizer_state conversion.optimizers conversion.pieces conversion.planning
-    conversion.renaming conversion.result conversion.transfer saving.averages
-    saving.matching saving.policies saving.retention warm_starting.deferred(*)
-    warm_starting.eager(*) warm_starting.file warm_starting.report warm_starting.rules
-    warm_starting.stock_settings(*) warm_starting.values warm_starting.vocabulary
-6   audit check(*) export importing model_side(*) restore_side(*) saver* jobs.dry_run*
-    jobs.estimator_methods jobs.moved_job* saving.checkpoint_lists* saving.contents*
-    saving.given* saving.graph_ops* saving.initial_values* saving.journal saving.keeping*
-    saving.lease saving.on_disk* saving.other_savers* saving.resume saving.saveables*
-    saving.staging* saving.steps* saving.upstream* warm_starting.starter*
-7   scaffold*
-8   model_fn*
-9   flags(*) jobs.flag_table jobs.model_code jobs.warm_start_flags
-10  train* jobs.training_hooks*
-11  __main__ cli commands examples . commands.check commands.compare commands.convert
-    commands.export commands.import commands.inspect commands.listing commands.progress
-    commands.tensor commands.train commands.tree commands.verify examples.digits*
-"""
+collector columns configs errors formats
+text
+files
+bundle
+objects
+roles
+reading
+checkpoint
+matching
+options verify
+conversion convert
+saving
+warm_start warm_starting
+checking
+check compare exchange
+export importing
+scaffold
+jobs
+model_fn
+flags
+train
+cli
+commands
+.
+examples __main__
+""".strip().splitlines()
+
+# These import TensorFlow when they are imported; the others inside a function, or not at all.
+WITH_TENSORFLOW = _modules("""
+    model_fn scaffold train examples.digits jobs.dry_run jobs.moved_job jobs.training_hooks
+    saving.checkpoint_lists saving.contents saving.given saving.graph_ops saving.initial_values
+    saving.keeping saving.on_disk saving.other_savers saving.saveables saving.saver saving.staging
+    saving.steps saving.tf_internals saving.upstream warm_starting.starter
+""")
+TENSORFLOW_INSIDE = _modules("""
+    check flags warm_start checking.model checking.restore files.remote matching.eager matching.live
+    warm_starting.deferred warm_starting.eager warm_starting.stock_settings
+""")
 
 
-def _parse(text: str) -> tuple[dict[str, int], set[str], set[str]]:
-    """Floor by module, the modules with TensorFlow, those with TensorFlow inside functions."""
-    floors: dict[str, int] = {}
-    always, inside = set(), set()
-    floor = 0
-    for word in text.split():
-        if word.isdigit():
-            floor = int(word)
-            continue
-        name = word.rstrip("(*)")
-        module = ROOT if name == "." else f"{ROOT}.{name}"
-        floors[module] = floor
-        if word.endswith("(*)"):
-            inside.add(module)
-        elif word.endswith("*"):
-            always.add(module)
-    return floors, always, inside
-
-
-FLOOR, WITH_TENSORFLOW, TENSORFLOW_INSIDE = _parse(FLOORS)
+def floor(module: str) -> int:
+    """The line of FLOORS that its room, or the door itself, stands in; -1 if none does."""
+    room = module.split(".")[1] if module != ROOT else "."
+    return next((number for number, line in enumerate(FLOORS) if room in line.split()), -1)
 
 
 @functools.cache
@@ -120,14 +114,20 @@ def own_imports(module: str) -> set[str]:
 
 
 def test_every_module_has_a_floor() -> None:
-    assert sorted(trees()) == sorted(FLOOR)
+    assert [module for module in sorted(trees()) if floor(module) < 0] == []
+
+
+def test_every_line_names_what_is_there() -> None:
+    rooms = {module.split(".")[1] for module in trees() if module != ROOT}
+    assert sorted(" ".join(FLOORS).split()) == sorted(rooms | {"."})
+    assert (WITH_TENSORFLOW | TENSORFLOW_INSIDE) - trees().keys() == set()
 
 
 @pytest.mark.parametrize("module", sorted(trees()))
 def test_no_module_imports_from_a_floor_above(module: str) -> None:
     if module == ROOT:
         return  # it only knows where the public names live
-    above = {name for name in own_imports(module) if FLOOR.get(name, 0) > FLOOR.get(module, 99)}
+    above = {name for name in own_imports(module) if floor(name) > floor(module)}
     assert above == set()
 
 

@@ -13,8 +13,9 @@ from jobs import assert_same, latest, read_with_stock_saver, run_job
 from sessions import make_saver, save, variable
 from tensorflow_party import tf
 
-from estimator_ckpt import claims, make_scaffold
+from estimator_ckpt import make_scaffold
 from estimator_ckpt.errors import BusyError
+from estimator_ckpt.files import claims
 from estimator_ckpt.saving import lease
 
 v1 = tf.compat.v1
@@ -34,7 +35,7 @@ def other(tmp_path):
     """Another process that has the lease of a directory."""
     script = f"""
 import sys
-from estimator_ckpt import claims
+from estimator_ckpt.files import claims
 claims.acquire({lease_of(tmp_path)!r}, "training")
 print("taken", flush=True)
 sys.stdin.read()

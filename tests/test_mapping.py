@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from estimator_ckpt.errors import ConflictError, SettingsError
-from estimator_ckpt.mapping import Line, Rules, check_targets
+from estimator_ckpt.matching.rules import Line, Rules, check_targets
 
 NAMES = ["global_step", "model/dense/bias", "model/dense/kernel", "model/head/kernel"]
 

@@ -14,16 +14,17 @@ from estimator_ckpt.matching.counted import (
     weak_segments,
 )
 from estimator_ckpt.matching.hints import scope_to_paste
-from estimator_ckpt.matching.model import SLOT, Model, ModelVariable
+from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.matching.resolve import resolve
 from estimator_ckpt.matching.saved import Saved
-from estimator_ckpt.object_graph import (
+from estimator_ckpt.objects.object_graph import (
     Attribute,
     ObjectGraph,
     flat_graph,
     flat_key,
     object_key,
 )
+from estimator_ckpt.roles import SLOT
 
 WEAK = {"dense", "dense_1", "dense_2"}
 

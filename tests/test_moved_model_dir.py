@@ -10,7 +10,7 @@ from jobs import FORMATS, assert_same, latest, run_job
 
 from estimator_ckpt import make_scaffold, wrap_estimator
 from estimator_ckpt.errors import MismatchError, NotACheckpointError
-from estimator_ckpt.moved import in_directory, moved_here
+from estimator_ckpt.reading.moved import in_directory, moved_here
 
 v1 = tf.compat.v1
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from tensorflow_party import tf
 
 from estimator_ckpt.errors import ConflictError, CorruptCheckpointError, UnsupportedCheckpointError
-from estimator_ckpt.graph_nodes import Nodes
-from estimator_ckpt.object_graph import (
+from estimator_ckpt.objects.nodes import Nodes
+from estimator_ckpt.objects.object_graph import (
     OBJECT_GRAPH_KEY,
     VARIABLE_VALUE,
     Attribute,

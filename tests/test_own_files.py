@@ -9,7 +9,7 @@ import own_files
 import stock_files
 import tensorflow as tf  # noqa: F401 (the other party: without it there is nothing to compare with)
 
-from estimator_ckpt.object_graph import Node, ObjectGraph
+from estimator_ckpt.objects.object_graph import Node, ObjectGraph
 
 TENSORS = {
     "z/kernel": np.arange(6, dtype=np.float32).reshape(2, 3),

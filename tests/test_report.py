@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from estimator_ckpt.report import (
+from estimator_ckpt.text.report import (
     Row,
     did_you_mean,
     fold,

@@ -24,7 +24,8 @@ from sessions import (
 from estimator_ckpt.bundle.index import Entry, Index
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import MismatchError
-from estimator_ckpt.object_graph import (
+from estimator_ckpt.matching.restoring import Wanted, resolve
+from estimator_ckpt.objects.object_graph import (
     OBJECT_GRAPH_KEY,
     Attribute,
     ObjectGraph,
@@ -32,7 +33,6 @@ from estimator_ckpt.object_graph import (
     flat_key,
     object_key,
 )
-from estimator_ckpt.saving.matching import Wanted, resolve
 
 v1 = tf.compat.v1
 

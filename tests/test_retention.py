@@ -8,8 +8,8 @@ import tensorflow as tf
 from jobs import latest, run_job
 
 from estimator_ckpt import make_scaffold
+from estimator_ckpt.reading.state import CheckpointState
 from estimator_ckpt.saving.retention import Retention
-from estimator_ckpt.state import CheckpointState
 
 v1 = tf.compat.v1
 

@@ -18,7 +18,7 @@ from sessions import (
 
 from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.errors import ConflictError, SettingsError
-from estimator_ckpt.tf_internals import BulkSaverBuilder
+from estimator_ckpt.saving.tf_internals import BulkSaverBuilder
 
 v1 = tf.compat.v1
 

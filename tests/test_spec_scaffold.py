@@ -87,7 +87,7 @@ def test_a_scaffold_of_the_users_own_class_stays_one(tmp_path):
     job = estimator(tmp_path, "checkpoint", fn)
     job.train(input_fn, steps=1)
     job.evaluate(input_fn, steps=1)
-    assert finalized == ["estimator_ckpt.saver", "builtins"]  # None in an evaluation
+    assert finalized == ["estimator_ckpt.saving.saver", "builtins"]  # None in an evaluation
     assert file_format(tmp_path) == "checkpoint"
 
 

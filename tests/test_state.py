@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from tensorflow_party import tf
 
 from estimator_ckpt.errors import CorruptCheckpointError, WriteError
-from estimator_ckpt.state import CheckpointState, read_state, write_state
+from estimator_ckpt.reading.state import CheckpointState, read_state, write_state
 
 
 def save_with_saver(directory, steps, **options):

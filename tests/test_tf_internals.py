@@ -10,8 +10,8 @@ import pytest
 import tensorflow as tf
 from sessions import COUNT, make_saver, partitioned, save, variable, whole
 
-from estimator_ckpt import tf_internals
-from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
+from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
+from estimator_ckpt.saving import tf_internals
 
 v1 = tf.compat.v1
 

@@ -21,12 +21,12 @@ from estimator_ckpt import (
     open_checkpoint,
     verify_checkpoint,
 )
-from estimator_ckpt.audit import verify_directory
 from estimator_ckpt.bundle import table
 from estimator_ckpt.bundle.coding import encode_varint
 from estimator_ckpt.bundle.protos import SavedTensorSlices
 from estimator_ckpt.bundle.slices import slice_key
 from estimator_ckpt.bundle.v1_values import _decode_varints
+from estimator_ckpt.checking.audit import verify_directory
 from estimator_ckpt.errors import (
     CheckpointError,
     CorruptCheckpointError,

@@ -29,7 +29,7 @@ from estimator_ckpt.bundle.aliases import add_keys
 from estimator_ckpt.bundle.index import Entry, Index, read_index, shard_path, slice_key, write_index
 from estimator_ckpt.bundle.tensors import encode_strings, masked_crc32c
 from estimator_ckpt.errors import NotACheckpointError, UnsupportedCheckpointError
-from estimator_ckpt.object_graph import (
+from estimator_ckpt.objects.object_graph import (
     OBJECT_GRAPH_KEY,
     VARIABLE_VALUE,
     Node,

@@ -30,7 +30,7 @@ from estimator_ckpt.errors import (
     NotACheckpointError,
     UnsupportedCheckpointError,
 )
-from estimator_ckpt.lookalikes import LFS_POINTER
+from estimator_ckpt.files.lookalikes import LFS_POINTER
 
 __all__ = [
     "Entry",

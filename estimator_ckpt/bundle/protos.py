@@ -82,7 +82,7 @@ _SCHEMA = {
     "MergedObjects": ["1 ObjectReferences children", "2 SerializedTensors attributes"],
     "ObjectReferences": ["1 *int32 node_id", "2 *string local_name"],
     "SerializedTensors": ["1 *string name", "2 *string full_name", "3 *string checkpoint_key"],
-    "TrackableObjectGraph": ["1 *bytes nodes"],  # each a TrackableObject, see graph_message.py
+    "TrackableObjectGraph": ["1 *bytes nodes"],  # each a TrackableObject, see objects/message.py
     # Of a .meta file, what tells the keys that its Saver restores.
     "MetaGraph": ["2 Graph graph_def", "3 SaverDef saver_def"],
     "SaverDef": ["3 bytes restore_op_name"],

@@ -15,10 +15,10 @@ from typing import Any
 from absl import flags
 
 from estimator_ckpt.cli import EXIT_NO, EXIT_OK, UsageError
-from estimator_ckpt.commands.progress import progress_bar
 from estimator_ckpt.compare import Compared, Comparison, compare_checkpoints
 from estimator_ckpt.errors import printable
-from estimator_ckpt.report import columns, print_table, total_line
+from estimator_ckpt.text.progress import progress_bar
+from estimator_ckpt.text.report import columns, print_table, total_line
 
 
 def define(flag_values: flags.FlagValues) -> None:

@@ -23,18 +23,18 @@ from absl import flags
 
 from estimator_ckpt import files
 from estimator_ckpt.cli import EXIT_ERROR, EXIT_OK, UsageError
-from estimator_ckpt.commands.progress import progress_bar
 from estimator_ckpt.conversion.batch import Outcome, convert_directory
 from estimator_ckpt.conversion.convert_options import ConvertOptions
-from estimator_ckpt.conversion.layout import LAYOUTS
-from estimator_ckpt.conversion.newer_keras import LISTS
-from estimator_ckpt.conversion.optimizers import TARGETS
+from estimator_ckpt.conversion.names_to_objects import LAYOUTS
 from estimator_ckpt.conversion.plan import Conversion
+from estimator_ckpt.conversion.translate_optimizer import TARGETS
 from estimator_ckpt.convert import convert_with
 from estimator_ckpt.errors import printable
 from estimator_ckpt.formats import CHECKPOINT_FORMATS
-from estimator_ckpt.locate import is_saved_model
-from estimator_ckpt.report import counted, print_table, size_text
+from estimator_ckpt.reading.locate import is_saved_model
+from estimator_ckpt.roles.newer_keras import LISTS
+from estimator_ckpt.text.progress import progress_bar
+from estimator_ckpt.text.report import counted, print_table, size_text
 
 
 def define(flag_values: flags.FlagValues) -> None:

@@ -13,10 +13,10 @@ from absl import flags
 
 from estimator_ckpt.cli import EXIT_OK, UsageError
 from estimator_ckpt.commands.convert import conversion_json, parse_dtype, parse_rule, summary
-from estimator_ckpt.commands.progress import progress_bar
-from estimator_ckpt.conversion.layout import LAYOUTS
+from estimator_ckpt.conversion.names_to_objects import LAYOUTS
 from estimator_ckpt.formats import CHECKPOINT_FORMATS
 from estimator_ckpt.importing import import_checkpoint
+from estimator_ckpt.text.progress import progress_bar
 
 
 def define(flag_values: flags.FlagValues) -> None:

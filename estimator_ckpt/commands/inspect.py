@@ -21,7 +21,7 @@ from estimator_ckpt.cli import EXIT_NO, EXIT_OK, UsageError
 from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.commands.listing import owner_names, print_listing, totals
 from estimator_ckpt.errors import CheckpointError
-from estimator_ckpt.variables import Columns, Variable
+from estimator_ckpt.reading.variables import Columns, Variable
 
 
 def define(flag_values: flags.FlagValues) -> None:

@@ -15,9 +15,10 @@ from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.columns import AT_ONCE
 from estimator_ckpt.errors import CheckpointError, printable
-from estimator_ckpt.graph_facts import GraphFacts, read_graph_facts
-from estimator_ckpt.object_graph import VAR_LIST, escape, escape_all
-from estimator_ckpt.report import (
+from estimator_ckpt.objects.object_graph import VAR_LIST, escape, escape_all
+from estimator_ckpt.reading.graph_facts import GraphFacts, read_graph_facts
+from estimator_ckpt.reading.variables import Columns
+from estimator_ckpt.text.report import (
     Row,
     counted,
     fold_groups,
@@ -25,7 +26,6 @@ from estimator_ckpt.report import (
     print_table,
     size_text,
 )
-from estimator_ckpt.variables import Columns
 
 _MOST_SCOPES = 40
 _MOST_FOLDED = 50_000  # variables; more take seconds to fold

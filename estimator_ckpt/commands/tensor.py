@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.cli import UsageError
 from estimator_ckpt.errors import UnsupportedCheckpointError, printable
-from estimator_ckpt.report import size_text, tensor_text
-from estimator_ckpt.variables import Variable
+from estimator_ckpt.reading.variables import Variable
+from estimator_ckpt.text.report import size_text, tensor_text
 
 if TYPE_CHECKING:
     import numpy as np

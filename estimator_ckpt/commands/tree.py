@@ -7,10 +7,16 @@ from collections.abc import Iterator
 
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import MissingTensorError, printable
-from estimator_ckpt.graph_variables import graph_tensors
-from estimator_ckpt.object_graph import OBJECT_CONFIG, VARIABLE_VALUE, Node, ObjectGraph, escape
-from estimator_ckpt.report import counted, tensor_text
-from estimator_ckpt.variables import Variable
+from estimator_ckpt.objects.object_graph import (
+    OBJECT_CONFIG,
+    VARIABLE_VALUE,
+    Node,
+    ObjectGraph,
+    escape,
+)
+from estimator_ckpt.reading.object_tensors import graph_tensors
+from estimator_ckpt.reading.variables import Variable
+from estimator_ckpt.text.report import counted, tensor_text
 
 
 def tree_lines(checkpoint: Checkpoint, *, all_branches: bool = False) -> Iterator[str]:

@@ -16,12 +16,12 @@ from typing import Any
 from absl import flags
 
 from estimator_ckpt import files
-from estimator_ckpt.audit import AuditReport, verify_directory
+from estimator_ckpt.checking.audit import AuditReport, verify_directory
 from estimator_ckpt.cli import EXIT_ERROR, EXIT_NO, EXIT_OK, UsageError
-from estimator_ckpt.commands.progress import counting_bar, progress_bar
 from estimator_ckpt.errors import CheckpointError, printable
-from estimator_ckpt.locate import is_saved_model
-from estimator_ckpt.report import counted, print_table, size_text
+from estimator_ckpt.reading.locate import is_saved_model
+from estimator_ckpt.text.progress import counting_bar, progress_bar
+from estimator_ckpt.text.report import counted, print_table, size_text
 from estimator_ckpt.verify import Fault, VerifyReport, verify_checkpoint
 
 

@@ -8,7 +8,7 @@ from estimator_ckpt import files
 from estimator_ckpt.bundle.index import Entry, Index, shard_path
 from estimator_ckpt.bundle.tensors import TensorReader
 from estimator_ckpt.conversion.plan import Content
-from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
+from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY
 
 _MOST_TAIL = 64 << 20
 

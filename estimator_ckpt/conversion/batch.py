@@ -14,15 +14,15 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Optional
 
-from estimator_ckpt import claims, files
+from estimator_ckpt import files
 from estimator_ckpt.bundle.v1 import plain_prefix
 from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.collector import collector_paused
+from estimator_ckpt.conversion.already_converted import is_result
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.destination import clear_in_place, is_unfinished, passing_name
 from estimator_ckpt.conversion.plan import Conversion
-from estimator_ckpt.conversion.planning import make_plan
-from estimator_ckpt.conversion.result import is_result
+from estimator_ckpt.conversion.prepare import make_plan
 from estimator_ckpt.convert import carry_out, changes, check_in_place, is_inside
 from estimator_ckpt.errors import (
     CheckpointError,
@@ -30,9 +30,9 @@ from estimator_ckpt.errors import (
     SettingsError,
     WriteError,
 )
-from estimator_ckpt.files import Progress
-from estimator_ckpt.locate import complete_prefixes, is_saved_model
-from estimator_ckpt.state import CheckpointState, read_state, write_state
+from estimator_ckpt.files import Progress, claims
+from estimator_ckpt.reading.locate import complete_prefixes, is_saved_model
+from estimator_ckpt.reading.state import CheckpointState, read_state, write_state
 
 _STATE_FILE = "checkpoint"
 _MOST_WAITED = 10.0  # seconds, for another conversion that writes a state file

@@ -13,8 +13,8 @@ from estimator_ckpt.conversion.destination import Site, passing_name
 from estimator_ckpt.conversion.meta_graph import restored_keys
 from estimator_ckpt.conversion.plan import Content
 from estimator_ckpt.errors import CheckpointError
-from estimator_ckpt.locate import complete_prefixes
-from estimator_ckpt.state import CheckpointState, read_state, write_state
+from estimator_ckpt.reading.locate import complete_prefixes
+from estimator_ckpt.reading.state import CheckpointState, read_state, write_state
 
 
 def carry_meta(index: Index, source: str, tensors: Mapping[str, Content], site: Site) -> None:

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from estimator_ckpt.conversion.casting import Casts, parse_casts
-from estimator_ckpt.conversion.layout import LAYOUTS
-from estimator_ckpt.conversion.newer_keras import LISTS
-from estimator_ckpt.conversion.optimizers import TARGETS
+from estimator_ckpt.conversion.names_to_objects import LAYOUTS
+from estimator_ckpt.conversion.translate_optimizer import TARGETS
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.files import path_text
 from estimator_ckpt.formats import CHECKPOINT_FORMATS
-from estimator_ckpt.mapping import Pairs, Rules
+from estimator_ckpt.matching.rules import Pairs, Rules
+from estimator_ckpt.roles.newer_keras import LISTS
 
 NEWER_TARGETS = ("keras2", "keras3")
 

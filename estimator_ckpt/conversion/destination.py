@@ -18,9 +18,10 @@ import os
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from estimator_ckpt import claims, files
-from estimator_ckpt.claims import Claim
+from estimator_ckpt import files
 from estimator_ckpt.errors import BusyError, CheckpointError, WriteError
+from estimator_ckpt.files import claims
+from estimator_ckpt.files.claims import Claim
 
 _MARK = ".converting"
 _MARK_IN_PLACE = ".converting-in-place"

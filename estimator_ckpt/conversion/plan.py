@@ -12,8 +12,8 @@ from estimator_ckpt.bundle.slices import key_bytes, slice_key
 from estimator_ckpt.bundle.tensors import encode_strings, masked_crc32c
 from estimator_ckpt.bundle.v1 import open_reader
 from estimator_ckpt.errors import CorruptCheckpointError
-from estimator_ckpt.html import html_table
-from estimator_ckpt.object_graph import VARIABLE_VALUE, ObjectPath
+from estimator_ckpt.objects.object_graph import VARIABLE_VALUE, ObjectPath
+from estimator_ckpt.text.html import html_table
 
 FLOAT32 = 1
 INT32 = 3

@@ -7,8 +7,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from estimator_ckpt import state
 from estimator_ckpt.checkpoint import open_checkpoint
+from estimator_ckpt.reading import state
 from estimator_ckpt.warm_start import WarmStart
 from estimator_ckpt.warm_starting.report import WarmStartReport
 from estimator_ckpt.warm_starting.starter import graph_model

@@ -8,8 +8,8 @@ from typing import Any
 from absl import logging
 
 from estimator_ckpt.checkpoint import open_checkpoint
-from estimator_ckpt.moved import moved_here
-from estimator_ckpt.object_graph import SAVE_COUNTER
+from estimator_ckpt.objects.object_graph import SAVE_COUNTER
+from estimator_ckpt.reading.moved import moved_here
 
 
 def put_methods(estimator: Any) -> None:

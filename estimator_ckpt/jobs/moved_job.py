@@ -11,10 +11,11 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from estimator_ckpt import files, tf_internals
+from estimator_ckpt import files
 from estimator_ckpt.errors import NotACheckpointError
-from estimator_ckpt.moved import moved_here
-from estimator_ckpt.state import read_state
+from estimator_ckpt.reading.moved import moved_here
+from estimator_ckpt.reading.state import read_state
+from estimator_ckpt.saving import tf_internals
 
 
 class StopWhereDone(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]

@@ -12,7 +12,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from estimator_ckpt import state
+from estimator_ckpt.reading import state
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 

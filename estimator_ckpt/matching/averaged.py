@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 
 from estimator_ckpt.errors import ConflictError, MismatchError, SettingsError
-from estimator_ckpt.report import first_names, tensor_text
-from estimator_ckpt.variables import Variable
+from estimator_ckpt.reading.variables import Variable
+from estimator_ckpt.text.report import first_names, tensor_text
 
 # What tf.train.ExponentialMovingAverage is called unless it is given a name
 # (tensorflow/python/training/moving_averages.py).

@@ -18,7 +18,7 @@ from estimator_ckpt.matching.live import (
     shape_and_dtype,
 )
 from estimator_ckpt.matching.model import Model, ModelVariable
-from estimator_ckpt.matching.training_state import state_by_names
+from estimator_ckpt.roles.training_state import state_by_names
 
 _KEY = "variables"
 _BUILD = (

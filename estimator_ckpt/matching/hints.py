@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from estimator_ckpt.checkpoint import Variable
 from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.matching.saved import Saved
-from estimator_ckpt.matching.training_state import training_state
+from estimator_ckpt.roles.training_state import training_state
 
 _MOST_HINTS = 100
 

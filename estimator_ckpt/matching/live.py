@@ -9,20 +9,8 @@ from typing import Any, NamedTuple
 
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.matching.counted import weak_segments
-from estimator_ckpt.matching.model import (
-    COUNTER,
-    METRIC,
-    NUMBER,
-    SEED,
-    SLOT,
-    STATISTIC,
-    STEP,
-    WEIGHT,
-    Model,
-    ModelVariable,
-)
-from estimator_ckpt.matching.training_state import METRIC_NAMES, SEED_NAME, STEP_NAMES
-from estimator_ckpt.object_graph import (
+from estimator_ckpt.matching.model import Model, ModelVariable
+from estimator_ckpt.objects.object_graph import (
     SAVE_COUNTER,
     Node,
     ObjectGraph,
@@ -30,7 +18,9 @@ from estimator_ckpt.object_graph import (
     SlotReference,
     path_string,
 )
-from estimator_ckpt.slots import flat_names, newer_keras_slot
+from estimator_ckpt.roles import COUNTER, METRIC, NUMBER, SEED, SLOT, STATISTIC, STEP, WEIGHT
+from estimator_ckpt.roles.slots import flat_names, newer_keras_slot
+from estimator_ckpt.roles.training_state import METRIC_NAMES, SEED_NAME, STEP_NAMES
 
 # Of Keras 3's optimizers: a list of the model's variables, not of their own.
 _OF_THE_MODEL = "_trainable_variables"

@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from estimator_ckpt.object_graph import ObjectGraph
-
-# What a variable is for. Those after STATISTIC are never required of a checkpoint.
-WEIGHT, STATISTIC = "weight", "statistic"
-METRIC, SEED, SLOT, NUMBER = "metric", "seed", "slot", "number of an optimizer"
-STEP, COUNTER = "step", "counter of saves"
+from estimator_ckpt.objects.object_graph import ObjectGraph
+from estimator_ckpt.roles import STATISTIC, WEIGHT
 
 NO_NODE = -1
 

@@ -8,9 +8,9 @@ from functools import cached_property
 from estimator_ckpt.bundle.index import same_tensor
 from estimator_ckpt.checkpoint import Checkpoint, Variable
 from estimator_ckpt.errors import ConflictError
-from estimator_ckpt.mapping import Rules
 from estimator_ckpt.matching.averaged import with_averages
-from estimator_ckpt.object_graph import (
+from estimator_ckpt.matching.rules import Rules
+from estimator_ckpt.objects.object_graph import (
     SAVE_COUNTER,
     STEP,
     VAR_LIST,
@@ -20,7 +20,7 @@ from estimator_ckpt.object_graph import (
     parse_path,
     path_string,
 )
-from estimator_ckpt.report import NameIndex
+from estimator_ckpt.text.report import NameIndex
 
 _FLAT = (SAVE_COUNTER, STEP, VAR_LIST)
 

@@ -8,11 +8,12 @@ from dataclasses import dataclass, field
 from estimator_ckpt.checkpoint import Variable
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.matching.counted import is_position
-from estimator_ckpt.matching.model import COUNTER, NO_NODE, Model, ModelVariable
+from estimator_ckpt.matching.model import NO_NODE, Model, ModelVariable
 from estimator_ckpt.matching.saved import Saved
-from estimator_ckpt.matching.training_state import SEED_NAME
-from estimator_ckpt.object_graph import ObjectGraph, match, parse_path
-from estimator_ckpt.report import did_you_mean, near_names
+from estimator_ckpt.objects.object_graph import ObjectGraph, match, parse_path
+from estimator_ckpt.roles import COUNTER
+from estimator_ckpt.roles.training_state import SEED_NAME
+from estimator_ckpt.text.report import did_you_mean, near_names
 
 _MOST_SHOWN = 5
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 from absl import logging
 
-from estimator_ckpt import state
 from estimator_ckpt.errors import CorruptCheckpointError
+from estimator_ckpt.reading import state
+from estimator_ckpt.reading.state import CheckpointState, real_prefix
 from estimator_ckpt.saving.on_disk import written_at
 from estimator_ckpt.saving.retention import Retention
-from estimator_ckpt.state import CheckpointState, real_prefix
 
 Dated = tuple[str, float]  # a prefix, and when it was written in seconds since the epoch
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import tensorflow as tf
 
-from estimator_ckpt import tf_internals
 from estimator_ckpt.errors import ConflictError
 from estimator_ckpt.formats import keys_in
-from estimator_ckpt.object_graph import (
+from estimator_ckpt.matching.restoring import Wanted
+from estimator_ckpt.objects.object_graph import (
     BEFORE_ATTRIBUTE,
     OBJECT_GRAPH_KEY,
     SAVE_COUNTER,
@@ -24,6 +24,7 @@ from estimator_ckpt.object_graph import (
     flat_key,
     object_key,
 )
+from estimator_ckpt.saving import tf_internals
 from estimator_ckpt.saving.given import (
     Objects,
     VarList,
@@ -31,9 +32,8 @@ from estimator_ckpt.saving.given import (
     names_on_purpose,
     users_objects,
 )
-from estimator_ckpt.saving.matching import Wanted
 from estimator_ckpt.saving.saveables import holders_of, shape_of, source, suffixes_of, variable_of
-from estimator_ckpt.tf_internals import Saveable
+from estimator_ckpt.saving.tf_internals import Saveable
 
 SAVE_COUNTER_KEY = object_key(SAVE_COUNTER)
 

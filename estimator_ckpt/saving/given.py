@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any, Union
 
 import tensorflow as tf
 
-from estimator_ckpt import tf_internals
 from estimator_ckpt.errors import ConflictError, SettingsError
 from estimator_ckpt.matching.live import LiveObjects
-from estimator_ckpt.object_graph import BEFORE_ATTRIBUTE, ObjectGraph
+from estimator_ckpt.objects.object_graph import BEFORE_ATTRIBUTE, ObjectGraph
+from estimator_ckpt.saving import tf_internals
 from estimator_ckpt.saving.saveables import graph_of, source
+from estimator_ckpt.saving.tf_internals import Saveable
 from estimator_ckpt.saving.upstream import VARIABLE_OPS
-from estimator_ckpt.tf_internals import Saveable
 
 if TYPE_CHECKING:
     from typing_extensions import TypeGuard

@@ -15,13 +15,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from estimator_ckpt import tf_internals
 from estimator_ckpt.bundle.index import Entry
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.errors import CorruptCheckpointError, MismatchError, NotACheckpointError
-from estimator_ckpt.object_graph import OBJECT_GRAPH_KEY
+from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY
+from estimator_ckpt.saving import tf_internals
 from estimator_ckpt.saving.contents import SAVE_COUNTER_KEY, Contents
-from estimator_ckpt.tf_internals import BulkSaverBuilder, Saveable
+from estimator_ckpt.saving.tf_internals import BulkSaverBuilder, Saveable
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from estimator_ckpt import tf_internals
 from estimator_ckpt.errors import ConflictError, SettingsError
+from estimator_ckpt.saving import tf_internals
 from estimator_ckpt.saving.upstream import is_handle, upstream, written_by
 
 _ASSIGNS = ("Assign", "AssignVariableOp")

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from estimator_ckpt import files
 from estimator_ckpt.errors import CheckpointError
-from estimator_ckpt.state import real_prefix
+from estimator_ckpt.reading.state import real_prefix
 
 _MAX_SIZE = 64 << 20
 

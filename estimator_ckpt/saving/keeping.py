@@ -16,9 +16,11 @@ from collections.abc import Sequence
 
 from absl import logging
 
-from estimator_ckpt import files, state
+from estimator_ckpt import files
 from estimator_ckpt.bundle.index import read_index, shard_path
 from estimator_ckpt.errors import CheckpointError, WriteError
+from estimator_ckpt.reading import state
+from estimator_ckpt.reading.state import CheckpointState
 from estimator_ckpt.saving.journal import (
     Journal,
     fingerprint,
@@ -30,7 +32,6 @@ from estimator_ckpt.saving.journal import (
 from estimator_ckpt.saving.lease import Lease
 from estimator_ckpt.saving.on_disk import delete, written_at
 from estimator_ckpt.saving.staging import SAVING, data_files, remove_tree
-from estimator_ckpt.state import CheckpointState
 
 _PATIENCE = 1.0  # seconds that a save waits for the disk
 

@@ -1,8 +1,8 @@
 """The lease of a model_dir: one process trains in it, and a second one is refused.
 
-It is a claim, see claims.py, which this process takes at its first save that writes the state file,
-for all its sessions. It goes with the last session that has saved, or with the process. A stock
-Saver does not look for it.
+It is a claim, see files/claims.py, which this process takes at its first save that writes the state
+file, for all its sessions. It goes with the last session that has saved, or with the process. A
+stock Saver does not look for it.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import weakref
 
 from absl import logging
 
-from estimator_ckpt import claims, files
+from estimator_ckpt import files
 from estimator_ckpt.errors import BusyError, CheckpointError
+from estimator_ckpt.files import claims
 
 _WAIT = 75.0  # seconds: longer than it takes to see that an owner on another machine is dead
 _WORK = "training"

@@ -9,10 +9,10 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from estimator_ckpt import tf_internals
 from estimator_ckpt.errors import CheckpointError, UnsupportedCheckpointError
+from estimator_ckpt.reading.state import real_prefix
+from estimator_ckpt.saving import tf_internals
 from estimator_ckpt.saving.on_disk import open_any
-from estimator_ckpt.state import real_prefix
 
 
 def tell_of_hooks(checkpoint_format: str, is_ours: Callable[[Any], bool]) -> bool:

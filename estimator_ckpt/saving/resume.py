@@ -15,7 +15,7 @@ from estimator_ckpt.errors import (
     NotACheckpointError,
     UnsupportedCheckpointError,
 )
-from estimator_ckpt.locate import complete_prefixes
+from estimator_ckpt.reading.locate import complete_prefixes
 from estimator_ckpt.saving.journal import fingerprint, read_journal
 from estimator_ckpt.verify import verify_checkpoint
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from estimator_ckpt.state import CheckpointState, real_prefix
+from estimator_ckpt.reading.state import CheckpointState, real_prefix
 
 
 @dataclass

@@ -6,9 +6,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from estimator_ckpt import tf_internals
+from estimator_ckpt.saving import tf_internals
+from estimator_ckpt.saving.tf_internals import Saveable, SaveSpec
 from estimator_ckpt.saving.upstream import VARIABLE_OPS, upstream
-from estimator_ckpt.tf_internals import Saveable, SaveSpec
 
 
 def variable_of(saveable: Saveable) -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator
 
 import tensorflow as tf
 
-from estimator_ckpt import tf_internals
+from estimator_ckpt.saving import tf_internals
 
 VARIABLE_OPS = ("VarHandleOp", "VariableV2", "Variable", "AutoReloadVariable")
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from estimator_ckpt.report import Row, counted, fold, tensor_text, text_table
+from estimator_ckpt.text.report import Row, counted, fold, tensor_text, text_table
 
 
 @dataclass(frozen=True)

@@ -17,20 +17,14 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from estimator_ckpt import tf_internals
 from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.errors import CheckpointError, SettingsError
-from estimator_ckpt.matching.model import (
-    NUMBER,
-    SLOT,
-    STATISTIC,
-    WEIGHT,
-    Model,
-    ModelVariable,
-)
-from estimator_ckpt.matching.training_state import BY_NAME, state_by_names
-from estimator_ckpt.saver import Saver
+from estimator_ckpt.matching.model import Model, ModelVariable
+from estimator_ckpt.roles import NUMBER, SLOT, STATISTIC, WEIGHT
+from estimator_ckpt.roles.training_state import BY_NAME, state_by_names
+from estimator_ckpt.saving import tf_internals
 from estimator_ckpt.saving.initial_values import Initialization, warn_of_resets
+from estimator_ckpt.saving.saver import Saver
 from estimator_ckpt.saving.upstream import upstream
 from estimator_ckpt.warm_start import WarmStart, warm_start_from
 from estimator_ckpt.warm_starting.report import WarmStartReport

@@ -26,8 +26,8 @@ from estimator_ckpt.conversion.plan import source_content
 from estimator_ckpt.conversion.transfer import Transfer
 from estimator_ckpt.errors import SettingsError, WriteError
 from estimator_ckpt.matching.saved import Saved
-from estimator_ckpt.matching.training_state import TRAINING_STATE
-from estimator_ckpt.report import did_you_mean, near_names
+from estimator_ckpt.roles.training_state import TRAINING_STATE
+from estimator_ckpt.text.report import did_you_mean, near_names
 
 if TYPE_CHECKING:
     from estimator_ckpt.warm_start import WarmStart
@@ -142,7 +142,7 @@ def _target(place: str, model: Any) -> str:
     """The name of a variable; a partitioned one's, of its parts."""
     if isinstance(model, str):
         return model
-    from estimator_ckpt import tf_internals
+    from estimator_ckpt.saving import tf_internals
 
     names = {
         tf_internals.full_name(part) if hasattr(part, "_save_slice_info") else part.name

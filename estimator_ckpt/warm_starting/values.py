@@ -12,16 +12,17 @@ from absl import logging
 from estimator_ckpt.checkpoint import Checkpoint, Variable
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.matching.hints import scope_to_paste
-from estimator_ckpt.matching.model import COUNTER, NUMBER, SLOT, STEP, Model, ModelVariable
+from estimator_ckpt.matching.model import Model, ModelVariable
+from estimator_ckpt.matching.policies import policy_for
 from estimator_ckpt.matching.resolve import Resolution, resolve
+from estimator_ckpt.matching.restoring import mismatch
 from estimator_ckpt.matching.saved import Saved
 from estimator_ckpt.matching.together import left_out
-from estimator_ckpt.object_graph import SAVE_COUNTER
-from estimator_ckpt.report import Row, fold, tensor_text
-from estimator_ckpt.saving.matching import mismatch
-from estimator_ckpt.saving.policies import policy_for
+from estimator_ckpt.objects.object_graph import SAVE_COUNTER
+from estimator_ckpt.roles import COUNTER, NUMBER, SLOT, STEP
+from estimator_ckpt.text.report import Row, fold, tensor_text
 from estimator_ckpt.warm_starting.report import StartingValue, WarmStartReport
-from estimator_ckpt.warm_starting.rules import (
+from estimator_ckpt.warm_starting.selection import (
     DEFAULT,
     Choice,
     check_all_apply,

@@ -36,7 +36,7 @@ from estimator_ckpt import convert_checkpoint, verify_checkpoint
 from estimator_ckpt.conversion.batch import convert_directory
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.errors import CheckpointError, WriteError
-from estimator_ckpt.state import CheckpointState, read_state, write_state
+from estimator_ckpt.reading.state import CheckpointState, read_state, write_state
 
 SCENARIOS = ("new", "copy", "compact", "in_place", "detach", "tree")
 WAYS = ({"compact": True}, {"rename": [("w(.*)", r"x\1")]}, {"exclude": ["w1"]})

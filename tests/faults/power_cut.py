@@ -23,7 +23,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import layer
 import saves
 
-from estimator_ckpt.state import read_state
+from estimator_ckpt.reading.state import read_state
 
 # The worst that ext4 does: data in any order, and no help for those who forget to sync.
 _OPTIONS = "loop,data=writeback,noauto_da_alloc"

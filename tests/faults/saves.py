@@ -35,8 +35,8 @@ import tensorflow as tf
 
 from estimator_ckpt import make_scaffold, verify_checkpoint
 from estimator_ckpt.bundle.index import read_index, shard_path
+from estimator_ckpt.reading.state import read_state
 from estimator_ckpt.saving.journal import read_journal
-from estimator_ckpt.state import read_state
 
 v1 = tf.compat.v1
 FORMATS = ("saver", "checkpoint", "both")

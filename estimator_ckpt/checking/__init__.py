@@ -1,0 +1,1 @@
+"""What check, compare and audits find out."""

@@ -1,0 +1,180 @@
+"""Whether all that a tree of model_dirs holds is whole: checkpoints, state files, companions."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import NamedTuple, Optional
+
+from estimator_ckpt import files
+from estimator_ckpt.bundle.v1 import plain_prefix, v1_prefix, v1_prefixes
+from estimator_ckpt.errors import CheckpointError, NotACheckpointError
+from estimator_ckpt.reading.locate import is_saved_model
+from estimator_ckpt.reading.state import read_state
+from estimator_ckpt.verify import Fault, Progress, VerifyReport, verify_checkpoint
+
+STATE_FILE = "checkpoint"
+
+_INDEX = re.compile(r"(?P<prefix>.+)\.index")
+_DATA = re.compile(r"(?P<prefix>.+)\.data-\d{5}-of-\d{5}")
+_META = re.compile(r"(?P<prefix>.+)\.meta")
+# The names that files have while a save or a conversion is under way, TensorFlow's and ours; one
+# that was broken off leaves them. A directory of TensorFlow's holds shards: PREFIX_temp/part-...
+_UNDER_WAY = re.compile(
+    r".+(\.tempstate[-\w]*|\.saving-\w+|\.staged\..*|\.meta\.tmp\w*|\.converting.*)"
+)
+_SHARDS = re.compile(r".+_temp(_[0-9a-f]+)?")
+
+# Called with each report, its number from 1 on, and how many there will be.
+Report = Optional[Callable[[VerifyReport, int, int], None]]
+
+
+@dataclass(frozen=True)
+class AuditReport:
+    """What verify_directory() found.
+
+    Attributes:
+      path: the directory, as it was given.
+      checkpoints: a report of each checkpoint, by directory, from the oldest to the newest.
+      faults: what is wrong beside them: a state file that names what is not there, files without
+        the rest of their checkpoint.
+      notes: what is unusual but does no harm.
+    """
+
+    path: str
+    checkpoints: tuple[VerifyReport, ...]
+    faults: tuple[Fault, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def ok(self) -> bool:
+        """Whether nothing is wrong."""
+        return not self.faults and all(one.ok for one in self.checkpoints)
+
+
+class _Directory(NamedTuple):
+    """One directory of the tree: its checkpoints, oldest first, and what is said of the rest."""
+
+    prefixes: list[str]
+    faults: list[Fault]
+    notes: list[str]
+
+
+def verify_directory(
+    path: str | os.PathLike[str], *, report: Report = None, progress: Progress = None
+) -> AuditReport:
+    """Verifies all checkpoints in a directory and in those below it, and what stands beside them.
+
+    A checkpoint that is deleted in the meantime, as a running job does with old ones, is no fault.
+    SavedModels are left out.
+
+    Args:
+      path: a model_dir, or a directory with model_dirs at any depth.
+      report: called with the report of each checkpoint.
+      progress: as verify_checkpoint() takes it, for each checkpoint.
+
+    Raises:
+      NotACheckpointError: there is no checkpoint in it, nor a part of one.
+    """
+    path = files.path_text(path)
+    directories = [_look(*found) for found in _walk(path)]
+    total = sum(len(one.prefixes) for one in directories)
+    faults = [fault for one in directories for fault in one.faults]
+    notes = [note for one in directories for note in one.notes]
+    if not total and not faults:
+        raise NotACheckpointError("no checkpoint is in it, nor below", path=path)
+    reports = []
+    for number, prefix in enumerate([p for one in directories for p in one.prefixes], 1):
+        try:
+            found = verify_checkpoint(prefix, progress=progress)
+        except CheckpointError as error:
+            if not files.exists(f"{prefix}.index") and v1_prefix(prefix) is None:
+                notes.append(f"{prefix} was deleted while it was to be verified")
+                continue
+            fault = Fault("unreadable", error.path or prefix, error.message, error.key)
+            found = VerifyReport(prefix, prefix, (fault,), (), 0, 0, 0)
+        reports.append(found)
+        if report is not None:
+            report(found, number, total)
+    return AuditReport(path, tuple(reports), tuple(faults), tuple(notes))
+
+
+def _walk(directory: str) -> Iterator[tuple[str, list[str]]]:
+    """The directories of a tree with their names, the upper ones first."""
+    if is_saved_model(directory):
+        return
+    names = sorted(files.list_dir(directory))
+    yield directory, names
+    for name in names:
+        path = os.path.join(directory, name)
+        if not os.path.islink(path) and files.is_dir(path) and not _is_under_way(path):
+            yield from _walk(path)
+
+
+def _is_under_way(path: str) -> bool:
+    """Whether something is what an unfinished save or conversion has."""
+    name = os.path.basename(path)
+    if _SHARDS.fullmatch(name) and files.is_dir(path):
+        return all(one.startswith("part") for one in files.list_dir(path))
+    return _UNDER_WAY.fullmatch(name) is not None
+
+
+def _look(directory: str, names: list[str]) -> _Directory:
+    """What a directory has, by the names of its files and by its state file."""
+    under_way = [name for name in names if _is_under_way(os.path.join(directory, name))]
+    settled = [name for name in names if name not in set(under_way)]
+    indexes, data, metas = (
+        {found.group("prefix") for name in settled for found in [form.fullmatch(name)] if found}
+        for form in (_INDEX, _DATA, _META)
+    )
+    v1 = set(map(os.path.basename, v1_prefixes(directory, settled)))
+    named, faults = _named_by_state(directory, {*settled, *indexes, *v1})
+    checkpoints = indexes | named | v1
+
+    def alone(prefixes: set[str], kind: str, message: str) -> None:
+        for prefix in sorted(prefixes):
+            faults.append(Fault(kind, os.path.join(directory, prefix), message))
+
+    alone(data - checkpoints, "data file", "data without an index: a save or deletion broke off")
+    alone(
+        metas - checkpoints - data - set(map(plain_prefix, v1)),
+        "meta graph",
+        "a .meta file without its checkpoint",
+    )
+    notes = [
+        f"{os.path.join(directory, name)} is of a save or conversion that is under way or broke off"
+        for name in under_way
+    ]
+    prefixes = [os.path.join(directory, name) for name in checkpoints]
+    return _Directory(sorted(prefixes, key=_step), faults, notes)
+
+
+def _named_by_state(directory: str, there: set[str]) -> tuple[set[str], list[Fault]]:
+    """The checkpoints of a directory that its state file names, and what is wrong with it.
+
+    Args:
+      there: the names of its files, and the prefixes that have an index.
+    """
+    path = os.path.join(directory, STATE_FILE)
+    try:
+        state = read_state(directory) if STATE_FILE in there else None
+    except CheckpointError as error:
+        return set(), [Fault("state file", path, error.message)]
+    if state is None:
+        return set(), []
+    named, faults = set(), []
+    for prefix in dict.fromkeys((*state.all_model_checkpoint_paths, state.model_checkpoint_path)):
+        name = os.path.basename(prefix)
+        if name in there:
+            named.add(name)
+        elif not files.exists(f"{prefix}.index"):  # of another directory
+            message = f"it names {prefix}, and there is no {name}.index"
+            faults.append(Fault("state file", path, message))
+    return named, faults
+
+
+def _step(prefix: str) -> tuple[int, str]:
+    step = re.search(r"-(\d+)$", plain_prefix(prefix))
+    return (int(step.group(1)) if step else -1, prefix)

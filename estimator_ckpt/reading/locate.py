@@ -1,0 +1,243 @@
+"""From what a user types to a checkpoint's prefix."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+
+from estimator_ckpt import files
+from estimator_ckpt.bundle.index import Index, read_index
+from estimator_ckpt.bundle.v1 import (
+    first_v1_file,
+    plain_prefix,
+    read_v1,
+    v1_prefix,
+    v1_prefixes,
+)
+from estimator_ckpt.errors import CorruptCheckpointError, NotACheckpointError, printable
+from estimator_ckpt.files.lookalikes import name_directory, name_file
+from estimator_ckpt.reading.state import read_state
+from estimator_ckpt.text.report import counted, did_you_mean, near_names
+
+_DATA = re.compile(r"\.data-(\d{5})-of-(\d{5})$")
+_SUFFIX = re.compile(r"\.index$|\.meta$|\.data-\d{5}-of-\d{5}$")
+_STEP = re.compile(r"-(\d+)$")
+_STATE_FILE = "checkpoint"
+_SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")
+_SAVED_MODEL_PREFIX = os.path.join("variables", "variables")
+
+
+def find_prefix(path: str) -> str:
+    """The prefix of the checkpoint that `path` stands for.
+
+    Args:
+      path: a prefix; its `.index`, `.meta` or one of its data files; a directory with checkpoints,
+        of which the newest counts; that directory's `checkpoint` file; a SavedModel's directory; a
+        file in the V1 format, or what the names of several begin with, which their pattern
+        `PREFIX-?????-of-00002` stands for.
+
+    Raises:
+      NotACheckpointError: there is nothing of the kind. Says what was looked for and what is near.
+    """
+    if not path:
+        raise NotACheckpointError("expected the path of a checkpoint, found an empty one")
+    if files.exists(f"{path}.index"):
+        return path
+    prefix = _SUFFIX.sub("", path)
+    if prefix != path and files.exists(path):
+        if files.exists(f"{prefix}.index"):
+            return prefix
+        v1 = v1_prefix(prefix)
+        if v1 is not None:
+            return v1
+        raise NotACheckpointError(f"the checkpoint has no {prefix}.index beside it", path=path)
+    directory, name = os.path.split(path)
+    if name == _STATE_FILE and files.exists(path) and not files.is_dir(path):
+        return _newest(directory or ".")
+    if files.is_dir(path):
+        return _in_directory(path)
+    v1 = v1_prefix(path)
+    if v1 is not None:
+        return v1
+    if files.exists(path):
+        raise _no_checkpoint_file(path)
+    raise _nothing(path)
+
+
+def is_saved_model(directory: str) -> bool:
+    """Whether a directory is a SavedModel's."""
+    return any(files.exists(os.path.join(directory, name)) for name in _SAVED_MODEL)
+
+
+def read_any_index(prefix: str) -> Index:
+    """The index of a checkpoint in either format; where both have the prefix, V2 is meant.
+
+    A SavedModel that has no variables, and so no index, has an empty one.
+
+    Raises:
+      NotACheckpointError, CorruptCheckpointError, UnsupportedCheckpointError: as read_index().
+    """
+    if not files.exists(f"{prefix}.index"):
+        if v1_prefix(prefix) == prefix:
+            return read_v1(prefix)
+        directory = prefix[: -len(_SAVED_MODEL_PREFIX)].rstrip("/")
+        if prefix == os.path.join(directory, _SAVED_MODEL_PREFIX) and is_saved_model(directory):
+            if not _restores_variables(directory):
+                return Index(0, {})
+            raise CorruptCheckpointError(
+                f"the SavedModel's graph restores variables, but {_SAVED_MODEL_PREFIX}.index is "
+                "not there; bring the directory `variables` back",
+                path=directory,
+            )
+    return read_index(prefix)
+
+
+def _restores_variables(directory: str) -> bool:
+    """Whether the graph of a SavedModel has the op that restores variables."""
+    for name in _SAVED_MODEL:
+        path = os.path.join(directory, name)
+        if files.exists(path):
+            return b"RestoreV2" in files.read_bytes(path)
+    return False
+
+
+def complete_prefixes(directory: str) -> list[str]:
+    """The prefixes in a directory with all their files, of either format, oldest first.
+
+    By the step in their names (`-1000`), as the times of files change when they are copied; by the
+    time of the index where they have none. Checkpoints that are still being written are left out.
+    """
+    names = files.list_dir(directory)
+    shards: dict[tuple[str, int], set[int]] = {}
+    for name in names:
+        found = _DATA.search(name)
+        if found:
+            shard, count = map(int, found.groups())
+            shards.setdefault((name[: found.start()], count), set()).add(shard)
+    whole = {prefix for (prefix, count), have in shards.items() if have >= set(range(count))}
+    prefixes = [
+        os.path.join(directory, name[: -len(".index")])
+        for name in names
+        if name.endswith(".index") and name[: -len(".index")] in whole
+    ]
+    return sorted(prefixes + v1_prefixes(directory, names), key=_age)
+
+
+def newest_of_each_name(directory: str) -> list[str]:
+    """Of the complete checkpoints that differ in their steps alone the newest, the newest first."""
+    found: dict[str, str] = {}
+    for prefix in reversed(complete_prefixes(directory)):
+        found.setdefault(_STEP.sub("", prefix), prefix)
+    return list(found.values())
+
+
+def _indexes(directory: str) -> list[str]:
+    """The prefixes in a directory that have an index, oldest first."""
+    names = [name for name in files.list_dir(directory) if name.endswith(".index")]
+    prefixes = [os.path.join(directory, name[: -len(".index")]) for name in names]
+    return sorted(prefixes, key=_age)
+
+
+def _age(prefix: str) -> tuple[int, float]:
+    step = _STEP.search(plain_prefix(prefix))
+    modified = 0.0
+    for path in (first_v1_file(prefix), f"{prefix}.index"):
+        with contextlib.suppress(OSError):  # a remote path, or a job has just removed it
+            modified = os.path.getmtime(path)
+    return (int(step.group(1)) if step else -1, modified)
+
+
+def _in_directory(directory: str) -> str:
+    has_state = files.exists(os.path.join(directory, _STATE_FILE))
+    if not has_state and is_saved_model(directory):
+        return os.path.join(directory, _SAVED_MODEL_PREFIX)
+    return _newest(directory)
+
+
+def _newest(directory: str) -> str:
+    """The checkpoint that the state file names, or else the newest complete one, said aloud."""
+    complete = complete_prefixes(directory)
+    what = None if complete else name_directory(directory)
+    if what is not None:
+        raise NotACheckpointError(
+            f"no checkpoint is in the directory: {what}{_deeper(directory)}", path=directory
+        )
+    try:
+        state = read_state(directory)
+        reason = "there is no `checkpoint` file"
+    except CorruptCheckpointError as error:
+        state = None
+        reason = f"its `checkpoint` file is broken: {error.message}"
+    if state is not None:
+        prefix = state.model_checkpoint_path
+        if _is_complete(prefix):
+            return prefix
+        reason = f"its `checkpoint` file names {prefix}, which is not there or not complete"
+        moved = os.path.join(directory, os.path.basename(prefix))
+        if moved in complete:
+            complete.append(moved)
+    alone = [] if complete else _indexes(directory)
+    if alone:
+        if state is not None and os.path.basename(state.model_checkpoint_path) in map(
+            os.path.basename, alone
+        ):
+            return os.path.join(directory, os.path.basename(state.model_checkpoint_path))
+        return alone[-1]  # who opens it says which data files are missing
+    if not complete:
+        raise NotACheckpointError(
+            f"{reason}, and no complete checkpoint (PREFIX.index with all PREFIX.data-*) is in the "
+            f"directory{_deeper(directory)}",
+            path=directory,
+        )
+    from absl import logging
+
+    logging.warning("%s", printable(f"{directory}: {reason}; reading {complete[-1]}"))
+    return complete[-1]
+
+
+def _is_complete(prefix: str) -> bool:
+    directory, name = os.path.split(prefix)
+    directory = directory or "."
+    return files.is_dir(directory) and name in map(os.path.basename, complete_prefixes(directory))
+
+
+def _deeper(directory: str) -> str:
+    """A hint at checkpoints one level below."""
+    below = []
+    for name in files.list_dir(directory)[:100]:
+        path = os.path.join(directory, name)
+        if files.is_dir(path) and (
+            any(files.exists(os.path.join(path, n)) for n in (_STATE_FILE, *_SAVED_MODEL))
+            or files.exists(os.path.join(path, f"{name}.index"))
+        ):
+            below.append(path)
+    return did_you_mean(below[-3:])
+
+
+def _no_checkpoint_file(path: str) -> Exception:
+    what = name_file(path)
+    if what is not None:
+        return NotACheckpointError(f"this is {what}", path=path)
+    return NotACheckpointError(
+        f"expected a checkpoint; this is another kind of file, without {path}.index beside it",
+        path=path,
+    )
+
+
+def _nothing(path: str) -> Exception:
+    directory, name = os.path.split(path.rstrip("/"))
+    directory = directory or "."
+    if not files.is_dir(directory):
+        return NotACheckpointError(f"there is no directory {directory}", path=path)
+    names = files.list_dir(directory)
+    prefixes = sorted(n[: -len(".index")] for n in names if n.endswith(".index"))
+    near = near_names(name, prefixes) or prefixes[-3:]
+    has = "no checkpoint is there"
+    if prefixes:
+        has = f"the directory has {counted(len(prefixes), 'checkpoint')}"
+    return NotACheckpointError(
+        f"looked for {path}.index, and for a directory of that name; {has}"
+        + did_you_mean([os.path.join(directory, n) for n in near]),
+        path=path,
+    )

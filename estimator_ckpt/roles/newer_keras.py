@@ -1,0 +1,177 @@
+"""Keras' optimizers since 2.11: their state stands in lists, in the order of their variables.
+
+A slot is a member of a list of the optimizer object, `_momentums` of an Adam, and no name or slot
+reference says whose it is. In Keras 3 the list `_trainable_variables` has the variables in the same
+order. In Keras 2.11 to 2.15 the slot's full name says it, `m/dense/kernel`. The lists by class are
+those of keras/src/optimizers (each optimizer's build()), and have the same names in both, except
+for Lion's. Beside them stand `_iterations` and `_learning_rate`, and `_variables`, which has all of
+them once more.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from estimator_ckpt.errors import SettingsError
+from estimator_ckpt.objects.nodes import Node
+from estimator_ckpt.objects.object_graph import ObjectGraph
+
+ITERATIONS, LEARNING_RATE = "_iterations", "_learning_rate"
+ALL_VARIABLES = "_variables"
+_MODEL_VARIABLES = "_trainable_variables"
+
+# Class -> what TF1 and Keras' legacy optimizers call a slot -> the list that has it. A list may be
+# missing, or empty, where the optimizer was made without what it is for.
+LISTS: Mapping[str, Mapping[str, str]] = {
+    "Adam": {"m": "_momentums", "v": "_velocities", "vhat": "_velocity_hats"},
+    "AdamW": {"m": "_momentums", "v": "_velocities", "vhat": "_velocity_hats"},
+    "Nadam": {"m": "_momentums", "v": "_velocities"},
+    "Adamax": {"m": "_m", "v": "_u"},
+    "Adagrad": {"accumulator": "_accumulators"},
+    "Adadelta": {"accum": "_accumulated_grads", "accum_update": "_accumulated_delta_vars"},
+    "Ftrl": {"accum": "_accumulators", "linear": "_linears"},
+    "SGD": {"momentum": "momentums"},
+    "Lion": {"momentum": "_momentums"},
+    "RMSprop": {"rms": "_velocities", "momentum": "_momentums", "mg": "_average_gradients"},
+    "Adafactor": {"r": "_r", "c": "_c", "v": "_v"},
+}
+# In Keras 2, Lion's list is called as SGD's.
+_IN_KERAS_2 = {"_momentums": "momentums"}
+# Nadam's own product of its momentums' schedule; no other class has it.
+U_PRODUCT = "_u_product"
+_WITH_AMSGRAD = "_velocity_hats"
+
+LIST_NAMES = frozenset(name for lists in LISTS.values() for name in lists.values())
+
+
+class NewerState(NamedTuple):
+    """The state of one of these optimizers, by the items that have it.
+
+    Attributes:
+      node: its object.
+      lists: list name -> the item at each index; None for what has no value.
+      owners: the item of each variable, in the same order; None where nothing tells it.
+      own: `_iterations`, `_learning_rate` and other single values, by their names.
+      scope: what its variables' names begin with in Keras 3, `adam` or `adam_1`; else "".
+      is_keras_3: whether it lists the model's variables.
+    """
+
+    node: int
+    lists: Mapping[str, list[int | None]]
+    owners: list[int | None]
+    own: Mapping[str, int]
+    scope: str
+    is_keras_3: bool
+
+    @property
+    def size(self) -> int:
+        """How many variables have slots."""
+        return max(map(len, self.lists.values()), default=0)
+
+
+def is_newer(node: Node) -> bool:
+    """Whether an object is one of these optimizers; in a converted file without `_variables`."""
+    names = node.children.keys()
+    return ITERATIONS in names and (ALL_VARIABLES in names or not LIST_NAMES.isdisjoint(names))
+
+
+def newer_state(
+    graph: ObjectGraph,
+    number: int,
+    item_of: Mapping[int, int],
+    owner_by_name: Callable[[int], int | None],
+) -> NewerState:
+    """The state of an optimizer object of which is_newer() is true.
+
+    Args:
+      graph: has the object.
+      number: of the object.
+      item_of: the item of an object with a value.
+      owner_by_name: the item of the variable whose slot an item is by its full name.
+    """
+    children = graph.nodes[number].children
+    lists = {
+        name: _members(graph.nodes[child], item_of)
+        for name, child in children.items()
+        if name in LIST_NAMES
+    }
+    own = {name: item_of[child] for name, child in children.items() if child in item_of}
+    state = NewerState(number, lists, [], own, "", _MODEL_VARIABLES in children)
+    owners: list[int | None] = []
+    if state.is_keras_3:
+        owners = _members(graph.nodes[children[_MODEL_VARIABLES]], item_of)
+    else:
+        for index in range(state.size):
+            slots = [one[index] for one in lists.values() if index < len(one)]
+            told = {owner_by_name(slot) for slot in slots if slot is not None} - {None}
+            owners.append(told.pop() if len(told) == 1 else None)
+    iterations = graph.nodes[children[ITERATIONS]].attributes
+    scope = iterations[0].full_name.rpartition("/")[0] if iterations else ""
+    return state._replace(owners=owners, scope=scope)
+
+
+def _members(node: Node, item_of: Mapping[int, int]) -> list[int | None]:
+    """The items of a list object; its children are called 0, 1, ..."""
+    indices = sorted(int(name) for name in node.children if name.isdecimal())
+    return [item_of.get(node.children[str(index)]) for index in indices]
+
+
+def classes(state: NewerState) -> list[str]:
+    """The classes that an optimizer can be of, by its lists and, in Keras 3, by its scope's name.
+
+    No graph says the class itself: Adam and AdamW have the same lists, and so have SGD and Lion in
+    Keras 2.
+    """
+    has = state.lists.keys() - {_WITH_AMSGRAD}
+    fitting = [
+        label
+        for label in LISTS
+        if {list_name(label, slot, state.is_keras_3) for slot in LISTS[label]} - {_WITH_AMSGRAD}
+        == has
+        and (label == "Nadam") == (U_PRODUCT in state.own)
+    ]
+    scope = re.sub(r"_\d+$", "", state.scope)
+    return [label for label in fitting if _scope_of(label) == scope] or fitting
+
+
+def newer_class(state: NewerState, given: str | None) -> str:
+    """The class of an optimizer: as it is given, or where nothing else fits.
+
+    Of Adam and AdamW it is Adam, unless the name of its scope says otherwise: what they keep is the
+    same, and the weight decay is in no checkpoint.
+
+    Raises:
+      SettingsError: it cannot be of the class that is given, or of several.
+    """
+    fitting = classes(state)
+    if given is not None:
+        if given not in fitting:
+            raise SettingsError(
+                f"expected {' or '.join(fitting) or 'a class that is known'}, by its lists "
+                f"{', '.join(sorted(state.lists))}, found {given!r}",
+                key="from_optimizer",
+            )
+        return given
+    if fitting == ["Adam", "AdamW"]:
+        return "Adam"
+    if len(fitting) != 1:
+        raise SettingsError(
+            f"the checkpoint does not say whether the optimizer is {' or '.join(fitting)}; say it"
+            if fitting
+            else f"an optimizer with the lists {', '.join(sorted(state.lists))} is not known",
+            key="from_optimizer",
+        )
+    return fitting[0]
+
+
+def list_name(label: str, slot: str, is_keras_3: bool) -> str:
+    """The list in which an optimizer of a class has a slot."""
+    name = LISTS[label][slot]
+    return _IN_KERAS_2.get(name, name) if label == "Lion" and not is_keras_3 else name
+
+
+def _scope_of(label: str) -> str:
+    """What Keras 3 calls an optimizer that was given no name: `rmsprop`, `adamw`, `adam_w`."""
+    return re.sub("([a-z])([A-Z])", r"\1_\2", re.sub("(.)([A-Z][a-z]+)", r"\1_\2", label)).lower()

@@ -1,0 +1,480 @@
+"""The saver: writes checkpoints of one format and restores those of every format."""
+
+from __future__ import annotations
+
+import numbers
+import os
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+from absl import logging
+
+from estimator_ckpt import files
+from estimator_ckpt.checkpoint import Checkpoint
+from estimator_ckpt.errors import (
+    CheckpointError,
+    SettingsError,
+    WriteError,
+)
+from estimator_ckpt.matching.policies import may_initialize, policy_for
+from estimator_ckpt.matching.restoring import (
+    Resolution,
+    Wanted,
+    mismatch,
+    missing_rows,
+    resolve,
+)
+from estimator_ckpt.options import SaverOptions, check_format
+from estimator_ckpt.reading.locate import newest_of_each_name
+from estimator_ckpt.reading.moved import in_directory
+from estimator_ckpt.saving import tf_internals
+from estimator_ckpt.saving.checkpoint_lists import CheckpointLists
+from estimator_ckpt.saving.contents import Contents, graph_contents
+from estimator_ckpt.saving.given import Objects, VarList
+from estimator_ckpt.saving.graph_ops import SaverOps, run_restore
+from estimator_ckpt.saving.initial_values import Initialization, InitialValues
+from estimator_ckpt.saving.journal import mark
+from estimator_ckpt.saving.lacking_averages import average_problems
+from estimator_ckpt.saving.on_disk import open_any
+from estimator_ckpt.saving.other_savers import explain_restores, tell_of_checkpoint, tell_of_hooks
+from estimator_ckpt.saving.resume import resume
+from estimator_ckpt.saving.retention import Retention
+from estimator_ckpt.saving.steps import Save
+
+
+class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
+    """A tf.compat.v1.train.Saver for a Scaffold, the SAVERS collection or by itself.
+
+    Builds its ops when the graph is finalized, so that it saves what hooks, optimizers and
+    strategies have added to it until then. Saves relative paths, sharded by device.
+
+    Attributes:
+      checkpoint_format: "saver", "checkpoint" or "both": what save() writes.
+      options: how it keeps and restores checkpoints.
+    """
+
+    def __init__(
+        self,
+        checkpoint_format: str,
+        var_list: VarList = None,
+        objects: Objects | None = None,
+        options: SaverOptions | None = None,
+        *,
+        reshape: bool = False,
+        pad_step_number: bool = False,
+    ) -> None:
+        """Creates a saver of the default graph; nothing is built yet.
+
+        Args:
+          checkpoint_format: "saver", "checkpoint" or "both".
+          var_list: as tf.compat.v1.train.Saver takes it: a list of variables and other saveable
+            objects, or a dict from names to them; None means all that the graph has in the end.
+          objects: the user's own objects: a tf.train.Checkpoint, a dict of trackables, or a
+            callable that returns one, called when the graph is finalized.
+          options: how to keep and restore checkpoints.
+          reshape: as tf.compat.v1.train.Saver has it.
+          pad_step_number: as tf.compat.v1.train.Saver has it.
+
+        Raises:
+          SettingsError: no such format, or no graph: TensorFlow executes eagerly.
+        """
+        check_format(checkpoint_format)
+        if tf.executing_eagerly():
+            raise SettingsError(
+                "expected a graph, found eager execution; make the scaffold where the model is "
+                "built, in a model_fn or in `with tf.Graph().as_default():`. An eager program "
+                "saves with tf.train.Checkpoint, and starts with WarmStart(...).apply(variables)"
+            )
+        options = options or SaverOptions()
+        max_to_keep = 5 if options.keep_checkpoint_max is None else options.keep_checkpoint_max
+        every_n_hours = options.keep_checkpoint_every_n_hours or 10_000.0
+        super().__init__(
+            sharded=True,
+            allow_empty=True,
+            defer_build=True,
+            save_relative_paths=True,
+            max_to_keep=max_to_keep,
+            keep_checkpoint_every_n_hours=every_n_hours,
+            reshape=reshape,
+            pad_step_number=pad_step_number,
+        )
+        self.checkpoint_format = checkpoint_format
+        self._source_list = var_list
+        self._objects = objects
+        self.options = options
+        self._lists = CheckpointLists(
+            lambda: Retention(max_to_keep, every_n_hours, options.deletion_grace_secs),
+            self._has_all,
+        )
+        self._reshaping = reshape
+        self._contents: Contents | None = None
+        self._ops: SaverOps | None = None
+        self._initial_values: InitialValues | None = None
+        self._export: tf.compat.v1.train.Saver | None = None
+        self._when_built: list[Callable[[], None]] = []
+        self._beside_first: dict[str, Any] = {}
+        self._lacking: frozenset[str] = frozenset()  # at the start, and initialized then
+        self._has_told = False
+        # The checkpoint that was restored or written last.
+        self._sound: tuple[str, str] | None = None
+
+    def replace(self, theirs: tf.compat.v1.train.Saver) -> Saver:
+        """Makes a stock Saver become this one, so that all who hold it have this saver.
+
+        Returns:
+          `theirs`. The two are one from now on: they share what they know.
+        """
+        theirs.__class__ = Saver
+        theirs.__dict__ = self.__dict__
+        assert isinstance(theirs, Saver)
+        return theirs
+
+    def build(self) -> None:
+        """Adds the ops to the default graph, once; a Scaffold calls it when it finalizes.
+
+        Raises:
+          ConflictError: one name or key would mean two tensors.
+          SettingsError: the user's objects cannot be saved; see Contents.
+        """
+        if self._ops is not None:
+            return
+        if tf.compat.v1.get_default_graph().finalized:
+            raise SettingsError(
+                "the graph is finalized, but this saver has not been built in it: call finalize() "
+                "on its Scaffold, which a MonitoredSession does by itself, before the session"
+            )
+        self._contents = graph_contents(self._source_list, self._objects, ema=self.options.ema)
+        self._ops = SaverOps(self._contents, object_keys=self.checkpoint_format != "saver")
+        self._var_list = dict(self._contents.saveables)
+        self._builder = self._ops
+        super().build()
+        if may_initialize(self.options.on_missing):
+            self.initial_values()
+        for callback in self._when_built:
+            callback()
+        explain_restores(_is_ours)
+        if self.checkpoint_format != "saver":
+            self._has_told = tell_of_hooks(self.checkpoint_format, _is_ours)
+
+    def as_saver_def(self) -> Any:
+        """As the stock Saver's; builds it first, unless it saves all that the graph will have."""
+        if not self.saves_all:
+            self.build()
+        return super().as_saver_def()
+
+    def to_proto(self, export_scope: str | None = None) -> Any:
+        """As the stock Saver's, and as as_saver_def()."""
+        if not self.saves_all:
+            self.build()
+        return super().to_proto(export_scope)
+
+    @property
+    def saves_all(self) -> bool:
+        """Whether it saves all that the graph has, under the variables' own names."""
+        return self._source_list is None
+
+    def when_built(self, callback: Callable[[], None]) -> None:
+        """Calls back when the graph is complete, and still open for ops."""
+        self._when_built.append(callback)
+
+    def write_beside_first_checkpoint(self, name: str, content: Any) -> None:
+        """Writes `content` as the JSON file `name` into the directory of the next checkpoint."""
+        self._beside_first[name] = content
+
+    @property
+    def holders(self) -> set[str]:
+        """The names of the ops that hold what it restores, of a saver that is built."""
+        assert self._contents is not None
+        return self._contents.held()[0]
+
+    def initial_values(self) -> InitialValues:
+        """The initializers of the graph, of a saver that is built, while ops can be added."""
+        assert self._contents is not None
+        if self._initial_values is None:
+            self._initial_values = InitialValues(self._contents.all_variables())
+        return self._initial_values
+
+    def restore_ops(
+        self, keys: Mapping[str, str], checkpoint: Checkpoint
+    ) -> tuple[list[Any], dict[Any, Any]]:
+        """What to fetch and what to feed, to restore some variables and no others.
+
+        Args:
+          keys: name of a whole variable, as this saver saves it -> its key in the checkpoint.
+          checkpoint: where from.
+        """
+        assert self._ops is not None
+        fetches = self._ops.fetches(keys)
+        feeds = self._ops.feeds(keys, checkpoint.index.entries)
+        if fetches is None:
+            graph = tf.compat.v1.get_default_graph()
+            fetches = [graph.get_operation_by_name(self.saver_def.restore_op_name)]
+        return fetches, {self.saver_def.filename_tensor_name: checkpoint.prefix, **feeds}
+
+    def save(
+        self,
+        sess: tf.compat.v1.Session,
+        save_path: str,
+        global_step: Any = None,
+        latest_filename: str | None = None,
+        meta_graph_suffix: str = "meta",
+        write_meta_graph: bool = True,
+        write_state: bool = True,
+        strip_default_attrs: bool = False,
+        save_debug_info: bool = False,
+    ) -> str | None:
+        """Writes a checkpoint; the arguments and the result are those of the stock Saver.
+
+        The state file names the checkpoint when it is complete, and only then are older ones
+        deleted.
+        """
+        if (
+            not write_state
+            and os.path.basename(save_path) == tf.saved_model.VARIABLES_FILENAME
+            and not sess.graph.finalized
+        ):
+            # So a SavedModel's variables are written (tensorflow/python/saved_model/
+            # builder_impl.py). They stay name-based, as their readers expect them.
+            exported: str | None = self._for_export(sess.graph).save(
+                sess, save_path, write_meta_graph=False, write_state=False
+            )
+            return exported
+        if self.options.ema is not None:
+            raise SettingsError(
+                "a saver that reads averages would write them as the variables' own values; give "
+                "`ema` to evaluation and prediction alone",
+                key="ema",
+            )
+        save_path = tf.compat.as_str(save_path)
+        prefix: str = save_path
+        if global_step is not None:
+            if not isinstance(global_step, numbers.Integral):
+                global_step = tf.compat.v1.train.global_step(sess, global_step)
+            prefix += f"-{global_step:0{8 if self._pad_step_number else 1}d}"
+        directory = os.path.dirname(prefix) or "."
+        if not files.is_dir(directory):
+            raise WriteError(f"the directory {directory} doesn't exist", path=prefix)
+        with sess.graph.as_default():
+            self.build()
+        assert self._contents is not None
+        write = super().save
+
+        def write_staged(staged: str) -> bool:
+            return write(sess, staged, None, latest_filename, "", False, False) is not None
+
+        def write_graph(staged: str) -> None:
+            with sess.graph.as_default():
+                self.export_meta_graph(
+                    f"{staged}.{meta_graph_suffix}",
+                    strip_default_attrs=strip_default_attrs,
+                    save_debug_info=save_debug_info,
+                )
+
+        save = Save(
+            prefix=prefix,
+            write=write_staged,
+            write_graph=write_graph if write_meta_graph else None,
+            names=self._contents.further_keys(self.checkpoint_format),
+            is_sound=self._sound == mark(prefix),
+            durable=self.options.durable,
+            grace_secs=self.options.deletion_grace_secs,
+            meta_graph_suffix=meta_graph_suffix,
+        )
+        if write_state and not self._is_empty:
+            name = latest_filename or "checkpoint"
+            is_written = save.run_with_state(
+                sess,
+                lambda leaving: self._list_for(prefix, name, sess.graph, leaving),
+                state_name=name,
+                beside=self._beside_first,
+            )
+        else:
+            is_written = save.run()
+        if not is_written:
+            return None
+        if write_state:
+            self._beside_first.clear()
+        self._sound = mark(prefix)
+        return prefix
+
+    def export_meta_graph(self, filename: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        """As the stock Saver's. What a SavedModel gets (it names no file) restores by names."""
+        graph = tf.compat.v1.get_default_graph()
+        if filename is None and not graph.finalized:
+            return self._for_export(graph).export_meta_graph(None, *args, **kwargs)
+        return super().export_meta_graph(filename, *args, **kwargs)
+
+    def _for_export(self, graph: tf.Graph) -> tf.compat.v1.train.Saver:
+        if self._export is None:
+            with graph.as_default():
+                self.build()
+                assert self._contents is not None
+                saveables = dict(self._contents.saveables)
+                self._export = tf.compat.v1.train.Saver(saveables, sharded=True, allow_empty=True)
+        return self._export
+
+    def restore(self, sess: tf.compat.v1.Session, save_path: str) -> None:
+        """Restores from a checkpoint of any format, with ops that the graph has already.
+
+        Args:
+          sess: a session of the graph, which may be finalized.
+          save_path: a checkpoint's prefix, or what else open_checkpoint() takes.
+
+        Raises:
+          NotACheckpointError (a ValueError): there is none.
+          MismatchError: the checkpoint lacks variables, or has them in another shape or dtype, or
+            it is not clear which of its tensors is meant. It lists all of them, and nothing has
+            been restored.
+          ConflictError: what is to be initialized instead would write what is restored.
+          CorruptCheckpointError: the checkpoint is damaged.
+        """
+        if save_path is None:
+            raise ValueError("Can't load save_path when it is None.")
+        with sess.graph.as_default():
+            self.build()
+            if self._is_empty:
+                return
+            save_path = os.fspath(save_path)
+            directory = tf_internals.resuming_directory()
+            if directory is None:
+                self._restore(sess, save_path)
+                return
+            newest = self._newest(in_directory(save_path, directory))
+            used = resume(
+                lambda prefix: self._restore(sess, prefix),
+                newest,
+                on_corrupt=self.options.on_corrupt,
+                check_data=self.options.check_data,
+            )
+            if used != newest:
+                self._lists.skip(newest)
+
+    def _restore(self, sess: tf.compat.v1.Session, path: str) -> None:
+        logging.info("Restoring parameters from %s", path)
+        assert self._contents is not None
+        assert self._ops is not None
+        with open_any(path) as checkpoint:
+            keys, initialization = self._resolve(checkpoint)
+            self._lacking = frozenset(w.tensor for w in self.wanted if w.tensor not in keys)
+            feeds = self._ops.feeds(keys, checkpoint.index.entries)
+            prefix = checkpoint.prefix
+        fetches = self._ops.fetches(keys)
+        run_restore(
+            sess,
+            self.saver_def.restore_op_name if fetches is None else fetches,
+            {self.saver_def.filename_tensor_name: prefix, **feeds},
+            prefix,
+        )
+        if initialization is not None:
+            # After the restore: an initial value may be computed from what is restored.
+            initialization.run(sess)
+        self._sound = mark(prefix)
+
+    def _newest(self, prefix: str) -> str:
+        """The checkpoint to resume from: the newest, or the newest that is not another saver's."""
+        missing = self._missing(prefix)
+        if not missing:
+            return prefix
+        for other in newest_of_each_name(os.path.dirname(prefix) or "."):
+            if self._has_all(other):
+                logging.warning(
+                    "The newest checkpoint in the state file, %s, lacks variables: another saver "
+                    "wrote it. Resuming from %s, which has them all",
+                    prefix,
+                    other,
+                )
+                return other
+        return prefix
+
+    @property
+    def wanted(self) -> Sequence[Wanted]:
+        """The tensors that a restore needs, of a saver that is built."""
+        assert self._contents is not None
+        return self._contents.wanted()
+
+    def resolution(self, checkpoint: Checkpoint) -> Resolution:
+        """What a checkpoint has of these, and where the two do not fit."""
+        assert self._contents is not None
+        return resolve(
+            checkpoint,
+            self.wanted,
+            self._contents.structure,
+            match_by=self.options.match_by,
+            reshape=self._reshaping,
+        )
+
+    def _resolve(self, checkpoint: Checkpoint) -> tuple[dict[str, str], Initialization | None]:
+        """The keys to read, and how to initialize what is not read."""
+        assert self._contents is not None
+        resolution = self.resolution(checkpoint)
+        policy = self.options.on_missing
+        required = [w for w in resolution.missing if policy_for(w.variable, policy) == "error"]
+        problems = [*resolution.problems, *missing_rows(checkpoint, required)]
+        problems += average_problems(checkpoint, self.wanted, resolution, policy)
+        if problems:
+            raise mismatch(checkpoint, problems)
+        warned = [w for w in resolution.missing if policy_for(w.variable, policy) == "warn"]
+        if warned:
+            logging.warning(
+                "%s", mismatch(checkpoint, missing_rows(checkpoint, warned, "initialized"))
+            )
+        keys = dict(resolution.keys)
+        if self._initial_values is None:
+            return keys, None  # the policy lets nothing be missing
+        restored, others = self._contents.held(
+            {want.tensor for want in resolution.missing},
+            # What the saver does not cover is not initialized by a restore either.
+            outside=lambda name: policy_for(name, policy) != "error",
+        )
+        return keys, self._initial_values.beside(sorted(others), restored)
+
+    @property
+    def last_checkpoints(self) -> list[str]:
+        """The prefixes of the checkpoints that count, oldest first, directory by directory."""
+        return self._lists.prefixes
+
+    def set_last_checkpoints(self, last_checkpoints: Sequence[str]) -> None:
+        """As the stock Saver's: prefixes, oldest first."""
+        self._lists.adopt([(prefix, time.time()) for prefix in last_checkpoints])
+
+    def set_last_checkpoints_with_time(
+        self, last_checkpoints_with_time: Sequence[tuple[str, float]]
+    ) -> None:
+        """As the stock Saver's: (prefix, seconds since the epoch), oldest first."""
+        self._lists.adopt(last_checkpoints_with_time)
+
+    def recover_last_checkpoints(self, checkpoint_paths: Sequence[str]) -> None:
+        """Adopts the checkpoints of an earlier run, in whatever format they are.
+
+        Those that lack a variable stay where they are, and do not count: another saver's, say, of a
+        few variables. One that was missing in the checkpoint that the job resumed from is no lack.
+        """
+        directory = tf_internals.resuming_directory()
+        self._lists.recover([in_directory(prefix, directory) for prefix in checkpoint_paths])
+
+    def _list_for(
+        self, prefix: str, state_name: str, graph: tf.Graph, leaving: Collection[str]
+    ) -> Retention:
+        retention, others = self._lists.at(prefix, state_name, leaving)
+        if others and not self._has_told:
+            self._has_told = tell_of_checkpoint(others[-1], self.checkpoint_format, _is_ours, graph)
+        return retention
+
+    def _has_all(self, prefix: str) -> bool:
+        """Whether a checkpoint has all that this saver saves."""
+        missing = self._missing(prefix)
+        return missing is not None and missing <= self._lacking
+
+    def _missing(self, prefix: str) -> set[str] | None:
+        """The tensors that a checkpoint lacks; None if it cannot be read."""
+        try:
+            with open_any(prefix) as checkpoint:
+                return {want.tensor for want in self.resolution(checkpoint).missing}
+        except CheckpointError:
+            return None
+
+
+def _is_ours(saver: Any) -> bool:
+    return isinstance(saver, Saver)
