@@ -21,7 +21,6 @@ effort, and does not beat.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -32,7 +31,7 @@ from typing import NamedTuple
 
 from estimator_ckpt import files
 from estimator_ckpt.errors import BusyError, NotACheckpointError, WriteError, printable
-from estimator_ckpt.files import processes
+from estimator_ckpt.files import exclusive, processes
 
 BEAT = 10.0  # seconds from one beat to the next
 STALE = 60.0  # seconds without a beat after which an owner that cannot be looked at is dead
@@ -43,7 +42,6 @@ _POLL = 0.5
 _MAX_SIZE = 4096
 _START = b'{"beat": "'  # the beat has ten digits, so that it is changed in place
 _ABANDONED = b"abandoned."  # as long as a beat
-_DESCRIPTORS = "/proc/self/fd"
 _held: set[str] = set()  # the tokens of this process
 
 
@@ -265,7 +263,7 @@ def _create(path: str, owner: Owner) -> int | None:
             file.write(content)
         return -1 if _read(path) == content else None
     try:
-        return _create_local(path, owner.token, content)
+        return exclusive.create(path, f"{path}.{owner.token}", content)
     except FileExistsError:
         return None
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
@@ -273,61 +271,12 @@ def _create(path: str, owner: Owner) -> int | None:
         raise WriteError(f"cannot write the file: {reason}", path=path) from error
 
 
-def _create_local(path: str, token: str, content: bytes) -> int:
-    descriptor = _open_nameless(path)
-    nameless = descriptor is not None
-    own_name = f"{path}.{token}"
-    if descriptor is None:
-        descriptor = os.open(own_name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-    try:
-        try:
-            os.write(descriptor, content)
-            _link(descriptor, path) if nameless else os.link(own_name, path)
-        finally:
-            if not nameless:
-                os.remove(own_name)
-    except OSError as error:
-        os.close(descriptor)
-        if error.errno not in files.NO_LINK:
-            raise
-        # No links, as on FAT: it is torn if this process is killed before it writes.
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-        try:
-            os.write(descriptor, content)
-        except BaseException:
-            os.close(descriptor)
-            os.remove(path)
-            raise
-    return descriptor
-
-
-def _open_nameless(path: str) -> int | None:
-    """A new file without a name in the directory of a path; None where there is no such thing."""
-    if not hasattr(os, "O_TMPFILE") or not os.path.isdir(_DESCRIPTORS):
-        return None
-    try:
-        return os.open(os.path.dirname(path) or ".", os.O_TMPFILE | os.O_RDWR, 0o644)
-    except OSError as error:
-        if error.errno in files.NO_LINK | {errno.EISDIR, errno.EINVAL}:
-            return None
-        raise
-
-
-def _link(descriptor: int, path: str) -> None:
-    """Gives a file without a name its first one."""
-    directory = os.open(_DESCRIPTORS, os.O_RDONLY)
-    try:  # with a directory, Python calls linkat(), which can follow the link there
-        os.link(str(descriptor), path, src_dir_fd=directory, follow_symlinks=True)
-    finally:
-        os.close(directory)
-
-
 def _may_be_torn(path: str) -> bool | None:
     """What a claim that says nothing tells: False for no owner, None if one may just write it."""
     if files.is_remote(path):
         return None
     try:
-        descriptor = _open_nameless(path)
+        descriptor = exclusive.open_nameless(path)
     except OSError:
         return None
     if descriptor is None:

@@ -25,6 +25,7 @@ from typing import NamedTuple
 _SOURCE = Path(__file__).with_name("layer.c")
 _KINDS = {"none": 0, "kill": 1, "tear": 2, "cut": 3, "ENOSPC": 4, "EIO": 4}
 KINDS = ("kill", "tear", "cut", "ENOSPC", "EIO")
+_BESIDE = "/events.out."  # the summaries
 _WRITES = ("write", "pwrite", "fwrite", "copy_file_range", "sendfile")
 
 
@@ -111,16 +112,19 @@ def record(job: Callable[[], object], directory: str | os.PathLike[str]) -> list
 def worthwhile(calls: Sequence[Call], kind: str) -> list[int]:
     """The numbers of those calls at which a fault differs from that at the call before or after.
 
-    Of a run of equal calls on one file these are the first and the last. A call that is not a write
-    has no half; a full disk is noticed by the next call that needs space.
+    Of a run of equal calls on one file these are the first and the last, and of a run on summaries,
+    which are TensorFlow's, the first. A call that is not a write has no half; a full disk shows
+    at the next call that needs space.
     """
     chosen = []
     for number, call in enumerate(calls, 1):
-        is_inside = 1 < number < len(calls) and calls[number - 2] == call == calls[number]
+        before, after = (calls[n] if 0 <= n < len(calls) else None for n in (number - 2, number))
+        is_inside = before == call == after
+        is_beside = before is not None and _BESIDE in call.path and _BESIDE in before.path
         is_moot = (kind == "tear" and not call.name.startswith(_WRITES)) or (
             kind == "ENOSPC" and not call.needs_space
         )
-        if not is_inside and not is_moot:
+        if not is_inside and not is_beside and not is_moot:
             chosen.append(number)
     return chosen
 
