@@ -179,7 +179,7 @@ def _scaffold(
     if theirs is None and not collected:
         collected.append(saver)
     scaffold = tf.compat.v1.train.Scaffold(saver=saver, copy_from_scaffold=base)
-    apply_warm_start(scaffold, warm_start)
+    apply_warm_start(scaffold, warm_start_from(warm_start))
     return scaffold
 
 
