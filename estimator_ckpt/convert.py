@@ -10,8 +10,8 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from estimator_ckpt.bulk import collector_paused
 from estimator_ckpt.checkpoint import open_checkpoint
-from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.conversion.carry_out import carry_out, changes
 from estimator_ckpt.conversion.casting import Casts
 from estimator_ckpt.conversion.convert_options import ConvertOptions

@@ -24,7 +24,7 @@ def _modules(names: str) -> set[str]:
 # A room (a directory) or a door (a module of the top level) imports from those in lines above it
 # alone, and modules of a room from each other without a circle.
 FLOORS = """
-collector columns configs errors formats
+bulk configs errors formats
 text
 files
 bundle

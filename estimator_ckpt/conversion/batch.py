@@ -15,9 +15,9 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Optional
 
 from estimator_ckpt import files
+from estimator_ckpt.bulk import collector_paused
 from estimator_ckpt.bundle.v1 import plain_prefix
 from estimator_ckpt.checkpoint import open_checkpoint
-from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.conversion.already_converted import is_result
 from estimator_ckpt.conversion.carry_out import carry_out, changes
 from estimator_ckpt.conversion.convert_options import ConvertOptions

@@ -16,7 +16,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, TextIO, Union
 
-from estimator_ckpt.columns import AT_ONCE
+from estimator_ckpt.bulk import AT_ONCE
 from estimator_ckpt.errors import printable
 from estimator_ckpt.text.terminal import cut_to_fit
 
