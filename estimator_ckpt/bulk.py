@@ -1,4 +1,4 @@
-"""For code that makes a million small objects: the garbage collector paused, named tuples in bulk."""
+"""For a million small objects: the garbage collector paused, named tuples made and taken apart."""
 
 from __future__ import annotations
 

@@ -20,13 +20,14 @@ from estimator_ckpt.conversion.plan import Conversion
 from estimator_ckpt.conversion.prepare import make_plan
 from estimator_ckpt.conversion.result_path import result_path
 from estimator_ckpt.files import Progress
+from estimator_ckpt.formats import CheckpointFormat
 from estimator_ckpt.matching.rules import Pairs
 
 
 def convert_checkpoint(
     source: str | os.PathLike[str],
     destination: str | os.PathLike[str] | None,
-    checkpoint_format: str,
+    checkpoint_format: CheckpointFormat,
     *,
     layout: str | None = None,
     like: Any = None,

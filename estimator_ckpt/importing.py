@@ -25,6 +25,7 @@ from estimator_ckpt.errors import CheckpointError, SettingsError
 from estimator_ckpt.exchange import npz, safetensors
 from estimator_ckpt.exchange.tensors import FileTensor
 from estimator_ckpt.files import Progress
+from estimator_ckpt.formats import CheckpointFormat
 from estimator_ckpt.matching.rules import Pairs
 
 _Source = tuple[FileTensor, Callable[[], Iterator[bytes]]]
@@ -33,7 +34,7 @@ _Source = tuple[FileTensor, Callable[[], Iterator[bytes]]]
 def import_checkpoint(
     path: str | os.PathLike[str],
     destination: str | os.PathLike[str],
-    checkpoint_format: str,
+    checkpoint_format: CheckpointFormat,
     *,
     layout: str | None = None,
     like: Any = None,

@@ -7,16 +7,14 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Union
+from typing import Any
 
 from estimator_ckpt import files
 from estimator_ckpt.errors import SettingsError
-from estimator_ckpt.matching.policies import check_policy
+from estimator_ckpt.matching.policies import Policy, check_policy
 from estimator_ckpt.matching.resolve import MATCH_BY
 from estimator_ckpt.matching.rules import Rules
 from estimator_ckpt.warm_starting.vocabulary import check_vocabulary, with_home
-
-Policy = Union[str, Mapping[str, str]]
 
 _ON_UNEXPECTED = ("error", "warn", "ignore")
 
