@@ -15,15 +15,16 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Optional
 
 from estimator_ckpt import files
+from estimator_ckpt.bulk import collector_paused
 from estimator_ckpt.bundle.v1 import plain_prefix
 from estimator_ckpt.checkpoint import open_checkpoint
-from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.conversion.already_converted import is_result
+from estimator_ckpt.conversion.carry_out import carry_out, changes
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.destination import clear_in_place, is_unfinished, passing_name
 from estimator_ckpt.conversion.plan import Conversion
 from estimator_ckpt.conversion.prepare import make_plan
-from estimator_ckpt.convert import carry_out, changes, check_in_place, is_inside
+from estimator_ckpt.conversion.result_path import check_in_place, is_inside
 from estimator_ckpt.errors import (
     CheckpointError,
     NotACheckpointError,
