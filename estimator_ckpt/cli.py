@@ -40,7 +40,7 @@ EXIT_OK = 0
 EXIT_NO = 1
 EXIT_ERROR = 2
 _EXIT_PIPE = 141  # what a shell reports of a process that SIGPIPE ended
-_EXIT_INTERRUPT = 130
+EXIT_INTERRUPT = 130
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _EXIT_CODES = (
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"estimator-ckpt: the output cannot be written: {error.strerror}", file=sys.stderr)
         return EXIT_ERROR
     except KeyboardInterrupt:
-        return _EXIT_INTERRUPT
+        return EXIT_INTERRUPT
     except UsageError as error:
         verb = arguments[0] + " " if arguments and arguments[0] in VERBS else ""
         message = "\n".join(map(printable, str(error).split("\n")))

@@ -9,13 +9,13 @@ from itertools import islice
 from operator import add, le
 
 from estimator_ckpt import files
+from estimator_ckpt.bulk import columns_of
 from estimator_ckpt.bundle.dtypes import STRING, VARIANT, dtype_name
 from estimator_ckpt.bundle.index import Entry, Index, data_path, shard_path
 from estimator_ckpt.bundle.slices import readable_key
 from estimator_ckpt.bundle.tensors import TensorReader
 from estimator_ckpt.bundle.v1 import open_reader
 from estimator_ckpt.checkpoint import read_object_graph
-from estimator_ckpt.columns import columns_of
 from estimator_ckpt.errors import (
     CheckpointError,
     CorruptCheckpointError,
