@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
@@ -18,8 +18,6 @@ from estimator_ckpt.warm_starting.values import starting_values
 
 if TYPE_CHECKING:
     import numpy as np
-
-    from estimator_ckpt.warm_starting.report import WarmStartReport
 
 _SELECTED = "vars_to_warm_start"
 
