@@ -27,14 +27,8 @@ from estimator_ckpt.reading.locate import find_prefix, read_any_index
 from estimator_ckpt.reading.object_tensors import Entries
 from estimator_ckpt.reading.variables import Columns, Variable, read_variables
 from estimator_ckpt.text.html import html_table
-from estimator_ckpt.text.report import (
-    counted,
-    did_you_mean,
-    first_names,
-    near_names,
-    size_text,
-    tensor_text,
-)
+from estimator_ckpt.text.names import did_you_mean, first_names, near_names
+from estimator_ckpt.text.quantities import counted, size_text, tensor_text
 
 if TYPE_CHECKING:
     import numpy as np

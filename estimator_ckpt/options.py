@@ -11,7 +11,7 @@ from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.formats import CHECKPOINT_FORMATS
 from estimator_ckpt.matching.policies import Policy, check_policy
 from estimator_ckpt.matching.restoring import MATCH_BY
-from estimator_ckpt.text.report import near_names
+from estimator_ckpt.text.names import near_names
 
 MatchBy = Literal["path", "name"]
 OnCorrupt = Literal["error", "fall_back"]

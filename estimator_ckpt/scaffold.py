@@ -15,7 +15,7 @@ from estimator_ckpt.options import SaverKeywords, SaverOptions, check_format, sa
 from estimator_ckpt.saving import tf_internals
 from estimator_ckpt.saving.given import Objects, VarList, check_objects, check_var_list
 from estimator_ckpt.saving.saver import Saver
-from estimator_ckpt.text.report import counted
+from estimator_ckpt.text.quantities import counted
 from estimator_ckpt.warm_start import warm_start_from
 from estimator_ckpt.warm_starting.starter import apply_warm_start
 

@@ -30,7 +30,6 @@ from estimator_ckpt.errors import (
     NotACheckpointError,
     UnsupportedCheckpointError,
 )
-from estimator_ckpt.files.lookalikes import LFS_POINTER
 
 __all__ = [
     "Entry",
@@ -128,12 +127,8 @@ def read_index(prefix: str) -> Index:
 
 
 def _decode_index(data: memoryview, path: str) -> Index:
-    if bytes(data[: len(LFS_POINTER)]) == LFS_POINTER:
-        raise NotACheckpointError(
-            "this is a pointer of Git LFS, not the index itself; `git lfs pull` fetches that and "
-            "the data files",
-            path=path,
-        )
+    if pointer := files.lfs_pointer(bytes(data[:32])):
+        raise NotACheckpointError(f"expected an index, found {pointer}", path=path)
     if not table.is_table(data):
         end = bytes(data[-len(table.MAGIC) :]).hex() or "nothing"
         expected = f"expected a table's magic number {table.MAGIC.hex()} at its end, found {end}"

@@ -13,7 +13,8 @@ from absl import flags
 from estimator_ckpt.check import Fit, check_checkpoint
 from estimator_ckpt.cli import EXIT_NO, EXIT_OK, UsageError
 from estimator_ckpt.errors import printable
-from estimator_ckpt.text.report import columns, fold, print_table, to_json, total_line
+from estimator_ckpt.text.rows import columns, fold, to_json, total_line
+from estimator_ckpt.text.tables import print_table
 from estimator_ckpt.warm_start import WarmStart
 
 

@@ -34,7 +34,8 @@ from estimator_ckpt.formats import CHECKPOINT_FORMATS
 from estimator_ckpt.reading.locate import is_saved_model
 from estimator_ckpt.roles.newer_keras import LISTS
 from estimator_ckpt.text.progress import progress_bar
-from estimator_ckpt.text.report import counted, print_table, size_text
+from estimator_ckpt.text.quantities import counted, size_text
+from estimator_ckpt.text.tables import print_table
 
 
 def define(flag_values: flags.FlagValues) -> None:

@@ -18,14 +18,9 @@ from estimator_ckpt.errors import CheckpointError, printable
 from estimator_ckpt.objects.object_graph import VAR_LIST, escape, escape_all
 from estimator_ckpt.reading.graph_facts import GraphFacts, read_graph_facts
 from estimator_ckpt.reading.variables import Columns
-from estimator_ckpt.text.report import (
-    Row,
-    counted,
-    fold_groups,
-    print_columns,
-    print_table,
-    size_text,
-)
+from estimator_ckpt.text.quantities import counted, size_text
+from estimator_ckpt.text.rows import Row, fold_groups
+from estimator_ckpt.text.tables import print_columns, print_table
 
 _MOST_SCOPES = 40
 _MOST_FOLDED = 50_000  # variables; more take seconds to fold

@@ -10,7 +10,7 @@ import yaml
 
 from estimator_ckpt import files
 from estimator_ckpt.errors import SettingsError
-from estimator_ckpt.text.report import did_you_mean, near_names
+from estimator_ckpt.text.names import did_you_mean, near_names
 
 # "Expected `str`, got `int` - at `$.assignment_map[2][0]`"
 _PLACE = re.compile(r"(?s)(.*) - at (?:`key` in )?`\$\.?(.*)`$")

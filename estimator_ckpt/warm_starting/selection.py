@@ -10,7 +10,7 @@ from typing import Any
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.roles import COUNTER, NUMBER, SLOT, STEP
-from estimator_ckpt.text.report import did_you_mean, near_names
+from estimator_ckpt.text.names import did_you_mean, near_names
 from estimator_ckpt.warm_starting.settings import Settings
 
 DEFAULT = "default"  # in place of a setting, where none selects

@@ -27,7 +27,7 @@ from estimator_ckpt.conversion.transfer import Transfer
 from estimator_ckpt.errors import SettingsError, WriteError
 from estimator_ckpt.matching.saved import Saved
 from estimator_ckpt.roles.training_state import TRAINING_STATE
-from estimator_ckpt.text.report import did_you_mean, near_names
+from estimator_ckpt.text.names import did_you_mean, near_names
 from estimator_ckpt.warm_starting.settings import Settings
 
 # What TensorFlow's patterns are matched with: "w:0", and "w/part_0:0" of a partitioned variable.

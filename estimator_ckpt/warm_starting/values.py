@@ -20,7 +20,8 @@ from estimator_ckpt.matching.saved import Saved
 from estimator_ckpt.matching.together import left_out
 from estimator_ckpt.objects.object_graph import SAVE_COUNTER
 from estimator_ckpt.roles import COUNTER, NUMBER, SLOT, STEP
-from estimator_ckpt.text.report import Row, fold, tensor_text
+from estimator_ckpt.text.quantities import tensor_text
+from estimator_ckpt.text.rows import Row, fold
 from estimator_ckpt.warm_starting.report import StartingValue, WarmStartReport
 from estimator_ckpt.warm_starting.selection import (
     DEFAULT,
