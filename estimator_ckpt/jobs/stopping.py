@@ -31,12 +31,16 @@ def stop_hook() -> StopHook:
     session is closed, a handler that the program had installed before is called, and SystemExit
     is raised, with the code that shells report of the signal: 143 for SIGTERM, 130 for SIGINT. What
     stands behind the training in the program (evaluations, exports) does not run; `finally` blocks
-    and exit handlers do. The next start resumes at the step that was saved.
+    and exit handlers do. The next start resumes at the step that was saved. A training inside
+    another one (in a hook, say) just ends; the outer one saves, too, and exits.
 
     While nothing is there to be saved (the session is being made, or it evaluates), SystemExit is
     raised at once; the metrics of an evaluation that is broken off are not written. A second signal
     does what it would do without the hook. Before a session begins and after its end, signals do
     what they did before; a signal that the program ignores stays ignored.
+
+    It does not belong into an InMemoryEvaluatorHook, whose evaluation follows no save: what was
+    trained since the last one would be lost.
 
     In a cluster that TF_CONFIG describes, each process has the hook: the chief saves, workers
     leave after their step, the evaluator at once. Parameter servers hold the variables, so they
@@ -108,12 +112,14 @@ class Stop:
             self._uninstall()
 
     def begin(self, graph: Any, evaluates: bool) -> None:
-        """A session is about to be made."""
+        """A session is about to be made; SystemExit if it evaluates after the last save."""
         self._sessions = [
             one for one in self._open_sessions() if one.coordinator and one.graph is not graph
         ]
         if not self._sessions and not self._everywhere:
             self.signal = None
+        if self.signal is not None and evaluates:
+            raise self.exit()
         self._sessions.append(_Session(graph, evaluates))
         self._install()
 
@@ -127,13 +133,14 @@ class Stop:
         sessions = self._open_sessions()
         self._sessions = [one for one in sessions if one.graph is not graph]
         ending = [one for one in sessions if one.graph is graph]
-        if ending and self.signal is not None:
+        inside = any(not one.evaluates for one in self._sessions)  # of another one, which saves
+        if ending and self.signal is not None and not inside:
             _raise_when_closed(ending[-1].coordinator, self._final_exception())
         if not self._sessions and not self._everywhere:
             self._uninstall()
 
     def coordinator(self, graph: Any) -> Any:
-        """The tf.train.Coordinator of the session of a graph; None if there is none."""
+        """The tf.train.Coordinator of the session of a graph; None in another thread."""
         found = [one.coordinator for one in self._open_sessions() if one.graph is graph]
         return found[-1] if found else None
 
@@ -234,8 +241,6 @@ class StopHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]
             )
             return
         graph = tf.compat.v1.get_default_graph()
-        if self._stop.signal is not None and _evaluates(graph):
-            raise self._stop.exit()  # of an evaluation that follows the last save
         self._stop.begin(graph, _evaluates(graph))
 
     def after_create_session(self, session: Any, coord: Any) -> None:
@@ -248,13 +253,13 @@ class StopHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]
 
         As at the end of the input, `with` closes the session then, and hooks save.
         """
-        if self._stop.signal is None:
-            return
         graph = run_context.session.graph
+        coordinator = self._stop.coordinator(graph)
+        if self._stop.signal is None or coordinator is None:
+            return
         if _evaluates(graph):
             raise self._stop.exit()
-        coordinator = self._stop.coordinator(graph)
-        if coordinator is not None and coordinator.should_stop():
+        if coordinator.should_stop():
             raise tf.errors.OutOfRangeError(None, None, f"stopped by {self._stop.name}")
 
     def after_run(self, run_context: Any, run_values: Any) -> None:
@@ -264,13 +269,11 @@ class StopHook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]
         RuntimeError, and nothing is saved (tensorflow/python/training/monitored_session.py).
         """
         del run_values
-        if self._stop.signal is None:
-            return
-        coordinator = self._stop.coordinator(run_context.session.graph)
-        if coordinator is None:
-            run_context.request_stop()
-        else:
-            coordinator.request_stop()
+        graph = run_context.session.graph
+        coordinator = self._stop.coordinator(graph)
+        if self._stop.signal is None or coordinator is None or _evaluates(graph):
+            return  # an evaluation that just ended would have metrics of a part
+        coordinator.request_stop()
 
     def end(self, session: Any) -> None:
         """Leaves signals to those who handled them before."""
