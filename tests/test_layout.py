@@ -39,6 +39,7 @@ conversion convert
 saving
 warm_start warm_starting
 checking
+beam
 check compare exchange
 export importing
 scaffold
