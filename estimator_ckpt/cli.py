@@ -23,7 +23,7 @@ from absl import flags
 from estimator_ckpt import files
 from estimator_ckpt.configs import find_flagfiles
 from estimator_ckpt.errors import CheckpointError, needs_tensorflow, printable
-from estimator_ckpt.text.report import did_you_mean
+from estimator_ckpt.text.names import did_you_mean
 
 VERBS = {
     "inspect": "list the variables, the objects or the values of a checkpoint",

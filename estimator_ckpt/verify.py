@@ -3,32 +3,29 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from operator import add, le
-from typing import Optional
 
 from estimator_ckpt import files
+from estimator_ckpt.bulk import columns_of
 from estimator_ckpt.bundle.dtypes import STRING, VARIANT, dtype_name
 from estimator_ckpt.bundle.index import Entry, Index, data_path, shard_path
 from estimator_ckpt.bundle.slices import readable_key
 from estimator_ckpt.bundle.tensors import TensorReader
 from estimator_ckpt.bundle.v1 import open_reader
 from estimator_ckpt.checkpoint import read_object_graph
-from estimator_ckpt.columns import columns_of
 from estimator_ckpt.errors import (
     CheckpointError,
     CorruptCheckpointError,
     UnsupportedCheckpointError,
 )
+from estimator_ckpt.files import Progress
 from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
 from estimator_ckpt.reading.index_keys import graph_faults, graph_notes, slice_faults
 from estimator_ckpt.reading.locate import find_prefix, read_any_index
 from estimator_ckpt.text.html import html_table
-
-# Called with the bytes checked so far and the bytes in all.
-Progress = Optional[Callable[[int, int], None]]
 
 _CHUNK = 16 << 20
 

@@ -36,7 +36,8 @@ from estimator_ckpt.convert import convert_with
 from estimator_ckpt.errors import printable
 from estimator_ckpt.reading.locate import is_saved_model
 from estimator_ckpt.text.progress import counting_bar, progress_bar
-from estimator_ckpt.text.report import counted, print_table, size_text
+from estimator_ckpt.text.quantities import counted, size_text
+from estimator_ckpt.text.tables import print_table
 
 _MOST_KINDS = 8
 _WAYS = {

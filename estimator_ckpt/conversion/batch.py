@@ -21,9 +21,10 @@ from operator import attrgetter
 from typing import Optional
 
 from estimator_ckpt import files
+from estimator_ckpt.bulk import collector_paused
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
-from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.conversion.already_converted import is_result
+from estimator_ckpt.conversion.carry_out import carry_out, changes
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.destination import clear_in_place, is_unfinished, passing_name
 from estimator_ckpt.conversion.outcomes import (
@@ -36,7 +37,6 @@ from estimator_ckpt.conversion.outcomes import (
 from estimator_ckpt.conversion.plan import Content
 from estimator_ckpt.conversion.prepare import make_plan
 from estimator_ckpt.conversion.trees import STATE_FILE, Directory, checkpoint_name, find_tasks
-from estimator_ckpt.convert import carry_out, changes
 from estimator_ckpt.errors import CheckpointError, NotACheckpointError, SettingsError, WriteError
 from estimator_ckpt.files import Progress, claims
 from estimator_ckpt.files.log import append_line

@@ -12,6 +12,7 @@ from estimator_ckpt.bundle.slices import key_bytes, slice_key
 from estimator_ckpt.bundle.tensors import encode_strings, masked_crc32c
 from estimator_ckpt.bundle.v1 import open_reader
 from estimator_ckpt.errors import CorruptCheckpointError
+from estimator_ckpt.formats import CheckpointFormat
 from estimator_ckpt.objects.object_graph import VARIABLE_VALUE, ObjectPath
 from estimator_ckpt.text.html import html_table
 
@@ -180,7 +181,7 @@ class Conversion:
     source: str
     destination: str
     source_format: str
-    checkpoint_format: str
+    checkpoint_format: CheckpointFormat
     rows: tuple[ConversionRow, ...]
     written: bool = False
     data_files: tuple[tuple[str, str], ...] = ()

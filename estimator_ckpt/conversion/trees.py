@@ -10,7 +10,7 @@ from typing import NamedTuple
 from estimator_ckpt import files
 from estimator_ckpt.bundle.v1 import plain_prefix
 from estimator_ckpt.conversion.convert_options import ConvertOptions
-from estimator_ckpt.convert import check_in_place, is_inside
+from estimator_ckpt.conversion.result_path import check_in_place, is_inside
 from estimator_ckpt.errors import CheckpointError, NotACheckpointError, WriteError
 from estimator_ckpt.reading.locate import complete_prefixes, is_saved_model, sub_directories
 from estimator_ckpt.reading.state import read_state

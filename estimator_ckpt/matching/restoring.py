@@ -16,7 +16,10 @@ from estimator_ckpt.formats import IN_WORDS
 from estimator_ckpt.matching.counted import differ_in_weak_segments_only
 from estimator_ckpt.matching.saved import has_objects_of_its_own
 from estimator_ckpt.objects.object_graph import SAVE_COUNTER, STEP, VAR_LIST, ObjectGraph, match
-from estimator_ckpt.text.report import NameIndex, Row, counted, fold, tensor_text, text_table
+from estimator_ckpt.text.names import NameIndex
+from estimator_ckpt.text.quantities import counted, tensor_text
+from estimator_ckpt.text.rows import Row, fold
+from estimator_ckpt.text.tables import text_table
 
 MATCH_BY = ("path", "name")
 

@@ -13,8 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import compress, islice, repeat
 from operator import add
 
-from estimator_ckpt.collector import collector_paused
-from estimator_ckpt.columns import AT_ONCE
+from estimator_ckpt.bulk import AT_ONCE, collector_paused
 from estimator_ckpt.errors import (
     ConflictError,
     CorruptCheckpointError,

@@ -19,7 +19,8 @@ from estimator_ckpt.bundle.v1 import (
 from estimator_ckpt.errors import CorruptCheckpointError, NotACheckpointError, printable
 from estimator_ckpt.files.lookalikes import name_directory, name_file
 from estimator_ckpt.reading.state import read_state
-from estimator_ckpt.text.report import counted, did_you_mean, near_names
+from estimator_ckpt.text.names import did_you_mean, near_names
+from estimator_ckpt.text.quantities import counted
 
 _DATA = re.compile(r"\.data-(\d{5})-of-(\d{5})$")
 _SUFFIX = re.compile(r"\.index$|\.meta$|\.data-\d{5}-of-\d{5}$")
