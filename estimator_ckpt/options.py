@@ -10,7 +10,7 @@ from typing import Any
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.formats import CHECKPOINT_FORMATS
 from estimator_ckpt.matching.policies import check_policy
-from estimator_ckpt.matching.restoring import MATCH_BY
+from estimator_ckpt.matching.resolve import MATCH_BY
 from estimator_ckpt.text.report import near_names
 
 ON_CORRUPT = ("error", "fall_back")
