@@ -10,9 +10,9 @@ from types import ModuleType
 from typing import NamedTuple
 
 from estimator_ckpt import files
+from estimator_ckpt.bulk import collector_paused
 from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
-from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.conversion.casting import Casts
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.plan import Content, Conversion, ConversionRow

@@ -22,10 +22,9 @@ def _modules(names: str) -> set[str]:
 
 
 # A room (a directory) or a door (a module of the top level) imports from those in lines above it
-# alone, and modules of a room from each other without a circle. A door stands below its own room
-# where the room knows it: WarmStart holds settings that warm_starting/ applies.
+# alone, and modules of a room from each other without a circle.
 FLOORS = """
-collector columns configs errors formats
+bulk configs errors formats
 text
 files
 bundle
@@ -35,9 +34,11 @@ reading
 checkpoint
 matching
 options verify
-conversion convert
+conversion
+convert
 saving
-warm_start warm_starting
+warm_starting
+warm_start
 checking
 check compare exchange
 export importing
@@ -105,7 +106,7 @@ def imports(
 def own_imports(module: str) -> set[str]:
     """The modules of the package that a module imports, anywhere."""
     found = set()
-    for name, _ in imports(trees()[module]):
+    for name, _ in imports(trees()[module], for_types=True):
         while name.startswith(ROOT) and name not in trees():
             name = name.rpartition(".")[0]  # a function, a class, a constant of a module
         if name.startswith(ROOT):

@@ -18,7 +18,7 @@ from estimator_ckpt.matching.live import LiveObjects, is_layer, is_variable
 from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.objects.object_graph import BEFORE_ATTRIBUTE, SAVE_COUNTER, VAR_LIST, unescape
 from estimator_ckpt.roles.training_state import state_by_names
-from estimator_ckpt.text.report import did_you_mean, near_names
+from estimator_ckpt.text.names import did_you_mean, near_names
 
 _FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _PART = re.compile(r"/part_\d+(?=/|$)")

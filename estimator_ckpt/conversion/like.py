@@ -39,7 +39,10 @@ from estimator_ckpt.roles.newer_keras import (
     list_name,
 )
 from estimator_ckpt.roles.slots import KERAS_CLASSES
-from estimator_ckpt.text.report import NameIndex, Row, counted, fold, tensor_text, text_table
+from estimator_ckpt.text.names import NameIndex
+from estimator_ckpt.text.quantities import counted, tensor_text
+from estimator_ckpt.text.rows import Row, fold
+from estimator_ckpt.text.tables import text_table
 
 _MOST_HINTS = 100
 

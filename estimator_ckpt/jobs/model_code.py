@@ -10,7 +10,7 @@ from typing import Any
 from estimator_ckpt import files
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.jobs.warm_start_flags import parse_yaml
-from estimator_ckpt.text.report import did_you_mean, near_names
+from estimator_ckpt.text.names import did_you_mean, near_names
 
 # What Estimator itself passes to an input_fn (tensorflow_estimator/python/estimator/estimator.py).
 _INPUT_FN_ARGUMENTS = ("mode", "params", "config", "input_context")

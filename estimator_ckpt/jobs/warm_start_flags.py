@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from estimator_ckpt.errors import SettingsError
-from estimator_ckpt.text.report import did_you_mean, near_names
+from estimator_ckpt.text.names import did_you_mean, near_names
 from estimator_ckpt.warm_start import WarmStart
 
 _POLICIES = ("on_missing", "on_shape_mismatch")

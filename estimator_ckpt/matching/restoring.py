@@ -13,7 +13,10 @@ from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.matching.resolve import resolve as resolve_model
 from estimator_ckpt.matching.saved import Saved
 from estimator_ckpt.objects.object_graph import ObjectGraph
-from estimator_ckpt.text.report import NameIndex, Row, counted, fold, tensor_text, text_table
+from estimator_ckpt.text.names import NameIndex
+from estimator_ckpt.text.quantities import counted, tensor_text
+from estimator_ckpt.text.rows import Row, fold
+from estimator_ckpt.text.tables import text_table
 
 # Beyond so many pairs of names a hint for each missing tensor costs more time than it saves.
 _MOST_COMPARED = 500_000

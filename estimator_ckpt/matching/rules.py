@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Union
 
 from estimator_ckpt.errors import ConflictError, SettingsError
-from estimator_ckpt.text.report import NameIndex, did_you_mean
+from estimator_ckpt.text.names import NameIndex, did_you_mean
 
 Pairs = Union[Mapping[str, str], Sequence[tuple[str, str]]]
 _Rule = tuple[str, int]  # the setting, its number in there

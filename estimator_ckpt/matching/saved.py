@@ -22,7 +22,7 @@ from estimator_ckpt.objects.object_graph import (
     parse_path,
     path_string,
 )
-from estimator_ckpt.text.report import NameIndex
+from estimator_ckpt.text.names import NameIndex
 
 _FLAT = (SAVE_COUNTER, STEP, VAR_LIST)
 

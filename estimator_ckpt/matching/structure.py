@@ -19,7 +19,7 @@ from estimator_ckpt.objects.object_graph import (
 )
 from estimator_ckpt.roles import COUNTER
 from estimator_ckpt.roles.training_state import SEED_NAME
-from estimator_ckpt.text.report import did_you_mean, near_names
+from estimator_ckpt.text.names import did_you_mean, near_names
 
 _MOST_SHOWN = 5
 

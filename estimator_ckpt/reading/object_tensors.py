@@ -11,9 +11,9 @@ from itertools import compress, repeat
 from operator import attrgetter, eq, not_
 from typing import Any, NamedTuple
 
+from estimator_ckpt.bulk import AT_ONCE
 from estimator_ckpt.bundle.index import Entry, Index, same_tensor
 from estimator_ckpt.bundle.slices import decode_keys, encode_keys, key_bytes
-from estimator_ckpt.columns import AT_ONCE
 from estimator_ckpt.formats import GLOBAL_STEP
 from estimator_ckpt.objects.object_graph import (
     OBJECT_CONFIG,

@@ -7,10 +7,9 @@ from itertools import compress, count, islice
 from operator import eq, le
 from typing import Any, NamedTuple
 
+from estimator_ckpt.bulk import AT_ONCE, collector_paused, columns_of, from_columns
 from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.bundle.index import Entry, Index, slice_key
-from estimator_ckpt.collector import collector_paused
-from estimator_ckpt.columns import AT_ONCE, columns_of, from_columns
 from estimator_ckpt.objects.object_graph import ObjectGraph
 from estimator_ckpt.reading.object_tensors import Entries, Named, named_by_graph
 from estimator_ckpt.roles.slots import slots_by_name

@@ -9,7 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from estimator_ckpt.errors import ConflictError
-from estimator_ckpt.formats import keys_in
+from estimator_ckpt.formats import CheckpointFormat, keys_in
 from estimator_ckpt.matching.restoring import Wanted
 from estimator_ckpt.objects.object_graph import (
     BEFORE_ATTRIBUTE,
@@ -80,7 +80,7 @@ class Contents:
             for saveable in group:
                 yield from self.tensors[id(saveable)]
 
-    def further_keys(self, checkpoint_format: str) -> dict[str, tuple[str, ...]]:
+    def further_keys(self, checkpoint_format: CheckpointFormat) -> dict[str, tuple[str, ...]]:
         """What an object-based checkpoint of a format has besides: object key -> other keys."""
         if checkpoint_format == "saver":
             return {}

@@ -16,7 +16,9 @@ from absl import logging
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.matching.policies import policy_for
 from estimator_ckpt.matching.restoring import Resolution, Wanted, mismatch
-from estimator_ckpt.text.report import NameIndex, Row, tensor_text
+from estimator_ckpt.text.names import NameIndex
+from estimator_ckpt.text.quantities import tensor_text
+from estimator_ckpt.text.rows import Row
 
 _MOST_HINTS = 100
 _MOST_SHOWN = 10

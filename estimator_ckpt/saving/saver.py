@@ -18,6 +18,7 @@ from estimator_ckpt.errors import (
     SettingsError,
     WriteError,
 )
+from estimator_ckpt.formats import CheckpointFormat
 from estimator_ckpt.matching.policies import may_initialize, policy_for
 from estimator_ckpt.matching.restoring import (
     Resolution,
@@ -57,7 +58,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
 
     def __init__(
         self,
-        checkpoint_format: str,
+        checkpoint_format: CheckpointFormat,
         var_list: VarList = None,
         objects: Objects | None = None,
         options: SaverOptions | None = None,

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from estimator_ckpt.errors import SettingsError
-from estimator_ckpt.text.report import did_you_mean, near_names
+from estimator_ckpt.text.names import did_you_mean, near_names
 
 _REQUIRED = ("new_vocab", "new_vocab_size", "num_oov_buckets", "old_vocab")
 _OPTIONAL = ("old_vocab_size", "backup_initializer", "axis")
