@@ -185,7 +185,7 @@ class Stop:
         steps = any(one.coordinator is not None and not one.evaluates for one in sessions)
         what = "finishing the step, saving a checkpoint" if steps else "stopping"
         # Not print(): the signal may have come in the middle of another one.
-        os.write(2, f"{self.name}: {what}\n".encode())
+        os.write(2, f"{_clear_line()}{self.name}: {what}\n".encode())
         if not steps:
             raise self.exit()
 
@@ -201,6 +201,11 @@ class Stop:
         elif before == signal.SIG_DFL:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
+
+
+def _clear_line() -> str:
+    """On a terminal, what takes away a line of progress, or the `^C` that was typed."""
+    return "\r\x1b[2K" if os.isatty(2) and os.environ.get("TERM", "dumb") != "dumb" else ""
 
 
 def _raise_when_closed(coordinator: Any, error: BaseException) -> None:
