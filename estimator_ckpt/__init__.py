@@ -22,8 +22,7 @@ if TYPE_CHECKING:
         saver_scaffold,
     )
     from estimator_ckpt.verify import verify_checkpoint
-    from estimator_ckpt.warm_start import WarmStart
-    from estimator_ckpt.warm_starting.file import load_warm_start
+    from estimator_ckpt.warm_start import WarmStart, load_warm_start
 
 # Where each public name lives. They load on first use: most need TensorFlow, which takes seconds
 # to import, and the commands that look at files do without it.
@@ -37,7 +36,7 @@ _HOMES = {
     "dual_scaffold": "scaffold",
     "export_checkpoint": "export",
     "import_checkpoint": "importing",
-    "load_warm_start": "warm_starting.file",
+    "load_warm_start": "warm_start",
     "make_scaffold": "scaffold",
     "open_checkpoint": "checkpoint",
     "saver_scaffold": "scaffold",

@@ -24,7 +24,7 @@ from estimator_ckpt import files
 from estimator_ckpt.configs import find_flagfiles
 from estimator_ckpt.errors import CheckpointError, needs_tensorflow, printable
 from estimator_ckpt.text.logs import plain_logs
-from estimator_ckpt.text.report import did_you_mean
+from estimator_ckpt.text.names import did_you_mean
 
 VERBS = {
     "inspect": "list the variables, the objects or the values of a checkpoint",
@@ -41,7 +41,7 @@ EXIT_OK = 0
 EXIT_NO = 1
 EXIT_ERROR = 2
 _EXIT_PIPE = 141  # what a shell reports of a process that SIGPIPE ended
-_EXIT_INTERRUPT = 130
+EXIT_INTERRUPT = 130
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _EXIT_CODES = (
@@ -102,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"estimator-ckpt: the output cannot be written: {error.strerror}", file=sys.stderr)
         return EXIT_ERROR
     except KeyboardInterrupt:
-        return _EXIT_INTERRUPT
+        return EXIT_INTERRUPT
     except UsageError as error:
         verb = arguments[0] + " " if arguments and arguments[0] in VERBS else ""
         message = "\n".join(map(printable, str(error).split("\n")))

@@ -193,7 +193,7 @@ class JobFlags:
                 key=self.flag_name(next(iter(alone))),
             )
         if config:
-            from estimator_ckpt.warm_starting.file import load_warm_start
+            from estimator_ckpt.warm_start import load_warm_start
 
             settings = load_warm_start(config, ckpt_to_initialize_from=source)
         else:

@@ -15,16 +15,17 @@ from estimator_ckpt.bundle.coding import mask
 from estimator_ckpt.bundle.index import Entry, Index, shard_path
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint
+from estimator_ckpt.conversion.carry_out import carry_out
 from estimator_ckpt.conversion.casting import Casts
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.destination import check_destination, claimed
 from estimator_ckpt.conversion.plan import Conversion
 from estimator_ckpt.conversion.prepare import make_plan
-from estimator_ckpt.convert import carry_out
 from estimator_ckpt.errors import CheckpointError, SettingsError
 from estimator_ckpt.exchange import npz, safetensors
 from estimator_ckpt.exchange.tensors import FileTensor
 from estimator_ckpt.files import Progress
+from estimator_ckpt.formats import CheckpointFormat
 from estimator_ckpt.matching.rules import Pairs
 
 _Source = tuple[FileTensor, Callable[[], Iterator[bytes]]]
@@ -33,7 +34,7 @@ _Source = tuple[FileTensor, Callable[[], Iterator[bytes]]]
 def import_checkpoint(
     path: str | os.PathLike[str],
     destination: str | os.PathLike[str],
-    checkpoint_format: str,
+    checkpoint_format: CheckpointFormat,
     *,
     layout: str | None = None,
     like: Any = None,

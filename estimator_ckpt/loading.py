@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from estimator_ckpt.errors import SettingsError
-from estimator_ckpt.text.report import did_you_mean, near_names
+from estimator_ckpt.text.names import did_you_mean, near_names
 
 _FORM = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 

@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from operator import add, le
-from typing import Optional
 
 from estimator_ckpt import files
+from estimator_ckpt.bulk import columns_of
 from estimator_ckpt.bundle.dtypes import STRING, VARIANT, dtype_name
 from estimator_ckpt.bundle.index import Entry, Index, data_path, shard_path
 from estimator_ckpt.bundle.slices import readable_key
 from estimator_ckpt.bundle.tensors import TensorReader
 from estimator_ckpt.bundle.v1 import open_reader
 from estimator_ckpt.checkpoint import read_object_graph
-from estimator_ckpt.columns import columns_of
 from estimator_ckpt.errors import (
     CheckpointError,
     CorruptCheckpointError,
     UnsupportedCheckpointError,
 )
+from estimator_ckpt.files import Progress
 from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
 from estimator_ckpt.reading.index_keys import graph_faults, graph_notes, slice_faults
 from estimator_ckpt.reading.locate import find_prefix, read_any_index
 from estimator_ckpt.text.html import html_table
 
-# Called with the bytes checked so far and the bytes in all.
-Progress = Optional[Callable[[int, int], None]]
-
 _CHUNK = 16 << 20
+_DATA = re.compile(r"\.data-(\d{5,})-of-(\d{5,})")
 
 
 @dataclass(frozen=True)
@@ -122,7 +121,7 @@ def verify_checkpoint(path: str | os.PathLike[str], *, progress: Progress = None
     data_faults = list(_checksum_faults(prefix, index, ranges.readable, progress))
     faults += data_faults
     faults += [Fault("slices", f"{prefix}.index", m, key) for key, m in slice_faults(index)]
-    notes = ranges.notes()
+    notes = [*ranges.notes(), *_notes_of_other_files(prefix, index.num_shards)]
     if not any(fault.key == OBJECT_GRAPH_KEY for fault in faults):
         try:
             graph = read_object_graph(prefix, index)
@@ -202,6 +201,19 @@ def _missing_files(prefix: str, index: Index, sizes: list[int | None]) -> Iterat
         what = f"{odd} in its place" if odd else "missing"
         message = f"{what}, with {len(lost)} of the {len(index.entries)} keys{first}"
         yield Fault("data file", path, message)
+
+
+def _notes_of_other_files(prefix: str, num_shards: int) -> Iterator[str]:
+    """A line for each data file of this name that the index does not count."""
+    directory, name = os.path.split(prefix)
+    directory = directory or "."
+    for other in files.list_dir(directory):
+        match = other.startswith(name) and _DATA.fullmatch(other, len(name))
+        if match and (int(match[2]) != num_shards or int(match[1]) >= num_shards):
+            yield (
+                f"{os.path.join(directory, other)} is not of this checkpoint, whose data files are "
+                f"{num_shards}: one that was replaced and waits for its deletion, or left over"
+            )
 
 
 class _Ranges:

@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 
+from estimator_ckpt.bulk import from_columns
 from estimator_ckpt.bundle import protos
 from estimator_ckpt.bundle.coding import encode_varint, encode_varints
 from estimator_ckpt.bundle.dtypes import STRING, VARIANT, dtype_name, dtype_size
 from estimator_ckpt.bundle.slices import Extents
-from estimator_ckpt.columns import from_columns
 from estimator_ckpt.errors import CorruptCheckpointError
 
 _MAX_RANK = 254  # TensorShape::MaxDimensions

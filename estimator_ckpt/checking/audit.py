@@ -11,9 +11,10 @@ from typing import NamedTuple, Optional
 from estimator_ckpt import files
 from estimator_ckpt.bundle.v1 import plain_prefix, v1_prefix, v1_prefixes
 from estimator_ckpt.errors import CheckpointError, NotACheckpointError
+from estimator_ckpt.files import Progress
 from estimator_ckpt.reading.locate import is_saved_model
 from estimator_ckpt.reading.state import read_state
-from estimator_ckpt.verify import Fault, Progress, VerifyReport, verify_checkpoint
+from estimator_ckpt.verify import Fault, VerifyReport, verify_checkpoint
 
 STATE_FILE = "checkpoint"
 

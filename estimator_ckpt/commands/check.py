@@ -12,7 +12,8 @@ from estimator_ckpt.check import Fit, check_checkpoint
 from estimator_ckpt.cli import EXIT_NO, EXIT_OK, UsageError
 from estimator_ckpt.errors import printable
 from estimator_ckpt.loading import import_from_current_directory
-from estimator_ckpt.text.report import columns, fold, print_table, to_json, total_line
+from estimator_ckpt.text.rows import columns, fold, to_json, total_line
+from estimator_ckpt.text.tables import print_table
 from estimator_ckpt.warm_start import WarmStart
 
 
@@ -49,7 +50,7 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
     """Checks one checkpoint; 1 if the model does not fit."""
     settings: WarmStart | None = None
     if flag_values.warm_start_config:
-        from estimator_ckpt.warm_starting.file import load_warm_start
+        from estimator_ckpt.warm_start import load_warm_start
 
         source = arguments[0] if len(arguments) == 1 else None
         settings = load_warm_start(flag_values.warm_start_config, ckpt_to_initialize_from=source)

@@ -21,7 +21,8 @@ from estimator_ckpt.cli import EXIT_ERROR, EXIT_NO, EXIT_OK, UsageError
 from estimator_ckpt.errors import CheckpointError, printable
 from estimator_ckpt.reading.locate import is_saved_model
 from estimator_ckpt.text.progress import counting_bar, progress_bar
-from estimator_ckpt.text.report import counted, print_table, size_text
+from estimator_ckpt.text.quantities import counted, size_text
+from estimator_ckpt.text.tables import print_table
 from estimator_ckpt.verify import Fault, VerifyReport, verify_checkpoint
 
 

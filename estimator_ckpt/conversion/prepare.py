@@ -7,11 +7,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from absl import logging
 
+from estimator_ckpt.bulk import collector_paused, columns_of, from_columns
 from estimator_ckpt.bundle.dtypes import dtype_size
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint
-from estimator_ckpt.collector import collector_paused
-from estimator_ckpt.columns import columns_of, from_columns
 from estimator_ckpt.conversion.casting import parse_casts
 from estimator_ckpt.conversion.convert_options import NEWER_TARGETS, ConvertOptions
 from estimator_ckpt.conversion.like import like_structure, template_optimizers

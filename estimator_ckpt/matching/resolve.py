@@ -28,7 +28,8 @@ from estimator_ckpt.checkpoint import Variable
 from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.matching.saved import Saved
 from estimator_ckpt.matching.structure import Structure, by_strong_name, find_structure
-from estimator_ckpt.text.report import Row, tensor_text
+from estimator_ckpt.text.quantities import tensor_text
+from estimator_ckpt.text.rows import Row
 
 MATCH_BY = ("path", "name")
 

@@ -13,7 +13,7 @@ from estimator_ckpt.matching.saved import Saved
 from estimator_ckpt.objects.object_graph import ObjectGraph, match, parse_path
 from estimator_ckpt.roles import COUNTER
 from estimator_ckpt.roles.training_state import SEED_NAME
-from estimator_ckpt.text.report import did_you_mean, near_names
+from estimator_ckpt.text.names import did_you_mean, near_names
 
 _MOST_SHOWN = 5
 
