@@ -1,5 +1,6 @@
 """docs/switching.md as a person follows it: each of its blocks in a real process, in its order."""
 
+import json
 import os
 import re
 import signal
@@ -10,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from estimator_jobs import file_format, latest_step
-from train_runs import Process
+from train_runs import Process, free_ports
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "switching.md").read_text()
@@ -89,8 +90,9 @@ class Person:
         """Runs lines; the first that fails ends it."""
         return self._run(["sh", "-e", "-c", text])
 
-    def start(self, *command):
-        return Process(command=command, environment=self._environment, cwd=self.directory)
+    def start(self, *command, **environment):
+        environment = {**self._environment, **environment}
+        return Process(command=command, environment=environment, cwd=self.directory)
 
     def _run(self, command):
         done = subprocess.run(
@@ -163,3 +165,41 @@ def test_each_block_of_the_page_does_what_it_says(tmp_path):
     person.python("my_job.py", "run_tf1", 5200)
     assert latest_step(tmp_path / "run_tf1") == 5200
     assert next(blocks, None) is None
+
+
+def test_the_program_with_flags_is_stopped_as_a_cluster_too(tmp_path):
+    """The parameter server, which gets the signal first, has what the chief saves."""
+    person = Person(tmp_path)
+    program = next(text for kind, text in BLOCKS if "define_flags()" in text)
+    (tmp_path / "program.py").write_text(program)
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(2)]
+    cluster = {"chief": addresses[:1], "ps": addresses[1:]}
+
+    def start(task):
+        config = {"cluster": cluster, "task": {"type": task, "index": 0}}
+        command = [sys.executable, "program.py", "--model_dir=run"]
+        return person.start(*command, TF_CONFIG=json.dumps(config))
+
+    with start("ps") as server, start("chief") as chief:
+        chief.read_until("trains")
+        server.signal(signal.SIGTERM)
+        server.read_until("SIGTERM: serving until the chief and the workers have ended")
+        chief.signal(signal.SIGTERM)
+        assert chief.finish() == 143, chief.errors
+        assert server.finish() == -signal.SIGTERM
+    assert latest_step(tmp_path / "run") > 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_ends_a_program_at_once(tmp_path, number):
+    person = Person(tmp_path)
+    program = next(text for kind, text in BLOCKS if "stop_hook()" in text and kind == "python")
+    held = "import time, my_job\nmy_job.Says.after_run = lambda *_: (print('trains', flush=True), "
+    (tmp_path / "program.py").write_text(f"{held}time.sleep(600))\n{program}")
+    with person.start(sys.executable, "program.py") as process:
+        process.read_until("trains")
+        process.signal(number)
+        process.read_until("finishing the step, saving a checkpoint")
+        process.signal(number)
+        assert process.finish() == -number
+    assert latest_step(tmp_path / "run") == 0
