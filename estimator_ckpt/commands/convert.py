@@ -32,7 +32,7 @@ from estimator_ckpt.convert import convert_with
 from estimator_ckpt.errors import printable
 from estimator_ckpt.formats import CHECKPOINT_FORMATS
 from estimator_ckpt.reading.locate import is_saved_model
-from estimator_ckpt.roles.newer_keras import LISTS
+from estimator_ckpt.roles.dialects import class_names
 from estimator_ckpt.text.progress import progress_bar
 from estimator_ckpt.text.report import counted, print_table, size_text
 
@@ -93,7 +93,11 @@ def define(flag_values: flags.FlagValues) -> None:
         "Make the slots those of tf.compat.v1's optimizers (tf1), of Keras' legacy ones (keras), or"
         " of those since 2.11, as --like has them (keras2, keras3).",
     )
-    enum("from_optimizer", tuple(LISTS), "The class of a Keras optimizer, where that is not clear.")
+    enum(
+        "from_optimizer",
+        tuple(class_names()),
+        "The class of the optimizer, where the checkpoint does not say it.",
+    )
     flags.DEFINE_list(
         "hyperparameters",
         [],

@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from absl import logging
-
 from estimator_ckpt.bundle.dtypes import dtype_size
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.columns import columns_of, from_columns
 from estimator_ckpt.conversion.casting import parse_casts
-from estimator_ckpt.conversion.convert_options import NEWER_TARGETS, ConvertOptions
+from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.like import like_structure, template_optimizers
 from estimator_ckpt.conversion.names_to_objects import (
     Structure,
@@ -32,7 +30,12 @@ from estimator_ckpt.conversion.plan import (
 )
 from estimator_ckpt.conversion.slots_follow import apply_rules
 from estimator_ckpt.conversion.source_optimizers import Optimizer, find_optimizers, mark_parts
-from estimator_ckpt.conversion.translate_optimizer import NEWER, Relinker
+from estimator_ckpt.conversion.translate_optimizer import (
+    KERAS_2,
+    KERAS_3,
+    NEWER_TARGETS,
+    Relinker,
+)
 from estimator_ckpt.conversion.use_averages import averages_as_weights
 from estimator_ckpt.errors import (
     CheckpointError,
@@ -44,6 +47,9 @@ from estimator_ckpt.errors import (
 from estimator_ckpt.formats import GLOBAL_STEP, keys_in
 from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, SAVE_COUNTER
 from estimator_ckpt.reading.object_tensors import Entries
+from estimator_ckpt.roles.records import LEGACY, NEWER
+from estimator_ckpt.roles.slots import unknown_names
+from estimator_ckpt.text.report import first_names
 from estimator_ckpt.verify import structure_faults
 
 
@@ -74,8 +80,9 @@ def _make_plan(
     items, rules = read_items(checkpoint), options.rules()
     optimizers: list[Optimizer] = []
     left_out: list[tuple[Item, str]] = []
+    notes: list[str] = []
     if options.use_averages:
-        mark_parts(items, find_optimizers(items, graph))
+        mark_parts(items, find_optimizers(items, graph, options.from_optimizer))
         step = global_step(items, graph)
         averaged = averages_as_weights(
             items,
@@ -87,17 +94,21 @@ def _make_plan(
         rows += [_row(item.content, (), why) for item, why in averaged.left_out]
     if rules or options.drop_slots or options.optimizer or options.dtype is not None:
         # By the source's own names: rules change what things are called, not what they are.
-        optimizers = find_optimizers(items, graph)
+        optimizers = find_optimizers(items, graph, options.from_optimizer)
         mark_parts(items, optimizers)
     if rules:
         items, optimizers, left_out = apply_rules(
-            checkpoint, items, optimizers, rules, relinks=options.optimizer is not None
+            checkpoint,
+            items,
+            optimizers,
+            rules,
+            relinks=options.optimizer is not None,
+            from_optimizer=options.from_optimizer,
         )
         rows += [_row(item.content, (), why) for item, why in left_out]
     step = global_step(items, graph)
     if options.drop_slots:
-        if all(item.part is None for item in items):
-            logging.warning("drop_slots: %s has no variables of optimizers", checkpoint.prefix)
+        notes += _not_dropped(items)
         items = _without_slots(items, step, rows)
         step = global_step(items, graph)
     items = _cast(items, step, options)
@@ -115,8 +126,14 @@ def _make_plan(
             read,
             template=template,
             from_optimizer=options.from_optimizer,
+            is_keras_3=options.optimizer == KERAS_3,
         )
-        relinker.relink(optimizers)
+        try:
+            relinker.relink(optimizers)
+        except UnsupportedCheckpointError as error:
+            error.message += _may_be_slots(items) if not optimizers else ""
+            raise
+        notes += relinker.notes
         step = relinker.step
     if step is not None and options.checkpoint_format != "checkpoint":
         items[step] = _with_hint(items[step])
@@ -149,6 +166,7 @@ def _make_plan(
         "saver" if graph is None else checkpoint.format,
         options.checkpoint_format,
         tuple(rows),
+        notes=tuple(notes),
     )
     return conversion, tensors
 
@@ -170,10 +188,10 @@ def _target(options: ConvertOptions) -> tuple[str, Mapping[str, float]]:
     template = template_optimizers(options.like)
     there = "none of them"
     if template.newer:
-        there = "keras3" if template.is_keras_3 else "keras2"
+        there = KERAS_3 if template.is_keras_3 else KERAS_2
     if target in NEWER_TARGETS and there != target:
         raise SettingsError(f"expected an optimizer of {target} in it, found {there}", key="like")
-    if target in ("keras", *NEWER_TARGETS) and template.newer:
+    if target in (LEGACY, *NEWER_TARGETS) and template.newer:
         target = NEWER
     return target, template.numbers
 
@@ -252,6 +270,27 @@ def _without_slots(items: list[Item], step: int | None, rows: list[ConversionRow
         else:
             rows.append(_row(item.content, (), f"of the optimizer {item.part.label}".rstrip()))
     return found
+
+
+def _not_dropped(items: list[Item]) -> list[str]:
+    """What drop_slots leaves, to be said: nothing to drop, or what may be slots all the same."""
+    may_be = _may_be_slots(items)
+    if all(item.part is None for item in items):
+        return [f"drop_slots: there are no variables of optimizers{may_be}"]
+    return [f"drop_slots{may_be}"] if may_be else []
+
+
+def _may_be_slots(items: list[Item]) -> str:
+    names = unknown_names(
+        {item.name: item.content.shape for item in items if item.part is None and item.name}
+    )
+    if not names:
+        return ""
+    return (
+        "; by their names these may be slots, averages or masks: "
+        f"{first_names([f'VARIABLE/{name}' for name in sorted(names)])}. from_optimizer says the "
+        "class of an optimizer that was given a name, exclude leaves them out"
+    )
 
 
 def _with_hint(step: Item) -> Item:
