@@ -18,7 +18,8 @@ from estimator_ckpt.matching.policies import policy_for
 from estimator_ckpt.matching.restoring import missing_rows
 from estimator_ckpt.objects.object_graph import SAVE_COUNTER
 from estimator_ckpt.text.html import html_table
-from estimator_ckpt.text.report import Row, columns, fold, tensor_text, total_line
+from estimator_ckpt.text.quantities import tensor_text
+from estimator_ckpt.text.rows import Row, columns, fold, total_line
 from estimator_ckpt.warm_start import WarmStart
 from estimator_ckpt.warm_starting.values import find_starting_values
 
@@ -113,8 +114,8 @@ def _restored(checkpoint: Checkpoint, restore: Restore) -> list[Row]:
     policies = {w.tensor: policy_for(w.variable, restore.on_missing) for w in resolution.missing}
     required = [want for want in resolution.missing if policies[want.tensor] == "error"]
     others = [want for want in resolution.missing if policies[want.tensor] != "error"]
-    rows = [*resolution.problems, *missing_rows(checkpoint, required)]
-    rows += missing_rows(checkpoint, others, "initialized")
+    rows = [*resolution.problems, *missing_rows(checkpoint, resolution, required)]
+    rows += missing_rows(checkpoint, resolution, others, "initialized")
     for want in restore.wanted:
         key = resolution.keys.get(want.tensor)
         if key is not None:

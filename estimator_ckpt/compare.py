@@ -6,25 +6,18 @@ import numbers
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Optional, Union
+from typing import Union
 
 from estimator_ckpt.checking.difference import Difference, difference
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.errors import SettingsError
+from estimator_ckpt.files import Progress
 from estimator_ckpt.objects.object_graph import BEFORE_ATTRIBUTE, SAVE_COUNTER
 from estimator_ckpt.reading.variables import Variable
 from estimator_ckpt.text.html import html_table
-from estimator_ckpt.text.report import (
-    Row,
-    columns,
-    first_names,
-    fold_groups,
-    tensor_text,
-    total_line,
-)
-
-# Called with the bytes compared so far and the bytes in all.
-Progress = Optional[Callable[[int, int], None]]
+from estimator_ckpt.text.names import first_names
+from estimator_ckpt.text.quantities import tensor_text
+from estimator_ckpt.text.rows import Row, columns, fold_groups, total_line
 
 SAME = ("same", "close")
 

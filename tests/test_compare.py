@@ -26,7 +26,7 @@ from estimator_ckpt.objects.object_graph import (
     flat_key,
     object_key,
 )
-from estimator_ckpt.text.report import Row
+from estimator_ckpt.text.rows import Row
 
 NAN, INF = float("nan"), float("inf")
 KERNEL = np.float32([[1, 2, 3], [4, 5, 6]])

@@ -14,6 +14,7 @@ from tensorflow_party import tf
 
 from estimator_ckpt import convert_checkpoint, files, open_checkpoint, verify_checkpoint
 from estimator_ckpt.errors import SettingsError, WriteError
+from estimator_ckpt.files import copies, write
 
 VALUES = {
     "dense/kernel": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -91,8 +92,10 @@ def test_a_result_of_links_and_its_source_are_both_converted_in_place(prefix, tm
 def test_two_conversions_of_one_data_file_at_the_same_time(moment, prefix, tmp_path, monkeypatch):
     other = str(tmp_path / "elsewhere" / "other")
     convert_checkpoint(prefix, other, "saver")
-    name = "open_write" if moment == "before the append" else "link_or_copy"
-    real = getattr(files, name)
+    home, name = copies, "link_or_copy"
+    if moment == "before the append":
+        home, name = files, "open_write"
+    real = getattr(home, name)
 
     def interrupted(path, *rest, **options):
         at_it = path.startswith(prefix) and not path.endswith(".converting")
@@ -102,7 +105,7 @@ def test_two_conversions_of_one_data_file_at_the_same_time(moment, prefix, tmp_p
             in_place(other, "checkpoint")
         return found if at_it and moment == "after the copy" else real(path, *rest, **options)
 
-    monkeypatch.setattr(files, name, interrupted)
+    monkeypatch.setattr(home, name, interrupted)
     in_place(prefix, "both")
     for one, checkpoint_format in ((prefix, "both"), (other, "checkpoint")):
         assert open_checkpoint(one).format == checkpoint_format
@@ -138,7 +141,7 @@ def test_a_copy_that_a_killed_one_has_left_is_cleared_away(prefix, tmp_path):
 def test_a_copy_that_cannot_be_made_leaves_everything_as_it_was(prefix, tmp_path, monkeypatch):
     convert_checkpoint(prefix, tmp_path / "other", "saver")
     before, names = contents(prefix), names_in(tmp_path)
-    monkeypatch.setattr(files.filecmp, "cmp", lambda *_, **__: False)
+    monkeypatch.setattr(copies.filecmp, "cmp", lambda *_, **__: False)
     with pytest.raises(WriteError, match="a copy of the file is not the same"):
         in_place(prefix, "both")
     assert contents(prefix) == before
@@ -219,7 +222,7 @@ def test_a_data_file_that_cannot_be_written_leaves_everything_as_it_was(prefix, 
             raise PermissionError(13, "Permission denied")
         return real(path, mode, *rest, **options)
 
-    monkeypatch.setattr(files, "open", read_only, raising=False)
+    monkeypatch.setattr(write, "open", read_only, raising=False)
     with pytest.raises(WriteError, match="Permission denied"):
         in_place(prefix, "both")
     assert contents(prefix) == before

@@ -8,6 +8,7 @@ import pytest
 
 from estimator_ckpt import files
 from estimator_ckpt.errors import NotACheckpointError, WriteError
+from estimator_ckpt.files import copies
 
 REMOTE = [
     ("gs://bucket/model", True),
@@ -236,7 +237,7 @@ def test_a_directory_that_is_missing(tmp_path, copy):
 def copies_of(tmp_path, monkeypatch, size=100, chunk=40):
     """Copies a file; returns the way and the progress seen."""
     (tmp_path / "a").write_bytes(bytes(range(size)))
-    monkeypatch.setattr(files, "_CHUNK", chunk)
+    monkeypatch.setattr(copies, "_CHUNK", chunk)
     seen = []
     way = files.link_or_copy(
         str(tmp_path / "a"), str(tmp_path / "b"), progress=lambda *done: seen.append(done)
@@ -316,4 +317,4 @@ def test_a_full_disk(tmp_path):
         open("/dev/full", "wb", 0) as full,
         pytest.raises(OSError, match="No space left"),
     ):
-        files._copy(reading.fileno(), full.fileno(), None)
+        copies._copy(reading.fileno(), full.fileno(), None)

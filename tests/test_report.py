@@ -11,20 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from estimator_ckpt.text.report import (
-    Row,
-    did_you_mean,
-    fold,
-    fold_groups,
-    near_names,
-    print_table,
-    report,
-    size_text,
-    tensor_text,
-    text_table,
-    to_json,
-    total_line,
-)
+from estimator_ckpt.text.names import did_you_mean, near_names
+from estimator_ckpt.text.quantities import size_text, tensor_text
+from estimator_ckpt.text.rows import Row, fold, fold_groups, report, to_json, total_line
+from estimator_ckpt.text.tables import print_table, text_table
 
 
 def missing(*names: str) -> list[Row]:

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from google.protobuf.message import DecodeError
 
 from estimator_ckpt import files
+from estimator_ckpt.bulk import collector_paused
 from estimator_ckpt.bundle import protos, table
 from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.bundle.entries import Entry, Shapes, decode_entries, encode_entries
@@ -24,13 +25,11 @@ from estimator_ckpt.bundle.slices import (
     slice_key,
     slice_shape,
 )
-from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.errors import (
     CorruptCheckpointError,
     NotACheckpointError,
     UnsupportedCheckpointError,
 )
-from estimator_ckpt.files.lookalikes import LFS_POINTER
 
 __all__ = [
     "Entry",
@@ -128,12 +127,8 @@ def read_index(prefix: str) -> Index:
 
 
 def _decode_index(data: memoryview, path: str) -> Index:
-    if bytes(data[: len(LFS_POINTER)]) == LFS_POINTER:
-        raise NotACheckpointError(
-            "this is a pointer of Git LFS, not the index itself; `git lfs pull` fetches that and "
-            "the data files",
-            path=path,
-        )
+    if pointer := files.lfs_pointer(bytes(data[:32])):
+        raise NotACheckpointError(f"expected an index, found {pointer}", path=path)
     if not table.is_table(data):
         end = bytes(data[-len(table.MAGIC) :]).hex() or "nothing"
         expected = f"expected a table's magic number {table.MAGIC.hex()} at its end, found {end}"

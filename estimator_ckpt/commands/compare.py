@@ -18,7 +18,8 @@ from estimator_ckpt.cli import EXIT_NO, EXIT_OK, UsageError
 from estimator_ckpt.compare import Compared, Comparison, compare_checkpoints
 from estimator_ckpt.errors import printable
 from estimator_ckpt.text.progress import progress_bar
-from estimator_ckpt.text.report import columns, print_table, total_line
+from estimator_ckpt.text.rows import columns, total_line
+from estimator_ckpt.text.tables import print_table
 
 
 def define(flag_values: flags.FlagValues) -> None:

@@ -11,21 +11,16 @@ from operator import ne
 from typing import TypeVar
 
 from estimator_ckpt import files
+from estimator_ckpt.bulk import AT_ONCE
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint
-from estimator_ckpt.columns import AT_ONCE
 from estimator_ckpt.errors import CheckpointError, printable
 from estimator_ckpt.objects.object_graph import VAR_LIST, escape, escape_all
 from estimator_ckpt.reading.graph_facts import GraphFacts, read_graph_facts
 from estimator_ckpt.reading.variables import Columns
-from estimator_ckpt.text.report import (
-    Row,
-    counted,
-    fold_groups,
-    print_columns,
-    print_table,
-    size_text,
-)
+from estimator_ckpt.text.quantities import counted, size_text
+from estimator_ckpt.text.rows import Row, fold_groups
+from estimator_ckpt.text.tables import print_columns, print_table
 
 _MOST_SCOPES = 40
 _MOST_FOLDED = 50_000  # variables; more take seconds to fold

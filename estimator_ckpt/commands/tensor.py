@@ -11,7 +11,7 @@ from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.cli import UsageError
 from estimator_ckpt.errors import UnsupportedCheckpointError, printable
 from estimator_ckpt.reading.variables import Variable
-from estimator_ckpt.text.report import size_text, tensor_text
+from estimator_ckpt.text.quantities import size_text, tensor_text
 
 if TYPE_CHECKING:
     import numpy as np

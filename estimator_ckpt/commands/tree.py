@@ -16,7 +16,7 @@ from estimator_ckpt.objects.object_graph import (
 )
 from estimator_ckpt.reading.object_tensors import graph_tensors
 from estimator_ckpt.reading.variables import Variable
-from estimator_ckpt.text.report import counted, tensor_text
+from estimator_ckpt.text.quantities import counted, tensor_text
 
 
 def tree_lines(checkpoint: Checkpoint, *, all_branches: bool = False) -> Iterator[str]:

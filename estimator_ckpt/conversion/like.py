@@ -41,7 +41,10 @@ from estimator_ckpt.roles.dialects import (
 from estimator_ckpt.roles.loss_scale import loss_scale_of
 from estimator_ckpt.roles.newer_keras import ALL_VARIABLES, classes, list_name
 from estimator_ckpt.roles.records import LEGACY, NEWER
-from estimator_ckpt.text.report import NameIndex, Row, counted, fold, tensor_text, text_table
+from estimator_ckpt.text.names import NameIndex, meant
+from estimator_ckpt.text.quantities import counted, tensor_text
+from estimator_ckpt.text.rows import Row, fold
+from estimator_ckpt.text.tables import text_table
 
 _MOST_HINTS = 100
 
@@ -375,7 +378,7 @@ def _check(
     for count, number in enumerate(missing):
         name, note = wanted[number].name, notes.get(number, "")
         if not note and count < _MOST_HINTS:
-            note = "".join(f"did you mean {near}?" for near in index.near(name, 1))
+            note = meant(index.near(name, 1))
         rows.append(Row("missing", name, note=note))
     place_of: dict[int, str] = {}
     for number, match in found.items():

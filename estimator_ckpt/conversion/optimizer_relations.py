@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from estimator_ckpt.bundle.tensors import masked_crc32c
+from estimator_ckpt.bundle.checksum import masked_crc32c
 from estimator_ckpt.conversion.plan import Content, Item, Slot
 from estimator_ckpt.conversion.source_optimizers import Optimizer, SlotOf, tf1_slot_name
 from estimator_ckpt.errors import SettingsError, UnsupportedCheckpointError
@@ -36,7 +36,7 @@ _TARGETS = {
     LEGACY: "a legacy Keras optimizer",
     NEWER: "a Keras optimizer since 2.11",
 }
-_WHOSE = {TF1: "", LEGACY: "Keras' legacy ", NEWER: "Keras' "}
+_WHOSE = {TF1: "", LEGACY: "Keras' ", NEWER: "Keras' "}
 
 
 class Related(NamedTuple):
@@ -67,7 +67,8 @@ def related(optimizer: Optimizer, target: str) -> Related:
     Raises:
       UnsupportedCheckpointError: its state means something else there, or it is not known.
     """
-    if optimizer.dialect != NEWER and optimizer.others:
+    is_second = optimizer.label.rpartition(" ")[2].isdigit()  # of its class on a variable
+    if optimizer.dialect != NEWER and (optimizer.others or is_second):
         raise UnsupportedCheckpointError(several(optimizer))
     names = optimizer.slot_names()
     candidates: list[Related] = []
@@ -110,7 +111,12 @@ def _why_not(optimizer: Optimizer, target: str, classes: Sequence[str]) -> str:
         newer = NEWER_BY_CLASS.get(optimizer.label)
         option = newer.options.get(missing) if newer is not None else None
         return f"it can{f' without {option}' if option else ''}, for there is no slot {missing}"
-    return f"known are {', '.join(sorted(can)) or 'none'}"
+    if not can:
+        return (
+            "one after Keras 2.10 can become a TF1 optimizer (tf1), or with `like` another one "
+            "after 2.10 (keras2, keras3)"
+        )
+    return f"known are {', '.join(sorted(can))}"
 
 
 def _refusal(optimizer: Optimizer, target: str, why: str) -> UnsupportedCheckpointError:
@@ -162,7 +168,9 @@ def with_class(
                 key="from_optimizer",
             )
         optimizer.label = from_optimizer
-    elif len(alike) > 1:
+    elif len(alike) > 1 and any(
+        relation.how != REFUSED for one in alike for _, relation in relations(TF1, one, target)
+    ):
         raise SettingsError(
             f"{' and '.join(alike)} call their slots the same; say whose they are",
             key="from_optimizer",

@@ -10,8 +10,6 @@ from contextlib import suppress
 from estimator_ckpt import files
 from estimator_ckpt.errors import CheckpointError
 
-LFS_POINTER = b"version https://git-lfs"
-
 _HDF5 = "load it into its model with Keras (load_weights, load_model)"
 _SAVE = "then save that with tf.train.Checkpoint(model).write"
 _IMPORT = "`estimator-ckpt import` makes a checkpoint of it"
@@ -34,8 +32,8 @@ def name_file(path: str) -> str | None:
     """
     name = os.path.basename(path)
     start = files.read_range(path, 0, 32)
-    if start.startswith(LFS_POINTER):
-        return "a pointer of Git LFS, not the file itself; `git lfs pull` fetches that"
+    if pointer := files.lfs_pointer(start):
+        return pointer
     if start.startswith(b"\x89HDF"):
         kind = "weights of a Keras model" if name.endswith(".weights.h5") else "as Keras writes"
         return f"an HDF5 file ({kind}); {_HDF5}, {_SAVE}"

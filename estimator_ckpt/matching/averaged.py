@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping
 
 from estimator_ckpt.errors import ConflictError, MismatchError, SettingsError
 from estimator_ckpt.reading.variables import Variable
-from estimator_ckpt.text.report import first_names, tensor_text
+from estimator_ckpt.text.names import first_names
+from estimator_ckpt.text.quantities import tensor_text
 
 # What tf.train.ExponentialMovingAverage is called unless it is given a name
 # (tensorflow/python/training/moving_averages.py).

@@ -9,7 +9,7 @@ from estimator_ckpt.bundle.index import Entry, Index, decode_slice_key, same_ten
 from estimator_ckpt.bundle.slices import key_text, overlap, slice_shape
 from estimator_ckpt.objects.object_graph import BEFORE_ATTRIBUTE, ObjectGraph, is_object_key
 from estimator_ckpt.reading.object_tensors import Entries, graph_tensors, names_in_var_list
-from estimator_ckpt.text.report import first_names
+from estimator_ckpt.text.names import first_names
 
 
 def slice_faults(index: Index) -> Iterator[tuple[str, str]]:

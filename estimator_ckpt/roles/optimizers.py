@@ -90,8 +90,11 @@ OPTIMIZERS = (
         Legacy("LazyAdam", _ADAM_SLOTS, _BETAS),
         Newer("Adam", _ADAM_LISTS, _ADAM_ENDS, options=_AMSGRAD),
         {
-            (TF1, LEGACY): _STEPS,
-            (LEGACY, TF1): _POWERS,
+            **_refused(
+                "of Keras' legacy optimizers it would be an Adam, which treats rows without "
+                "gradients in another way",
+                *((TF1, LEGACY), (LEGACY, TF1)),
+            ),
             (TF1, NEWER): _STEPS._replace(dense_only=True),
             (LEGACY, NEWER): Relation(EXACT, dense_only=True),
         },
@@ -102,8 +105,10 @@ OPTIMIZERS = (
         Legacy("AdamW", _ADAM_SLOTS, (*_BETAS, "weight_decay"), ("AdamWeightDecay",)),
         Newer("AdamW", _ADAM_LISTS, _ADAM_ENDS, options=_AMSGRAD),
         {
-            (TF1, LEGACY): _STEPS._replace(why=_DECAY),
-            (LEGACY, TF1): _POWERS._replace(why=_DECAY),
+            **_refused(
+                "Keras' own legacy optimizers have no AdamW; those since 2.11 have",
+                *((TF1, LEGACY), (LEGACY, TF1)),
+            ),
             (TF1, NEWER): _STEPS._replace(why=_DECAY),
             (NEWER, TF1): _POWERS._replace(why=_DECAY),
             (LEGACY, NEWER): Relation(EXACT, _DECAY),
@@ -177,8 +182,10 @@ OPTIMIZERS = (
         Legacy("SGDW", {"momentum": "momentum"}, ("momentum", "weight_decay")),
         Newer("SGD", _SGD_LISTS, ("m", "momentum")),
         {
-            (TF1, LEGACY): Relation(SCALED, f"{_RATE}; {_DECAY}", ("learning_rate",)),
-            (LEGACY, TF1): Relation(SCALED, f"{_RATE_BACK}; {_DECAY}", ("learning_rate",)),
+            **_refused(
+                "Keras' own legacy optimizers have no SGDW; the SGD since 2.11 has a weight decay",
+                *((TF1, LEGACY), (LEGACY, TF1)),
+            ),
             (TF1, NEWER): Relation(
                 SCALED, f"{_RATE}; {_DECAY}", ("learning_rate",), dense_only=True
             ),
@@ -257,10 +264,10 @@ OPTIMIZERS = (
         Legacy("Adamax", {"m": "m", "v": "v"}, _BETAS),
         Newer("Adamax", {"m": "_m", "v": "_u"}, ("m", "u", "momentum", "norm")),
         {
-            (TF1, LEGACY): _STEPS,
-            (LEGACY, TF1): _POWERS,
-            (TF1, NEWER): _STEPS,
-            (NEWER, TF1): _POWERS,
+            **_refused(
+                "nothing shows that TF1's AdaMax and Keras' Adamax go on alike",
+                *_ALL_PAIRS[:4],
+            ),
             (LEGACY, NEWER): _AS_IT_IS,
             **_WITHIN_KERAS,
         },

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from estimator_ckpt.text.report import Row, counted, fold, tensor_text, text_table
+from estimator_ckpt.text.quantities import counted, tensor_text
+from estimator_ckpt.text.rows import Row, fold
+from estimator_ckpt.text.tables import text_table
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 from absl import logging
 
@@ -20,7 +20,8 @@ from estimator_ckpt.matching.saved import Saved
 from estimator_ckpt.matching.together import left_out
 from estimator_ckpt.objects.object_graph import SAVE_COUNTER
 from estimator_ckpt.roles import COUNTER, NUMBER, SLOT, STEP
-from estimator_ckpt.text.report import Row, fold, tensor_text
+from estimator_ckpt.text.quantities import tensor_text
+from estimator_ckpt.text.rows import Row, fold
 from estimator_ckpt.warm_starting.report import StartingValue, WarmStartReport
 from estimator_ckpt.warm_starting.selection import (
     DEFAULT,
@@ -29,16 +30,14 @@ from estimator_ckpt.warm_starting.selection import (
     exclusion,
     select,
 )
+from estimator_ckpt.warm_starting.settings import Settings
 from estimator_ckpt.warm_starting.vocabulary import check_size, fits
-
-if TYPE_CHECKING:
-    from estimator_ckpt.warm_start import WarmStart
 
 _MOST_HINTS = 100
 _STATE = (SLOT, NUMBER, STEP)
 
 
-def starting_values(settings: WarmStart, checkpoint: Checkpoint, model: Model) -> WarmStartReport:
+def starting_values(settings: Settings, checkpoint: Checkpoint, model: Model) -> WarmStartReport:
     """Decides for every variable what it starts from, and why.
 
     Raises:
@@ -80,7 +79,7 @@ class _Findings:
 
 
 def find_starting_values(
-    settings: WarmStart, checkpoint: Checkpoint, model: Model, *, saved: Saved | None = None
+    settings: Settings, checkpoint: Checkpoint, model: Model, *, saved: Saved | None = None
 ) -> tuple[WarmStartReport, list[Row], str]:
     """What starting_values() returns, what it would raise as rows, and the rule to paste or "".
 
@@ -162,7 +161,7 @@ def _value(variable: ModelVariable, found: _Findings, chosen: Collection[str]) -
 
 
 def _find(
-    settings: WarmStart,
+    settings: Settings,
     saved: Saved,
     matches: Resolution,
     variable: ModelVariable,
@@ -178,6 +177,9 @@ def _find(
     if choice.source is None:
         match = matches.matches[name]
         source, row, rule = match.source, match.problem, match.rule
+        if row is not None and row.status == "missing" and not row.note:
+            note = saved.hint(variable.known_as) if len(found.missing) < _MOST_HINTS else ""
+            row = replace(row, note=note)
         if choice.place.startswith("assignment_map"):
             rule = f"{choice}, {rule}"
     else:
@@ -214,7 +216,7 @@ def _find(
 
 
 def _not_trainable(
-    settings: WarmStart, model: Model, chosen: Collection[str], saved: Saved
+    settings: Settings, model: Model, chosen: Collection[str], saved: Saved
 ) -> list[str]:
     """See WarmStartReport.not_trainable."""
     if not isinstance(settings.selection, str):

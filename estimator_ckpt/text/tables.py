@@ -1,0 +1,129 @@
+"""Aligned tables: drawn on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import sys
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import TextIO
+
+from estimator_ckpt.bulk import AT_ONCE
+from estimator_ckpt.errors import printable
+from estimator_ckpt.text.terminal import cut_to_fit
+
+_SCREENFUL = 200
+_EDGES = 2  # characters that rich draws beside a table
+
+
+def text_table(
+    headers: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    total: str = "",
+    *,
+    right: Collection[str] = (),
+) -> str:
+    """An aligned table of plain text, each line ended; see table_lines()."""
+    return "".join(line + "\n" for line in table_lines(_cells(headers, rows), total, right=right))
+
+
+def table_lines(
+    cells: Mapping[str, Sequence[str]], total: str = "", *, right: Collection[str] = ()
+) -> Iterator[str]:
+    """The lines of an aligned table: headers, a rule, rows, and `total` below a rule.
+
+    Args:
+      cells: the columns by their headers, all equally long; unprintable characters are shown
+        escaped.
+      total: the last line.
+      right: the headers of the columns that are aligned to the right.
+    """
+    # A million rows are checked by column and put together by zip and %: no loop of ours is as
+    # fast.
+    columns, widths = [], []
+    for header, column in cells.items():
+        shown, width = _printable_cells(column)
+        columns.append(shown)
+        widths.append(max(len(header), width))
+    form = "  ".join(
+        f"%{'' if header in right else '-'}{width}s" for header, width in zip(cells, widths)
+    )
+    rule = "  ".join("-" * width for width in widths)
+    head = [(form % tuple(cells)).rstrip(), rule]
+    rows = map(str.rstrip, map(form.__mod__, zip(*columns)))
+    end = [rule, total] if any(columns) else [total]
+    return itertools.chain(head, rows, end if total else [])
+
+
+def _cells(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> dict[str, Sequence[str]]:
+    columns = list(zip(*rows))
+    return dict(zip(headers, columns or [()] * len(headers)))
+
+
+def _printable_cells(cells: Sequence[str]) -> tuple[Sequence[str], int]:
+    """The cells, and the length of the longest."""
+    width = 0
+    for start in range(0, len(cells), AT_ONCE):
+        part = cells[start : start + AT_ONCE]
+        if not "".join(part).isprintable():
+            return _printable_cells(list(map(printable, cells)))
+        width = max(width, *map(len, part))
+    return cells, width
+
+
+def print_table(
+    headers: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    total: str = "",
+    *,
+    right: Collection[str] = (),
+    file: TextIO | None = None,
+) -> None:
+    """Writes a table; see print_columns()."""
+    print_columns(_cells(headers, rows), total, right=right, file=file)
+
+
+def print_columns(
+    cells: Mapping[str, Sequence[str]],
+    total: str = "",
+    *,
+    right: Collection[str] = (),
+    file: TextIO | None = None,
+) -> None:
+    """Writes a table: drawn by rich where a person reads it whole, else plain lines, streamed.
+
+    On a terminal long cells are cut in the middle, so that rows fit; elsewhere they are whole.
+
+    Args:
+      cells, total, right: as table_lines() takes them.
+      file: sys.stdout if it is None.
+    """
+    file = sys.stdout if file is None else file
+    if file.isatty():
+        cells = {header: _printable_cells(column)[0] for header, column in cells.items()}
+        cells = cut_to_fit(cells, right, shutil.get_terminal_size().columns - _EDGES)
+    if max(map(len, cells.values()), default=0) <= _SCREENFUL and file.isatty():
+        _draw(cells, total, right, file)
+        return
+    lines = table_lines(cells, total, right=right)
+    while batch := list(itertools.islice(lines, AT_ONCE)):
+        file.write("\n".join([*batch, ""]))
+
+
+def _draw(
+    cells: Mapping[str, Sequence[str]], total: str, right: Collection[str], file: TextIO
+) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for header in cells:
+        table.add_column(header, justify="right" if header in right else "left", overflow="fold")
+    for row in zip(*cells.values()):
+        table.add_row(*(Text(printable(cell)) for cell in row))
+    console = Console(file=file, highlight=False)
+    console.print(table)
+    if total:
+        console.print(Text(total))
