@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from estimator_ckpt.convert import convert_checkpoint
     from estimator_ckpt.export import export_checkpoint
     from estimator_ckpt.importing import import_checkpoint
+    from estimator_ckpt.jobs.stopping import stop_hook
     from estimator_ckpt.model_fn import wrap_estimator, wrap_model_fn
     from estimator_ckpt.options import SaverOptions
     from estimator_ckpt.scaffold import (
@@ -21,8 +22,7 @@ if TYPE_CHECKING:
         saver_scaffold,
     )
     from estimator_ckpt.verify import verify_checkpoint
-    from estimator_ckpt.warm_start import WarmStart
-    from estimator_ckpt.warm_starting.file import load_warm_start
+    from estimator_ckpt.warm_start import WarmStart, load_warm_start
 
 # Where each public name lives. They load on first use: most need TensorFlow, which takes seconds
 # to import, and the commands that look at files do without it.
@@ -36,10 +36,11 @@ _HOMES = {
     "dual_scaffold": "scaffold",
     "export_checkpoint": "export",
     "import_checkpoint": "importing",
-    "load_warm_start": "warm_starting.file",
+    "load_warm_start": "warm_start",
     "make_scaffold": "scaffold",
     "open_checkpoint": "checkpoint",
     "saver_scaffold": "scaffold",
+    "stop_hook": "jobs.stopping",
     "verify_checkpoint": "verify",
     "wrap_estimator": "model_fn",
     "wrap_model_fn": "model_fn",
@@ -59,6 +60,7 @@ __all__ = [
     "make_scaffold",
     "open_checkpoint",
     "saver_scaffold",
+    "stop_hook",
     "verify_checkpoint",
     "wrap_estimator",
     "wrap_model_fn",

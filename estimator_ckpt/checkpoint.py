@@ -15,12 +15,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from estimator_ckpt import files
+from estimator_ckpt.bulk import collector_paused, columns_of
 from estimator_ckpt.bundle.dtypes import STRING, dtype_name
 from estimator_ckpt.bundle.index import Index, shard_path
 from estimator_ckpt.bundle.slices import key_bytes, readable_key
 from estimator_ckpt.bundle.v1 import open_reader
-from estimator_ckpt.collector import collector_paused
-from estimator_ckpt.columns import columns_of
 from estimator_ckpt.errors import CorruptCheckpointError, MissingPackageError, MissingTensorError
 from estimator_ckpt.formats import GLOBAL_STEP
 from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, STEP, ObjectGraph, parse_path

@@ -10,37 +10,24 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from estimator_ckpt import files
-from estimator_ckpt.bundle.index import read_index, same_tensor, shard_path
-from estimator_ckpt.bundle.slices import key_text
-from estimator_ckpt.bundle.v1 import plain_prefix
-from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
-from estimator_ckpt.collector import collector_paused
-from estimator_ckpt.conversion.already_converted import is_result
+from estimator_ckpt.bulk import collector_paused
+from estimator_ckpt.checkpoint import open_checkpoint
+from estimator_ckpt.conversion.carry_out import carry_out, changes
 from estimator_ckpt.conversion.casting import Casts
-from estimator_ckpt.conversion.companions import carry_meta, write_own_state
 from estimator_ckpt.conversion.convert_options import ConvertOptions
-from estimator_ckpt.conversion.destination import check_destination, claimed, clear_in_place
-from estimator_ckpt.conversion.plan import (
-    Content,
-    Conversion,
-)
+from estimator_ckpt.conversion.destination import clear_in_place
+from estimator_ckpt.conversion.plan import Conversion
 from estimator_ckpt.conversion.prepare import make_plan
-from estimator_ckpt.conversion.transfer import Transfer, Written
-from estimator_ckpt.errors import (
-    CorruptCheckpointError,
-    SettingsError,
-    WriteError,
-)
+from estimator_ckpt.conversion.result_path import result_path
 from estimator_ckpt.files import Progress
+from estimator_ckpt.formats import CheckpointFormat
 from estimator_ckpt.matching.rules import Pairs
-from estimator_ckpt.reading.locate import complete_prefixes, is_saved_model
 
 
 def convert_checkpoint(
     source: str | os.PathLike[str],
     destination: str | os.PathLike[str] | None,
-    checkpoint_format: str,
+    checkpoint_format: CheckpointFormat,
     *,
     layout: str | None = None,
     like: Any = None,
@@ -159,7 +146,7 @@ def convert_with(
 ) -> Conversion:
     """convert_checkpoint() with the options in one."""
     with open_checkpoint(source) as checkpoint:
-        target = _destination(checkpoint, destination, options)
+        target = result_path(checkpoint, destination, options)
         conversion, tensors = make_plan(checkpoint, target, options)
         if dry_run:
             return conversion
@@ -167,156 +154,3 @@ def convert_with(
             clear_in_place(target)
             return conversion
         return carry_out(checkpoint, conversion, tensors, options, progress, with_state=True)
-
-
-def _destination(
-    checkpoint: Checkpoint, destination: str | os.PathLike[str] | None, options: ConvertOptions
-) -> str:
-    if destination is not None:
-        destination = files.path_text(destination, "destination")
-    if options.in_place:
-        if destination is not None and destination not in (
-            checkpoint.path,
-            checkpoint.prefix,
-        ):
-            raise SettingsError("in place there is no other destination", key="destination")
-        check_in_place(checkpoint.prefix, options)
-        if checkpoint.index.v1:
-            raise SettingsError(
-                "a checkpoint in TensorFlow's first format (V1) cannot be converted in place, as "
-                "its file has no data files behind it; convert it to a new place",
-                path=checkpoint.prefix,
-                key="in_place",
-            )
-        if files.is_dir(checkpoint.path) and len(complete_prefixes(checkpoint.path)) > 1:
-            raise SettingsError(
-                "expected one checkpoint, found a directory of several; name one, or convert all "
-                "of them with convert_directory()",
-                path=checkpoint.path,
-                key="source",
-            )
-        return checkpoint.prefix
-    if not destination:
-        raise SettingsError("expected a prefix or a directory, found none", key="destination")
-    target = destination
-    of_model_dir = files.is_dir(checkpoint.path) and not is_saved_model(checkpoint.path)
-    if of_model_dir or target.endswith("/") or files.is_dir(target):
-        target = os.path.join(target, os.path.basename(plain_prefix(checkpoint.prefix)))
-    if files.is_dir(checkpoint.path) and is_inside(target, checkpoint.path):
-        raise WriteError(
-            f"the destination is inside the source, {checkpoint.path}; name another place",
-            path=target,
-        )
-    check_destination(target)
-    return target
-
-
-def check_in_place(path: str, options: ConvertOptions) -> None:
-    """Raises SettingsError where nothing can be converted in place."""
-    if options.in_place and files.is_remote(path):
-        raise SettingsError(
-            "a remote checkpoint cannot be converted in place, as nothing can be appended to a "
-            "data file there; convert it to a new place",
-            path=path,
-            key="in_place",
-        )
-
-
-def is_inside(path: str, directory: str) -> bool:
-    """Whether a path is in a directory, or is it."""
-    if files.is_remote(path) or files.is_remote(directory):
-        return f"{path.rstrip('/')}/".startswith(f"{directory.rstrip('/')}/")
-    path, directory = os.path.realpath(path), os.path.realpath(directory)
-    return os.path.commonpath([path, directory]) == directory
-
-
-def changes(checkpoint: Checkpoint, tensors: Mapping[str, Content]) -> bool:
-    """Whether a result in place would be another checkpoint."""
-    if any(not content.source or content.computed for content in tensors.values()):
-        return True
-    index = checkpoint.index
-    if {key_text(key) for key in index.entries if key[:1] != b"\0"} != tensors.keys():
-        return True
-    return any(
-        key != content.source and not same_tensor(index, key, content.source)
-        for key, content in tensors.items()
-    )
-
-
-# --- the act ---
-
-
-def carry_out(
-    checkpoint: Checkpoint,
-    conversion: Conversion,
-    tensors: Mapping[str, Content],
-    options: ConvertOptions,
-    progress: Progress = None,
-    *,
-    with_state: bool = False,
-) -> Conversion:
-    """Writes the result of a plan; with its state file, where the directory has no other.
-
-    Raises:
-      CorruptCheckpointError, WriteError: as convert_checkpoint() does.
-    """
-    if options.verify:
-        _check_data(conversion.source, progress)
-    # A file in the V1 format is no data file: there is nothing that could be linked.
-    compact = options.compact or options.dtype is not None or checkpoint.index.v1 is not None
-    transfer = Transfer(conversion.source, checkpoint.index, tensors, progress)
-    if options.in_place:
-        written = transfer.write_in_place(prove=options.verify)
-    else:
-        with claimed(conversion.destination) as site:
-            if files.exists(f"{site.destination}.index"):
-                written = _finished(checkpoint, tensors, site.destination, copy=options.copy)
-            else:
-                written = transfer.write_new(
-                    site,
-                    copy=options.copy,
-                    compact=compact,
-                    prove=options.verify,
-                )
-            carry_meta(checkpoint.index, conversion.source, tensors, site)
-            if with_state:
-                write_own_state(conversion.source, site)
-    return Conversion(
-        conversion.source,
-        conversion.destination,
-        conversion.source_format,
-        conversion.checkpoint_format,
-        conversion.rows,
-        True,
-        tuple(written.data_files),
-        written.compared,
-        tuple(written.underflows.items()),
-    )
-
-
-def _finished(
-    checkpoint: Checkpoint, tensors: Mapping[str, Content], destination: str, *, copy: bool
-) -> Written:
-    """What a conversion that was killed just before its end has written.
-
-    Raises:
-      WriteError: it is not what is to be written now.
-    """
-    index = read_index(destination)
-    paths = [shard_path(destination, shard, index.num_shards) for shard in range(index.num_shards)]
-    if not is_result(checkpoint, tensors, destination) or (
-        copy and any(map(files.is_linked, paths))
-    ):
-        raise WriteError(
-            "the checkpoint that is there already was written by a conversion that was killed, and "
-            "is not what is to be written now; remove it, or name another place",
-            path=destination,
-        )
-    return Written([(path, "same") for path in paths], None, {})
-
-
-def _check_data(prefix: str, progress: Progress) -> None:
-    from estimator_ckpt.verify import verify_checkpoint
-
-    for fault in verify_checkpoint(prefix, progress=progress).faults:
-        raise CorruptCheckpointError(fault.message, path=fault.file, key=fault.key)

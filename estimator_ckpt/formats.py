@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal
 
 # `--checkpoint_format` and its Python namesakes.
-CHECKPOINT_FORMATS = ("saver", "checkpoint", "both")
+CheckpointFormat = Literal["saver", "checkpoint", "both"]
+CHECKPOINT_FORMATS: tuple[CheckpointFormat, ...] = ("saver", "checkpoint", "both")
 
 # How a sentence calls a checkpoint of each.
 IN_WORDS = {
@@ -21,7 +23,7 @@ GLOBAL_STEP = "global_step"
 
 
 def keys_in(
-    checkpoint_format: str,
+    checkpoint_format: CheckpointFormat,
     names: Sequence[str],
     object_keys: Sequence[str | None],
     step: int | None,

@@ -8,23 +8,22 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import google_crc32c
-
 from estimator_ckpt import files
-from estimator_ckpt.bundle.coding import mask
+from estimator_ckpt.bundle.checksum import Checksum
 from estimator_ckpt.bundle.index import Entry, Index, shard_path
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint
+from estimator_ckpt.conversion.carry_out import carry_out
 from estimator_ckpt.conversion.casting import Casts
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.destination import check_destination, claimed
 from estimator_ckpt.conversion.plan import Conversion
 from estimator_ckpt.conversion.prepare import make_plan
-from estimator_ckpt.convert import carry_out
 from estimator_ckpt.errors import CheckpointError, SettingsError
 from estimator_ckpt.exchange import npz, safetensors
 from estimator_ckpt.exchange.tensors import FileTensor
 from estimator_ckpt.files import Progress
+from estimator_ckpt.formats import CheckpointFormat
 from estimator_ckpt.matching.rules import Pairs
 
 _Source = tuple[FileTensor, Callable[[], Iterator[bytes]]]
@@ -33,7 +32,7 @@ _Source = tuple[FileTensor, Callable[[], Iterator[bytes]]]
 def import_checkpoint(
     path: str | os.PathLike[str],
     destination: str | os.PathLike[str],
-    checkpoint_format: str,
+    checkpoint_format: CheckpointFormat,
     *,
     layout: str | None = None,
     like: Any = None,
@@ -125,15 +124,14 @@ def _write(prefix: str, sources: Sequence[_Source], progress: Progress) -> Index
     offset = 0
     with files.open_write(shard_path(prefix, 0, 1)) as file:
         for tensor, read in sources:
-            size = crc = 0
+            checksum = Checksum()
             for chunk in read():
                 file.write(chunk)
-                crc = google_crc32c.extend(crc, chunk)
-                size += len(chunk)
+                checksum.add(chunk)
                 if progress:
-                    progress(offset + size, total)
+                    progress(offset + checksum.size, total)
             entries[key_bytes(tensor.name)] = Entry(
-                tensor.dtype, tensor.shape, 0, offset, size, mask(crc)
+                tensor.dtype, tensor.shape, 0, offset, checksum.size, checksum.masked
             )
-            offset += size
+            offset += checksum.size
     return Index(1, entries)

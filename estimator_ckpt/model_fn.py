@@ -6,15 +6,16 @@ import functools
 import inspect
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 
 from estimator_ckpt.errors import SettingsError
+from estimator_ckpt.formats import CheckpointFormat
 from estimator_ckpt.jobs.estimator_methods import put_methods
 from estimator_ckpt.jobs.moved_job import StopWhereDone, refuse_initial_values
 from estimator_ckpt.matching.policies import weaken
-from estimator_ckpt.options import SaverOptions, check_format, saver_options
+from estimator_ckpt.options import SaverKeywords, SaverOptions, check_format, saver_options
 from estimator_ckpt.reading.moved import moved_here
 from estimator_ckpt.saving import tf_internals
 from estimator_ckpt.saving.given import Objects, check_objects
@@ -22,6 +23,9 @@ from estimator_ckpt.saving.saver import Saver
 from estimator_ckpt.scaffold import check_agreement, make_saver
 from estimator_ckpt.warm_start import warm_start_from
 from estimator_ckpt.warm_starting.starter import apply_warm_start
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 # The values of tf.estimator.ModeKeys, which the newest TensorFlow does not have.
 _TRAIN, _EVAL = "train", "eval"
@@ -34,11 +38,11 @@ ModelFn = Callable[..., Any]
 
 def wrap_model_fn(
     model_fn: ModelFn,
-    checkpoint_format: str = "checkpoint",
+    checkpoint_format: CheckpointFormat = "checkpoint",
     *,
     checkpoint: Objects | None = None,
     warm_start: Any = None,
-    **options: Any,
+    **options: Unpack[SaverKeywords],
 ) -> ModelFn:
     """A model_fn that does what `model_fn` does and saves in another checkpoint format.
 
@@ -109,7 +113,7 @@ def wrap_model_fn(
     return wrapped
 
 
-def _check_model_fn(model_fn: Any, checkpoint_format: str) -> None:
+def _check_model_fn(model_fn: Any, checkpoint_format: CheckpointFormat) -> None:
     """Raises SettingsError for what is no model_fn, or is wrapped already."""
     if not callable(model_fn):
         is_estimator = hasattr(model_fn, "model_fn")
@@ -138,11 +142,11 @@ def _check_model_fn(model_fn: Any, checkpoint_format: str) -> None:
 
 def wrap_estimator(
     estimator: Any,
-    checkpoint_format: str = "checkpoint",
+    checkpoint_format: CheckpointFormat = "checkpoint",
     *,
     checkpoint: Objects | None = None,
     warm_start: Any = None,
-    **options: Any,
+    **options: Unpack[SaverKeywords],
 ) -> Any:
     """An Estimator that does what `estimator` does and saves in another checkpoint format.
 
@@ -207,7 +211,7 @@ class _EvaluationScaffold(tf.compat.v1.train.Scaffold):  # type: ignore[misc]
 def _put_saver(
     scaffold: tf.compat.v1.train.Scaffold,
     mode: str,
-    checkpoint_format: str,
+    checkpoint_format: CheckpointFormat,
     checkpoint: Objects | None,
     warm_start: Any,
     options: SaverOptions,

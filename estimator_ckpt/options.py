@@ -5,15 +5,17 @@ from __future__ import annotations
 import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any
+from typing import Any, Literal, TypedDict
 
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.formats import CHECKPOINT_FORMATS
-from estimator_ckpt.matching.policies import check_policy
+from estimator_ckpt.matching.policies import Policy, check_policy
 from estimator_ckpt.matching.restoring import MATCH_BY
-from estimator_ckpt.text.names import near_names
+from estimator_ckpt.text.names import did_you_mean_or
 
-ON_CORRUPT = ("error", "fall_back")
+MatchBy = Literal["path", "name"]
+OnCorrupt = Literal["error", "fall_back"]
+ON_CORRUPT: tuple[OnCorrupt, ...] = ("error", "fall_back")
 
 
 @dataclass(frozen=True)
@@ -55,10 +57,10 @@ class SaverOptions:
     keep_checkpoint_max: int | None = None
     keep_checkpoint_every_n_hours: float | None = None
     deletion_grace_secs: float = 0.0
-    on_missing: str | Mapping[str, str] = "error"
-    match_by: str | None = None
+    on_missing: Policy = "error"
+    match_by: MatchBy | None = None
     durable: bool = False
-    on_corrupt: str = "error"
+    on_corrupt: OnCorrupt = "error"
     check_data: bool = False
     ema: Any = None
 
@@ -113,14 +115,26 @@ class SaverOptions:
         )
 
 
+class SaverKeywords(TypedDict, total=False):
+    """The fields of SaverOptions as keywords, so that editors and type checkers know them."""
+
+    keep_checkpoint_max: int | None
+    keep_checkpoint_every_n_hours: float | None
+    deletion_grace_secs: float
+    on_missing: Policy
+    match_by: MatchBy | None
+    durable: bool
+    on_corrupt: OnCorrupt
+    check_data: bool
+    ema: Any
+
+
 def saver_options(loose: Mapping[str, Any]) -> SaverOptions:
     """SaverOptions from keywords; SettingsError names an unknown one and what may be meant."""
     known = [field.name for field in fields(SaverOptions)]
     for name in loose:
         if name not in known:
-            near = near_names(name, known)
-            hint = f"did you mean {near[0]!r}?" if near else f"the options are {', '.join(known)}"
-            raise SettingsError(f"no such option; {hint}", key=name)
+            raise SettingsError(f"no such option{did_you_mean_or(name, known)}", key=name)
     return SaverOptions(**loose)
 
 

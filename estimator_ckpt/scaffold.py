@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
 from absl import logging
 
 from estimator_ckpt.errors import SettingsError
+from estimator_ckpt.formats import CheckpointFormat
 from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY
-from estimator_ckpt.options import SaverOptions, check_format, saver_options
+from estimator_ckpt.options import SaverKeywords, SaverOptions, check_format, saver_options
 from estimator_ckpt.saving import tf_internals
 from estimator_ckpt.saving.given import Objects, VarList, check_objects, check_var_list
 from estimator_ckpt.saving.saver import Saver
 from estimator_ckpt.text.quantities import counted
 from estimator_ckpt.warm_start import warm_start_from
 from estimator_ckpt.warm_starting.starter import apply_warm_start
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 
 def saver_scaffold(
@@ -25,7 +29,7 @@ def saver_scaffold(
     warm_start: Any = None,
     run_config: Any = None,
     base: tf.compat.v1.train.Scaffold | None = None,
-    **options: Any,
+    **options: Unpack[SaverKeywords],
 ) -> tf.compat.v1.train.Scaffold:
     """A Scaffold that writes name-based (TF1) checkpoints and restores those of every format.
 
@@ -69,7 +73,7 @@ def checkpoint_scaffold(
     warm_start: Any = None,
     run_config: Any = None,
     base: tf.compat.v1.train.Scaffold | None = None,
-    **options: Any,
+    **options: Unpack[SaverKeywords],
 ) -> tf.compat.v1.train.Scaffold:
     """A Scaffold that writes object-based (TF2) checkpoints and restores those of every format.
 
@@ -104,7 +108,7 @@ def dual_scaffold(
     warm_start: Any = None,
     run_config: Any = None,
     base: tf.compat.v1.train.Scaffold | None = None,
-    **options: Any,
+    **options: Unpack[SaverKeywords],
 ) -> tf.compat.v1.train.Scaffold:
     """A Scaffold that writes checkpoints which are both, in one set of files.
 
@@ -118,13 +122,13 @@ def dual_scaffold(
 
 
 def make_scaffold(
-    checkpoint_format: str,
+    checkpoint_format: CheckpointFormat,
     checkpoint: Objects | None = None,
     *,
     warm_start: Any = None,
     run_config: Any = None,
     base: tf.compat.v1.train.Scaffold | None = None,
-    **options: Any,
+    **options: Unpack[SaverKeywords],
 ) -> tf.compat.v1.train.Scaffold:
     """saver_scaffold(), checkpoint_scaffold() or dual_scaffold(), chosen by a word, for flags.
 
@@ -158,14 +162,14 @@ def make_scaffold(
 
 
 def _scaffold(
-    checkpoint_format: str,
+    checkpoint_format: CheckpointFormat,
     var_list: VarList,
     objects: Objects | None,
     *,
     warm_start: Any,
     run_config: Any,
     base: tf.compat.v1.train.Scaffold | None,
-    options: dict[str, Any],
+    options: SaverKeywords,
 ) -> tf.compat.v1.train.Scaffold:
     settings = saver_options(options)
     # What a stock Scaffold without a saver saves with, and a hook without one.
@@ -179,7 +183,7 @@ def _scaffold(
     if theirs is None and not collected:
         collected.append(saver)
     scaffold = tf.compat.v1.train.Scaffold(saver=saver, copy_from_scaffold=base)
-    apply_warm_start(scaffold, warm_start)
+    apply_warm_start(scaffold, warm_start_from(warm_start))
     return scaffold
 
 
@@ -198,7 +202,7 @@ def _check(base: object, run_config: object, warm_start: object) -> None:
 
 
 def make_saver(
-    checkpoint_format: str,
+    checkpoint_format: CheckpointFormat,
     options: SaverOptions,
     run_config: Any = None,
     theirs: Any = None,
@@ -269,7 +273,9 @@ def _identities(var_list: Any) -> dict[str, int] | set[int] | None:
     return None if var_list is None else set(map(id, var_list))
 
 
-def check_agreement(saver: Saver, checkpoint_format: str, options: SaverOptions) -> None:
+def check_agreement(
+    saver: Saver, checkpoint_format: CheckpointFormat, options: SaverOptions
+) -> None:
     """Raises SettingsError where a Saver that is there already was asked for otherwise."""
     asked = {"checkpoint_format": checkpoint_format, **options.given()}
     there = {"checkpoint_format": saver.checkpoint_format, **vars(saver.options)}

@@ -1,37 +1,20 @@
-"""Warm-start settings: which checkpoint a new training starts from, and by which rules."""
+"""Warm starts: which checkpoint a new training starts from, by which rules, and starting itself."""
 
 from __future__ import annotations
 
-import enum
 import os
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Union
+from dataclasses import dataclass
+from typing import Any
 
 from estimator_ckpt import files
+from estimator_ckpt.configs import find_config
 from estimator_ckpt.errors import SettingsError
-from estimator_ckpt.matching.policies import check_policy
-from estimator_ckpt.matching.resolve import MATCH_BY
-from estimator_ckpt.matching.rules import Rules
-from estimator_ckpt.warm_starting.vocabulary import check_vocabulary, with_home
-
-if TYPE_CHECKING:
-    from estimator_ckpt.warm_starting.report import WarmStartReport
-
-Policy = Union[str, Mapping[str, str]]
-
-_ON_UNEXPECTED = ("error", "warn", "ignore")
-
-
-class NotGiven(enum.Enum):
-    """The default of a field whose None has a meaning."""
-
-    NOT_GIVEN = "not given"
+from estimator_ckpt.warm_starting.report import WarmStartReport
+from estimator_ckpt.warm_starting.settings import Settings
 
 
 @dataclass(frozen=True)
-class WarmStart:
+class WarmStart(Settings):
     """What a training without a checkpoint of its own starts from.
 
     The first four fields have the meanings of tf.estimator.WarmStartSettings
@@ -74,74 +57,6 @@ class WarmStart:
     Raises:
       SettingsError: a field of the wrong kind; the error's key says which, `assignment_map[2]`.
     """
-
-    ckpt_to_initialize_from: str
-    vars_to_warm_start: Any = NotGiven.NOT_GIVEN
-    var_name_to_vocab_info: Mapping[str, Any] = field(default_factory=dict)
-    var_name_to_prev_var_name: Mapping[str, str] = field(default_factory=dict)
-    assignment_map: Sequence[tuple[str, Any]] = ()
-    rename: Sequence[tuple[str, str]] = ()
-    exclude: Sequence[str] = ()
-    on_missing: Policy = "error"
-    on_shape_mismatch: Policy = "error"
-    on_unexpected: str = "ignore"
-    require_all_rules_match: bool = True
-    match_by: str | None = None
-    root: str | None = None
-    use_averages: str | bool = False
-
-    def __post_init__(self) -> None:
-        name = "ckpt_to_initialize_from"
-        path = self.ckpt_to_initialize_from
-        if not isinstance(path, (str, os.PathLike)) or not os.fspath(path):
-            raise _wrong(name, "the path of a checkpoint", path)
-        object.__setattr__(self, name, files.path_text(path, name))
-        _check_selection(self.vars_to_warm_start)
-        for name in ("var_name_to_vocab_info", "var_name_to_prev_var_name"):
-            if not isinstance(getattr(self, name), Mapping):
-                raise _wrong(name, "a mapping from variable names", getattr(self, name))
-        for variable, info in self.var_name_to_vocab_info.items():
-            check_vocabulary(f"var_name_to_vocab_info[{variable!r}]", info)
-        vocabularies = {name: with_home(info) for name, info in self.var_name_to_vocab_info.items()}
-        object.__setattr__(self, "var_name_to_vocab_info", vocabularies)
-        for variable, previous in self.var_name_to_prev_var_name.items():
-            if not isinstance(previous, str) or not previous:
-                place = f"var_name_to_prev_var_name[{variable!r}]"
-                raise _wrong(place, "a variable name", previous)
-        for name in ("assignment_map", "rename"):
-            if isinstance(getattr(self, name), Mapping):
-                object.__setattr__(self, name, tuple(getattr(self, name).items()))
-        for name in ("assignment_map", "rename", "exclude"):
-            object.__setattr__(self, name, tuple(_sequence(name, getattr(self, name))))
-        for number, pair in enumerate(self.assignment_map):
-            _check_assignment(f"assignment_map[{number}]", pair)
-        Rules(rename=self.rename, exclude=self.exclude)
-        check_policy("on_missing", self.on_missing)
-        check_policy("on_shape_mismatch", self.on_shape_mismatch)
-        if self.on_unexpected not in _ON_UNEXPECTED:
-            raise _wrong("on_unexpected", f"one of {', '.join(_ON_UNEXPECTED)}", self.on_unexpected)
-        if not isinstance(self.require_all_rules_match, bool):
-            raise _wrong("require_all_rules_match", "true or false", self.require_all_rules_match)
-        if self.match_by not in (None, *MATCH_BY):
-            raise _wrong("match_by", f"one of {', '.join(MATCH_BY)}", self.match_by)
-        averages = self.use_averages
-        if averages == "" or not isinstance(averages, (bool, str)):
-            raise _wrong("use_averages", "True or the name of the averages", averages)
-        if self.root is not None and (not isinstance(self.root, str) or not self.root):
-            raise _wrong("root", "an object path of the checkpoint, '/' for its root", self.root)
-
-    @property
-    def selects_by_default(self) -> bool:
-        """Whether no setting says which variables start."""
-        is_given = self.vars_to_warm_start is not NotGiven.NOT_GIVEN
-        return not is_given and not self.assignment_map
-
-    @property
-    def selection(self) -> Any:
-        """What vars_to_warm_start selects: as it is given, or what stands for it if it is not."""
-        if self.vars_to_warm_start is not NotGiven.NOT_GIVEN:
-            return self.vars_to_warm_start
-        return () if self.assignment_map else ".*"
 
     def to_settings(self, directory: str | None = None) -> Any:
         """The tf.estimator.WarmStartSettings that start the same, for `warm_start_from=`.
@@ -240,47 +155,34 @@ def warm_start_from(given: Any) -> WarmStart | None:
     )
 
 
-def _check_selection(selected: Any) -> None:
-    name = "vars_to_warm_start"
-    if isinstance(selected, str):
-        _compile(name, selected)
-    elif isinstance(selected, (list, tuple)):
-        for number, one in enumerate(selected):
-            if isinstance(one, str):
-                _compile(f"{name}[{number}]", one)
-            elif not hasattr(one, "name"):
-                raise _wrong(f"{name}[{number}]", "an expression or a variable", one)
-        if len({isinstance(one, str) for one in selected}) > 1:
-            raise _wrong(name, "expressions or variables, not both", selected)
-    elif not (selected is None or selected is NotGiven.NOT_GIVEN):
-        raise _wrong(name, "an expression, a list or None", selected)
+def load_warm_start(
+    path: str | os.PathLike[str],
+    *,
+    ckpt_to_initialize_from: str | os.PathLike[str] | None = None,
+) -> WarmStart:
+    """Reads a YAML file with the fields of WarmStart.
 
+    A field has the type that it has in Python, and no other is converted to it: a name that reads
+    as a number needs quotes. `assignment_map` and `rename` are lists of pairs, or mappings;
+    `var_name_to_vocab_info` is a mapping from variable names to the fields of VocabInfo.
 
-def _check_assignment(place: str, pair: Any) -> None:
-    if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not isinstance(pair[0], str):
-        raise _wrong(place, "a pair of checkpoint name or scope and model side", pair)
-    source, target = pair
-    if not source or target is None or (isinstance(target, str) and not target):
-        raise _wrong(place, "names; the root scope is '/'", pair)
-    if isinstance(target, (bool, int, float, Mapping)):
-        raise _wrong(place, "a name, a scope, a variable or a list of its parts", target)
-    is_scope = isinstance(target, str) and target.endswith("/")
-    if source.endswith("/") != is_scope:
-        raise _wrong(place, "a scope for a scope: 'scope/', with the slash", pair)
+    Args:
+      path: of the file; `configs/NAME` stands for a packaged one where there is no such file.
+      ckpt_to_initialize_from: a checkpoint in place of the file's, which then may name none: rules
+        that serve many jobs.
 
+    Raises:
+      SettingsError: no such file, no YAML, an unknown field, a wrong type; with the file and the
+        place in it, such as `assignment_map[2]`.
+    """
+    from estimator_ckpt.warm_starting.file import read_settings
 
-def _wrong(name: str, expected: str, found: object) -> SettingsError:
-    return SettingsError(f"expected {expected}, found {found!r}", key=name)
-
-
-def _sequence(name: str, value: Any) -> Sequence[Any]:
-    if isinstance(value, str) or not isinstance(value, Sequence):
-        raise SettingsError(f"expected a list, found {value!r}", key=name)
-    return value
-
-
-def _compile(place: str, pattern: Any) -> re.Pattern[str]:
+    path = find_config(files.path_text(path))
+    if ckpt_to_initialize_from is not None:
+        name = "ckpt_to_initialize_from"
+        ckpt_to_initialize_from = files.path_text(ckpt_to_initialize_from, name)
+    fields = read_settings(path, ckpt_to_initialize_from)
     try:
-        return re.compile(pattern)
-    except (re.error, TypeError) as error:
-        raise SettingsError(f"{pattern!r} is no pattern: {error}", key=place) from None
+        return WarmStart(**fields)
+    except SettingsError as error:
+        raise SettingsError(error.message, path=path, key=error.key) from None

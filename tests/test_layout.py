@@ -22,11 +22,11 @@ def _modules(names: str) -> set[str]:
 
 
 # A room (a directory) or a door (a module of the top level) imports from those in lines above it
-# alone, and modules of a room from each other without a circle. A door stands below its own room
-# where the room knows it: WarmStart holds settings that warm_starting/ applies.
+# alone, and modules of a room from each other without a circle.
 FLOORS = """
-collector columns configs errors formats
+bulk configs errors formats
 text
+loading
 files
 bundle
 objects
@@ -35,10 +35,13 @@ reading
 checkpoint
 matching
 options verify
-conversion convert
+conversion
+convert
 saving
-warm_start warm_starting
+warm_starting
+warm_start
 checking
+beam
 check compare exchange
 export importing
 scaffold
@@ -54,14 +57,15 @@ examples __main__
 
 # These import TensorFlow when they are imported; the others inside a function, or not at all.
 WITH_TENSORFLOW = _modules("""
-    model_fn scaffold train examples.digits jobs.dry_run jobs.moved_job jobs.training_hooks
-    saving.checkpoint_lists saving.contents saving.given saving.graph_ops saving.initial_values
-    saving.keeping saving.on_disk saving.other_savers saving.saveables saving.saver saving.staging
-    saving.steps saving.tf_internals saving.upstream warm_starting.starter
+    model_fn scaffold examples.digits jobs.dry_run jobs.moved_job jobs.running jobs.stopping
+    jobs.training_hooks saving.built saving.checkpoint_lists saving.contents saving.given
+    saving.graph_contents saving.graph_ops saving.initial_values saving.keeping saving.on_disk
+    saving.other_savers saving.saveables saving.saver saving.staging saving.steps
+    saving.tf_internals saving.upstream warm_starting.starter
 """)
 TENSORFLOW_INSIDE = _modules("""
-    check flags warm_start checking.model checking.restore files.remote matching.eager matching.live
-    warm_starting.deferred warm_starting.eager warm_starting.stock_settings
+    check flags train warm_start checking.model checking.restore files.remote matching.eager
+    matching.live warm_starting.deferred warm_starting.eager warm_starting.stock_settings
 """)
 
 
@@ -105,7 +109,7 @@ def imports(
 def own_imports(module: str) -> set[str]:
     """The modules of the package that a module imports, anywhere."""
     found = set()
-    for name, _ in imports(trees()[module]):
+    for name, _ in imports(trees()[module], for_types=True):
         while name.startswith(ROOT) and name not in trees():
             name = name.rpartition(".")[0]  # a function, a class, a constant of a module
         if name.startswith(ROOT):

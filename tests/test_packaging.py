@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import subprocess
@@ -10,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from estimator_ckpt import configs, load_warm_start
+from estimator_ckpt import SaverOptions, configs, load_warm_start
 from estimator_ckpt.errors import SettingsError
+from estimator_ckpt.options import SaverKeywords
 
 ROOT = Path(__file__).parents[1]
 
@@ -116,3 +118,8 @@ def test_a_verb_takes_a_packaged_flagfile_from_anywhere(
         text=True,
     )
     assert end in done.stderr
+
+
+def test_the_keywords_that_a_type_checker_knows_are_the_fields_of_saver_options() -> None:
+    known = {name: of.__forward_arg__ for name, of in SaverKeywords.__annotations__.items()}
+    assert known == {field.name: field.type for field in dataclasses.fields(SaverOptions)}

@@ -18,11 +18,11 @@ from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 
+from estimator_ckpt.bulk import from_columns
 from estimator_ckpt.bundle import protos
 from estimator_ckpt.bundle.coding import encode_varint, encode_varints
 from estimator_ckpt.bundle.dtypes import STRING, VARIANT, dtype_name, dtype_size
 from estimator_ckpt.bundle.slices import Extents
-from estimator_ckpt.columns import from_columns
 from estimator_ckpt.errors import CorruptCheckpointError
 
 _MAX_RANK = 254  # TensorShape::MaxDimensions
@@ -52,6 +52,11 @@ class Entry(NamedTuple):
     size: int
     crc32c: int
     slices: tuple[Extents, ...] = ()
+
+    @property
+    def location(self) -> tuple[int, int, int]:
+        """The shard, the offset and the size: equal for entries of the same bytes."""
+        return self.shard, self.offset, self.size
 
 
 # (dtype, serialized shape) -> shape, lowest and highest count of bytes

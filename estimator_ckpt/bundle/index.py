@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from google.protobuf.message import DecodeError
 
 from estimator_ckpt import files
+from estimator_ckpt.bulk import collector_paused
 from estimator_ckpt.bundle import protos, table
 from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.bundle.entries import Entry, Shapes, decode_entries, encode_entries
@@ -24,7 +25,6 @@ from estimator_ckpt.bundle.slices import (
     slice_key,
     slice_shape,
 )
-from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.errors import (
     CorruptCheckpointError,
     NotACheckpointError,

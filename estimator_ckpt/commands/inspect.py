@@ -16,9 +16,9 @@ from itertools import compress
 
 from absl import flags
 
+from estimator_ckpt.bulk import collector_paused
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.cli import EXIT_NO, EXIT_OK, UsageError
-from estimator_ckpt.collector import collector_paused
 from estimator_ckpt.commands.listing import owner_names, print_listing, totals
 from estimator_ckpt.errors import CheckpointError
 from estimator_ckpt.reading.variables import Columns, Variable

@@ -11,9 +11,9 @@ from operator import ne
 from typing import TypeVar
 
 from estimator_ckpt import files
+from estimator_ckpt.bulk import AT_ONCE
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint
-from estimator_ckpt.columns import AT_ONCE
 from estimator_ckpt.errors import CheckpointError, printable
 from estimator_ckpt.objects.object_graph import VAR_LIST, escape, escape_all
 from estimator_ckpt.reading.graph_facts import GraphFacts, read_graph_facts

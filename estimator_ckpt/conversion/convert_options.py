@@ -12,7 +12,7 @@ from estimator_ckpt.conversion.names_to_objects import LAYOUTS
 from estimator_ckpt.conversion.translate_optimizer import TARGETS
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.files import path_text
-from estimator_ckpt.formats import CHECKPOINT_FORMATS
+from estimator_ckpt.formats import CHECKPOINT_FORMATS, CheckpointFormat
 from estimator_ckpt.matching.rules import Pairs, Rules
 from estimator_ckpt.roles.newer_keras import LISTS
 
@@ -23,7 +23,7 @@ NEWER_TARGETS = ("keras2", "keras3")
 class ConvertOptions:
     """How checkpoints are converted; the keyword arguments of convert_checkpoint()."""
 
-    checkpoint_format: str
+    checkpoint_format: CheckpointFormat
     layout: str | None = None
     like: Any = None
     rename: Pairs = ()

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from itertools import repeat
 
+from estimator_ckpt.bulk import from_columns
 from estimator_ckpt.bundle.dtypes import STRING
 from estimator_ckpt.bundle.index import Index
 from estimator_ckpt.checkpoint import Checkpoint
-from estimator_ckpt.columns import from_columns
 from estimator_ckpt.conversion.plan import (
     INT64,
     Content,

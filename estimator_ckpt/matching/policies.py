@@ -5,9 +5,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from typing import Literal, Union
 
 from estimator_ckpt.errors import SettingsError
 
+Policy = Union[Literal["error", "warn", "init"], Mapping[str, str]]
 POLICIES = ("error", "warn", "init")
 
 
@@ -27,11 +29,11 @@ def may_initialize(policy: str | Mapping[str, str]) -> bool:
     )
 
 
-def weaken(policy: str | Mapping[str, str]) -> str | Mapping[str, str]:
+def weaken(policy: Policy) -> Policy:
     """The same policy, with a warning where it would initialize in silence."""
     if isinstance(policy, str):
         return "warn" if policy == "init" else policy
-    return {pattern: str(weaken(choice)) for pattern, choice in policy.items()}
+    return {pattern: "warn" if word == "init" else word for pattern, word in policy.items()}
 
 
 def check_policy(setting: str, policy: object, allowed: Sequence[str] = POLICIES) -> None:

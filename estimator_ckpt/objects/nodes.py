@@ -11,7 +11,7 @@ from itertools import repeat
 from types import MappingProxyType
 from typing import NamedTuple
 
-from estimator_ckpt.columns import from_columns
+from estimator_ckpt.bulk import from_columns
 
 
 class Attribute(NamedTuple):

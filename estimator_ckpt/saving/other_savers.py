@@ -10,12 +10,13 @@ import tensorflow as tf
 from absl import logging
 
 from estimator_ckpt.errors import CheckpointError, UnsupportedCheckpointError
+from estimator_ckpt.formats import CheckpointFormat
 from estimator_ckpt.reading.state import real_prefix
 from estimator_ckpt.saving import tf_internals
 from estimator_ckpt.saving.on_disk import open_any
 
 
-def tell_of_hooks(checkpoint_format: str, is_ours: Callable[[Any], bool]) -> bool:
+def tell_of_hooks(checkpoint_format: CheckpointFormat, is_ours: Callable[[Any], bool]) -> bool:
     """Warns of each hook that writes checkpoints of another format where ours go.
 
     Args:
@@ -50,7 +51,10 @@ def tell_of_hooks(checkpoint_format: str, is_ours: Callable[[Any], bool]) -> boo
 
 
 def tell_of_checkpoint(
-    prefix: str, checkpoint_format: str, is_ours: Callable[[Any], bool], graph: tf.Graph
+    prefix: str,
+    checkpoint_format: CheckpointFormat,
+    is_ours: Callable[[Any], bool],
+    graph: tf.Graph,
 ) -> bool:
     """Warns of a checkpoint that another saver has written, if it is of another format.
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import TextIO
 
-from estimator_ckpt.columns import AT_ONCE
+from estimator_ckpt.bulk import AT_ONCE
 from estimator_ckpt.errors import printable
 from estimator_ckpt.text.terminal import cut_to_fit
 

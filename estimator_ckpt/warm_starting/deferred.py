@@ -11,7 +11,7 @@ import contextlib
 import functools
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from absl import logging
 
@@ -20,11 +20,9 @@ from estimator_ckpt.matching.eager import EagerModel, eager_model, of_objects
 from estimator_ckpt.matching.live import LiveObjects, is_layer, is_variable
 from estimator_ckpt.matching.saved import Saved
 from estimator_ckpt.warm_starting.eager import assign, check_eager, read_values
+from estimator_ckpt.warm_starting.report import WarmStartReport
+from estimator_ckpt.warm_starting.settings import Settings
 from estimator_ckpt.warm_starting.values import find_starting_values
-
-if TYPE_CHECKING:
-    from estimator_ckpt.warm_start import WarmStart
-    from estimator_ckpt.warm_starting.report import WarmStartReport
 
 
 class Deferred:
@@ -38,7 +36,7 @@ class Deferred:
 
 
 @contextlib.contextmanager
-def deferred_start(settings: WarmStart, root: Any = None) -> Iterator[Deferred]:
+def deferred_start(settings: Settings, root: Any = None) -> Iterator[Deferred]:
     """See WarmStart.deferred()."""
     import tensorflow as tf
 
@@ -72,7 +70,7 @@ class _Early:
       started: those that have their values already, by id().
     """
 
-    def __init__(self, settings: WarmStart, checkpoint: Checkpoint, root: Any) -> None:
+    def __init__(self, settings: Settings, checkpoint: Checkpoint, root: Any) -> None:
         self._settings = settings
         self._checkpoint = checkpoint
         self._root = root

@@ -12,18 +12,17 @@ from absl import logging
 from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.matching.eager import EagerModel, eager_model
+from estimator_ckpt.warm_starting.report import WarmStartReport
+from estimator_ckpt.warm_starting.settings import Settings
 from estimator_ckpt.warm_starting.values import starting_values
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from estimator_ckpt.warm_start import WarmStart
-    from estimator_ckpt.warm_starting.report import WarmStartReport
-
 _SELECTED = "vars_to_warm_start"
 
 
-def apply_eagerly(settings: WarmStart, variables: Any) -> WarmStartReport:
+def apply_eagerly(settings: Settings, variables: Any) -> WarmStartReport:
     """See WarmStart.apply()."""
     check_eager(settings)
     found = eager_model(variables)
@@ -49,7 +48,7 @@ def tensorflow_array(value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return value.view(tf.as_dtype(value.dtype.name).as_numpy_dtype)
 
 
-def check_eager(settings: WarmStart) -> None:
+def check_eager(settings: Settings) -> None:
     """Raises SettingsError where settings cannot be applied to variables of an eager program."""
     import tensorflow as tf
 
@@ -66,7 +65,7 @@ def check_eager(settings: WarmStart) -> None:
         )
 
 
-def read_values(settings: WarmStart, found: EagerModel) -> tuple[WarmStartReport, dict[str, Any]]:
+def read_values(settings: Settings, found: EagerModel) -> tuple[WarmStartReport, dict[str, Any]]:
     """What came from where, and the values by the names of the variables; assigns nothing yet.
 
     Raises:
@@ -83,7 +82,7 @@ def read_values(settings: WarmStart, found: EagerModel) -> tuple[WarmStartReport
     return report, values
 
 
-def with_names(settings: WarmStart, variables: Mapping[str, Any]) -> WarmStart:
+def with_names(settings: Settings, variables: Mapping[str, Any]) -> Settings:
     """The settings with names for the variables themselves, which a mapping may call otherwise."""
 
     def named(place: str, given: Any) -> str:

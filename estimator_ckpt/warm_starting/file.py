@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from typing import Any, Union
 
@@ -10,10 +9,8 @@ import msgspec
 import yaml
 
 from estimator_ckpt import files
-from estimator_ckpt.configs import find_config
 from estimator_ckpt.errors import SettingsError
-from estimator_ckpt.text.names import did_you_mean, near_names
-from estimator_ckpt.warm_start import WarmStart
+from estimator_ckpt.text.names import did_you_mean_or
 
 # "Expected `str`, got `int` - at `$.assignment_map[2][0]`"
 _PLACE = re.compile(r"(?s)(.*) - at (?:`key` in )?`\$\.?(.*)`$")
@@ -97,42 +94,22 @@ def read_yaml(text: bytes | str, *, path: str | None = None, key: str | None = N
         raise SettingsError(message, path=path, key=key) from None
 
 
-def load_warm_start(
-    path: str | os.PathLike[str],
-    *,
-    ckpt_to_initialize_from: str | os.PathLike[str] | None = None,
-) -> WarmStart:
-    """Reads a YAML file with the fields of WarmStart.
-
-    A field has the type that it has in Python, and no other is converted to it: a name that reads
-    as a number needs quotes. `assignment_map` and `rename` are lists of pairs, or mappings;
-    `var_name_to_vocab_info` is a mapping from variable names to the fields of VocabInfo.
-
-    Args:
-      path: of the file; `configs/NAME` stands for a packaged one where there is no such file.
-      ckpt_to_initialize_from: a checkpoint in place of the file's, which then may name none: rules
-        that serve many jobs.
-
-    Raises:
-      SettingsError: no such file, no YAML, an unknown field, a wrong type; with the file and the
-        place in it, such as `assignment_map[2]`.
-    """
-    path = find_config(files.path_text(path))
+def read_settings(path: str, ckpt_to_initialize_from: str | None = None) -> dict[str, Any]:
+    """The fields of WarmStart in a YAML file; see load_warm_start()."""
     if not files.exists(path) or files.is_dir(path):
         raise SettingsError("expected a YAML file, found none here", path=path)
     found = read_yaml(files.read_bytes(path), path=path)
     if not isinstance(found, dict):
         raise SettingsError("expected a mapping with the fields of WarmStart", path=path)
     if ckpt_to_initialize_from is not None:
-        name = "ckpt_to_initialize_from"
-        found = {**found, name: files.path_text(ckpt_to_initialize_from, name)}
+        found = {**found, "ckpt_to_initialize_from": ckpt_to_initialize_from}
     try:
         _check("", found, _Fields)
         for name, info in found.get("var_name_to_vocab_info", {}).items():
             _check(f"var_name_to_vocab_info[{name!r}]", info, _VocabInfo)
-        return WarmStart(**found)
     except SettingsError as error:
         raise SettingsError(error.message, path=path, key=error.key) from None
+    return found
 
 
 def _check(place: str, found: Any, kind: type[msgspec.Struct]) -> None:
@@ -140,7 +117,7 @@ def _check(place: str, found: Any, kind: type[msgspec.Struct]) -> None:
     known = list(kind.__struct_fields__)
     for name in found if isinstance(found, dict) else ():
         if name not in known:
-            hint = did_you_mean(near_names(str(name), known)) or f"; expected {', '.join(known)}"
+            hint = did_you_mean_or(str(name), known)
             raise SettingsError(f"no such field{hint}", key=_join(place, str(name)))
     try:
         msgspec.convert(found, kind)

@@ -5,15 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.roles import COUNTER, NUMBER, SLOT, STEP
 from estimator_ckpt.text.names import did_you_mean, near_names
-
-if TYPE_CHECKING:
-    from estimator_ckpt.warm_start import WarmStart
+from estimator_ckpt.warm_starting.settings import Settings
 
 DEFAULT = "default"  # in place of a setting, where none selects
 _STATE = (SLOT, NUMBER, STEP, COUNTER)
@@ -52,7 +50,7 @@ class Selection:
     is_default: bool = False
 
 
-def select(settings: WarmStart, model: Model) -> Selection:
+def select(settings: Settings, model: Model) -> Selection:
     """Applies assignment_map, var_name_to_prev_var_name, vars_to_warm_start and vocabularies.
 
     Of several pairs of an assignment_map for one variable the last decides, as in
@@ -82,7 +80,7 @@ def select(settings: WarmStart, model: Model) -> Selection:
     return found
 
 
-def _select_one(settings: WarmStart, variable: ModelVariable, found: Selection) -> None:
+def _select_one(settings: Settings, variable: ModelVariable, found: Selection) -> None:
     rule = DEFAULT if found.is_default else selecting_rule(settings, variable)
     before = found.chosen.get(variable.name)
     if rule is not None:
@@ -98,7 +96,7 @@ def _select_one(settings: WarmStart, variable: ModelVariable, found: Selection) 
 
 
 def _assigned(
-    settings: WarmStart,
+    settings: Settings,
     model: Model,
     by_name: Mapping[str, ModelVariable],
     matched: set[str],
@@ -151,7 +149,7 @@ def _target_names(
     return [name]
 
 
-def selecting_rule(settings: WarmStart, variable: ModelVariable) -> str | None:
+def selecting_rule(settings: Settings, variable: ModelVariable) -> str | None:
     """The rule of vars_to_warm_start that selects a variable."""
     selection = settings.selection
     names = (variable.name, *variable.parts)
@@ -169,7 +167,7 @@ def selecting_rule(settings: WarmStart, variable: ModelVariable) -> str | None:
     return None
 
 
-def check_all_apply(settings: WarmStart, matched: set[str]) -> None:
+def check_all_apply(settings: Settings, matched: set[str]) -> None:
     """Raises SettingsError for rules that apply to nothing."""
     selection = settings.vars_to_warm_start
     rules = [f"assignment_map[{n}]" for n in range(len(settings.assignment_map))]
@@ -190,7 +188,7 @@ def check_all_apply(settings: WarmStart, matched: set[str]) -> None:
         )
 
 
-def exclusion(settings: WarmStart, name: str) -> tuple[str, str] | None:
+def exclusion(settings: Settings, name: str) -> tuple[str, str] | None:
     """The exclusion that a variable's name matches: its place, and the rule."""
     for number, pattern in enumerate(settings.exclude):
         if re.fullmatch(pattern, name):

@@ -26,8 +26,8 @@ from estimator_ckpt.saving import tf_internals
 from estimator_ckpt.saving.initial_values import Initialization, warn_of_resets
 from estimator_ckpt.saving.saver import Saver
 from estimator_ckpt.saving.upstream import upstream
-from estimator_ckpt.warm_start import WarmStart, warm_start_from
 from estimator_ckpt.warm_starting.report import WarmStartReport
+from estimator_ckpt.warm_starting.settings import Settings
 from estimator_ckpt.warm_starting.values import starting_values
 
 # The ops of optimizers (tensorflow/core/ops/training_ops.cc): the variable, then its slots.
@@ -41,7 +41,7 @@ class Starter:
       report: what came from where, once a session has been warm-started.
     """
 
-    def __init__(self, settings: WarmStart, scaffold: tf.compat.v1.train.Scaffold) -> None:
+    def __init__(self, settings: Settings, scaffold: tf.compat.v1.train.Scaffold) -> None:
         """Reads the default graph; the model is there, hooks and strategies may add to it.
 
         Args:
@@ -169,19 +169,18 @@ class Starter:
         self._rest.append(beside(names, restored, ops=others))
 
 
-def apply_warm_start(scaffold: tf.compat.v1.train.Scaffold, given: Any) -> None:
+def apply_warm_start(scaffold: tf.compat.v1.train.Scaffold, settings: Settings | None) -> None:
     """Makes a Scaffold start from a checkpoint where it has none to resume from.
 
     A Scaffold whose local_init_op writes again what is restored is warned about, in any case.
 
     Args:
       scaffold: changed in place.
-      given: a WarmStart, the path of a checkpoint, a tf.estimator.WarmStartSettings, or None.
+      settings: what to start from, or None.
 
     Raises:
-      SettingsError: `given` is none of these, or the Scaffold has a saver of another kind.
+      SettingsError: the Scaffold has a saver of another kind.
     """
-    settings = warm_start_from(given)
     saver = scaffold.saver
     if isinstance(saver, Saver):
         saver.when_built(lambda: warn_of_resets(scaffold.local_init_op, saver.holders))

@@ -14,7 +14,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from estimator_ckpt import files
 from estimator_ckpt.bundle.aliases import rekey
@@ -28,16 +28,14 @@ from estimator_ckpt.errors import SettingsError, WriteError
 from estimator_ckpt.matching.saved import Saved
 from estimator_ckpt.roles.training_state import TRAINING_STATE
 from estimator_ckpt.text.names import did_you_mean, near_names
-
-if TYPE_CHECKING:
-    from estimator_ckpt.warm_start import WarmStart
+from estimator_ckpt.warm_starting.settings import Settings
 
 # What TensorFlow's patterns are matched with: "w:0", and "w/part_0:0" of a partitioned variable.
 _END = r"(?:/part_\d+)?:\d+$"
 _MOST_WAITED = 600.0  # seconds, for another task of a job that copies the same
 
 
-def stock_settings(settings: WarmStart, directory: str | None = None) -> Any:
+def stock_settings(settings: Settings, directory: str | None = None) -> Any:
     """A tf.estimator.WarmStartSettings that does the same; see WarmStart.to_settings()."""
     import tensorflow as tf
 
@@ -81,7 +79,7 @@ def _has_estimator(tf: Any) -> bool:
         return False
 
 
-def _check_expressible(settings: WarmStart) -> None:
+def _check_expressible(settings: Settings) -> None:
     def refuse(name: str, what: str) -> SettingsError:
         return SettingsError(
             f"{what} cannot be said in a tf.estimator.WarmStartSettings; use warm_start= of "
@@ -107,7 +105,7 @@ def _check_expressible(settings: WarmStart) -> None:
         raise refuse("exclude", "exclusions from what is not given by expressions")
 
 
-def _assigned(settings: WarmStart, sources: Saved) -> tuple[list[str], dict[str, Variable]]:
+def _assigned(settings: Settings, sources: Saved) -> tuple[list[str], dict[str, Variable]]:
     """The patterns of the model's variables that the assignment map names, and their sources."""
     patterns: list[str] = []
     moved: dict[str, Variable] = {}

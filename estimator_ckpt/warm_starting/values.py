@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from absl import logging
 
@@ -30,16 +30,14 @@ from estimator_ckpt.warm_starting.selection import (
     exclusion,
     select,
 )
+from estimator_ckpt.warm_starting.settings import Settings
 from estimator_ckpt.warm_starting.vocabulary import check_size, fits
-
-if TYPE_CHECKING:
-    from estimator_ckpt.warm_start import WarmStart
 
 _MOST_HINTS = 100
 _STATE = (SLOT, NUMBER, STEP)
 
 
-def starting_values(settings: WarmStart, checkpoint: Checkpoint, model: Model) -> WarmStartReport:
+def starting_values(settings: Settings, checkpoint: Checkpoint, model: Model) -> WarmStartReport:
     """Decides for every variable what it starts from, and why.
 
     Raises:
@@ -81,7 +79,7 @@ class _Findings:
 
 
 def find_starting_values(
-    settings: WarmStart, checkpoint: Checkpoint, model: Model, *, saved: Saved | None = None
+    settings: Settings, checkpoint: Checkpoint, model: Model, *, saved: Saved | None = None
 ) -> tuple[WarmStartReport, list[Row], str]:
     """What starting_values() returns, what it would raise as rows, and the rule to paste or "".
 
@@ -163,7 +161,7 @@ def _value(variable: ModelVariable, found: _Findings, chosen: Collection[str]) -
 
 
 def _find(
-    settings: WarmStart,
+    settings: Settings,
     saved: Saved,
     matches: Resolution,
     variable: ModelVariable,
@@ -215,7 +213,7 @@ def _find(
 
 
 def _not_trainable(
-    settings: WarmStart, model: Model, chosen: Collection[str], saved: Saved
+    settings: Settings, model: Model, chosen: Collection[str], saved: Saved
 ) -> list[str]:
     """See WarmStartReport.not_trainable."""
     if not isinstance(settings.selection, str):
