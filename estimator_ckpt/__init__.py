@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from estimator_ckpt.convert import convert_checkpoint
     from estimator_ckpt.export import export_checkpoint
     from estimator_ckpt.importing import import_checkpoint
+    from estimator_ckpt.jobs.stopping import stop_hook
     from estimator_ckpt.model_fn import wrap_estimator, wrap_model_fn
     from estimator_ckpt.options import SaverOptions
     from estimator_ckpt.scaffold import (
@@ -39,6 +40,7 @@ _HOMES = {
     "make_scaffold": "scaffold",
     "open_checkpoint": "checkpoint",
     "saver_scaffold": "scaffold",
+    "stop_hook": "jobs.stopping",
     "verify_checkpoint": "verify",
     "wrap_estimator": "model_fn",
     "wrap_model_fn": "model_fn",
@@ -58,6 +60,7 @@ __all__ = [
     "make_scaffold",
     "open_checkpoint",
     "saver_scaffold",
+    "stop_hook",
     "verify_checkpoint",
     "wrap_estimator",
     "wrap_model_fn",

@@ -23,6 +23,7 @@ from absl import flags
 from estimator_ckpt import files
 from estimator_ckpt.configs import find_flagfiles
 from estimator_ckpt.errors import CheckpointError, needs_tensorflow, printable
+from estimator_ckpt.text.logs import plain_logs
 from estimator_ckpt.text.names import did_you_mean
 
 VERBS = {
@@ -40,7 +41,7 @@ EXIT_OK = 0
 EXIT_NO = 1
 EXIT_ERROR = 2
 _EXIT_PIPE = 141  # what a shell reports of a process that SIGPIPE ended
-_EXIT_INTERRUPT = 130
+EXIT_INTERRUPT = 130
 _NO_SPACE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _EXIT_CODES = (
@@ -101,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"estimator-ckpt: the output cannot be written: {error.strerror}", file=sys.stderr)
         return EXIT_ERROR
     except KeyboardInterrupt:
-        return _EXIT_INTERRUPT
+        return EXIT_INTERRUPT
     except UsageError as error:
         verb = arguments[0] + " " if arguments and arguments[0] in VERBS else ""
         message = "\n".join(map(printable, str(error).split("\n")))
@@ -158,7 +159,8 @@ def _dispatch(arguments: list[str]) -> int:
     if verb != "train":  # whose arguments are the model's own
         remaining = list(map(os.path.expanduser, remaining))
     try:
-        code: int = module.run(remaining, values)
+        with plain_logs(trains=verb == "train", verbose="verbose" in values and values.verbose):
+            code: int = module.run(remaining, values)
     except ModuleNotFoundError as error:
         raise needs_tensorflow(f"estimator-ckpt {verb}, as it was asked,", error) from error
     return code

@@ -25,6 +25,7 @@ from estimator_ckpt.exchange.tensors import FileTensor
 from estimator_ckpt.files import Progress
 from estimator_ckpt.matching.rules import Pairs
 from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY
+from estimator_ckpt.text.names import some_of
 
 _FORMATS: dict[str, ModuleType] = {".safetensors": safetensors, ".npz": npz}
 _MOST_SHOWN = 5
@@ -137,11 +138,10 @@ def _export(
     conversion, contents = make_plan(checkpoint, path, options)
     kept, unfit = _sort_out(contents, ending)
     if unfit and not skip_unsupported:
-        more = f"; and {len(unfit) - _MOST_SHOWN} more" if len(unfit) > _MOST_SHOWN else ""
-        shown = "; ".join(f"{one.name}: {one.why}" for one in unfit[:_MOST_SHOWN])
+        shown = some_of([f"{one.name}: {one.why}" for one in unfit], _MOST_SHOWN, "; ")
         raise UnsupportedCheckpointError(
             f"a {ending} file cannot hold {len(unfit)} of the {len(contents)} variables: {shown}"
-            f"{more}. Leave them out (skip_unsupported, or exclude), or cast them (dtype)",
+            ". Leave them out (skip_unsupported, or exclude), or cast them (dtype)",
             path=checkpoint.prefix,
         )
     if not kept:

@@ -6,6 +6,7 @@
 
     def main(_):
         estimator = tf.estimator.Estimator(JOB.wrap_model_fn(model_fn), config=JOB.run_config())
+        estimator.train(input_fn, hooks=JOB.hooks(), max_steps=10000)
 
 Importing this module defines no flag.
 """
@@ -218,11 +219,12 @@ class JobFlags:
             )
         return str(found.pop()) if found else None
 
-    def run_config(self, **settings: Any) -> Any:
+    def run_config(self, base: Any = None, **settings: Any) -> Any:
         """A tf.estimator.RunConfig; TF_CONFIG in the environment is respected, as always.
 
         Args:
-          **settings: the program's own for RunConfig. A flag that is given wins over them.
+          base: a RunConfig, of which a copy is returned. A flag that is given wins over it.
+          **settings: instead of `base`, the program's own for RunConfig. A flag wins over them.
 
         Raises:
           SettingsError: settings or a TF_CONFIG that RunConfig refuses; both
@@ -243,12 +245,22 @@ class JobFlags:
             settings["model_dir"] = model_dir = files.path_text(model_dir, flag)
             if files.exists(model_dir) and not files.is_dir(model_dir):
                 raise SettingsError("expected a directory, found a file", path=model_dir, key=flag)
-        run_config = estimator_module().RunConfig
+        make = estimator_module().RunConfig if base is None else base.replace
         try:
-            return run_config(**settings)
+            return make(**settings)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             told = " ".join(str(error).split())
             raise SettingsError(f"RunConfig or TF_CONFIG: {told}") from None
+
+    def hooks(self) -> list[Any]:
+        """What belongs into the hooks of TrainSpec, EvalSpec, or a MonitoredTrainingSession.
+
+        Returns:
+          estimator_ckpt.stop_hook(), with which SIGTERM and Ctrl-C finish the step and save.
+        """
+        from estimator_ckpt.jobs.stopping import stop_hook
+
+        return [stop_hook()]
 
     def wrap_model_fn(
         self, model_fn: Callable[..., Any], *, checkpoint: Any = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -29,6 +30,7 @@ from estimator_ckpt.reading.locate import find_prefix, read_any_index
 from estimator_ckpt.text.html import html_table
 
 _CHUNK = 16 << 20
+_DATA = re.compile(r"\.data-(\d{5,})-of-(\d{5,})")
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def verify_checkpoint(path: str | os.PathLike[str], *, progress: Progress = None
     data_faults = list(_checksum_faults(prefix, index, ranges.readable, progress))
     faults += data_faults
     faults += [Fault("slices", f"{prefix}.index", m, key) for key, m in slice_faults(index)]
-    notes = ranges.notes()
+    notes = [*ranges.notes(), *_notes_of_other_files(prefix, index.num_shards)]
     if not any(fault.key == OBJECT_GRAPH_KEY for fault in faults):
         try:
             graph = read_object_graph(prefix, index)
@@ -200,6 +202,19 @@ def _missing_files(prefix: str, index: Index, sizes: list[int | None]) -> Iterat
         what = f"{odd} in its place" if odd else "missing"
         message = f"{what}, with {len(lost)} of the {len(index.entries)} keys{first}"
         yield Fault("data file", path, message)
+
+
+def _notes_of_other_files(prefix: str, num_shards: int) -> Iterator[str]:
+    """A line for each data file of this name that the index does not count."""
+    directory, name = os.path.split(prefix)
+    directory = directory or "."
+    for other in files.list_dir(directory):
+        match = other.startswith(name) and _DATA.fullmatch(other, len(name))
+        if match and (int(match[2]) != num_shards or int(match[1]) >= num_shards):
+            yield (
+                f"{os.path.join(directory, other)} is not of this checkpoint, whose data files are "
+                f"{num_shards}: one that was replaced and waits for its deletion, or left over"
+            )
 
 
 class _Ranges:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 from convert_helper import names_in, stock_values, write_bundle
 from goldens_helper import golden_case
+from terminal import run_on_terminal, start
 
 import estimator_ckpt
 from estimator_ckpt import cli, open_checkpoint
@@ -161,6 +164,94 @@ def test_a_directory_with_a_failure(run, source, tmp_path):
     assert code == 2
     assert out.splitlines()[-1] == "1 already, 1 failed"
     assert f"{broken}.index" in err
+
+
+def test_quietly(run, source, tmp_path):
+    Path(f"{write_bundle(tmp_path / 'source' / 'model.ckpt-8', VALUES)}.index").write_bytes(b"")
+    code, out, err = run(
+        "--checkpoint_format=both", "--quiet", tmp_path / "source", tmp_path / "out"
+    )
+    assert (code, out) == (2, "1 converted, 1 failed\n")
+    assert err.startswith(f"estimator-ckpt: {tmp_path}/source/model.ckpt-8.index: ")
+
+
+def test_state_files_are_told_for_themselves(run, source, tmp_path):
+    (tmp_path / "source" / "checkpoint").write_bytes(b"\xff")
+    arguments = ("--checkpoint_format=both", tmp_path / "source", tmp_path / "out")
+    code, out, err = run(*arguments)
+    assert code == 2
+    assert out.splitlines()[-2:] == ["1 converted", "`checkpoint` files: 1 failed"]
+    assert err.startswith(f"estimator-ckpt: {tmp_path}/source/checkpoint: ")
+    code, out, _ = run("--json", *arguments)
+    found = json.loads(out)
+    assert code == 2
+    assert found["totals"] == {"converted": 0, "planned": 0, "already": 1, "failed": 0}
+    assert [one["source"] for one in found["state_files"]] == [f"{tmp_path}/source/checkpoint"]
+
+
+def test_what_does_not_go_along_is_told(run, source, tmp_path):
+    for name in ("graph.pbtxt", "warm_start.json", "events.out.tfevents.1", "model.ckpt-7.meta"):
+        (tmp_path / "source" / name).write_bytes(b"")
+    (tmp_path / "source" / "eval").mkdir()
+    code, out, _ = run("--checkpoint_format=both", tmp_path / "source", tmp_path / "out")
+    assert code == 0
+    assert out.splitlines()[1:] == [
+        "1 converted",
+        ".meta files: 0 restore from the results, 1 do not",
+        "not taken along: 1 eval/, 1 event files, 1 graph.pbtxt, 1 warm_start.json",
+    ]
+    code, out, _ = run("--checkpoint_format=both", "--json", tmp_path / "source", tmp_path / "new")
+    found = json.loads(out)
+    assert found["not_taken_along"] == [
+        f"{tmp_path}/source/{name}"
+        for name in ("eval/", "events.out.tfevents.1", "graph.pbtxt", "warm_start.json")
+    ]
+    (companion,) = found["checkpoints"][0]["conversion"]["companions"]
+    assert companion == {
+        "path": f"{source}.meta",
+        "how": "left out",
+        "why": "it does not tell which keys its Saver restores",
+    }
+
+
+# --- a terminal, a pipe, Ctrl-C ---
+
+
+def many(directory, count):
+    for number in range(count):
+        write_bundle(directory / f"model.ckpt-{number}", {"x": np.float32(number)})
+    return directory
+
+
+def test_a_terminal_has_a_bar_for_all_and_then_the_failures(tmp_path):
+    tree = many(tmp_path / "source", 12)
+    (tree / "model.ckpt-3.index").write_bytes(b"")
+    code, shown = run_on_terminal("convert", "--checkpoint_format=both", tree, tmp_path / "out")
+    assert code == 2
+    assert "12/12 0:00:00" in shown
+    assert "] converted " not in shown
+    assert "11 converted, 1 failed\r\n" in shown
+    assert f"estimator-ckpt: {tree}/model.ckpt-3.index: " in shown
+
+
+def test_an_interrupted_run_says_how_far_it_came_and_goes_on(tmp_path):
+    tree = many(tmp_path / "source", 80)
+    command = ("convert", "--checkpoint_format=both", tree, tmp_path / "out")
+    process = start(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert process.stdout.readline().startswith(b"[1/80] converted ")
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate()
+    assert process.returncode == 130
+    (count,) = re.findall(
+        r"^estimator-ckpt: interrupted after (\d+) of 80 checkpoints; "
+        r"the same command goes on from there\n$",
+        err.decode(),
+    )
+    assert out.decode().splitlines()[-1] == f"{count} converted"
+    done = start(*command, "--json", stdout=subprocess.PIPE)
+    totals = json.loads(done.communicate()[0])["totals"]
+    assert totals["already"] in (int(count), int(count) + 1)  # one may just have been through
+    assert totals["already"] + totals["converted"] == 80
 
 
 def test_a_saved_model_is_one_checkpoint(run, tmp_path):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -12,8 +14,10 @@ from goldens_helper import golden_case
 from tensorflow_party import tf
 
 from estimator_ckpt import open_checkpoint
-from estimator_ckpt.conversion.batch import convert_directory
+from estimator_ckpt.conversion.batch import convert_directory, convert_one
 from estimator_ckpt.conversion.convert_options import ConvertOptions
+from estimator_ckpt.conversion.outcomes import done_by
+from estimator_ckpt.conversion.trees import find_left
 from estimator_ckpt.errors import NotACheckpointError, SettingsError, WriteError
 from estimator_ckpt.reading.state import CheckpointState, read_state, write_state
 
@@ -140,6 +144,34 @@ def test_an_interrupted_run_is_taken_up_again(tree, tmp_path):
     assert read_state(str(tmp_path / "out" / "one")).model_checkpoint_path.endswith("-1000")
 
 
+def test_two_at_once_do_each_checkpoint_once(tree, tmp_path):
+    """What is done meanwhile, by the same rules, is no failure."""
+    out = tmp_path / "out"
+
+    def convert_too(outcome, number, total):
+        if number == 1:
+            others.extend(convert_directory(tree, out, BOTH))
+
+    others = []
+    outcomes = convert_directory(tree, out, BOTH, report=convert_too)
+    assert [one.status for one in outcomes] == ["converted"] + ["already"] * 4
+    assert [one.status for one in others] == ["already"] + ["converted"] * 4
+
+
+def test_who_waits_for_another_conversion_to_the_same_place_finds_its_result(tmp_path):
+    source = write_bundle(tmp_path / "source" / "m", {f"x{n}": np.float32(n) for n in range(200)})
+    results = [str(tmp_path / "out" / f"m{n}") for n in range(10)]
+
+    def convert(result):
+        return convert_one(source, result, BOTH, wait=60).status
+
+    with ThreadPoolExecutor(3) as pool:
+        statuses = list(pool.map(convert, [one for one in results for _ in range(3)]))
+    found = [sorted(statuses[n : n + 3]) for n in range(0, len(statuses), 3)]
+    assert found == [["already", "already", "converted"]] * len(results)
+    assert all(contents(one) == contents(results[0]) for one in results)
+
+
 def test_it_goes_on_after_a_failure_and_leaves_the_failed_out_of_the_state(tree, tmp_path):
     data = tree / "one" / "model.ckpt-1000.data-00000-of-00001"
     data.write_bytes(data.read_bytes()[:4])
@@ -151,6 +183,27 @@ def test_it_goes_on_after_a_failure_and_leaves_the_failed_out_of_the_state(tree,
     assert read_state(one) == CheckpointState(
         f"{one}/model.ckpt-200", (f"{one}/model.ckpt-200",), (1e9 + 200,), 123.5
     )
+
+
+def test_a_failed_checkpoint_is_one_failure_though_the_state_file_names_no_other(tmp_path):
+    prefix = write_bundle(tmp_path / "run" / "model.ckpt-1", {"x": np.float32(1)})
+    write_state(str(tmp_path / "run"), CheckpointState(prefix, (prefix,)))
+    Path(f"{prefix}.index").write_bytes(b"")
+    outcomes = convert_directory(tmp_path / "run", tmp_path / "out", BOTH)
+    assert statuses(outcomes, tmp_path) == {"run/model.ckpt-1": "failed"}
+
+
+def test_a_state_file_is_not_counted_as_a_checkpoint(tree, tmp_path):
+    (tree / "deep" / "two" / "checkpoint").write_bytes(b"\xff")
+    seen = []
+    convert_directory(
+        tree,
+        tmp_path / "out",
+        BOTH,
+        report=lambda outcome, number, total: seen.append((outcome.is_state, number, total)),
+    )
+    of_two = [(False, 1, 5), (False, 2, 5), (True, 2, 5)]
+    assert seen == [*of_two, (False, 3, 5), (False, 4, 5), (False, 5, 5)]
 
 
 def test_checkpoints_in_the_v1_format_are_converted_with_their_state_file(tmp_path):
@@ -271,6 +324,68 @@ def test_a_torn_line_of_the_log_is_passed_over(tree, tmp_path):
     assert len(log.read_bytes().splitlines()) == 10
 
 
+# A value of each option that is another than the default.
+OTHER_OPTIONS = {
+    "checkpoint_format": "checkpoint",
+    "layout": "scopes",
+    "like": "LIKE",
+    "rename": {"x": "y"},
+    "assignment_map": {"x": "y"},
+    "exclude": ["x"],
+    "drop_slots": True,
+    "drop_configs": True,
+    "use_averages": True,
+    "keep_raw": "raw",
+    "optimizer": "tf1",
+    "from_optimizer": "SGD",
+    "hyperparameters": {"momentum": 0.5},
+    "dtype": "float16",
+}
+NEEDED = {
+    "keep_raw": {"use_averages": True},
+    "from_optimizer": {"optimizer": "tf1"},
+    "hyperparameters": {"optimizer": "tf1"},
+}
+HOW_ONLY = {"copy", "compact", "in_place", "verify"}
+
+
+def test_the_log_knows_a_conversion_by_every_option_that_changes_the_result(tmp_path):
+    source = write_bundle(tmp_path / "m", {"x": np.float32(1)})
+    like = write_bundle(tmp_path / "like", {"x": np.float32(2)})
+    assert OTHER_OPTIONS.keys() | HOW_ONLY == {one.name for one in fields(ConvertOptions)}
+    for name, value in OTHER_OPTIONS.items():
+        needed = {"checkpoint_format": "both", **NEEDED.get(name, {})}
+        other = {**needed, name: like if value == "LIKE" else value}
+        known = [
+            done_by(source, source, ConvertOptions(**options)) for options in (needed, other, other)
+        ]
+        assert known[0] != known[1] == known[2], name
+    for name in HOW_ONLY:
+        other = ConvertOptions("both", **{name: True})
+        assert done_by(source, source, other)[2:] == done_by(source, source, BOTH)[2:]
+
+
+def test_the_log_knows_a_template_by_what_it_has(tmp_path):
+    source = write_bundle(tmp_path / "m", {"x": np.float32(1)})
+    options = ConvertOptions("both", like=write_bundle(tmp_path / "like", {"x": np.float32(2)}))
+    before = done_by(source, source, options)
+    write_bundle(tmp_path / "like", {"x": np.float32([2, 3])})
+    assert done_by(source, source, options) != before
+
+
+def test_the_shards_of_a_log_count_as_well(tree, tmp_path):
+    options = ConvertOptions("saver", rename={"x": "y"}, in_place=True)
+    log = tmp_path / "log"
+    convert_directory(tree, None, options, log=log)
+    lines = log.read_bytes().splitlines(keepends=True)
+    log.write_bytes(lines[0])
+    (tmp_path / "log-a1-b2.jsonl").write_bytes(b"".join(lines[1:3]))
+    (tmp_path / "log-c3.jsonl").write_bytes(b"".join(lines[3:])[:-30])
+    (tmp_path / "logs.jsonl").write_text("of something else")
+    outcomes = convert_directory(tree, None, options, log=log)
+    assert [one.status for one in outcomes] == ["already"] * 4 + ["failed"]
+
+
 def test_another_file_is_no_log(tree, tmp_path):
     (tmp_path / "log").write_text("{}\n")
     with pytest.raises(SettingsError) as raised:
@@ -290,6 +405,24 @@ def test_saved_models_are_left_alone(tree, tmp_path):
     (export / "saved_model.pb").write_bytes(b"")
     write_bundle(export / "variables" / "variables", {"x": np.float32(1)})
     assert statuses(convert_directory(tree, tmp_path / "out", BOTH), tree) == ALL
+
+
+def test_what_does_not_go_along_is_known(tree, tmp_path):
+    for name in ("graph.pbtxt", "warm_start.json", "model.ckpt-9.meta", "model.ckpt-100.meta"):
+        (tree / "one" / name).write_bytes(b"")
+    (tree / "one" / "checkpoint.lease").write_bytes(b"")
+    (tree / "one" / "export" / "best" / "1").mkdir(parents=True)
+    (tree / "one" / "export" / "best" / "1" / "saved_model.pb").write_bytes(b"")
+    (tree / "linked").symlink_to(tree / "one")
+    assert [one[len(f"{tree}/") :] for one in find_left(str(tree))] == [
+        "linked",
+        "one/checkpoint.lease",
+        "one/eval/",
+        "one/export/",
+        "one/graph.pbtxt",
+        "one/model.ckpt-9.meta",
+        "one/warm_start.json",
+    ]
 
 
 def test_a_dry_run_plans_all_and_touches_nothing(tree, tmp_path):

@@ -97,6 +97,17 @@ def test_bytes_that_no_key_names_are_a_note(tmp_path: Path) -> None:
     )
 
 
+def test_data_files_that_the_index_does_not_count_are_named(tmp_path: Path) -> None:
+    prefix = save(tmp_path / "m", TENSORS)
+    save(tmp_path / "m-2", TENSORS)  # another checkpoint
+    others = [f"{prefix}.data-0000{n}-of-0000{of}" for n, of in ((0, 3), (1, 1))]
+    for path in others:
+        Path(path).write_bytes(b"")
+    report = verify_checkpoint(prefix)
+    assert report.ok
+    assert [note.partition(" is not of this checkpoint")[0] for note in report.notes] == others
+
+
 def test_keys_of_objects_outside_the_graph_are_a_note(tmp_path: Path) -> None:
     tensors = {object_key(name): np.float32(1) for name in ("w", "x", "y")}
     graph = ObjectGraph()

@@ -60,16 +60,16 @@ def numpy_dtype(dtype: int) -> np.dtype[Any]:
     if dtype_size(dtype) is not None:
         if name.startswith(("qint", "quint")):
             name = name[1:]
-        try:
+        if hasattr(np, name if name != "bool" else "bool_"):
             return np.dtype(name)
-        except TypeError:
-            import ml_dtypes
+        import ml_dtypes
 
-            if hasattr(ml_dtypes, name):
-                return np.dtype(getattr(ml_dtypes, name))
-            raise UnsupportedCheckpointError(
-                f"values of dtype {name} need a version of ml_dtypes that has it"
-            ) from None
+        # np.dtype("bfloat16") is the type of who gave NumPy the name last, as TensorFlow 2.12 does.
+        if hasattr(ml_dtypes, name):
+            return np.dtype(getattr(ml_dtypes, name))
+        raise UnsupportedCheckpointError(
+            f"values of dtype {name} need a version of ml_dtypes that has it"
+        )
     raise UnsupportedCheckpointError(f"values of dtype {name} cannot be shown as a NumPy array")
 
 

@@ -4,7 +4,8 @@
 Converts checkpoints between names (saver, TF1), objects (checkpoint, TF2) and both in one set of
 files, by a new index and links to the same data. SOURCE is a prefix, PREFIX.index or a SavedModel's
 directory, and DESTINATION a new prefix or a directory; or SOURCE is a directory with checkpoints,
-or with many such directories below it, and DESTINATION one that gets the same tree of results.
+or with many such directories below it, and DESTINATION one that gets the same tree of results. What
+else such a tree has, event files, exported SavedModels, graph.pbtxt, is left where it is, and told.
 Every rule below reads FROM:TO, divided at the last colon; regular expressions match whole names.
 What belongs to a variable, its slots, its moving average and all below its name, goes along where
 the rules take the variable, and is left out with it, unless a rule names it alone; --dry_run tells.
@@ -15,134 +16,66 @@ job finds its global step there after --rename=NAME:global_step.
 from __future__ import annotations
 
 import json
+import os
 import sys
-from collections.abc import Sequence
-from typing import Any, Union
+from collections import Counter
+from typing import Any
 
 from absl import flags
 
 from estimator_ckpt import files
-from estimator_ckpt.cli import EXIT_ERROR, EXIT_OK, UsageError
-from estimator_ckpt.conversion.batch import Outcome, convert_directory
+from estimator_ckpt.cli import EXIT_ERROR, EXIT_INTERRUPT, EXIT_OK, UsageError
+from estimator_ckpt.commands.convert_flags import define_options, read_options
+from estimator_ckpt.conversion.batch import convert_directory
 from estimator_ckpt.conversion.convert_options import ConvertOptions
-from estimator_ckpt.conversion.names_to_objects import LAYOUTS
+from estimator_ckpt.conversion.outcomes import Outcome
 from estimator_ckpt.conversion.plan import Conversion
-from estimator_ckpt.conversion.translate_optimizer import TARGETS
+from estimator_ckpt.conversion.trees import find_left
 from estimator_ckpt.convert import convert_with
 from estimator_ckpt.errors import printable
-from estimator_ckpt.formats import CHECKPOINT_FORMATS
 from estimator_ckpt.reading.locate import is_saved_model
-from estimator_ckpt.roles.newer_keras import LISTS
-from estimator_ckpt.text.progress import progress_bar
+from estimator_ckpt.text.progress import counting_bar, progress_bar
 from estimator_ckpt.text.quantities import counted, size_text
 from estimator_ckpt.text.tables import print_table
+
+_MOST_KINDS = 8
+_WAYS = {
+    "link": "linked",
+    "reflink": "shared",
+    "copy": "copied",
+    "write": "written",
+    "append": "appended to",
+    "same": "unchanged",
+}
 
 
 def define(flag_values: flags.FlagValues) -> None:
     """The flags of the verb."""
 
-    def enum(name: str, choices: Sequence[str], text: str) -> None:
-        flags.DEFINE_enum(name, None, list(choices), text, flag_values=flag_values)
+    def boolean(name: str, text: str) -> None:
+        flags.DEFINE_boolean(name, False, text, flag_values=flag_values)
 
-    def boolean(name: str, default: bool | None, text: str) -> None:
-        flags.DEFINE_boolean(name, default, text, flag_values=flag_values)
-
-    def string(name: str, text: str) -> None:
-        flags.DEFINE_string(name, None, text, flag_values=flag_values)
-
-    def rules(name: str, text: str) -> None:
-        flags.DEFINE_multi_string(name, [], text, flag_values=flag_values)
-
-    enum("checkpoint_format", CHECKPOINT_FORMATS, "What the result is. Required.")
-    enum(
-        "layout",
-        LAYOUTS,
-        "The objects for names: one child of var_list for each, or an object for each scope, as a"
-        " tf.Module tree has them. Unless given: var_list for a name-based source, and the objects"
-        " that are there for another.",
-    )
-    string("like", "An object-based checkpoint whose objects the result is to have.")
-    rules("rename", r"REGEX:REPLACEMENT, as in 'old/(.*):new/\1'. The first that matches decides.")
-    rules(
-        "assignment_map",
-        "FROM:TO, two names, or two scopes that end in '/', as init_from_checkpoint takes them."
-        " FROM may be an object path.",
-    )
-    rules("exclude", "REGEX of names, or of object paths, to leave out.")
-    boolean("drop_slots", False, "Leave out the optimizers' variables.")
-    boolean(
-        "drop_configs",
-        False,
-        "Leave out the classes of layers that Keras of TensorFlow 2.0 saved (OBJECT_CONFIG_JSON).",
-    )
-    flags.DEFINE_flag(
-        flags.Flag(
-            AveragesParser(),
-            None,
-            "use_averages",
-            False,
-            "Put the averages (tf.train.ExponentialMovingAverage) in the places of their variables,"
-            " without the optimizers' variables; --use_averages=NAME for those of another name.",
-            boolean=True,
-        ),
-        flag_values=flag_values,
-    )
-    string("keep_raw", "With --use_averages: the raw value of X stays as X/KEEP_RAW.")
-    enum(
-        "optimizer",
-        TARGETS,
-        "Make the slots those of tf.compat.v1's optimizers (tf1), of Keras' legacy ones (keras), or"
-        " of those since 2.11, as --like has them (keras2, keras3).",
-    )
-    enum("from_optimizer", tuple(LISTS), "The class of a Keras optimizer, where that is not clear.")
-    flags.DEFINE_list(
-        "hyperparameters",
-        [],
-        "NAME=NUMBER,...: numbers of the optimizer, to be written or to convert with:"
-        " learning_rate, momentum, beta_1, iter, ...; of several optimizers"
-        " Momentum/learning_rate, Adam/beta_1, ...",
-        flag_values=flag_values,
-    )
-    flags.DEFINE_list(
-        "dtype",
-        [],
-        "DTYPE to cast all floating-point variables to, or FROM:TO,... Slots go along; steps and an"
-        " optimizer's own numbers stay. Writes new data files.",
-        flag_values=flag_values,
-    )
-    boolean("copy", False, "Copy data files instead of linking them.")
-    boolean("compact", False, "Write new data files without what was left out.")
+    define_options(flag_values)
     boolean(
         "in_place",
-        False,
         "Rewrite the index where it is, and append what is new to the last data file: to a copy of"
         " it, if that is linked from elsewhere.",
     )
-    boolean(
-        "verify",
-        None,
-        "Check the source before, and compare the result with it. Unless given, the result is"
-        " compared if bytes were copied or cast.",
-    )
-    boolean("dry_run", False, "Print the whole plan and touch nothing.")
-    string(
+    boolean("dry_run", "Print the whole plan and touch nothing.")
+    flags.DEFINE_string(
         "log",
+        None,
         "For a directory: a file that gets a line of JSON for each checkpoint; what it says is"
         " converted is not converted again.",
+        flag_values=flag_values,
     )
-    boolean("json", False, "Print JSON.")
-
-
-class AveragesParser(flags.ArgumentParser):  # type: ignore[type-arg]
-    """A flag that is given alone, or with a name."""
-
-    def parse(self, argument: str | bool) -> str | bool:
-        return {"true": True, "false": False}.get(str(argument).lower(), argument)
+    boolean("quiet", "For a directory: print failures and totals alone.")
+    boolean("json", "Print JSON.")
 
 
 def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
     """Converts a checkpoint, or all in a directory; 2 if one of them failed."""
-    options = _options(flag_values)
+    options = read_options(flag_values, in_place=flag_values.in_place)
     wanted = 1 if options.in_place else 2
     if len(arguments) != wanted:
         expected = "one path, SOURCE" if wanted == 1 else "two paths, SOURCE and DESTINATION"
@@ -170,97 +103,130 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
 def _run_directory(
     source: str, destination: str | None, options: ConvertOptions, flag_values: flags.FlagValues
 ) -> int:
-    def report(outcome: Outcome, number: int, total: int) -> None:
-        if flag_values.json:
-            return
-        note = f": {outcome.message}" if outcome.message else ""
-        place = outcome.source
-        if outcome.destination != outcome.source:
-            place += f" -> {outcome.destination}"
-        print(f"[{number}/{total}] {outcome.status} {printable(place + note)}", flush=True)
-        if outcome.status == "planned" and outcome.conversion is not None:
-            _print_plan(outcome.conversion)
+    outcomes: list[Outcome] = []
+    through = total = 0
+    interrupted = False
+    with counting_bar(f"converting {printable(source)}") as count:
+        lines = not (flag_values.json or flag_values.quiet)
+        lines = lines and (count is None or flag_values.dry_run or not sys.stdout.isatty())
 
-    with progress_bar(f"converting {printable(source)}") as progress:
-        outcomes = convert_directory(
-            source,
-            destination,
-            options,
-            dry_run=flag_values.dry_run,
-            log=flag_values.log,
-            report=report,
-            progress=progress,
-        )
-    counts = {
-        status: sum(outcome.status == status for outcome in outcomes)
-        for status in ("converted", "planned", "already", "failed")
-    }
+        def report(outcome: Outcome, number: int, of: int) -> None:
+            nonlocal through, total
+            through, total = number, of
+            outcomes.append(outcome)
+            if lines:
+                print(f"[{number}/{of}] {_line(outcome)}", flush=True)
+                if outcome.status == "planned" and outcome.conversion is not None:
+                    _print_plan(outcome.conversion)
+            if count is not None:
+                count(number, of)
+
+        def progress(done: int, nbytes: int) -> None:
+            if count is not None and total:
+                count(through + done / max(nbytes, 1), total)
+
+        try:
+            convert_directory(
+                source,
+                destination,
+                options,
+                dry_run=flag_values.dry_run,
+                log=flag_values.log,
+                report=report,
+                progress=None if count is None else progress,
+            )
+        except KeyboardInterrupt:
+            interrupted = True
+    left = [] if options.in_place or interrupted else find_left(source)
     if flag_values.json:
-        lines = [_outcome_json(outcome) for outcome in outcomes]
-        print(json.dumps({"totals": counts, "checkpoints": lines}, indent=2))
+        print(json.dumps(_directory_json(outcomes, left, interrupted), indent=2))
     else:
-        print(", ".join(f"{count:,} {status}" for status, count in counts.items() if count))
-        for outcome in outcomes:
-            if outcome.status == "failed":
-                print(f"estimator-ckpt: {outcome.message}", file=sys.stderr)
-    return EXIT_ERROR if counts["failed"] else EXIT_OK
-
-
-def _options(values: flags.FlagValues) -> ConvertOptions:
-    if values.checkpoint_format is None:
-        raise UsageError("convert: --checkpoint_format is missing: saver, checkpoint or both")
-    return ConvertOptions(
-        values.checkpoint_format,
-        layout=values.layout,
-        like=values.like,
-        rename=[parse_rule("convert", "rename", text) for text in values.rename],
-        assignment_map=[
-            parse_rule("convert", "assignment_map", text) for text in values.assignment_map
-        ],
-        exclude=values.exclude,
-        drop_slots=values.drop_slots,
-        drop_configs=values.drop_configs,
-        use_averages=values.use_averages,
-        keep_raw=values.keep_raw,
-        optimizer=values.optimizer,
-        from_optimizer=values.from_optimizer,
-        hyperparameters=dict(_number(text) for text in values.hyperparameters),
-        dtype=parse_dtype("convert", values.dtype),
-        copy=values.copy,
-        compact=values.compact,
-        in_place=values.in_place,
-        verify=values.verify,
-    )
-
-
-def parse_rule(verb: str, flag: str, text: str) -> tuple[str, str]:
-    """FROM:TO, divided at the last colon."""
-    start, colon, end = text.rpartition(":")
-    if not colon:
-        raise UsageError(f"{verb}: --{flag}: expected FROM:TO, found {text!r}")
-    return start, end
-
-
-def _number(text: str) -> tuple[str, float]:
-    name, _, number = text.partition("=")
-    try:
-        return name, int(number) if number.isdecimal() else float(number)
-    except ValueError:
-        raise UsageError(
-            f"convert: --hyperparameters: expected NAME=NUMBER, found {text!r}"
-        ) from None
-
-
-def parse_dtype(verb: str, texts: list[str]) -> Union[str, dict[str, str], None]:
-    """One dtype for all, or FROM:TO for some."""
-    if not texts:
-        return None
-    if len(texts) == 1 and ":" not in texts[0]:
-        return texts[0]
-    return dict(parse_rule(verb, "dtype", text) for text in texts)
+        if not lines:
+            _print_noteworthy(outcomes)
+        _print_totals(outcomes, left, quiet=flag_values.quiet)
+    if interrupted:
+        renamed = options.in_place and (options.rename or options.assignment_map)
+        again = "the same command goes on from there"
+        if renamed and flag_values.log is None:
+            again = "without --log the same command would apply its rules to these once more"
+        when = f"after {through:,} of {total:,} checkpoints" if total else "before the first one"
+        print(f"estimator-ckpt: interrupted {when}; {again}", file=sys.stderr)
+        return EXIT_INTERRUPT
+    failed = any(outcome.status == "failed" for outcome in outcomes)
+    return EXIT_ERROR if failed else EXIT_OK
 
 
 # --- what is printed ---
+
+
+def _line(outcome: Outcome) -> str:
+    note = f": {outcome.message}" if outcome.message else ""
+    path = outcome.source
+    if outcome.destination != outcome.source:
+        path += f" -> {outcome.destination}"
+    return f"{outcome.status} {printable(path + note)}"
+
+
+def _print_noteworthy(outcomes: list[Outcome]) -> None:
+    """Of those that had no line, the ones of which there is something to say; failures follow."""
+    for outcome in outcomes:
+        told = outcome.status == "converted" and outcome.message
+        if told or (outcome.is_state and outcome.status != "failed"):
+            print(_line(outcome))
+
+
+def _print_totals(outcomes: list[Outcome], left: list[str], *, quiet: bool) -> None:
+    """What became of all: checkpoints, state files, the rest; then the failures."""
+    totals = [f"{count:,} {status}" for status, count in _totals(outcomes).items() if count]
+    print(", ".join(totals) or "nothing done")
+    of_states = Counter(outcome.status for outcome in outcomes if outcome.is_state)
+    for status, text in (("failed", "failed"), ("already", "left as they are")):
+        if of_states[status]:
+            print(f"`checkpoint` files: {of_states[status]:,} {text}")
+    if not quiet:
+        _print_beside(outcomes, left)
+    for outcome in outcomes:
+        if outcome.status == "failed":
+            print(f"estimator-ckpt: {outcome.message}", file=sys.stderr)
+
+
+def _print_beside(outcomes: list[Outcome], left: list[str]) -> None:
+    """What went along with the checkpoints of a tree, and what did not."""
+    conversions = [outcome.conversion for outcome in outcomes if outcome.conversion is not None]
+    metas = [companion for one in conversions for companion in one.companions]
+    if metas:
+        misfits = sum(bool(companion.why) for companion in metas)
+        fits = f"{len(metas) - misfits:,} restore from the results"
+        print(f".meta files: {fits}" + (f", {misfits:,} do not" if misfits else ""))
+    if left:
+        names = Counter(map(_kind, left))
+        shown = [f"{count:,} {name}" for name, count in names.most_common(_MOST_KINDS)]
+        more = len(names) - len(shown)
+        shown += [f"{more:,} other names"] if more else []
+        print(f"not taken along: {printable(', '.join(shown))}")
+
+
+def _kind(path: str) -> str:
+    """What to count a file or a directory as."""
+    name = os.path.basename(path.rstrip("/"))
+    if name.startswith("events.out.tfevents."):
+        return "event files"
+    return f"{name}/" if path.endswith("/") else name
+
+
+def _totals(outcomes: list[Outcome]) -> dict[str, int]:
+    found = Counter(outcome.status for outcome in outcomes if not outcome.is_state)
+    return {status: found[status] for status in ("converted", "planned", "already", "failed")}
+
+
+def _directory_json(outcomes: list[Outcome], left: list[str], interrupted: bool) -> dict[str, Any]:
+    return {
+        "totals": _totals(outcomes),
+        "checkpoints": [_outcome_json(one) for one in outcomes if not one.is_state],
+        "state_files": [_outcome_json(one) for one in outcomes if one.is_state],
+        "not_taken_along": left,
+        "interrupted": interrupted,
+    }
 
 
 def _print_plan(conversion: Conversion) -> None:
@@ -288,22 +254,23 @@ def summary(conversion: Conversion) -> str:
     how: dict[str, int] = {}
     for _, way in conversion.data_files:
         how[way] = how.get(way, 0) + 1
-    ways = {
-        "link": "linked",
-        "reflink": "shared",
-        "copy": "copied",
-        "write": "written",
-        "append": "appended to",
-        "same": "unchanged",
-    }
-    data_files = ", ".join(f"{count} {ways[way]}" for way, count in how.items())
+    data_files = ", ".join(f"{count} {_WAYS[way]}" for way, count in how.items())
     compared = ""
     if conversion.verified is not None:
         compared = f"; {counted(conversion.verified, 'key')} compared"
     return (
         f"{conversion.destination}: {conversion.checkpoint_format}, {_total(conversion)}; "
-        f"data files: {data_files}{compared}"
+        f"data files: {data_files}{compared}{_companions(conversion)}"
     )
+
+
+def _companions(conversion: Conversion) -> str:
+    """What is to be said of the files beside the data."""
+    texts = []
+    for path, how, why in conversion.companions:
+        name = os.path.basename(path)
+        texts.append(f"; {name} {_WAYS.get(how, how)}" + (f": {why}" if why else ""))
+    return "".join(texts)
 
 
 def conversion_json(conversion: Conversion) -> dict[str, Any]:
@@ -317,6 +284,7 @@ def conversion_json(conversion: Conversion) -> dict[str, Any]:
         "verified": conversion.verified,
         "underflows": dict(conversion.underflows),
         "data_files": [{"path": path, "how": how} for path, how in conversion.data_files],
+        "companions": [companion._asdict() for companion in conversion.companions],
         "rows": [row._asdict() for row in conversion.rows],
     }
 

@@ -15,7 +15,7 @@ from absl import flags
 
 from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.cli import EXIT_OK, UsageError
-from estimator_ckpt.commands.convert import AveragesParser, parse_dtype, parse_rule
+from estimator_ckpt.commands.convert_flags import AveragesParser, parse_dtype, parse_rule
 from estimator_ckpt.export import Export, export_checkpoint
 from estimator_ckpt.text.progress import progress_bar
 from estimator_ckpt.text.quantities import size_text, tensor_text

@@ -12,7 +12,8 @@ import sys
 from absl import flags
 
 from estimator_ckpt.cli import EXIT_OK, UsageError
-from estimator_ckpt.commands.convert import conversion_json, parse_dtype, parse_rule, summary
+from estimator_ckpt.commands.convert import conversion_json, summary
+from estimator_ckpt.commands.convert_flags import parse_dtype, parse_rule
 from estimator_ckpt.conversion.names_to_objects import LAYOUTS
 from estimator_ckpt.formats import CHECKPOINT_FORMATS
 from estimator_ckpt.importing import import_checkpoint

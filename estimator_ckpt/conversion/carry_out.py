@@ -9,7 +9,7 @@ from estimator_ckpt.bundle.index import read_index, same_tensor, shard_path
 from estimator_ckpt.bundle.slices import key_text
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.conversion.already_converted import is_result
-from estimator_ckpt.conversion.companions import carry_meta, write_own_state
+from estimator_ckpt.conversion.companions import carry_meta, keep_meta, write_own_state
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.destination import claimed
 from estimator_ckpt.conversion.plan import Content, Conversion
@@ -39,8 +39,13 @@ def carry_out(
     progress: Progress = None,
     *,
     with_state: bool = False,
+    wait: float = 0.0,
 ) -> Conversion:
-    """Writes the result of a plan; with its state file, where the directory has no other.
+    """Writes the result of a plan.
+
+    Args:
+      with_state: also a state file, where the directory has no other.
+      wait: how long to wait for another conversion to the same place, in seconds.
 
     Raises:
       CorruptCheckpointError, WriteError: as convert_checkpoint() does.
@@ -52,8 +57,9 @@ def carry_out(
     transfer = Transfer(conversion.source, checkpoint.index, tensors, progress)
     if options.in_place:
         written = transfer.write_in_place(prove=options.verify)
+        companions = keep_meta(checkpoint.index, conversion.source, tensors)
     else:
-        with claimed(conversion.destination) as site:
+        with claimed(conversion.destination, wait=wait) as site:
             if files.exists(f"{site.destination}.index"):
                 written = _finished(checkpoint, tensors, site.destination, copy=options.copy)
             else:
@@ -63,7 +69,7 @@ def carry_out(
                     compact=compact,
                     prove=options.verify,
                 )
-            carry_meta(checkpoint.index, conversion.source, tensors, site)
+            companions = carry_meta(checkpoint.index, conversion.source, tensors, site)
             if with_state:
                 write_own_state(conversion.source, site)
     return Conversion(
@@ -76,6 +82,7 @@ def carry_out(
         tuple(written.data_files),
         written.compared,
         tuple(written.underflows.items()),
+        companions,
     )
 
 

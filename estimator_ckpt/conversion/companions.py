@@ -11,32 +11,57 @@ from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.bundle.v1 import plain_prefix
 from estimator_ckpt.conversion.destination import Site, passing_name
 from estimator_ckpt.conversion.meta_graph import restored_keys
-from estimator_ckpt.conversion.plan import Content
+from estimator_ckpt.conversion.plan import Companion, Content
 from estimator_ckpt.errors import CheckpointError
 from estimator_ckpt.reading.locate import complete_prefixes
 from estimator_ckpt.reading.state import CheckpointState, read_state, write_state
 
 
-def carry_meta(index: Index, source: str, tensors: Mapping[str, Content], site: Site) -> None:
+def carry_meta(
+    index: Index, source: str, tensors: Mapping[str, Content], site: Site
+) -> tuple[Companion, ...]:
     """Links the graph beside the result, where its Saver finds what it looks for, unchanged."""
-    meta, target = f"{plain_prefix(source)}.meta", f"{site.destination}.meta"
-    if files.exists(target) or not files.exists(meta):
-        return
-    keys = restored_keys(meta)
-    if keys is None:
-        return
-    for key in keys:
-        content = tensors.get(key)
-        if content is None or not content.source or content.computed:
-            return
-        if key_bytes(key) not in index.entries or not same_tensor(index, key, content.source):
-            return
+    meta, target = meta_path(source), f"{site.destination}.meta"
+    if not files.exists(meta):
+        return ()
+    why = _misfit(meta, index, tensors)
+    if files.exists(target):
+        return (Companion(meta, "same", why),)
+    if why:
+        return (Companion(meta, "left out", why),)
     passing = passing_name(target)
     files.remove(passing)
     site.undo.callback(files.remove, passing)
-    files.link_or_copy(meta, passing)
+    how = files.link_or_copy(meta, passing)
     site.undo.callback(files.remove, target)
     files.rename(passing, target)
+    return (Companion(meta, how, ""),)
+
+
+def keep_meta(index: Index, source: str, tensors: Mapping[str, Content]) -> tuple[Companion, ...]:
+    """What is to be said of the graph beside a checkpoint that is converted in place."""
+    meta = meta_path(source)
+    return (Companion(meta, "same", _misfit(meta, index, tensors)),) if files.exists(meta) else ()
+
+
+def meta_path(prefix: str) -> str:
+    """The file of the graph beside a checkpoint."""
+    return f"{plain_prefix(prefix)}.meta"
+
+
+def _misfit(meta: str, index: Index, tensors: Mapping[str, Content]) -> str:
+    """Why the Saver of a graph does not restore from the result; "" if it does."""
+    keys = restored_keys(meta)
+    if keys is None:
+        return "it does not tell which keys its Saver restores"
+    for key in sorted(keys):
+        content = tensors.get(key)
+        if content is None:
+            return f"its Saver restores {key}, which the result does not have"
+        same = content.source and not content.computed and key_bytes(key) in index.entries
+        if not same or not same_tensor(index, key, content.source):
+            return f"its Saver restores {key}, which has another value in the result"
+    return ""
 
 
 def write_own_state(source: str, site: Site) -> None:

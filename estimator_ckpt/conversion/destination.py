@@ -175,7 +175,7 @@ def _lease(directory: str) -> contextlib.AbstractContextManager[object]:
     owner = claims.find_owner(path)
     if owner is None or owner.work == _WORK_IN_PLACE:
         return claims.acquire(path, _WORK_IN_PLACE, wait=_MOST_WAITED)
-    if claims.is_own(owner):  # this process is the job, and converts between its saves
+    if claims.is_own(path, owner):  # this process is the job, and converts between its saves
         return contextlib.nullcontext()
     return claims.acquire(path, _WORK_IN_PLACE)
 

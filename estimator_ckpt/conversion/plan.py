@@ -16,6 +16,7 @@ from estimator_ckpt.errors import CorruptCheckpointError
 from estimator_ckpt.formats import CheckpointFormat
 from estimator_ckpt.objects.object_graph import VARIABLE_VALUE, ObjectPath
 from estimator_ckpt.text.html import html_table
+from estimator_ckpt.text.names import some_of
 
 FLOAT32 = 1
 INT32 = 3
@@ -144,6 +145,21 @@ class ConversionRow(NamedTuple):
     nbytes: int
 
 
+class Companion(NamedTuple):
+    """A file beside the source's data and index, such as its `.meta` file.
+
+    Attributes:
+      path: in the source.
+      how: it went along: "link", "reflink" or "copy"; "same", where it was there already, and in
+        place; or "left out".
+      why: it was left out, or does not fit the result.
+    """
+
+    path: str
+    how: str
+    why: str
+
+
 @dataclass(frozen=True)
 class Conversion:
     """What a conversion does, or has done.
@@ -161,6 +177,7 @@ class Conversion:
       verified: how many tensors were read again and compared; None if none were.
       underflows: by their keys in the source, the tensors with values that a cast has made 0, as
         they were too small for the dtype, and how many; known once they are written.
+      companions: the `.meta` file, if there is one; known once it is written.
     """
 
     source: str
@@ -172,6 +189,7 @@ class Conversion:
     data_files: tuple[tuple[str, str], ...] = ()
     verified: int | None = None
     underflows: tuple[tuple[str, int], ...] = ()
+    companions: tuple[Companion, ...] = ()
 
     def _repr_html_(self) -> str:
         title = f"{self.source} ({self.source_format}) → {self.destination} "
@@ -188,13 +206,8 @@ class Conversion:
         """What is to be said of the result; empty where there is nothing."""
         if not self.underflows:
             return ""
-        shown = ", ".join(f"{count:,} of {key}" for key, count in self.underflows[:_MOST_SHOWN])
-        more = len(self.underflows) - _MOST_SHOWN
-        return (
-            "values too small for their new dtype became 0: "
-            + shown
-            + (f", and of {more:,} more tensors" if more > 0 else "")
-        )
+        shown = some_of([f"{count:,} of {key}" for key, count in self.underflows], _MOST_SHOWN)
+        return f"values too small for their new dtype became 0: {shown}"
 
 
 def entry_bytes(index: Index, key: str) -> int:

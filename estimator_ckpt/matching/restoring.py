@@ -16,7 +16,7 @@ from estimator_ckpt.formats import IN_WORDS
 from estimator_ckpt.matching.counted import differ_in_weak_segments_only
 from estimator_ckpt.matching.saved import has_objects_of_its_own
 from estimator_ckpt.objects.object_graph import SAVE_COUNTER, STEP, VAR_LIST, ObjectGraph, match
-from estimator_ckpt.text.names import NameIndex
+from estimator_ckpt.text.names import NameIndex, meant
 from estimator_ckpt.text.quantities import counted, tensor_text
 from estimator_ckpt.text.rows import Row, fold
 from estimator_ckpt.text.tables import text_table
@@ -156,8 +156,7 @@ def missing_rows(
     at = {v.object_path: v.name for v in checkpoint.variables.values() if v.name != v.object_path}
     rows = []
     for want in missing:
-        near = names.near(want.tensor)
-        note = f"did you mean {near[0]}?" if near else ""
+        note = meant(names.near(want.tensor))
         if want.tensor in checkpoint.variables:
             note = "it is there by a name that a counter may have made; match_by='name' takes it"
         elif want.tensor in at:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+from collections.abc import Iterable
 
 from estimator_ckpt import files
 from estimator_ckpt.bundle.index import Index, read_index
@@ -123,6 +124,23 @@ def complete_prefixes(directory: str) -> list[str]:
         if name.endswith(".index") and name[: -len(".index")] in whole
     ]
     return sorted(prefixes + v1_prefixes(directory, names), key=_age)
+
+
+def sub_directories(directory: str, names: Iterable[str]) -> list[str]:
+    """Those of the names in a directory that are directories, and no symbolic links to others.
+
+    Of remote ones those that are called like a file of a checkpoint are taken for files: to ask for
+    each is a request, and there may be hundreds of thousands.
+    """
+    remote = files.is_remote(directory)
+    found = []
+    for name in names:
+        path = os.path.join(directory, name)
+        if remote and _SUFFIX.search(name):
+            continue
+        if not os.path.islink(path) and files.is_dir(path):
+            found.append(name)
+    return found
 
 
 def newest_of_each_name(directory: str) -> list[str]:

@@ -7,6 +7,8 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from estimator_ckpt.text.terminal import cut_text
+
 _LONG = 256 << 20  # bytes; below it a bar would only flash up
 
 
@@ -24,8 +26,11 @@ def progress_bar(label: str) -> Iterator[Callable[[int, int], None] | None]:
 
 
 @contextlib.contextmanager
-def counting_bar(label: str) -> Iterator[Callable[[int, int], None] | None]:
-    """What to call with the number done and the number in all; None where nobody would see it."""
+def counting_bar(label: str) -> Iterator[Callable[[float, int], None] | None]:
+    """What to call with the number done and the number in all; None where nobody would see it.
+
+    What is done in part counts as a fraction.
+    """
     if not sys.stderr.isatty():
         yield None
         return
@@ -38,18 +43,24 @@ def counting_bar(label: str) -> Iterator[Callable[[int, int], None] | None]:
         TimeRemainingColumn,
     )
 
+    console = Console(stderr=True)
     bar = Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=console,
         transient=True,
         redirect_stdout=sys.stdout.isatty(),
     )
     with bar:
-        task = bar.add_task(label, total=None)
+        task = bar.add_task(_short(label, console.width), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _short(label: str, width: int) -> str:
+    """A label that leaves room for what it is the label of."""
+    return cut_text(label, max(width // 2 - 4, 16))
 
 
 class _Bar:
@@ -70,16 +81,17 @@ class _Bar:
                 TransferSpeedColumn,
             )
 
+            console = Console(stderr=True)
             self._progress = Progress(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
                 DownloadColumn(),
                 TransferSpeedColumn(),
-                console=Console(stderr=True),
+                console=console,
                 transient=True,
             )
             self._progress.start()
-            self._task = self._progress.add_task(self._label, total=total)
+            self._task = self._progress.add_task(_short(self._label, console.width), total=total)
         self._progress.update(self._task, completed=done)
 
     def stop(self) -> None:

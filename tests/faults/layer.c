@@ -130,7 +130,7 @@ enum fate { PASS, FAIL, HALF };
 
 static enum fate next_call(const char *name, const char *what, int needs_space) {
   long number = __atomic_add_fetch(&calls, 1, __ATOMIC_SEQ_CST);
-  if (log_file >= 0) dprintf(log_file, "%ld %s %s\n", number, name, what ? what : "");
+  if (log_file >= 0) dprintf(log_file, "%s %d %s\n", name, needs_space, what ? what : "");
   if (kind == NONE || number < fault_at || (number > fault_at && !sticky)) return PASS;
   if (kind == ERROR) {
     if (error_number == ENOSPC && !needs_space) return PASS;

@@ -1,0 +1,195 @@
+"""What became of each of many checkpoints, and the log that has it: lines of JSON.
+
+A log is a file, to which runs on one machine add, and the shards beside it, LOG-*.jsonl, that the
+workers of runs on many machines have written. Whoever reads the log reads all of it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from estimator_ckpt import files
+from estimator_ckpt.conversion.convert_options import ConvertOptions
+from estimator_ckpt.conversion.plan import Conversion
+from estimator_ckpt.errors import CheckpointError, SettingsError
+from estimator_ckpt.reading.locate import find_prefix
+from estimator_ckpt.reading.state import real_prefix
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one checkpoint, or of one state file.
+
+    Attributes:
+      status: "converted"; "planned" in a dry run; "already", where there was nothing to do;
+        "failed".
+      source: its prefix, or the path of the state file.
+      destination: the prefix or the path of the result.
+      message: why it failed, or what is to be said.
+      seconds: how long it took.
+      conversion: the rows and files, if it was converted or planned.
+      is_state: whether it is a state file.
+    """
+
+    status: str
+    source: str
+    destination: str
+    message: str = ""
+    seconds: float = 0.0
+    conversion: Conversion | None = None
+    is_state: bool = False
+
+
+class Done(NamedTuple):
+    """What the log tells of a conversion: it is done as long as all of it is so still."""
+
+    source: str
+    source_stamp: int | None
+    settings: Any
+    result_stamp: int | None
+
+
+# The options that say how a result is written, and not what it is. All others count.
+_SAME_RESULT = frozenset(["copy", "compact", "in_place", "verify"])
+
+
+def done_by(source: str, result: str, options: ConvertOptions) -> Done | None:
+    """What a conversion that was carried out is known by; None if by nothing.
+
+    Raises:
+      CheckpointError: the indexes cannot be read, or that of `like`.
+    """
+    if options.like is not None and not isinstance(options.like, str):
+        return None  # objects in Python, of which a log can tell nothing
+    if not (options.in_place or files.exists(f"{source}.index")):
+        return None  # a V1 file; to know it again it would have to be read
+    settings = {name: value for name, value in vars(options).items() if name not in _SAME_RESULT}
+    rules = options.rules()
+    settings.update(rename=rules.rename, assignment_map=rules.assignment_map, exclude=rules.exclude)
+    if options.like is not None:
+        settings["like"] = [options.like, _stamp(find_prefix(options.like))]
+    return Done(
+        real_prefix(source),
+        None if options.in_place else _stamp(source),
+        json.loads(json.dumps(settings)),
+        _stamp(result),
+    )
+
+
+def _stamp(prefix: str) -> int | None:
+    """A checksum of an index, which changes when a job saves again under the same name."""
+    from estimator_ckpt.bundle.tensors import masked_crc32c
+
+    path = f"{prefix}.index"
+    return masked_crc32c(files.read_bytes(path)) if files.exists(path) else None
+
+
+# --- the log ---
+
+
+def log_line(outcome: Outcome, options: ConvertOptions) -> dict[str, Any]:
+    """What the log says of an outcome."""
+    line: dict[str, Any] = {
+        "status": outcome.status,
+        "source": outcome.source,
+        "destination": outcome.destination,
+        "checkpoint_format": options.checkpoint_format,
+        "message": outcome.message,
+        "seconds": outcome.seconds,
+        "time": time.time(),
+    }
+    if outcome.is_state:
+        line["is_state"] = True
+    conversion = outcome.conversion
+    if conversion is not None:
+        line["tensors"] = sum(bool(row.targets) for row in conversion.rows)
+        line["data_files"] = conversion.data_files
+        line["verified"] = conversion.verified
+        line["result"] = real_prefix(outcome.destination)
+        line["done"] = None
+        with contextlib.suppress(CheckpointError):  # then the files alone will tell
+            done = done_by(outcome.source, outcome.destination, options)
+            line["done"] = None if done is None else done._asdict()
+    return line
+
+
+def encode_lines(lines: list[dict[str, Any]]) -> bytes:
+    """Lines of a log as they are stored."""
+    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
+
+
+def append_line(log: str, line: dict[str, Any]) -> None:
+    """Adds a line to a log.
+
+    Raises:
+      WriteError: it cannot be written.
+    """
+    there = files.exists(log)
+    size = files.size(log) if there else 0
+    torn = size and files.read_range(log, size - 1, 1) != b"\n"  # a run was killed as it wrote
+    with files.open_write(log, append=there) as file:
+        file.write(b"\n" * bool(torn) + encode_lines([line]))
+
+
+def read_done(log: str) -> Iterator[tuple[str, Done]]:
+    """What earlier runs have converted: the result's path, and what it is known by.
+
+    Raises:
+      SettingsError: a line is none of a conversion's log.
+      NotACheckpointError: it cannot be read.
+    """
+    for path, number, line in read_lines(log):
+        try:
+            if line["status"] == "converted" and line.get("done") is not None:
+                yield line["result"], Done(**line["done"])
+        except (TypeError, KeyError):
+            raise _no_line(path, number) from None
+
+
+def read_lines(log: str, *, run: str = "") -> Iterator[tuple[str, int, Any]]:
+    """The lines of a log and of its shards: the path, the number from 1 on, what it says.
+
+    Args:
+      run: reads the shards of this run alone.
+
+    Raises:
+      SettingsError: a line is no JSON.
+      NotACheckpointError: it cannot be read.
+    """
+    for path in _log_files(log, run):
+        for number, line in enumerate(files.read_bytes(path).splitlines(), start=1):
+            try:
+                yield path, number, json.loads(line)
+            except ValueError:
+                if line.endswith(b"}"):
+                    raise _no_line(path, number) from None
+                # else it is torn: a run was killed as it wrote
+
+
+def shard_name(log: str, run: str) -> str:
+    """The name of a new shard of a log."""
+    return f"{log}-{run}-{os.urandom(8).hex()}.jsonl"
+
+
+def _log_files(log: str, run: str) -> list[str]:
+    directory, name = os.path.split(log)
+    found = [] if run or not files.exists(log) else [log]
+    if files.is_dir(directory or "."):
+        found += [
+            os.path.join(directory, one)
+            for one in files.list_dir(directory or ".")
+            if one.startswith(f"{name}-{run}") and one.endswith(".jsonl")
+        ]
+    return found
+
+
+def _no_line(path: str, number: int) -> SettingsError:
+    return SettingsError(
+        f"line {number} is none of a conversion's log; name another file", path=path, key="log"
+    )

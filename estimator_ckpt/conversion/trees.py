@@ -1,0 +1,120 @@
+"""What a tree of model_dirs has: checkpoints to convert, and what does not go along with them."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterator
+from typing import NamedTuple
+
+from estimator_ckpt import files
+from estimator_ckpt.bundle.v1 import plain_prefix
+from estimator_ckpt.conversion.convert_options import ConvertOptions
+from estimator_ckpt.conversion.result_path import check_in_place, is_inside
+from estimator_ckpt.errors import CheckpointError, NotACheckpointError, WriteError
+from estimator_ckpt.reading.locate import complete_prefixes, is_saved_model, sub_directories
+from estimator_ckpt.reading.state import read_state
+
+STATE_FILE = "checkpoint"
+
+_SUFFIX = re.compile(r"\.index$|\.meta$|\.data-\d{5}-of-\d{5}$|-\d{5}-of-\d{5}$")
+
+
+class Directory(NamedTuple):
+    """A directory with checkpoints: where it is, where its results go, if it has a state file."""
+
+    source: str
+    destination: str
+    has_state: bool
+
+
+class Task(NamedTuple):
+    """A checkpoint to be converted: its prefix, that of the result, and its directory."""
+
+    source: str
+    destination: str
+    directory: Directory
+
+
+def find_tasks(source: str, destination: str, options: ConvertOptions) -> list[Task]:
+    """What there is to convert in a tree: by directory, the upper ones first; the oldest first.
+
+    Raises:
+      NotACheckpointError: there is no checkpoint in it, or a directory cannot be read.
+      SettingsError: in place, where that cannot be done.
+      WriteError: the destination is inside the source.
+    """
+    check_in_place(source, options)
+    if not options.in_place and is_inside(destination, source):
+        raise WriteError(f"the destination is inside the source, {source}", path=destination)
+    tasks = list(_find(source, destination))
+    if not tasks:
+        raise NotACheckpointError("no checkpoint is in it, nor below", path=source)
+    return tasks
+
+
+def _find(source: str, destination: str) -> Iterator[Task]:
+    if is_saved_model(source):
+        return
+    names = files.list_dir(source)
+    directory = Directory(source, destination, STATE_FILE in names)
+    for name, prefix in _checkpoints(source, names).items():
+        yield Task(prefix, os.path.join(destination, name), directory)
+    for name in sub_directories(source, names):
+        yield from _find(os.path.join(source, name), os.path.join(destination, name))
+
+
+def _checkpoints(directory: str, names: Collection[str]) -> dict[str, str]:
+    """The prefixes of a directory's checkpoints, by their names."""
+    found = {checkpoint_name(prefix): prefix for prefix in complete_prefixes(directory)}
+    try:
+        state = read_state(directory)
+    except CheckpointError:
+        state = None  # said when the state is carried over
+    for path in state.all_model_checkpoint_paths if state is not None else ():
+        # One in the V1 format, or without its data files: opening it says what is wrong.
+        name = os.path.basename(path)
+        if name in names or f"{name}.index" in names:
+            found.setdefault(name, os.path.join(directory, name))
+    return found
+
+
+def checkpoint_name(prefix: str) -> str:
+    """What a checkpoint is called in its directory, and its result, too."""
+    return os.path.basename(plain_prefix(prefix))
+
+
+# --- what is left where it is ---
+
+
+def find_left(source: str) -> list[str]:
+    """What a tree has beside checkpoints and state files, and a conversion does not take along.
+
+    Event files, graph.pbtxt, warm_start.json, SavedModels of exporters, parts of checkpoints, what
+    is behind symbolic links. A directory without checkpoints at any depth is one, with a "/" at its
+    end. A `.meta` file belongs to its checkpoint, whose conversion says what becomes of it.
+
+    Raises:
+      NotACheckpointError: a directory cannot be read.
+    """
+    return _left(source) or []
+
+
+def _left(directory: str) -> list[str] | None:
+    """The paths; None where there are no checkpoints."""
+    if is_saved_model(directory):
+        return None
+    names = files.list_dir(directory)
+    checkpoints = _checkpoints(directory, names)
+    directories = sub_directories(directory, names)
+    left = []
+    has_checkpoints = bool(checkpoints)
+    for name in names:
+        path = os.path.join(directory, name)
+        if name in directories:
+            below = _left(path)
+            left += [f"{path}/"] if below is None else below
+            has_checkpoints |= below is not None
+        elif name != STATE_FILE and _SUFFIX.sub("", name) not in checkpoints:
+            left.append(path)
+    return left if has_checkpoints else None

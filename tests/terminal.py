@@ -1,0 +1,36 @@
+"""Runs the command as a process of its own: on a terminal, or with its output in pipes."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import estimator_ckpt
+
+ROOT = Path(estimator_ckpt.__file__).parent.parent
+
+
+def start(*arguments: Any, **streams: Any) -> subprocess.Popen[bytes]:
+    """The command, started."""
+    command = [sys.executable, "-m", "estimator_ckpt", *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "TERM": "xterm"}, **streams)
+
+
+def run_on_terminal(*arguments: Any) -> tuple[int, str]:
+    """The exit code, and all that a person sees, with what moves the cursor, without colors."""
+    terminal, inner = pty.openpty()
+    process = start(*arguments, stdin=inner, stdout=inner, stderr=inner)
+    os.close(inner)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(terminal, 1 << 16)
+        except OSError:  # Linux says so where no process has the terminal any more
+            break
+    os.close(terminal)
+    return process.wait(), re.sub(r"\x1b\[[0-9;]*m", "", shown.decode())
