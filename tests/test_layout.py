@@ -41,6 +41,7 @@ saving
 warm_starting
 warm_start
 checking
+beam
 check compare exchange
 export importing
 scaffold
