@@ -30,7 +30,6 @@ from estimator_ckpt.conversion.destination import clear_in_place, is_unfinished,
 from estimator_ckpt.conversion.outcomes import (
     Done,
     Outcome,
-    append_line,
     done_by,
     log_line,
     read_done,
@@ -40,6 +39,7 @@ from estimator_ckpt.conversion.prepare import make_plan
 from estimator_ckpt.conversion.trees import STATE_FILE, Directory, checkpoint_name, find_tasks
 from estimator_ckpt.errors import CheckpointError, NotACheckpointError, SettingsError, WriteError
 from estimator_ckpt.files import Progress, claims
+from estimator_ckpt.files.log import append_line
 from estimator_ckpt.reading.state import CheckpointState, read_state, real_prefix, write_state
 
 _MOST_WAITED = 10.0  # seconds, for another conversion that writes a state file

@@ -6,10 +6,11 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from estimator_ckpt.bundle.checksum import masked_crc32c
 from estimator_ckpt.bundle.dtypes import STRING
 from estimator_ckpt.bundle.index import Entry, Index
 from estimator_ckpt.bundle.slices import key_bytes, slice_key
-from estimator_ckpt.bundle.tensors import encode_strings, masked_crc32c
+from estimator_ckpt.bundle.tensors import encode_strings
 from estimator_ckpt.bundle.v1 import open_reader
 from estimator_ckpt.errors import CorruptCheckpointError
 from estimator_ckpt.formats import CheckpointFormat
