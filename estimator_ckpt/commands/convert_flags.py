@@ -12,7 +12,7 @@ from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.names_to_objects import LAYOUTS
 from estimator_ckpt.conversion.translate_optimizer import TARGETS
 from estimator_ckpt.formats import CHECKPOINT_FORMATS
-from estimator_ckpt.roles.newer_keras import LISTS
+from estimator_ckpt.roles.dialects import class_names
 
 
 def define_options(flag_values: flags.FlagValues) -> None:
@@ -71,7 +71,11 @@ def define_options(flag_values: flags.FlagValues) -> None:
         "Make the slots those of tf.compat.v1's optimizers (tf1), of Keras' legacy ones (keras), or"
         " of those since 2.11, as --like has them (keras2, keras3).",
     )
-    enum("from_optimizer", tuple(LISTS), "The class of a Keras optimizer, where that is not clear.")
+    enum(
+        "from_optimizer",
+        tuple(class_names()),
+        "The class of the optimizer, where that is not clear.",
+    )
     flags.DEFINE_list(
         "hyperparameters",
         [],
