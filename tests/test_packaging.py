@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from goldens_helper import KINDS
 
 from estimator_ckpt import SaverOptions, configs, load_warm_start
 from estimator_ckpt.errors import SettingsError
@@ -52,6 +53,32 @@ def test_the_wheel_takes_every_kind_of_file_that_the_package_has() -> None:
     }
     assert kinds == {".py", ".flags", ".yaml", ".typed"}
     assert 'estimator_ckpt = ["py.typed", "configs/*.flags", "configs/*.yaml"]' in PYPROJECT
+
+
+# --- versions ---
+
+
+def test_the_versions_of_the_readme_and_of_pyproject_are_those_that_are_tested() -> None:
+    script = (ROOT / ".ci" / "versions").read_text(encoding="utf-8")
+    tested = re.findall(r"^(\d+\.\d+\.\d+) (3\.\d+)(.*)$", script, flags=re.MULTILINE)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^\| (\S+) \| (3\.\d+) \| (\w+) \|$", readme, flags=re.MULTILINE)
+    assert shown == [(tf, python, "yes" if more else "no") for tf, python, more in tested]
+    pythons = list(dict.fromkeys(python for _, python, _ in tested))
+    assert re.findall(r'"Programming Language :: Python :: (3\.\d+)"', PYPROJECT) == pythons
+    assert f'requires-python = ">={pythons[0]}"' in PYPROJECT
+    oldest, with_estimator = tested[0][0], [tf for tf, _, more in tested if more]
+    assert f'"tensorflow>={oldest.rpartition(".")[0]}"' in PYPROJECT
+    bounds = f">={with_estimator[0].rpartition('.')[0]},<2.16"
+    assert f'"tensorflow-estimator{bounds}"' in PYPROJECT
+
+
+def test_goldens_are_of_versions_that_are_tested() -> None:
+    script = (ROOT / ".ci" / "versions").read_text(encoding="utf-8")
+    tested = re.findall(r"^(\d+\.\d+)\.\d+ ", script, flags=re.MULTILINE)
+    made = {version for versions in KINDS.values() for version in versions}
+    assert made <= set(tested)
+    assert {tested[0], tested[-1]} <= made
 
 
 # --- configs ---
