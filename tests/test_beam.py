@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import time
@@ -376,3 +377,17 @@ def test_the_command(run, tree, tmp_path):
     code, out, _ = run("verify", f"--log={tmp_path}/verified", beam_flag, tree)
     assert code == 1
     assert out.splitlines()[-1] == f"{tree}: 13 of 15 checkpoints whole"
+
+
+def test_the_commands_of_the_page(run, tree, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tree.rename("runs")
+    page = (Path(__file__).parents[1] / "docs" / "many_checkpoints.md").read_text(encoding="utf-8")
+    commands = [line for line in page.splitlines() if "--direct_num_workers=0" in line]
+    program, *arguments = shlex.split(commands[0])
+    assert program == "estimator-ckpt"
+    code, out, _ = run(*arguments)
+    assert (code, out) == (2, "13 converted, 2 failed\n")
+    program, *arguments = shlex.split(commands[1])
+    code, out, _ = run(*arguments)
+    assert (code, out.splitlines()[-1]) == (1, f"{tmp_path}/runs: 13 of 15 checkpoints whole")
