@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -10,6 +11,7 @@ from operator import add, le
 
 from estimator_ckpt import files
 from estimator_ckpt.bulk import columns_of
+from estimator_ckpt.bundle.checksum import checked
 from estimator_ckpt.bundle.dtypes import STRING, VARIANT, dtype_name
 from estimator_ckpt.bundle.index import Entry, Index, data_path, shard_path
 from estimator_ckpt.bundle.slices import readable_key
@@ -28,6 +30,7 @@ from estimator_ckpt.reading.locate import find_prefix, read_any_index
 from estimator_ckpt.text.html import html_table
 
 _CHUNK = 16 << 20
+_DATA = re.compile(r"\.data-(\d{5,})-of-(\d{5,})")
 
 
 @dataclass(frozen=True)
@@ -119,7 +122,7 @@ def verify_checkpoint(path: str | os.PathLike[str], *, progress: Progress = None
     data_faults = list(_checksum_faults(prefix, index, ranges.readable, progress))
     faults += data_faults
     faults += [Fault("slices", f"{prefix}.index", m, key) for key, m in slice_faults(index)]
-    notes = ranges.notes()
+    notes = [*ranges.notes(), *_notes_of_other_files(prefix, index.num_shards)]
     if not any(fault.key == OBJECT_GRAPH_KEY for fault in faults):
         try:
             graph = read_object_graph(prefix, index)
@@ -201,6 +204,19 @@ def _missing_files(prefix: str, index: Index, sizes: list[int | None]) -> Iterat
         yield Fault("data file", path, message)
 
 
+def _notes_of_other_files(prefix: str, num_shards: int) -> Iterator[str]:
+    """A line for each data file of this name that the index does not count."""
+    directory, name = os.path.split(prefix)
+    directory = directory or "."
+    for other in files.list_dir(directory):
+        match = other.startswith(name) and _DATA.fullmatch(other, len(name))
+        if match and (int(match[2]) != num_shards or int(match[1]) >= num_shards):
+            yield (
+                f"{os.path.join(directory, other)} is not of this checkpoint, whose data files are "
+                f"{num_shards}: one that was replaced and waits for its deletion, or left over"
+            )
+
+
 class _Ranges:
     """Which bytes of the data files belong to which key.
 
@@ -219,12 +235,12 @@ class _Ranges:
         self._first_unused: dict[int, int] = {}
         ends = [0] * len(sizes)
         last: tuple[bytes, Entry] | None = None
-        # By file, place and length; then those that stand for the same bytes are neighbours.
+        # By location; then those that stand for the same bytes are neighbours.
         for key, entry in sorted(
             (item for item in index.entries.items() if not item[1].slices),
-            key=lambda item: item[1][2:5],
+            key=lambda item: item[1].location,
         ):
-            _, _, shard, offset, length, _, _ = entry
+            shard, offset, length = entry.location
             size, end = sizes[shard], offset + length
             if size is None:
                 continue
@@ -232,7 +248,7 @@ class _Ranges:
                 message = f"{length} bytes, but the file ends at byte {size}"
                 self._fault("range", key, entry, message)
                 continue
-            if length and last is not None and last[1][2:5] == (shard, offset, length):
+            if length and last is not None and last[1].location == entry.location:
                 if last[1] != entry:
                     self._same_bytes(last, key, entry)
                 continue
@@ -286,8 +302,8 @@ def _checksum_faults(
             try:
                 in_parts = entry.size > _CHUNK and entry.dtype not in (STRING, VARIANT)
                 if in_parts and index.v1 is None:
-                    for part in _check_large(reader, entry):
-                        done += part
+                    for part in checked(_parts(reader, entry), entry.crc32c):
+                        done += len(part)
                         if progress:
                             progress(done, total)
                 else:
@@ -302,20 +318,8 @@ def _checksum_faults(
                 yield Fault("checksum", file, message, readable_key(key), offset)
 
 
-def _check_large(reader: TensorReader, entry: Entry) -> Iterator[int]:
-    """reader.check() in chunks, read one by one where the file is remote; yields their sizes."""
-    import google_crc32c
-    import numpy as np
-
-    from estimator_ckpt.bundle.coding import mask
-
-    crc = 0
+def _parts(reader: TensorReader, entry: Entry) -> Iterator[memoryview]:
+    """The bytes of an entry in chunks, read one by one where the file is remote."""
     for start in range(0, entry.size, _CHUNK):
         size = min(_CHUNK, entry.size - start)
-        part = entry._replace(offset=entry.offset + start, size=size)
-        crc = google_crc32c.extend(crc, np.frombuffer(reader.raw(part), np.uint8))
-        yield size
-    if mask(crc) != entry.crc32c:
-        raise CorruptCheckpointError(
-            f"checksum: stored {entry.crc32c:08x}, computed {mask(crc):08x}"
-        )
+        yield reader.raw(entry._replace(offset=entry.offset + start, size=size))

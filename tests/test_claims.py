@@ -6,8 +6,10 @@ import contextlib
 import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -150,6 +152,48 @@ def test_what_cannot_be_looked_at_but_beats_keeps_it(path, monkeypatch):
         assert claim.holds()
 
 
+def linked(source, destination):
+    shutil.copytree(source, destination, copy_function=os.link)
+
+
+@pytest.mark.parametrize("copy", [shutil.copytree, linked])
+def test_a_copy_of_the_directory_is_free_while_the_owner_works_on(copy, tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "_POLL", 0.01)
+    monkeypatch.setattr(claims, "COPY", 0.2)
+    (tmp_path / "run").mkdir()
+    path, copied = str(tmp_path / "run" / "job.lease"), str(tmp_path / "copy" / "job.lease")
+    with holder(path) as process:
+        content = Path(path).read_bytes()
+        copy(tmp_path / "run", tmp_path / "copy")
+        start = time.monotonic()
+        with acquire(copied, "a job in the copy") as claim:
+            assert (time.monotonic() - start >= 0.2) == (copy is not linked)
+            assert claim.holds()
+            assert Path(path).read_bytes() == content
+            with pytest.raises(BusyError, match=f"process {process.pid} on"):
+                acquire(path, "another job")
+
+
+def test_a_directory_that_is_renamed_still_has_its_owner(tmp_path):
+    (tmp_path / "run").mkdir()
+    with holder(str(tmp_path / "run" / "job.lease")) as process:
+        (tmp_path / "run").rename(tmp_path / "moved")
+        with pytest.raises(BusyError, match=f"process {process.pid} on"):
+            acquire(str(tmp_path / "moved" / "job.lease"), "another job")
+
+
+def test_what_beats_is_no_copy_though_its_directory_has_another_number(path, monkeypatch):
+    """So it is where a directory is mounted twice."""
+    monkeypatch.setattr(claims, "_POLL", 0.01)
+    monkeypatch.setattr(claims, "BEAT", 0.05)
+    monkeypatch.setattr(claims, "COPY", 1.0)
+    with acquire(path, "a job") as claim:
+        change(path, place="1:1")
+        with pytest.raises(BusyError, match="a job: process"):
+            acquire(path, "another", wait=0.2)
+        assert claim.holds()
+
+
 def test_who_waits_gets_it_when_the_owner_ends(path, monkeypatch):
     monkeypatch.setattr(claims, "_POLL", 0.01)
     with holder(path) as process:
@@ -247,14 +291,33 @@ def test_a_claim_that_was_taken_over_is_neither_changed_nor_removed(path, monkey
         assert Path(path).read_bytes() == content
 
 
+def test_the_last_word_is_written_before_the_file_is_closed(path, monkeypatch):
+    """Else it is lost, and others wait for an owner that is none; or it goes to another file."""
+    claim = acquire(path, "a job")
+    thread = [one for one in threading.enumerate() if one.name == "claim"][-1]
+    write = os.pwrite
+
+    def write_late(*args):
+        thread.join(0.1)  # which closes the file when it ends
+        return write(*args)
+
+    monkeypatch.setattr(os, "pwrite", write_late)
+    claim.abandon()
+    assert b"abandoned" in Path(path).read_bytes()
+
+
 def test_a_fork_has_no_part_in_it(path):
     with acquire(path, "a job") as claim:
         child = os.fork()
         if not child:
+            held = claim.holds()
             claim.release()
-            os._exit(0)
-        os.waitpid(child, 0)
+            claim.abandon()
+            os._exit(int(held))
+        assert os.waitpid(child, 0)[1] == 0
         assert claim.holds()
+        with pytest.raises(BusyError):
+            acquire(path, "another")
 
 
 def test_a_full_disk_leaves_nothing(path, way, monkeypatch):

@@ -1,10 +1,12 @@
 """Two trainers in one model_dir by mistake: the second is refused, and told of the first."""
 
+import gc
 import os
 import platform
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from tensorflow_party import tf
 from estimator_ckpt import make_scaffold
 from estimator_ckpt.errors import BusyError
 from estimator_ckpt.files import claims
-from estimator_ckpt.saving import lease
+from estimator_ckpt.saving import keeping, lease
 
 v1 = tf.compat.v1
 ROOT = Path(__file__).resolve().parents[1]
@@ -117,3 +119,46 @@ def test_two_savers_of_one_process_share_it(tmp_path):
                 another.run(v1.global_variables_initializer())
                 one.save(session, str(tmp_path / "model"), 1)
                 two.save(another, str(tmp_path / "model"), 2)
+
+
+def test_a_fork_that_drops_the_session_leaves_the_lease(tmp_path):
+    """Nor does it wait for the lock, which another thread may have had when it was forked."""
+
+    class Session:
+        pass
+
+    session = Session()
+    held = lease.Lease(str(tmp_path), "checkpoint")
+    held.take(session)
+    content = Path(lease_of(tmp_path)).read_bytes()
+    with held._lock:
+        child = os.fork()
+        if not child:
+            threads = threading.active_count()
+            del session
+            gc.collect()
+            os._exit(threading.active_count() - threads)
+    assert os.waitpid(child, 0)[1] == 0
+    assert Path(lease_of(tmp_path)).read_bytes() == content
+    del session
+    gc.collect()
+    assert not os.path.exists(lease_of(tmp_path))
+
+
+def test_a_fork_that_saves_is_a_second_trainer(tmp_path, monkeypatch):
+    monkeypatch.setattr(lease, "_WAIT", 0.0)
+    keeper = keeping.keeper_of(str(tmp_path), "checkpoint")
+    session = type("Session", (), {})()
+    keeper.begin(str(tmp_path / "model-1"), session)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    child = os.fork()
+    if not child:
+        code = 1
+        try:
+            keeping.keeper_of(str(tmp_path), "checkpoint").begin(str(tmp_path / "model-2"), session)
+        except BusyError:
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(child, 0)[1] == 0
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before

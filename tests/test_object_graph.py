@@ -267,8 +267,10 @@ def test_any_bytes_are_a_graph_or_refused(data: bytes) -> None:
 
 def test_paths_that_would_fill_the_memory_are_refused() -> None:
     chain = ObjectGraph([Node(children={"next": n + 1}) for n in range(20_000)] + [Node()])
-    with pytest.raises(UnsupportedCheckpointError, match="deep"):
-        chain.places()
+    read = ObjectGraph.parse(chain.serialize(), path="model.ckpt")
+    for ask in (read.paths, read.places):
+        with pytest.raises(UnsupportedCheckpointError, match=r"model\.ckpt, key .*so deep"):
+            ask()
 
 
 # --- paths and names ---

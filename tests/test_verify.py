@@ -26,8 +26,9 @@ from tensorflow_party import tf
 
 from estimator_ckpt import files, verify, verify_checkpoint
 from estimator_ckpt.bundle.aliases import add_keys
+from estimator_ckpt.bundle.checksum import masked_crc32c
 from estimator_ckpt.bundle.index import Entry, Index, read_index, shard_path, slice_key, write_index
-from estimator_ckpt.bundle.tensors import encode_strings, masked_crc32c
+from estimator_ckpt.bundle.tensors import encode_strings
 from estimator_ckpt.errors import NotACheckpointError, UnsupportedCheckpointError
 from estimator_ckpt.objects.object_graph import (
     OBJECT_GRAPH_KEY,
@@ -94,6 +95,17 @@ def test_bytes_that_no_key_names_are_a_note(tmp_path: Path) -> None:
     assert report.notes == (
         f"{data_file(prefix)}: 26 bytes, the first at byte 8, belong to no key",
     )
+
+
+def test_data_files_that_the_index_does_not_count_are_named(tmp_path: Path) -> None:
+    prefix = save(tmp_path / "m", TENSORS)
+    save(tmp_path / "m-2", TENSORS)  # another checkpoint
+    others = [f"{prefix}.data-0000{n}-of-0000{of}" for n, of in ((0, 3), (1, 1))]
+    for path in others:
+        Path(path).write_bytes(b"")
+    report = verify_checkpoint(prefix)
+    assert report.ok
+    assert [note.partition(" is not of this checkpoint")[0] for note in report.notes] == others
 
 
 def test_keys_of_objects_outside_the_graph_are_a_note(tmp_path: Path) -> None:

@@ -8,7 +8,9 @@ process has put in its place is never touched.
 Nobody removes the claim of another unless its owner is dead for certain: the process is gone, seen
 from the same boot of the same machine and the same pid namespace; or the claim did not change for
 60 s of the observer's own clock. No two clocks are compared, and no times of files. A claim that
-says nothing was left by something else, or torn by a power cut. To remove a dead one takes a claim
+says nothing was left by something else, or torn by a power cut. A copy of the directory has a copy
+of the claim, whose owner works elsewhere: it says which directory it was made in, by number, which
+a directory keeps when it is renamed. To remove a dead one takes a claim
 of its own, named after what the dead one says: who comes late, and still believes that it is dead,
 finds another one there.
 
@@ -19,7 +21,6 @@ effort, and does not beat.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -30,15 +31,17 @@ from typing import NamedTuple
 
 from estimator_ckpt import files
 from estimator_ckpt.errors import BusyError, NotACheckpointError, WriteError, printable
-from estimator_ckpt.files import processes
+from estimator_ckpt.files import exclusive, processes
 
 BEAT = 10.0  # seconds from one beat to the next
 STALE = 60.0  # seconds without a beat after which an owner that cannot be looked at is dead
+# A directory may have another number in another mount, so that a copy must not beat, too, for a
+# little more than two beats; but a hard link of the claim beats with it.
+COPY = 25.0
 _POLL = 0.5
 _MAX_SIZE = 4096
 _START = b'{"beat": "'  # the beat has ten digits, so that it is changed in place
 _ABANDONED = b"abandoned."  # as long as a beat
-_DESCRIPTORS = "/proc/self/fd"
 _held: set[str] = set()  # the tokens of this process
 
 
@@ -54,6 +57,7 @@ class Owner(NamedTuple):
       pid: of the process.
       began: when the process began, in clock ticks since the boot; 0 where it cannot be read.
       since: when the claim was made, in seconds since 1970; for people.
+      place: the directory it was made in: its device and inode; a remote one's path.
       beats: whether the claim changes while its owner lives.
     """
 
@@ -65,6 +69,7 @@ class Owner(NamedTuple):
     pid: int
     began: int
     since: float
+    place: str
     beats: bool
 
     def __str__(self) -> str:
@@ -99,16 +104,19 @@ class Claim:
             with self._beating, contextlib.suppress(OSError):  # the next may succeed
                 if not self._over.is_set():
                     os.pwrite(self._descriptor, b"%010d" % (count % 10**10), len(_START))
-        os.close(self._descriptor)
+        with self._beating:  # the last word is written, not to a file that has the number next
+            os.close(self._descriptor)
 
     def holds(self) -> bool:
-        """Whether the claim still stands: not removed, not taken over by another process.
+        """Whether the claim still stands: not removed, not taken over by another process. It is
+        nothing of a forked child's.
 
         Raises:
           NotACheckpointError: it cannot be read.
         """
         found = find_owner(self.path)
-        return found is not None and found.token == self.owner.token
+        is_mine = found is not None and found.token == self.owner.token
+        return is_mine and os.getpid() == self.owner.pid
 
     def release(self) -> None:
         """Removes the claim if it still stands; does nothing in a forked child, or when it is over.
@@ -174,11 +182,15 @@ def acquire(path: str, work: str, *, wait: float = 0.0) -> Claim:
         if content != before:
             beats = owner is not None and seen is not None and owner.token == seen.token
             seen, changed = owner, now
+        patience = STALE
         if owner is None:
             alive = _may_be_torn(path)
         else:
             alive = not content.startswith(_START + _ABANDONED) and _is_alive(owner)
-        if alive is False or (now - changed >= STALE and (owner is None or owner.beats)):
+            if alive and owner.place != _place(path):
+                alive = False if _is_linked_copy(path, owner) else None
+                patience = COPY
+        if alive is False or (now - changed >= patience and (owner is None or owner.beats)):
             claim = _take_over(path, content, work, wait)
             if claim is not None:
                 return claim
@@ -186,8 +198,9 @@ def acquire(path: str, work: str, *, wait: float = 0.0) -> Claim:
         if now - start >= wait and (alive or beats):
             raise BusyError(f"another is at work here: {owner}", path=path)
         if now - start >= wait and owner is not None and not owner.beats:
+            was = "it was" if owner.place == _place(path) else f"this is a copy of {owner.place}"
             raise BusyError(
-                f"another is at work here, or was killed: {owner}; if it was, remove this file",
+                f"another is at work here, or was killed: {owner}; if {was}, remove this file",
                 path=path,
             )
         if not told:
@@ -217,9 +230,9 @@ def find_owner(path: str) -> Owner | None:
     return None if content is None else _parse(content)
 
 
-def is_own(owner: Owner) -> bool:
-    """Whether the claim is held by this process."""
-    return owner.token in _held and owner.pid == os.getpid()
+def is_own(path: str, owner: Owner) -> bool:
+    """Whether the claim is held by this process, and no copy of one."""
+    return owner.token in _held and owner.pid == os.getpid() and owner.place == _place(path)
 
 
 def _take_over(path: str, dead: bytes, work: str, wait: float) -> Claim | None:
@@ -251,7 +264,7 @@ def _create(path: str, owner: Owner) -> int | None:
             file.write(content)
         return -1 if _read(path) == content else None
     try:
-        return _create_local(path, owner.token, content)
+        return exclusive.create(path, f"{path}.{owner.token}", content)
     except FileExistsError:
         return None
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
@@ -259,61 +272,12 @@ def _create(path: str, owner: Owner) -> int | None:
         raise WriteError(f"cannot write the file: {reason}", path=path) from error
 
 
-def _create_local(path: str, token: str, content: bytes) -> int:
-    descriptor = _open_nameless(path)
-    nameless = descriptor is not None
-    own_name = f"{path}.{token}"
-    if descriptor is None:
-        descriptor = os.open(own_name, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-    try:
-        try:
-            os.write(descriptor, content)
-            _link(descriptor, path) if nameless else os.link(own_name, path)
-        finally:
-            if not nameless:
-                os.remove(own_name)
-    except OSError as error:
-        os.close(descriptor)
-        if error.errno not in files.NO_LINK:
-            raise
-        # No links, as on FAT: it is torn if this process is killed before it writes.
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o644)
-        try:
-            os.write(descriptor, content)
-        except BaseException:
-            os.close(descriptor)
-            os.remove(path)
-            raise
-    return descriptor
-
-
-def _open_nameless(path: str) -> int | None:
-    """A new file without a name in the directory of a path; None where there is no such thing."""
-    if not hasattr(os, "O_TMPFILE") or not os.path.isdir(_DESCRIPTORS):
-        return None
-    try:
-        return os.open(os.path.dirname(path) or ".", os.O_TMPFILE | os.O_RDWR, 0o644)
-    except OSError as error:
-        if error.errno in files.NO_LINK | {errno.EISDIR, errno.EINVAL}:
-            return None
-        raise
-
-
-def _link(descriptor: int, path: str) -> None:
-    """Gives a file without a name its first one."""
-    directory = os.open(_DESCRIPTORS, os.O_RDONLY)
-    try:  # with a directory, Python calls linkat(), which can follow the link there
-        os.link(str(descriptor), path, src_dir_fd=directory, follow_symlinks=True)
-    finally:
-        os.close(directory)
-
-
 def _may_be_torn(path: str) -> bool | None:
     """What a claim that says nothing tells: False for no owner, None if one may just write it."""
     if files.is_remote(path):
         return None
     try:
-        descriptor = _open_nameless(path)
+        descriptor = exclusive.open_nameless(path)
     except OSError:
         return None
     if descriptor is None:
@@ -337,7 +301,7 @@ def _parse(content: bytes) -> Owner | None:
         owner = Owner(**{name: fields[name] for name in Owner._fields})
     except (ValueError, TypeError, KeyError, RecursionError):
         return None
-    texts = (owner.token, owner.work, owner.host, owner.boot, owner.namespace)
+    texts = (owner.token, owner.work, owner.host, owner.boot, owner.namespace, owner.place)
     numbers = (owner.pid, owner.began)
     if not all(type(text) is str for text in texts):
         return None
@@ -346,6 +310,27 @@ def _parse(content: bytes) -> Owner | None:
     if type(owner.since) is not float or not 0 <= owner.since < 2**36:
         return None
     return owner if type(owner.beats) is bool and 0 < owner.pid < 2**31 else None
+
+
+def _place(path: str) -> str:
+    """The directory that a claim is in, by what stays when it is renamed, and differs in a copy."""
+    directory = os.path.dirname(path)
+    if files.is_remote(path):
+        return directory
+    try:
+        found = os.stat(directory or ".")
+    except (OSError, ValueError):  # nor can a claim be made there
+        return ""
+    return f"{found.st_dev}:{found.st_ino}"
+
+
+def _is_linked_copy(path: str, owner: Owner) -> bool:
+    """Whether a claim is a hard link, in another directory, to the one that its owner made."""
+    inode, made_in = (place.rpartition(":")[2] for place in (_place(path), owner.place))
+    try:
+        return inode != made_in and not files.is_remote(path) and os.stat(path).st_nlink > 1
+    except OSError:
+        return False  # it is gone
 
 
 # --- processes ---
@@ -361,6 +346,7 @@ def _owner(path: str, work: str) -> Owner:
         pid=os.getpid(),
         began=(processes.process(os.getpid()) or ("", 0))[1],
         since=time.time(),
+        place=_place(path),
         beats=not files.is_remote(path),
     )
 

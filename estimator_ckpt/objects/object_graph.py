@@ -133,10 +133,16 @@ def is_object_key(key: str) -> bool:
 
 
 class ObjectGraph:
-    """Objects by node id; node 0 is the root."""
+    """Objects by node id; node 0 is the root.
 
-    def __init__(self, nodes: Iterable[Node] = ()) -> None:
+    Attributes:
+      nodes: by id.
+      path: the checkpoint that they are of, for errors; None for objects of a program.
+    """
+
+    def __init__(self, nodes: Iterable[Node] = (), path: str | None = None) -> None:
         self.nodes = Nodes(nodes)
+        self.path = path
         if not len(self.nodes):
             self.nodes.append(Node())
 
@@ -150,7 +156,7 @@ class ObjectGraph:
         """
         with collector_paused():
             try:
-                return cls(decode_graph(bytes(data)))
+                return cls(decode_graph(bytes(data)), path)
             except CorruptCheckpointError as error:
                 message = error.message
         raise CorruptCheckpointError(message, path=path, key=OBJECT_GRAPH_KEY)
@@ -203,7 +209,7 @@ class ObjectGraph:
         for parent, local_name, child in self.edges_from_root():
             found[child] = (*found[parent], local_name)
             total += 8 * len(found[child])
-            _check_path_bytes(total)
+            self._check_path_bytes(total)
         return found
 
     def places(self) -> list[str | None]:
@@ -242,7 +248,7 @@ class ObjectGraph:
             if not all(new):
                 starts, names = list(compress(starts, new)), list(compress(names, new))
                 children = list(compress(children, new))
-            _check_path_bytes(total + sum(map(len, starts)))
+            self._check_path_bytes(total + sum(map(len, starts)))
             if len(level) == 1:  # as in var_list of a million variables
                 paths = escape_all(names, *starts[:1])
             else:
@@ -257,8 +263,13 @@ class ObjectGraph:
             if found[slot.slot] is None and variable is not None and place is not None:
                 place = found[slot.slot] = slot_path(variable, place, slot.slot_name)
                 total += len(place)
-                _check_path_bytes(total)
+                self._check_path_bytes(total)
         return found
+
+    def _check_path_bytes(self, total: int) -> None:
+        if total > _MOST_PATH_BYTES:
+            message = f"an object graph so deep that its paths take over {_MOST_PATH_BYTES} bytes"
+            raise UnsupportedCheckpointError(message, path=self.path, key=OBJECT_GRAPH_KEY)
 
     def edges_from_root(self) -> Iterator[tuple[int, str, int]]:
         """(parent, local name, child) by the first edge to each object, near the root first."""
@@ -304,12 +315,6 @@ class ObjectGraph:
                 if self.nodes[number].attributes:
                     by_full_name[name] = [(number, a) for a in self.nodes[number].attributes]
         return by_full_name
-
-
-def _check_path_bytes(total: int) -> None:
-    if total > _MOST_PATH_BYTES:
-        message = f"an object graph so deep that its paths take over {_MOST_PATH_BYTES} bytes"
-        raise UnsupportedCheckpointError(message, key=OBJECT_GRAPH_KEY)
 
 
 def flat_graph(

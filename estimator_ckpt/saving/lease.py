@@ -27,6 +27,7 @@ class Lease:
     """The right to write one state file; for each process one object."""
 
     def __init__(self, directory: str, state_name: str) -> None:
+        self._process = os.getpid()
         self._path = os.path.join(directory, f"{state_name}.lease")
         self._claim: claims.Claim | None = None
         self._holders: weakref.WeakSet[object] = weakref.WeakSet()
@@ -90,7 +91,9 @@ class Lease:
 
     def _leave_soon(self) -> None:
         """A session is gone. The garbage collector calls this anywhere, within a lock even, or in
-        the thread that a claim beats in."""
+        the thread that a claim beats in, or in a forked child, where the lock may never be free."""
+        if os.getpid() != self._process:
+            return
         is_main = threading.current_thread() is threading.main_thread()
         if is_main and self._lock.acquire(blocking=False):
             try:

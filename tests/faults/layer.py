@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import gc
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,10 +21,24 @@ import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 _SOURCE = Path(__file__).with_name("layer.c")
 _KINDS = {"none": 0, "kill": 1, "tear": 2, "cut": 3, "ENOSPC": 4, "EIO": 4}
 KINDS = ("kill", "tear", "cut", "ENOSPC", "EIO")
+_BESIDE = "/events.out."  # the summaries
+_WRITES = ("write", "pwrite", "fwrite", "copy_file_range", "sendfile")
+
+
+def lacks() -> str:
+    """What this machine lacks that the layer needs; "" where it can be built."""
+    if not sys.platform.startswith("linux"):
+        return "LD_PRELOAD is of Linux"
+    return "" if _compiler() else "the layer is compiled: install cc, gcc or clang"
+
+
+def _compiler() -> str | None:
+    return next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
 
 
 def build() -> Path:
@@ -31,7 +47,7 @@ def build() -> Path:
     library = Path(tempfile.gettempdir()) / name
     if not library.exists():
         fresh = library.with_suffix(f".{os.getpid()}")
-        command = ["gcc", "-O1", "-shared", "-fPIC", "-o", str(fresh), str(_SOURCE)]
+        command = [_compiler() or "cc", "-O1", "-shared", "-fPIC", "-o", str(fresh), str(_SOURCE)]
         subprocess.run([*command, "-ldl", "-lpthread"], check=True)
         os.replace(fresh, library)
     return library
@@ -83,9 +99,46 @@ def calls() -> int:
     return int(count())
 
 
-def log_to(descriptor: int) -> None:
-    """Writes a line for each call: its number, its name, the path; -1 stops that."""
-    ctypes.CDLL(None).faults_log(descriptor)
+class Call(NamedTuple):
+    """One file call: which, whether it fails on a full disk, on what file."""
+
+    name: str
+    needs_space: bool
+    path: str
+
+
+def record(job: Callable[[], object], directory: str | os.PathLike[str]) -> list[Call]:
+    """The file calls of a job, in their order; it runs as trial() has it, and has to succeed."""
+    with tempfile.TemporaryFile("w+") as log:
+        ctypes.CDLL(None).faults_log(log.fileno())
+        try:
+            ended, _ = trial(job, directory)
+        finally:
+            ctypes.CDLL(None).faults_log(-1)
+        assert ended == "done", ended
+        log.seek(0)
+        lines = [line.rstrip("\n").split(" ", 2) for line in log]
+    return [Call(name, space == "1", path) for name, space, path in lines]
+
+
+def worthwhile(calls: Sequence[Call], kind: str) -> list[int]:
+    """The numbers of those calls at which a fault differs from that at the call before or after.
+
+    Of a run of equal calls on one file these are the first and the last, and of a run on summaries,
+    which are TensorFlow's, the first. A call that is not a write has no half; a full disk shows
+    at the next call that needs space.
+    """
+    chosen = []
+    for number, call in enumerate(calls, 1):
+        before, after = (calls[n] if 0 <= n < len(calls) else None for n in (number - 2, number))
+        is_inside = before == call == after
+        is_beside = before is not None and _BESIDE in call.path and _BESIDE in before.path
+        is_moot = (kind == "tear" and not call.name.startswith(_WRITES)) or (
+            kind == "ENOSPC" and not call.needs_space
+        )
+        if not is_inside and not is_beside and not is_moot:
+            chosen.append(number)
+    return chosen
 
 
 def trial(
@@ -102,6 +155,7 @@ def trial(
       How it ended: "done"; "killed", by a signal; or the error that it raised, on one line. And
       the count of its file calls, 0 of one that was killed.
     """
+    gc.freeze()  # savers look for each other among all objects; TensorFlow's own cost 0.2 s each
     reading, writing = os.pipe()
     child = os.fork()
     if not child:
@@ -145,8 +199,9 @@ def _join_threads() -> None:
             thread.join()
 
 
-def spread(count: int, of: int) -> Sequence[int]:
-    """`count` numbers from 1 to `of`, evenly, both ends among them; all where count is 0."""
-    if count <= 0 or count >= of:
-        return range(1, of + 1)
-    return sorted({1 + round(n * (of - 1) / max(count - 1, 1)) for n in range(count)})
+def spread(count: int, numbers: Sequence[int]) -> Sequence[int]:
+    """`count` of the numbers, evenly, both ends among them; all where count is 0."""
+    if count <= 0 or count >= len(numbers):
+        return numbers
+    last = len(numbers) - 1
+    return [numbers[round(n * last / max(count - 1, 1))] for n in range(count)]

@@ -23,6 +23,8 @@ import random
 import shutil
 import sys
 import tempfile
+import time
+from collections import Counter
 from collections.abc import Callable
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
@@ -39,6 +41,9 @@ from estimator_ckpt.saving.journal import read_journal
 v1 = tf.compat.v1
 FORMATS = ("saver", "checkpoint", "both")
 SCENARIOS = ("save", "again", "changed", "only", "warm")
+# A trial pays for sessions, so they are small and run the graph as it is.
+_CONFIG = v1.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
+_CONFIG.graph_options.rewrite_options.disable_meta_optimizer = True
 
 
 def build(*, more: bool = False, start: int = 0) -> tf.Operation:
@@ -56,6 +61,21 @@ def build(*, more: bool = False, start: int = 0) -> tf.Operation:
         return v1.assign_add(step, 1).op
 
 
+@functools.lru_cache
+def job_graph(more: int | None) -> tuple[tf.Graph, tf.Operation]:
+    """The graph of a job; built once, for forks of this process that each use it once."""
+    with tf.Graph().as_default() as graph:
+        return graph, build(more=more is not None, start=more or 0)
+
+
+@functools.lru_cache
+def stock_graph(more: bool) -> tuple[tf.Graph, v1.train.Saver]:
+    """A graph with the Saver of TensorFlow; built once as well."""
+    with tf.Graph().as_default() as graph:
+        build(more=more)
+        return graph, v1.train.Saver()
+
+
 def train(
     directory: str,
     checkpoint_format: str,
@@ -65,10 +85,11 @@ def train(
     **options: object,
 ) -> None:
     """A job that saves at every step. `more`: one more variable, and what it starts with."""
-    with tf.Graph().as_default():
-        op = build(more=more is not None, start=more or 0)
+    graph, op = job_graph(more)
+    with graph.as_default():
         options = {"keep_checkpoint_max": 2, **options}
         with v1.train.MonitoredTrainingSession(
+            config=_CONFIG,
             checkpoint_dir=directory,
             scaffold=make_scaffold(checkpoint_format, **options),
             save_checkpoint_steps=1,
@@ -144,16 +165,15 @@ class Scenario:
                 begun = 3 if self.name == "warm" and "step" not in key else 0
                 assert np.all(value == step + begun), f"{prefix}: {key}: {value}, not of {step}"
         if "dense/w" in keys:
-            with tf.Graph().as_default():
-                build(more="more" in keys)
-                with v1.Session() as session:
-                    v1.train.Saver().restore(session, prefix)
-                    assert session.run(v1.train.get_global_step()) == step
+            graph, saver = stock_graph("more" in keys)
+            with graph.as_default(), v1.Session(config=_CONFIG) as session:
+                saver.restore(session, prefix)
+                assert session.run(v1.train.get_global_step()) == step
         elif "_CHECKPOINTABLE_OBJECT_GRAPH" in keys:
             with tf.Graph().as_default():
                 weight = v1.get_variable("w", [3, 5])
                 status = tf.train.Checkpoint(var_list={"dense/w": weight}).restore(prefix)
-                with v1.Session() as session:
+                with v1.Session(config=_CONFIG) as session:
                     status.expect_partial().run_restore_ops(session)
                     begun = 3 if self.name == "warm" else 0
                     assert np.all(session.run(weight) == step + begun)
@@ -181,12 +201,24 @@ def must(job: Callable[[], object], directory: str) -> None:
     assert result == "done", result
 
 
-def calls_of(scenario: Scenario) -> int:
-    """How many file calls the scenario makes when nothing breaks."""
-    scenario.prepare()
-    result, count = layer.trial(scenario.run, scenario.directory)
-    assert result == "done", result
-    return count
+class Trials:
+    """Breaks scenarios, and counts."""
+
+    def __init__(self) -> None:
+        self.total: Counter[str] = Counter()
+        self.bad: list[str] = []
+
+    def run(self, scenario: Scenario, kind: str, at: int) -> None:
+        """One fault; ENOSPC stays from there on, as on a full disk."""
+        scenario.prepare()
+        is_sticky = kind == "ENOSPC"
+        ended, _ = layer.trial(scenario.run, scenario.directory, kind, at, sticky=is_sticky)
+        look, _ = layer.trial(functools.partial(scenario.look, kind), scenario.directory)
+        where = f"{scenario.name}/{scenario.checkpoint_format} {kind}"
+        self.total[where] += 1
+        if look != "done":
+            self.bad.append(f"{where} at {at} ({ended}): {look}")
+            print(self.bad[-1], file=sys.stderr, flush=True)
 
 
 def main() -> int:
@@ -198,35 +230,34 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="random calls instead of evenly spread ones")
     arguments = parser.parse_args()
     assert layer.is_loaded(), "start this with LD_PRELOAD, as layer.run() does"
-    random.seed(arguments.seed)
-    total: dict[str, int] = {}
-    bad: list[str] = []
+    chance = random.Random(arguments.seed)
+    trials = Trials()
     with tempfile.TemporaryDirectory() as work:
         for name in arguments.scenarios or SCENARIOS:
             for checkpoint_format in arguments.formats:
+                start = time.monotonic()
                 scenario = Scenario(name, checkpoint_format, work)
-                calls = calls_of(scenario)
+                for is_changed in (False, True):
+                    stock_graph(is_changed)
+                job_graph(scenario.more)
+                scenario.prepare()
+                calls = layer.record(scenario.run, scenario.directory)
                 for kind in arguments.kinds:
-                    chosen = layer.spread(arguments.count, calls)
-                    if arguments.seed is not None:
-                        chosen = [random.randint(1, calls) for _ in range(arguments.count)]
-                    for at in chosen:
-                        scenario.prepare()
-                        sticky = kind == "ENOSPC"
-                        ended, _ = layer.trial(
-                            scenario.run, scenario.directory, kind, at, sticky=sticky
-                        )
-                        look, _ = layer.trial(
-                            functools.partial(scenario.look, kind), scenario.directory
-                        )
-                        where = f"{name}/{checkpoint_format} {kind}"
-                        total[where] = total.get(where, 0) + 1
-                        if look != "done":
-                            bad.append(f"{where} at {at} of {calls} ({ended}): {look}")
-                            print(bad[-1], file=sys.stderr, flush=True)
-                print(f"{name}/{checkpoint_format}: {calls} calls", file=sys.stderr, flush=True)
-    print(json.dumps({"trials": total, "bad": bad}))
-    return 1 if bad else 0
+                    if arguments.seed is None:
+                        numbers = layer.spread(arguments.count, layer.worthwhile(calls, kind))
+                    else:
+                        numbers = [chance.randint(1, len(calls)) for _ in range(arguments.count)]
+                    for at in numbers:
+                        trials.run(scenario, kind, at)
+                done, seconds = sum(trials.total.values()), time.monotonic() - start
+                print(
+                    f"{name}/{checkpoint_format}: {len(calls)} calls, {done} trials so far, "
+                    f"{len(trials.bad)} bad, {seconds:.0f} s",
+                    file=sys.stderr,
+                    flush=True,
+                )
+    print(json.dumps({"trials": trials.total, "bad": trials.bad}))
+    return 1 if trials.bad else 0
 
 
 if __name__ == "__main__":
