@@ -31,6 +31,7 @@ from estimator_ckpt.errors import (
     SettingsError,
     WriteError,
 )
+from estimator_ckpt.files import claims
 from estimator_ckpt.files.log import new_shards, read_lines
 from estimator_ckpt.reading.state import CheckpointState, write_state
 from estimator_ckpt.verify import VerifyReport
@@ -276,6 +277,32 @@ def test_a_run_whose_worker_is_killed_goes_on(beam, tmp_path):
     assert before - 1 <= sum(one.status == "already" for one in outcomes) <= before
     convert_directory(tmp_path / "run", tmp_path / "one", BFLOAT16)
     assert all_files(out) == all_files(tmp_path / "one")
+
+
+def test_what_a_dead_worker_left_on_a_remote_path_is_taken_over(beam, tmp_path, monkeypatch):
+    import fsspec
+
+    memory = fsspec.filesystem("memory")
+    model_dir(tmp_path / "run", 2)
+    memory.put(f"{tmp_path}/run/", "memory://left/run/", recursive=True)
+    result = "memory://left/out/model.ckpt-1"
+    claims.acquire(f"{result}.converting", "a conversion").abandon()
+    claim = json.loads(memory.cat(f"{result}.converting"))
+    other_machine = {**claim, "beat": "0000000000", "boot": "another", "host": "worker-7"}
+    memory.pipe(f"{result}.converting", json.dumps(other_machine).encode())
+    memory.pipe(f"{result}.data-00000-of-00001", b"half of it")
+    monkeypatch.setattr(claims, "STALE", 1.0)
+    outcomes = beam.convert_directory(
+        "memory://left/run",
+        "memory://left/out",
+        BOTH,
+        log="memory://left/log",
+        arguments=ONE_PROCESS,
+    )
+    assert [one.status for one in outcomes] == ["converted"] * 2
+    memory.get("memory://left/out/", f"{tmp_path}/out/", recursive=True)
+    convert_directory(tmp_path / "run", tmp_path / "one", ConvertOptions("both", copy=True))
+    assert all_files(tmp_path / "out") == all_files(tmp_path / "one")
 
 
 # --- the log ---
