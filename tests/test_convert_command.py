@@ -255,6 +255,18 @@ def test_a_terminal_has_a_bar_for_all_and_then_the_failures(tmp_path):
     assert f"estimator-ckpt: {tree}/model.ckpt-3.index: " in shown
 
 
+def test_a_terminal_that_cannot_draw_a_line_anew_has_lines(tmp_path):
+    tree = many(tmp_path / "source", 2)
+    arguments = ("convert", "--checkpoint_format=both", tree, tmp_path / "out")
+    code, shown = run_on_terminal(*arguments, term="dumb")
+    assert code == 0
+    assert [line[:15] for line in shown.splitlines()] == [
+        "[1/2] converted",
+        "[2/2] converted",
+        "2 converted",
+    ]
+
+
 def test_an_interrupted_run_says_how_far_it_came_and_goes_on(tmp_path):
     tree = many(tmp_path / "source", 80)
     command = ("convert", "--checkpoint_format=both", tree, tmp_path / "out")
