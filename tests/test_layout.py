@@ -61,8 +61,9 @@ WITH_TENSORFLOW = _modules("""
     saving.steps saving.tf_internals saving.upstream warm_starting.starter
 """)
 TENSORFLOW_INSIDE = _modules("""
-    check flags warm_start checking.model checking.restore files.remote matching.eager matching.live
-    warm_starting.deferred warm_starting.eager warm_starting.stock_settings
+    check flags warm_start checking.model checking.restore files.remote matching.counted
+    matching.eager matching.live matching.lookup_tables warm_starting.deferred
+    warm_starting.eager warm_starting.stock_settings
 """)
 
 

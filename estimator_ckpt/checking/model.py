@@ -77,7 +77,18 @@ def holds_variables(made: Any) -> bool:
         objects = LiveObjects(made)
     except (AttributeError, TypeError, ValueError):
         return False
-    return bool(objects.beside) or any(map(is_variable, objects.live))
+    return objects.hold_anything
+
+
+def saver_of(made: Any) -> Any:
+    """The Saver of this package that a function has made in the default graph, or None."""
+    import tensorflow as tf
+
+    from estimator_ckpt.saving.saver import Saver
+
+    own = getattr(getattr(made, "scaffold", made), "saver", None)
+    collection = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.SAVERS)
+    return next((s for s in (own, *collection) if isinstance(s, Saver)), None)
 
 
 def is_function(text: str) -> bool:
@@ -97,7 +108,12 @@ def _named(text: str, input_fn: str | None) -> Model:
         from estimator_ckpt.warm_starting.starter import graph_model
 
         with built_graph(text, input_fn) as made:
-            return eager_model(made).model if holds_variables(made) else graph_model()
+            saver = saver_of(made)
+            if saver is None and holds_variables(made):
+                return eager_model(made).model
+            if saver is not None:
+                saver.build()
+            return graph_model(saver)
     with open_checkpoint(text) as checkpoint:
         variables = (
             ModelVariable(v.name, v.shape, v.dtype, v.slot_of is None, (f"{v.name}:0",))

@@ -103,6 +103,15 @@ class Contents:
                         found.setdefault(tensor.wanted.tensor, tensor.wanted)
         return list(found.values())
 
+    def by_holder(self) -> dict[str, Wanted]:
+        """What is wanted of each variable, by the names of the ops that hold it."""
+        return {
+            holder: self.tensors[id(saveable)][0].wanted
+            for group in self.saveables.values()
+            for saveable in group
+            for holder in self.holders[id(saveable)]
+        }
+
     def held(
         self,
         absent: Collection[str] = (),

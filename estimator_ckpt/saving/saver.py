@@ -27,6 +27,7 @@ from estimator_ckpt.matching.restoring import (
     missing_rows,
     resolve,
 )
+from estimator_ckpt.objects.object_graph import ObjectGraph
 from estimator_ckpt.options import SaverOptions, check_format
 from estimator_ckpt.reading.locate import newest_of_each_name
 from estimator_ckpt.reading.moved import in_directory
@@ -43,6 +44,7 @@ from estimator_ckpt.saving.other_savers import explain_restores, tell_of_checkpo
 from estimator_ckpt.saving.resume import resume
 from estimator_ckpt.saving.retention import Retention
 from estimator_ckpt.saving.steps import Save
+from estimator_ckpt.text.rows import Row
 
 
 class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
@@ -395,6 +397,13 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         assert self._contents is not None
         return self._contents.wanted()
 
+    @property
+    def objects(self) -> tuple[ObjectGraph, Mapping[str, Wanted]]:
+        """The objects that it was given, and what is wanted of each variable, by the names of the
+        ops that hold it; of a saver that is built."""
+        assert self._contents is not None
+        return self._contents.structure, self._contents.by_holder()
+
     def resolution(self, checkpoint: Checkpoint) -> Resolution:
         """What a checkpoint has of these, and where the two do not fit."""
         assert self._contents is not None
@@ -406,6 +415,10 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             reshape=self._reshaping,
         )
 
+    def average_problems(self, checkpoint: Checkpoint, resolution: Resolution) -> list[Row]:
+        """A row for each average that ought to be there and is not, where that is an error."""
+        return average_problems(checkpoint, self.wanted, resolution, self.options.on_missing)
+
     def _resolve(self, checkpoint: Checkpoint) -> tuple[dict[str, str], Initialization | None]:
         """The keys to read, and how to initialize what is not read."""
         assert self._contents is not None
@@ -413,7 +426,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         policy = self.options.on_missing
         required = [w for w in resolution.missing if policy_for(w.variable, policy) == "error"]
         problems = [*resolution.problems, *missing_rows(checkpoint, resolution, required)]
-        problems += average_problems(checkpoint, self.wanted, resolution, policy)
+        problems += self.average_problems(checkpoint, resolution)
         if problems:
             raise mismatch(checkpoint, problems)
         warned = [w for w in resolution.missing if policy_for(w.variable, policy) == "warn"]
