@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from estimator_ckpt.convert import convert_checkpoint
     from estimator_ckpt.export import export_checkpoint
     from estimator_ckpt.importing import import_checkpoint
+    from estimator_ckpt.jobs.resuming import resume_point
+    from estimator_ckpt.jobs.stopping import stop_hook
     from estimator_ckpt.model_fn import wrap_estimator, wrap_model_fn
     from estimator_ckpt.options import SaverOptions
     from estimator_ckpt.scaffold import (
@@ -38,7 +40,9 @@ _HOMES = {
     "load_warm_start": "warm_start",
     "make_scaffold": "scaffold",
     "open_checkpoint": "checkpoint",
+    "resume_point": "jobs.resuming",
     "saver_scaffold": "scaffold",
+    "stop_hook": "jobs.stopping",
     "verify_checkpoint": "verify",
     "wrap_estimator": "model_fn",
     "wrap_model_fn": "model_fn",
@@ -57,7 +61,9 @@ __all__ = [
     "load_warm_start",
     "make_scaffold",
     "open_checkpoint",
+    "resume_point",
     "saver_scaffold",
+    "stop_hook",
     "verify_checkpoint",
     "wrap_estimator",
     "wrap_model_fn",

@@ -23,6 +23,7 @@ from absl import flags
 from estimator_ckpt import files
 from estimator_ckpt.configs import find_flagfiles
 from estimator_ckpt.errors import CheckpointError, needs_tensorflow, printable
+from estimator_ckpt.text.logs import plain_logs
 from estimator_ckpt.text.names import did_you_mean
 
 VERBS = {
@@ -158,7 +159,8 @@ def _dispatch(arguments: list[str]) -> int:
     if verb != "train":  # whose arguments are the model's own
         remaining = list(map(os.path.expanduser, remaining))
     try:
-        code: int = module.run(remaining, values)
+        with plain_logs(trains=verb == "train", verbose="verbose" in values and values.verbose):
+            code: int = module.run(remaining, values)
     except ModuleNotFoundError as error:
         raise needs_tensorflow(f"estimator-ckpt {verb}, as it was asked,", error) from error
     return code

@@ -83,6 +83,10 @@ class BusyError(WriteError):
     """Another process is at work at the destination: a job, a conversion; the message tells."""
 
 
+class RunError(CheckpointError):
+    """A run on many machines broke off, or what its workers say is not complete."""
+
+
 class MissingPackageError(CheckpointError, ImportError):
     """What was asked for needs a package that is not installed; says which, and how to get it."""
 

@@ -17,7 +17,7 @@ from estimator_ckpt.conversion.casting import Casts
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.plan import Content, Conversion, ConversionRow
 from estimator_ckpt.conversion.prepare import make_plan
-from estimator_ckpt.conversion.transfer import Transfer
+from estimator_ckpt.conversion.result_bytes import ResultBytes
 from estimator_ckpt.errors import SettingsError, UnsupportedCheckpointError, WriteError
 from estimator_ckpt.exchange import npz, safetensors
 from estimator_ckpt.exchange.dtypes import NAMES
@@ -25,6 +25,7 @@ from estimator_ckpt.exchange.tensors import FileTensor
 from estimator_ckpt.files import Progress
 from estimator_ckpt.matching.rules import Pairs
 from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY
+from estimator_ckpt.text.names import some_of
 
 _FORMATS: dict[str, ModuleType] = {".safetensors": safetensors, ".npz": npz}
 _MOST_SHOWN = 5
@@ -137,11 +138,10 @@ def _export(
     conversion, contents = make_plan(checkpoint, path, options)
     kept, unfit = _sort_out(contents, ending)
     if unfit and not skip_unsupported:
-        more = f"; and {len(unfit) - _MOST_SHOWN} more" if len(unfit) > _MOST_SHOWN else ""
-        shown = "; ".join(f"{one.name}: {one.why}" for one in unfit[:_MOST_SHOWN])
+        shown = some_of([f"{one.name}: {one.why}" for one in unfit], _MOST_SHOWN, "; ")
         raise UnsupportedCheckpointError(
             f"a {ending} file cannot hold {len(unfit)} of the {len(contents)} variables: {shown}"
-            f"{more}. Leave them out (skip_unsupported, or exclude), or cast them (dtype)",
+            ". Leave them out (skip_unsupported, or exclude), or cast them (dtype)",
             path=checkpoint.prefix,
         )
     if not kept:
@@ -156,8 +156,7 @@ def _export(
     export = Export(checkpoint.prefix, path, tuple(tensors), (*left_out, *unfit), metadata)
     if dry_run:
         return export
-    transfer = _write(checkpoint, path, ending, export, contents, progress)
-    underflows = tuple(transfer.underflows.items())
+    underflows = _write(checkpoint, path, ending, export, contents, progress)
     warning = Conversion(
         checkpoint.prefix, path, checkpoint.format, "saver", (), underflows=underflows
     ).warning
@@ -223,16 +222,16 @@ def _write(
     export: Export,
     contents: Mapping[str, Content],
     progress: Progress,
-) -> Transfer:
-    """Writes under another name, and gives the whole file its own."""
+) -> tuple[tuple[str, int], ...]:
+    """Writes under another name, and gives the whole file its own; returns the underflows."""
     tensors = {tensor.name: contents[tensor.name] for tensor in export.tensors}
-    transfer = Transfer(checkpoint.prefix, checkpoint.index, tensors)
+    source = ResultBytes(checkpoint.prefix, checkpoint.index)
     total = sum(tensor.nbytes for tensor in export.tensors)
     done = 0
 
     def chunks(name: str) -> Iterator[bytes]:
         nonlocal done
-        for chunk in transfer.values(name):
+        for chunk in source.values(tensors[name]):
             yield chunk
             done += len(chunk)
             if progress:
@@ -248,4 +247,4 @@ def _write(
     except BaseException:
         files.remove(temporary)
         raise
-    return transfer
+    return tuple(source.underflows.items())

@@ -6,6 +6,7 @@
 
     def main(_):
         estimator = tf.estimator.Estimator(JOB.wrap_model_fn(model_fn), config=JOB.run_config())
+        estimator.train(input_fn, hooks=JOB.hooks(), max_steps=10000)
 
 Importing this module defines no flag.
 """
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -24,6 +25,9 @@ from estimator_ckpt.jobs.flag_table import ALIASES, FLAGS, help_text
 from estimator_ckpt.jobs.warm_start_flags import exclusion, parse_policy, with_overrides
 from estimator_ckpt.options import SaverOptions
 from estimator_ckpt.warm_start import WarmStart
+
+if TYPE_CHECKING:
+    from estimator_ckpt.jobs.resuming import ResumePoint
 
 # The flags belong to the module that calls define_flags(), so that its --help lists them.
 flags.disclaim_key_flags()
@@ -218,11 +222,12 @@ class JobFlags:
             )
         return str(found.pop()) if found else None
 
-    def run_config(self, **settings: Any) -> Any:
+    def run_config(self, base: Any = None, **settings: Any) -> Any:
         """A tf.estimator.RunConfig; TF_CONFIG in the environment is respected, as always.
 
         Args:
-          **settings: the program's own for RunConfig. A flag that is given wins over them.
+          base: a RunConfig, of which a copy is returned. A flag that is given wins over it.
+          **settings: instead of `base`, the program's own for RunConfig. A flag wins over them.
 
         Raises:
           SettingsError: settings or a TF_CONFIG that RunConfig refuses; both
@@ -243,12 +248,36 @@ class JobFlags:
             settings["model_dir"] = model_dir = files.path_text(model_dir, flag)
             if files.exists(model_dir) and not files.is_dir(model_dir):
                 raise SettingsError("expected a directory, found a file", path=model_dir, key=flag)
-        run_config = estimator_module().RunConfig
+        make = estimator_module().RunConfig if base is None else base.replace
         try:
-            return run_config(**settings)
+            return make(**settings)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             told = " ".join(str(error).split())
             raise SettingsError(f"RunConfig or TF_CONFIG: {told}") from None
+
+    def hooks(self) -> list[Any]:
+        """What belongs into the hooks of TrainSpec, EvalSpec, or a MonitoredTrainingSession.
+
+        Returns:
+          estimator_ckpt.stop_hook(), with which SIGTERM and Ctrl-C finish the step and save.
+        """
+        from estimator_ckpt.jobs.stopping import stop_hook
+
+        return [stop_hook()]
+
+    def resume_point(self, max_steps: int | None = None) -> ResumePoint:
+        """estimator_ckpt.resume_point() of --model_dir, with what the other flags say.
+
+        Raises:
+          SettingsError: no --model_dir is given.
+        """
+        from estimator_ckpt.jobs.resuming import resume_point
+
+        model_dir = self.value("model_dir")
+        if not model_dir:
+            raise SettingsError("say where checkpoints are", key=self.flag_name("model_dir"))
+        options = {name: self.value(name) for name in ("on_corrupt", "check_data")}
+        return resume_point(model_dir, max_steps, **options)
 
     def wrap_model_fn(
         self, model_fn: Callable[..., Any], *, checkpoint: Any = None

@@ -8,10 +8,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-import google_crc32c
-
 from estimator_ckpt import files
-from estimator_ckpt.bundle.coding import mask
+from estimator_ckpt.bundle.checksum import Checksum
 from estimator_ckpt.bundle.index import Entry, Index, shard_path
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint
@@ -126,15 +124,14 @@ def _write(prefix: str, sources: Sequence[_Source], progress: Progress) -> Index
     offset = 0
     with files.open_write(shard_path(prefix, 0, 1)) as file:
         for tensor, read in sources:
-            size = crc = 0
+            checksum = Checksum()
             for chunk in read():
                 file.write(chunk)
-                crc = google_crc32c.extend(crc, chunk)
-                size += len(chunk)
+                checksum.add(chunk)
                 if progress:
-                    progress(offset + size, total)
+                    progress(offset + checksum.size, total)
             entries[key_bytes(tensor.name)] = Entry(
-                tensor.dtype, tensor.shape, 0, offset, size, mask(crc)
+                tensor.dtype, tensor.shape, 0, offset, checksum.size, checksum.masked
             )
-            offset += size
+            offset += checksum.size
     return Index(1, entries)

@@ -11,7 +11,7 @@ from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.formats import CHECKPOINT_FORMATS
 from estimator_ckpt.matching.policies import Policy, check_policy
 from estimator_ckpt.matching.resolve import MATCH_BY
-from estimator_ckpt.text.names import near_names
+from estimator_ckpt.text.names import did_you_mean_or
 
 MatchBy = Literal["path", "name"]
 OnCorrupt = Literal["error", "fall_back"]
@@ -134,9 +134,7 @@ def saver_options(loose: Mapping[str, Any]) -> SaverOptions:
     known = [field.name for field in fields(SaverOptions)]
     for name in loose:
         if name not in known:
-            near = near_names(name, known)
-            hint = f"did you mean {near[0]!r}?" if near else f"the options are {', '.join(known)}"
-            raise SettingsError(f"no such option; {hint}", key=name)
+            raise SettingsError(f"no such option{did_you_mean_or(name, known)}", key=name)
     return SaverOptions(**loose)
 
 

@@ -1,48 +1,34 @@
 """The flag-driven training job: `estimator-ckpt train`, `python -m estimator_ckpt.train`.
 
-It loads a model_fn or an Estimator and its input_fns from modules as they are, trains and evaluates
-them in a chosen checkpoint format, and stops in good order when it is asked to.
+It loads a model_fn or an Estimator, its input_fns and what else belongs to the job from modules as
+they are, trains and evaluates them in a chosen checkpoint format, and stops in good order when it
+is asked to.
 """
 
 from __future__ import annotations
 
-import contextlib
 import inspect
-import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import tensorflow as tf
-from absl import flags, logging
+from absl import flags
 
-from estimator_ckpt import files
-from estimator_ckpt.bundle.v1 import v1_prefix
-from estimator_ckpt.errors import NotACheckpointError, SettingsError
+from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.flags import JobFlags, estimator_module
-from estimator_ckpt.jobs.estimator_methods import put_methods
 from estimator_ckpt.jobs.model_code import (
-    load_function,
+    call_with,
     load_input_fn,
     load_params,
-    required_arguments,
+    made_by,
 )
-from estimator_ckpt.jobs.training_hooks import (
-    Progress,
-    Stop,
-    StopEvaluation,
-    Stopped,
-    StopTraining,
-    shown_lines,
-)
-from estimator_ckpt.reading import state
-from estimator_ckpt.reading.moved import in_directory
+from estimator_ckpt.loading import import_from_current_directory, load_function
 
 MODES = ("train_and_evaluate", "train", "evaluate")
 
-_FACTORY_ARGUMENTS = ("config", "params", "model_dir")
-_TRAINING_TASKS = ("chief", "master", "worker", "ps")
+_FUNCTIONS = ("model_fn", "estimator", "run_config")
+_INPUT_FNS = ("train_input_fn", "eval_input_fn")
 
 
 @dataclass(frozen=True)
@@ -55,6 +41,12 @@ class TrainSettings:
         name: `config`, a RunConfig; `params`, a dict; `model_dir`.
       train_input_fn: `package.module:function`.
       eval_input_fn: `package.module:function`.
+      run_config: `package.module:function`, which returns a tf.estimator.RunConfig. It gets what
+        its arguments name: `params`, `model_dir`. Flags that are given win over the result.
+      hooks: `package.module:function`s, each of which returns a SessionRunHook of the training, or
+        a list of them. They get `config`, `params`, `model_dir`.
+      exporter: `package.module:function`s, each of which returns a tf.estimator.Exporter, or a list
+        of them. They get `config`, `params`, `model_dir`.
       params: YAML mappings, or the paths of files with one; later ones win.
       max_steps: the global step at which training ends; None: when the input ends.
       eval_steps: batches in one evaluation; None: all that the input has.
@@ -62,13 +54,15 @@ class TrainSettings:
       eval_throttle_secs: the least time from one evaluation to the next, in seconds.
       tf_random_seed: RunConfig's.
       progress_secs: seconds between two lines of progress.
-      verbose: whether to show what TensorFlow logs, too.
     """
 
     model_fn: str | None = None
     estimator: str | None = None
     train_input_fn: str | None = None
     eval_input_fn: str | None = None
+    run_config: str | None = None
+    hooks: Sequence[str] = ()
+    exporter: Sequence[str] = ()
     params: Sequence[str] = ()
     max_steps: int | None = None
     eval_steps: int | None = None
@@ -76,7 +70,6 @@ class TrainSettings:
     eval_throttle_secs: int = 600
     tf_random_seed: int | None = None
     progress_secs: float = 5.0
-    verbose: bool = False
 
 
 def train(settings: TrainSettings, job: JobFlags, arguments: Sequence[str] = ()) -> int:
@@ -97,143 +90,62 @@ def train(settings: TrainSettings, job: JobFlags, arguments: Sequence[str] = ())
     """
     estimator_lib = estimator_module()
     _check(settings, job)
-    _quiet(settings.verbose)
-    sys.path[:0] = [] if os.getcwd() in sys.path else [os.getcwd()]
-    make_model, train_input_fn, eval_input_fn = (
-        _load(settings, name)
-        for name in (
-            "estimator" if settings.estimator else "model_fn",
-            "train_input_fn",
-            "eval_input_fn",
-        )
-    )
+    import_from_current_directory()
+    code = {name: load_function(spec, f"--{name}") for name, spec in _given(settings, _FUNCTIONS)}
+    inputs = {name: load_input_fn(spec, f"--{name}") for name, spec in _given(settings, _INPUT_FNS)}
+    hooks = [(spec, load_function(spec, "--hooks")) for spec in settings.hooks]
+    exporters = [(spec, load_function(spec, "--exporter")) for spec in settings.exporter]
     _parse_flags_of_modules(arguments)
     params = load_params(settings.params)
+    config = _config(settings, job, code.get("run_config"), params)
     if settings.estimator:
-        estimator = _call_factory(make_model, settings, job, params)
+        estimator = _call_factory(code["estimator"], settings, job, (config, params))
     else:
-        estimator = _make_estimator(make_model, settings, job, params)
+        estimator = _make_estimator(code["model_fn"], settings, job, (config, params))
     if job.value("warm_start_dry_run") and job.warm_start() is not None:
-        estimator.train(_needed(settings, "train_input_fn", train_input_fn), max_steps=1)
+        estimator.train(_needed(settings, inputs, "train_input_fn"), max_steps=1)
         raise AssertionError("a dry run ends when the model is built")  # pragma: no cover
-    if settings.mode != "evaluate" and estimator.config.is_chief:
-        check_newest(estimator.config.model_dir)
-    stop = Stop()
-    with _handling_signals(stop, estimator.config), shown_lines() as show:
-        runner = _Runner(estimator_lib, estimator, settings, stop, show)
-        with contextlib.suppress(Stopped):
-            runner.run(train_input_fn, eval_input_fn)
-        if stop.signal is not None:
-            newest = estimator.latest_checkpoint()
-            show(f"stopped; the next start resumes from {newest}" if newest else "stopped")
-    return stop.exit_code
+    needs = {"train": _INPUT_FNS[:1], "evaluate": _INPUT_FNS[1:]}.get(settings.mode, _INPUT_FNS)
+    for name in needs:
+        _needed(settings, inputs, name)
 
+    from estimator_ckpt.jobs.running import Plan, run
+    from estimator_ckpt.jobs.taking_over import not_taken_over
 
-class _Runner:
-    """One job: an Estimator, its input, what it tells, and how it is stopped."""
-
-    def __init__(
-        self,
-        estimator_lib: Any,
-        estimator: Any,
-        settings: TrainSettings,
-        stop: Stop,
-        show: Callable[[str], None],
-    ) -> None:
-        self._lib = estimator_lib
-        self._estimator = estimator
-        self._settings = settings
-        self._stop = stop
-        self._show = show
-
-    def run(self, train_input_fn: Any, eval_input_fn: Any) -> None:
-        """Runs the mode that the settings say, in the part that TF_CONFIG gives this process."""
-        settings, config = self._settings, self._estimator.config
-        mode = settings.mode
-        if mode == "evaluate":
-            _needed(settings, "eval_input_fn", eval_input_fn)
-            self._tell(
-                self._estimator.evaluate(
-                    eval_input_fn, steps=settings.eval_steps, hooks=[StopEvaluation(self._stop)]
-                )
+    available = {"config": estimator.config, "params": params, "model_dir": estimator.model_dir}
+    made_hooks = made_by(hooks, "--hooks", available, _session_run_hook())
+    made_exporters = made_by(exporters, "--exporter", available, estimator_lib.Exporter)
+    keep = job.value("keep_checkpoint_max")
+    notes = not_taken_over(
+        estimator.model_dir,
+        lacking=[
+            flag
+            for flag, is_given in (
+                ("run_config", settings.run_config or settings.estimator),
+                ("hooks", hooks),
+                ("exporter", exporters),
             )
-            return
-        _needed(settings, "train_input_fn", train_input_fn)
-        hooks = [
-            StopTraining(self._stop),
-            Progress(settings.max_steps, config.model_dir, settings.progress_secs, self._show),
-        ]
-        if mode == "train" and not config.cluster_spec:
-            if config.task_type == "evaluator":
-                raise SettingsError("TF_CONFIG makes this the evaluator", key="--mode=train")
-            self._estimator.train(train_input_fn, hooks=hooks, max_steps=settings.max_steps)
-            return
-        if mode == "train":
-            # Only train_and_evaluate() starts a server; only the evaluator uses its EvalSpec.
-            if config.task_type not in _TRAINING_TASKS:
-                raise SettingsError(
-                    f"TF_CONFIG makes this the {config.task_type}", key="--mode=train"
-                )
-            eval_input_fn = train_input_fn
-        _needed(settings, "eval_input_fn", eval_input_fn)
-        throttle = settings.eval_throttle_secs
-        self._lib.train_and_evaluate(
-            self._estimator,
-            self._lib.TrainSpec(train_input_fn, max_steps=settings.max_steps, hooks=hooks),
-            self._lib.EvalSpec(
-                eval_input_fn,
-                steps=settings.eval_steps,
-                hooks=[StopEvaluation(self._stop)],
-                exporters=[self._told_metrics()],
-                start_delay_secs=min(throttle, 120),
-                throttle_secs=throttle,
-            ),
-        )
-
-    def _told_metrics(self) -> Any:
-        """An Exporter that exports nothing: it is told each evaluation's result."""
-        tell = self._tell
-
-        class Told(self._lib.Exporter):  # type: ignore[misc, name-defined]
-            name = "metrics"
-
-            def export(
-                self,
-                estimator: Any,
-                export_path: str,
-                checkpoint_path: str,
-                eval_result: Any,
-                is_the_final_export: bool,
-            ) -> None:
-                del estimator, export_path, checkpoint_path, is_the_final_export
-                tell(eval_result)
-
-        return Told()
-
-    def _tell(self, metrics: dict[str, Any]) -> None:
-        metrics = dict(metrics)
-        step = metrics.pop("global_step", None)
-        told = ", ".join(f"{name} {value}" for name, value in sorted(metrics.items()))
-        print(f"evaluated step {step}: {told}", flush=True)
-
-
-def check_newest(model_dir: str) -> None:
-    """Sees to it that a training does not start anew because its checkpoint is missing.
-
-    Raises:
-      NotACheckpointError: the newest checkpoint of the state file is neither in its place nor in
-        the model_dir.
-    """
-    found = state.read_state(model_dir)
-    if found is None:
-        return
-    newest = in_directory(found.model_checkpoint_path, model_dir)
-    if not files.exists(f"{newest}.index") and v1_prefix(newest) is None:
-        raise NotACheckpointError(
-            f"the file `checkpoint` in {model_dir} names it as the newest one, but it is not "
-            "there; bring it back, or remove the file `checkpoint` to start anew",
-            path=newest,
-        )
+            if not is_given
+        ],
+        exporters=[exporter.name for exporter in made_exporters],
+        keep_checkpoint_max=estimator.config.keep_checkpoint_max if keep is None else keep,
+    )
+    return run(
+        Plan(
+            estimator=estimator,
+            mode=settings.mode,
+            train_input_fn=inputs.get("train_input_fn"),
+            eval_input_fn=inputs.get("eval_input_fn"),
+            max_steps=settings.max_steps,
+            eval_steps=settings.eval_steps,
+            eval_throttle_secs=settings.eval_throttle_secs,
+            hooks=made_hooks,
+            exporters=made_exporters,
+            progress_secs=settings.progress_secs,
+            notes=notes,
+        ),
+        estimator_lib,
+    )
 
 
 def _check(settings: TrainSettings, job: JobFlags) -> None:
@@ -247,31 +159,57 @@ def _check(settings: TrainSettings, job: JobFlags) -> None:
             "out",
             key=job.flag_name("ema"),
         )
-    if job.run_config().model_dir is None:  # neither the flag nor TF_CONFIG has one
+    if settings.mode != "train_and_evaluate" and settings.exporter:
+        raise SettingsError(f"--mode={settings.mode} exports nothing", key="--exporter")
+    if settings.mode == "evaluate" and settings.hooks:
+        raise SettingsError("these are of a training, and --mode=evaluate is none", key="--hooks")
+
+
+def _given(settings: TrainSettings, names: Sequence[str]) -> list[tuple[str, str]]:
+    return [(name, getattr(settings, name)) for name in names if getattr(settings, name)]
+
+
+def _needed(settings: TrainSettings, inputs: dict[str, Any], name: str) -> Any:
+    if name not in inputs:
+        raise SettingsError(f"--mode={settings.mode} needs it", key=f"--{name}")
+    return inputs[name]
+
+
+def _session_run_hook() -> Any:
+    import tensorflow as tf
+
+    return tf.compat.v1.train.SessionRunHook
+
+
+def _config(settings: TrainSettings, job: JobFlags, function: Any, params: dict[str, Any]) -> Any:
+    """The RunConfig of the job."""
+    seed = settings.tf_random_seed
+    own = {} if seed is None else {"tf_random_seed": seed}
+    if function is None:
+        config = job.run_config(**own)
+    else:
+        available = {"params": params, "model_dir": job.value("model_dir")}
+        base = call_with(function, settings.run_config or "", "--run_config", available)
+        if not isinstance(base, estimator_module().RunConfig):
+            raise SettingsError(
+                f"{settings.run_config} returned {base!r}, expected a tf.estimator.RunConfig",
+                key="--run_config",
+            )
+        config = job.run_config(base, **own)
+    if config.model_dir is None:  # no flag, no TF_CONFIG, no RunConfig has one
         raise SettingsError(
             "say where checkpoints are to be; TensorFlow would put them into a temporary directory",
             key=job.flag_name("model_dir"),
         )
-
-
-def _load(settings: TrainSettings, name: str) -> Any:
-    spec = getattr(settings, name)
-    if not spec:
-        return None
-    load = load_input_fn if name.endswith("input_fn") else load_function
-    return load(spec, f"--{name}")
-
-
-def _needed(settings: TrainSettings, name: str, function: Any) -> Any:
-    if function is None:
-        raise SettingsError(f"--mode={settings.mode} needs it", key=f"--{name}")
-    return function
+    return config
 
 
 def _make_estimator(
-    model_fn: Any, settings: TrainSettings, job: JobFlags, params: dict[str, Any]
+    model_fn: Any, settings: TrainSettings, job: JobFlags, given: tuple[Any, dict[str, Any]]
 ) -> Any:
-    config = job.run_config(tf_random_seed=settings.tf_random_seed)
+    from estimator_ckpt.jobs.estimator_methods import put_methods
+
+    config, params = given
     wrapped = job.wrap_model_fn(model_fn)
     try:
         made = estimator_module().Estimator(wrapped, config=config, params=params or None)
@@ -282,21 +220,13 @@ def _make_estimator(
 
 
 def _call_factory(
-    factory: Any, settings: TrainSettings, job: JobFlags, params: dict[str, Any]
+    factory: Any, settings: TrainSettings, job: JobFlags, given: tuple[Any, dict[str, Any]]
 ) -> Any:
-    config = job.run_config(tf_random_seed=settings.tf_random_seed)
+    config, params = given
     available = {"config": config, "params": params, "model_dir": config.model_dir}
-    wrong = [name for name in required_arguments(factory) if name not in available]
-    if wrong:
-        raise SettingsError(
-            f"{settings.estimator} needs {', '.join(map(repr, wrong))}, but it can get only "
-            f"{', '.join(_FACTORY_ARGUMENTS)}",
-            key="--estimator",
-        )
-    taken = inspect.signature(factory).parameters
-    if params and "params" not in taken:
+    if params and "params" not in inspect.signature(factory).parameters:
         raise SettingsError(f"{settings.estimator} takes no `params`", key="--params")
-    estimator = factory(**{name: value for name, value in available.items() if name in taken})
+    estimator = call_with(factory, settings.estimator or "", "--estimator", available)
     if not hasattr(estimator, "config"):
         raise SettingsError(
             f"{settings.estimator} returned {estimator!r}, expected a tf.estimator.Estimator",
@@ -326,28 +256,6 @@ def _parse_flags_of_modules(arguments: Sequence[str]) -> None:
             f"unexpected arguments: {' '.join(rest)}; flags of the model's own modules stand after "
             "--, all others before it"
         )
-
-
-def _quiet(verbose: bool) -> None:
-    """Shows this package's own messages, and TensorFlow's where they are wanted."""
-    logging.use_absl_handler()
-    if "verbosity" not in flags.FLAGS or flags.FLAGS["verbosity"].using_default_value:
-        logging.set_verbosity(logging.INFO)
-    tf.get_logger().handlers.clear()  # absl's root handler shows these lines, once is enough
-    tf.get_logger().setLevel("INFO" if verbose else "ERROR")
-
-
-@contextlib.contextmanager
-def _handling_signals(stop: Stop, config: Any) -> Iterator[None]:
-    if config.task_type == "ps":
-        # It waits in TensorFlow for ever, where no Python handler runs, and has nothing to save.
-        import signal
-
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
-        yield
-        return
-    with stop.on_signals():
-        yield
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from operator import add, le
 
 from estimator_ckpt import files
 from estimator_ckpt.bulk import columns_of
+from estimator_ckpt.bundle.checksum import checked
 from estimator_ckpt.bundle.dtypes import STRING, VARIANT, dtype_name
 from estimator_ckpt.bundle.index import Entry, Index, data_path, shard_path
 from estimator_ckpt.bundle.slices import readable_key
@@ -234,12 +235,12 @@ class _Ranges:
         self._first_unused: dict[int, int] = {}
         ends = [0] * len(sizes)
         last: tuple[bytes, Entry] | None = None
-        # By file, place and length; then those that stand for the same bytes are neighbours.
+        # By location; then those that stand for the same bytes are neighbours.
         for key, entry in sorted(
             (item for item in index.entries.items() if not item[1].slices),
-            key=lambda item: item[1][2:5],
+            key=lambda item: item[1].location,
         ):
-            _, _, shard, offset, length, _, _ = entry
+            shard, offset, length = entry.location
             size, end = sizes[shard], offset + length
             if size is None:
                 continue
@@ -247,7 +248,7 @@ class _Ranges:
                 message = f"{length} bytes, but the file ends at byte {size}"
                 self._fault("range", key, entry, message)
                 continue
-            if length and last is not None and last[1][2:5] == (shard, offset, length):
+            if length and last is not None and last[1].location == entry.location:
                 if last[1] != entry:
                     self._same_bytes(last, key, entry)
                 continue
@@ -301,8 +302,8 @@ def _checksum_faults(
             try:
                 in_parts = entry.size > _CHUNK and entry.dtype not in (STRING, VARIANT)
                 if in_parts and index.v1 is None:
-                    for part in _check_large(reader, entry):
-                        done += part
+                    for part in checked(_parts(reader, entry), entry.crc32c):
+                        done += len(part)
                         if progress:
                             progress(done, total)
                 else:
@@ -317,20 +318,8 @@ def _checksum_faults(
                 yield Fault("checksum", file, message, readable_key(key), offset)
 
 
-def _check_large(reader: TensorReader, entry: Entry) -> Iterator[int]:
-    """reader.check() in chunks, read one by one where the file is remote; yields their sizes."""
-    import google_crc32c
-    import numpy as np
-
-    from estimator_ckpt.bundle.coding import mask
-
-    crc = 0
+def _parts(reader: TensorReader, entry: Entry) -> Iterator[memoryview]:
+    """The bytes of an entry in chunks, read one by one where the file is remote."""
     for start in range(0, entry.size, _CHUNK):
         size = min(_CHUNK, entry.size - start)
-        part = entry._replace(offset=entry.offset + start, size=size)
-        crc = google_crc32c.extend(crc, np.frombuffer(reader.raw(part), np.uint8))
-        yield size
-    if mask(crc) != entry.crc32c:
-        raise CorruptCheckpointError(
-            f"checksum: stored {entry.crc32c:08x}, computed {mask(crc):08x}"
-        )
+        yield reader.raw(entry._replace(offset=entry.offset + start, size=size))

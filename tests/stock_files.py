@@ -24,6 +24,13 @@ from estimator_ckpt.objects.object_graph import (
 )
 
 
+def _with_tensorflows_dtype(value: Any) -> Any:
+    """TensorFlow 2.12 has a bfloat16 of its own for NumPy, and refuses that of ml_dtypes."""
+    if isinstance(value, np.ndarray) and value.dtype.kind == "V":
+        return value.view(tf.as_dtype(value.dtype.name).as_numpy_dtype)
+    return value
+
+
 def save(
     prefix: Path,
     tensors: Mapping[str, Any],
@@ -57,7 +64,7 @@ def save(
         prefix=str(prefix),
         tensor_names=keys,
         shape_and_slices=specs,
-        tensors=[tf.constant(value) for value in values],
+        tensors=[tf.constant(_with_tensorflows_dtype(value)) for value in values],
     )
     return str(prefix)
 

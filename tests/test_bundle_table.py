@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from snappy_tables import compress, compressed_table
 
-from estimator_ckpt.bundle import blocks, table
+from estimator_ckpt.bundle import checksum, table
 from estimator_ckpt.bundle.coding import encode_varint
 from estimator_ckpt.errors import CheckpointError, CorruptCheckpointError
 
@@ -46,7 +46,7 @@ def read(data, path="m.index"):
 
 def sealed(block, kind=0):
     """A block with a trailer that fits."""
-    return block + bytes([kind]) + struct.pack("<I", table.masked_crc32c(block + bytes([kind])))
+    return block + bytes([kind]) + struct.pack("<I", checksum.masked_crc32c(block + bytes([kind])))
 
 
 def entry(shared, key, value):
@@ -360,10 +360,10 @@ def test_keys_that_repeat_each_other_beyond_measure_are_refused():
 @given(st.binary(max_size=2000))
 def test_checksum_of_a_view_is_that_of_its_bytes(data):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(blocks, "_CHUNK", 7)
-        assert table.masked_crc32c(memoryview(data)) == table.masked_crc32c(data)
+        patch.setattr(checksum, "_MOST_COPIED", 7)
+        assert checksum.masked_crc32c(memoryview(data)) == checksum.masked_crc32c(data)
 
 
 def test_checksum_is_the_one_of_rfc_3720():
-    assert table.extend_crc32c(0, b"\0" * 32) == 0x8A9136AA
-    assert table.extend_crc32c(table.extend_crc32c(0, b"1234"), b"56789") == 0xE3069283
+    assert checksum.extend_crc32c(0, b"\0" * 32) == 0x8A9136AA
+    assert checksum.extend_crc32c(checksum.extend_crc32c(0, b"1234"), b"56789") == 0xE3069283

@@ -104,7 +104,7 @@ def small(tmp_path, values, name):
 @pytest.mark.parametrize("name", SMALL_DTYPES)
 def test_values_of_small_dtypes(tmp_path, name):
     found = small(tmp_path, [[0, 1], [-2, 3]], name)
-    assert found.dtype.name == name
+    assert found.dtype == getattr(ml_dtypes, name)
     assert found.astype(float).tolist() == [[0, 1], [-2, 3]]
 
 

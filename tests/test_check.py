@@ -309,7 +309,7 @@ def test_one_rule_that_helps_is_shown(jobs):
     [
         (3, "expected a mapping"),
         ({"x": 3}, "expected a shape and a dtype"),
-        ("no_such_module:build", "importing no_such_module failed"),
+        ("no_such_module:build", "there is no module 'no_such_module'"),
         ("jobs:build_modell", "did you mean 'build_model'"),
         ("jobs:FORMATS", "expected a function"),
         ("test_check:fails", "building the model failed: ZeroDivisionError"),

@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -288,6 +289,21 @@ def test_a_claim_that_was_taken_over_is_neither_changed_nor_removed(path, monkey
         lost.release()
         assert claim.holds()
         assert Path(path).read_bytes() == content
+
+
+def test_the_last_word_is_written_before_the_file_is_closed(path, monkeypatch):
+    """Else it is lost, and others wait for an owner that is none; or it goes to another file."""
+    claim = acquire(path, "a job")
+    thread = [one for one in threading.enumerate() if one.name == "claim"][-1]
+    write = os.pwrite
+
+    def write_late(*args):
+        thread.join(0.1)  # which closes the file when it ends
+        return write(*args)
+
+    monkeypatch.setattr(os, "pwrite", write_late)
+    claim.abandon()
+    assert b"abandoned" in Path(path).read_bytes()
 
 
 def test_a_fork_has_no_part_in_it(path):

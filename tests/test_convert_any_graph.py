@@ -24,7 +24,7 @@ from estimator_ckpt.objects.object_graph import (
     ObjectGraph,
     SlotReference,
 )
-from estimator_ckpt.reading import object_tensors as graph_variables
+from estimator_ckpt.reading import object_names
 
 CHILDREN = [
     "a",
@@ -39,7 +39,7 @@ CHILDREN = [
     "save_counter",
     "optimizer",
 ] + ["iter", "decay", "beta_1", "beta1_power", "_variables", "_iterations", "Adam", "m"]
-USUAL_VARIABLES = graph_variables._usual_variables
+USUAL_VARIABLES = object_names._usual_variables
 PARTS = ["a", "b", "var_list", "Adam", "words", ".OPTIMIZER_SLOT", "optimizer", "m"]
 ATTRIBUTES = ["VARIABLE_VALUE", "VARIABLE_VALUE", "table", "OTHER"]
 NAMES = [
@@ -162,7 +162,7 @@ def test_names_found_all_at_once_are_those_found_one_by_one(seed):
     with tempfile.TemporaryDirectory() as directory:
         write_usual(random.Random(seed), f"{directory}/m")
         at_once = read_names(f"{directory}/m")
-        with mock.patch.object(graph_variables, "_usual_variables", no_usual_variables):
+        with mock.patch.object(object_names, "_usual_variables", no_usual_variables):
             assert read_names(f"{directory}/m") == at_once
 
 
@@ -199,8 +199,8 @@ def write_usual(choose, prefix):
 
 def no_usual_variables(graph, places, entries):
     *_, full_names = USUAL_VARIABLES(graph, places, entries)
-    tensors = graph_variables.graph_tensors(graph, entries.by_key)
-    return graph_variables.Named.empty(), tensors, full_names
+    tensors = object_names.graph_tensors(graph, entries.by_key)
+    return object_names.Named.empty(), tensors, full_names
 
 
 def read_names(prefix):

@@ -223,7 +223,8 @@ def test_what_is_computed_is_no_infinity_in_silence(dtype, value, rate, tmp_path
     assert convert("small", 0.5).underflows == ()
     found = open_checkpoint(tmp_path / "small").get_tensor("SGD/w/momentum")
     expected = (-tensors[1] / 2).numpy()
-    assert (found.dtype, found.tolist()) == (expected.dtype, expected.tolist())
+    assert found.dtype.name == expected.dtype.name
+    assert found.astype(float).tolist() == expected.astype(float).tolist()
     if dtype == "float16":
         assert convert("tiny", 1e-10).underflows == (("w/Momentum", 1),)
 

@@ -379,9 +379,9 @@ def test_the_shards_of_a_log_count_as_well(tree, tmp_path):
     convert_directory(tree, None, options, log=log)
     lines = log.read_bytes().splitlines(keepends=True)
     log.write_bytes(lines[0])
-    (tmp_path / "log-a1-b2.jsonl").write_bytes(b"".join(lines[1:3]))
-    (tmp_path / "log-c3.jsonl").write_bytes(b"".join(lines[3:])[:-30])
-    (tmp_path / "logs.jsonl").write_text("of something else")
+    (tmp_path / f"log-{'a' * 16}-{'1' * 16}.jsonl").write_bytes(b"".join(lines[1:3]))
+    (tmp_path / f"log-{'a' * 16}-{'2' * 16}.jsonl").write_bytes(b"".join(lines[3:])[:-30])
+    (tmp_path / f"log-b-{'a' * 16}-{'3' * 16}.jsonl").write_text("{}")  # of the log `log-b`
     outcomes = convert_directory(tree, None, options, log=log)
     assert [one.status for one in outcomes] == ["already"] * 4 + ["failed"]
 

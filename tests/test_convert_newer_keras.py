@@ -18,7 +18,7 @@ from estimator_ckpt.errors import (
     UnsupportedCheckpointError,
 )
 
-IS_KERAS_3 = hasattr(tf.keras, "__version__")
+IS_KERAS_3 = getattr(tf.keras, "__version__", "2").startswith("3")  # 2.12 has it, 2.15 not
 WORD = "keras3" if IS_KERAS_3 else "keras2"
 STEPS = 5
 INPUTS = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
@@ -27,6 +27,7 @@ LABELS = np.linspace(2, -1, 12, dtype=np.float32).reshape(4, 3)
 SHAPES = {"net/a/kernel": (3, 3), "net/b/kernel": (3, 3), "net/b/bias": (3,)}
 
 K = tf.keras.optimizers
+HAS_LION = hasattr(K, "Lion")
 # The same optimizer in TF1 and in Keras, with numbers that are no defaults.
 KINDS = {
     "Adam": (
@@ -235,7 +236,7 @@ def test_slots_of_a_partitioned_variable_go_along_whole(tmp_path):
     "make",
     [
         lambda: K.Adamax(0.05, 0.8, 0.95),
-        lambda: K.Lion(0.01, 0.8, 0.95),
+        *([lambda: K.Lion(0.01, 0.8, 0.95)] if HAS_LION else []),
         lambda: K.AdamW(0.05, 0.1, 0.8),
         lambda: K.Adam(0.05, amsgrad=True),
         # Keras 3's takes no tf.Variable whose name has a scope.
@@ -255,7 +256,7 @@ def test_a_program_with_another_order_goes_on_as_one_with_the_same_order_does(ma
         "checkpoint",
         like=other.save(tmp_path / "like"),
         optimizer=WORD,
-        from_optimizer="Lion" if isinstance(job.optimizer, K.Lion) else None,
+        from_optimizer="Lion" if type(job.optimizer).__name__ == "Lion" else None,
     )
     other.objects.read(str(tmp_path / "out")).assert_existing_objects_matched()
     np.testing.assert_array_equal(other.train(), same.train())
@@ -351,6 +352,7 @@ def test_what_tf1_has_no_state_for_is_refused(make, options, error, message, tmp
     assert not (tmp_path / "out.index").exists()
 
 
+@pytest.mark.skipif(not HAS_LION, reason="Keras has Lion since TensorFlow 2.13")
 def test_a_lion_is_never_taken_for_sgd_whose_list_it_has_in_keras_2(tmp_path):
     source = KerasJob(K.Lion(0.1)).save(tmp_path / "keras")
     message = "Keras' Lion cannot" if IS_KERAS_3 else "whether the optimizer is SGD or Lion; say it"

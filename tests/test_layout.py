@@ -26,6 +26,7 @@ def _modules(names: str) -> set[str]:
 FLOORS = """
 bulk configs errors formats
 text
+loading
 files
 bundle
 objects
@@ -40,6 +41,7 @@ saving
 warm_starting
 warm_start
 checking
+beam
 check compare exchange
 export importing
 scaffold
@@ -55,13 +57,14 @@ examples __main__
 
 # These import TensorFlow when they are imported; the others inside a function, or not at all.
 WITH_TENSORFLOW = _modules("""
-    model_fn scaffold train examples.digits jobs.dry_run jobs.moved_job jobs.training_hooks
-    saving.checkpoint_lists saving.contents saving.given saving.graph_ops saving.initial_values
-    saving.keeping saving.on_disk saving.other_savers saving.saveables saving.saver saving.staging
-    saving.steps saving.tf_internals saving.upstream warm_starting.starter
+    model_fn scaffold examples.digits jobs.dry_run jobs.moved_job jobs.running jobs.stopping
+    jobs.training_hooks saving.built saving.checkpoint_lists saving.contents saving.given
+    saving.graph_contents saving.graph_ops saving.initial_values saving.keeping saving.on_disk
+    saving.other_savers saving.saveables saving.saver saving.staging saving.steps
+    saving.tf_internals saving.upstream warm_starting.starter
 """)
 TENSORFLOW_INSIDE = _modules("""
-    check flags warm_start checking.model checking.restore files.remote matching.counted
+    check flags train warm_start checking.model checking.restore files.remote matching.counted
     matching.eager matching.live matching.lookup_tables warm_starting.deferred
     warm_starting.eager warm_starting.stock_settings
 """)

@@ -222,7 +222,7 @@ def test_only_what_is_known_for_ours_is_cleared_away(tmp_path):
     train(tmp_path)
     (token,) = read_journal(str(tmp_path), "checkpoint").tokens
     ours = [f"model.ckpt-9.saving-{token}", "model.ckpt-9.data-00000-of-00001", "model.ckpt-9.meta"]
-    ours += [f"checkpoint.tempstate-{token}"]
+    ours += [f"checkpoint.tempstate-{token}", f"warm_start.json.tempstate-{token}"]
     others = ["model.ckpt-8.saving-00000000", "model.ckpt-8.data-00000-of-00001", "x_temp"]
     others += ["checkpoint.tempstate123"]
     for name in [*ours, *others]:

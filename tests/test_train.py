@@ -7,13 +7,14 @@ import re
 import signal
 import sys
 
+import numpy as np
 import pytest
 import tensorflow as tf
 import train_jobs
 from estimator_jobs import file_format, latest_step, steps_on_disk
 from train_runs import JOB, MODEL, Process, losses, run
 
-from estimator_ckpt import cli
+from estimator_ckpt import cli, open_checkpoint
 from estimator_ckpt.jobs.training_hooks import Progress, duration, shown_lines
 
 TRAIN = [*JOB, "--mode=train"]
@@ -220,6 +221,99 @@ def test_a_program_of_others_is_trained_as_it_is_though_it_has_flags_of_the_same
     assert latest_step(tmp_path) == 2
 
 
+# What else a job has: a RunConfig, hooks, exporters.
+
+
+@pytest.mark.estimator
+def test_exporters_follow_each_evaluation_and_the_last_one(tmp_path):
+    done = run(
+        *JOB,
+        "--exporter=train_jobs:make_exporters",
+        f"--model_dir={tmp_path}",
+        "--max_steps=4",
+        "--save_checkpoints_steps=2",
+        "--eval_throttle_secs=0",
+        "--checkpoint_format=checkpoint",
+    )
+    assert done.code == 0, done.errors
+    assert re.findall(r"^weights of step (\d)$", done.output, re.M) == ["2", "4"]
+    exports = {path.name: os.listdir(path) for path in (tmp_path / "export").iterdir()}
+    assert {name: len(found) for name, found in exports.items()} == {"best": 1, "final": 1}
+    variables = tmp_path / "export" / "final" / exports["final"][0] / "variables" / "variables"
+    np.testing.assert_array_equal(
+        tf.train.load_variable(str(variables), "dense/kernel"),
+        open_checkpoint(tmp_path).get_tensor("dense/kernel"),
+    )
+
+
+@pytest.mark.estimator
+@pytest.mark.parametrize(
+    "job", [MODEL[:1], ["--estimator=train_jobs:make_estimator"]], ids=["model_fn", "estimator"]
+)
+def test_a_run_config_of_the_program_counts_where_no_flag_is_given(tmp_path, job):
+    def train(name, *arguments):
+        done = run(
+            *job,
+            "--train_input_fn=train_jobs:input_fn",
+            "--mode=train",
+            "--run_config=train_jobs:make_run_config",
+            f"--model_dir={tmp_path / name}",
+            "--max_steps=6",
+            *arguments,
+        )
+        assert done.code == 0, done.errors
+        return steps_on_disk(tmp_path / name)
+
+    assert train("own") == [4, 6]
+    assert train("flags", "--save_checkpoints_steps=1", "--keep_checkpoint_max=3") == [4, 5, 6]
+    seeded = [open_checkpoint(tmp_path / n).get_tensor("head/w1") for n in ("own", "flags")]
+    np.testing.assert_array_equal(*seeded)
+
+
+@pytest.mark.estimator
+def test_hooks_of_the_program_run_in_the_training_and_get_its_params(tmp_path):
+    hooks = "--hooks=train_jobs:make_hooks"
+    done = run(*TRAIN, hooks, f"--model_dir={tmp_path}", "--max_steps=9", "--params={stops_at: 3}")
+    assert done.code == 0, done.errors
+    assert latest_step(tmp_path) == 3
+    assert "finished at step 3: the input has ended, or a hook has asked for the end" in done.errors
+
+
+@pytest.mark.estimator
+def test_a_resumed_run_says_what_it_does_not_take_over(tmp_path):
+    first = run(*TRAIN, f"--model_dir={tmp_path}", "--max_steps=6", "--save_checkpoints_steps=1",
+                "--keep_checkpoint_max=0")  # fmt: skip
+    assert "this run has not" not in first.errors
+    for name in ("export/best", "eval_dev"):
+        (tmp_path / name).mkdir(parents=True)
+    hooks = ["--hooks=train_jobs:make_hooks", "--params={stops_at: 9}"]
+    second = run(*TRAIN, *hooks, f"--model_dir={tmp_path}", "--max_steps=7")
+    assert second.errors.splitlines()[:4] == [
+        "of a program that trained here before, this run has not: its RunConfig (--run_config), its"
+        " exporters (--exporter), hooks of its evaluation, its saving listeners",
+        f"no exporter writes to {tmp_path}/export/best: give it as --exporter",
+        "evaluations go to eval, not to eval_dev",
+        "the state file lists 7 checkpoints, and 5 stay: the first save deletes the others;"
+        " --keep_checkpoint_max says how many stay, 0 for all",
+    ]
+    assert steps_on_disk(tmp_path) == [3, 4, 5, 6, 7]
+
+
+# What it says of its end.
+
+
+@pytest.mark.estimator
+@pytest.mark.parametrize("mode", ["train", "train_and_evaluate"])
+def test_a_finished_job_says_that_it_is_finished(tmp_path, mode):
+    arguments = [*JOB, f"--mode={mode}", f"--model_dir={tmp_path}", "--max_steps=2"]
+    first = run(*arguments)
+    assert re.search(r"^finished at step 2$", first.errors, re.M)
+    again = run(*arguments)
+    assert again.code == 0
+    assert again.errors.splitlines()[-1] == "finished at step 2 before: --max_steps=2 is reached"
+    assert "resumes" not in again.errors
+
+
 # Mistakes: one line that says what to do, and exit code 2.
 
 MISTAKES = [
@@ -227,7 +321,10 @@ MISTAKES = [
     (["--model_fn=train_jobs.sub:f"], "there is no module 'train_jobs.sub'"),
     (["--model_fn=train_jobs"], "expected package.module:function"),
     (["--model_fn=train_jobs:modelfn"], "did you mean 'model_fn'"),
-    (["--model_fn=train_jobs:not_a_function"], "is a int, not a function"),
+    (
+        ["--model_fn=train_jobs:not_a_function"],
+        "expected a function, but train_jobs",
+    ),
     (["--model_fn=train_jobs:model_fn_of_wrong_arguments"], "features"),
     (["--model_fn=train_jobs:model_fn_without_params", "--params={a: 1}"], "params"),
     (["--estimator=train_jobs:make_estimator"], "one of the two"),
@@ -249,6 +346,11 @@ MISTAKES = [
     (["--warm_start_from=no/such/checkpoint"], "no/such/checkpoint"),
     (["--warm_start_config=no_such.yaml"], "no_such.yaml"),
     (["--ignore_missing_vars"], "--warm_start_from"),
+    (["--run_config=train_jobs:make_nothing"], "needs 'config'"),
+    (["--run_config=train_jobs:Model"], "expected a tf.estimator.RunConfig"),
+    (["--hooks=train_jobs:make_three"], "expected a SessionRunHook or a list of them"),
+    (["--hooks=train_jobs:make_hookz"], "did you mean 'make_hooks'"),
+    (["--exporter=train_jobs:make_exporters"], "--mode=train exports nothing"),
     (["argument"], "unexpected arguments: argument"),
     (["--", "--no_such_flag=1"], "no_such_flag"),
 ]
@@ -317,7 +419,10 @@ class Steps:
         self.loss = tf.constant(0.25)
         tf.compat.v1.add_to_collection("losses", self.loss)
         self.train = tf.compat.v1.assign_add(self.step, 1)
-        self.hook = Progress(1000, model_dir, every_secs, self.lines.append, lambda: self.seconds)
+        self.hook = Progress(1000, model_dir, every_secs, self.show, lambda: self.seconds)
+
+    def show(self, line, passes=False):
+        self.lines.append(line)
 
     def run(self, count):
         with tf.compat.v1.train.MonitoredSession(hooks=[self.hook]) as session:
@@ -334,8 +439,8 @@ def test_progress_tells_step_speed_loss_checkpoint_and_time_to_go(graph, tmp_pat
         f"starts at step 0, ends at step 1,000; model_dir {tmp_path}",
         "step 100 of 1,000 (10 %), 100 steps/s, loss 0.25, checkpoint model.ckpt-50, 0:09 to go",
         "step 200 of 1,000 (20 %), 100 steps/s, loss 0.25, checkpoint model.ckpt-50, 0:08 to go",
-        "ends at step 200",
     ]
+    assert job.hook.step == 200
 
 
 @pytest.mark.parametrize(
@@ -354,7 +459,7 @@ def test_durations_read_as_a_clock_shows_them(seconds, told):
     assert duration(seconds) == told
 
 
-def test_on_a_terminal_each_line_takes_the_place_of_the_one_before(monkeypatch, capsys):
+def test_on_a_terminal_a_line_that_passes_makes_way_and_others_stay(monkeypatch, capsys):
     class Terminal(io.StringIO):
         def isatty(self):
             return True
@@ -363,9 +468,10 @@ def test_on_a_terminal_each_line_takes_the_place_of_the_one_before(monkeypatch, 
     monkeypatch.setattr(sys, "stderr", terminal)
     monkeypatch.setenv("TERM", "xterm")
     with shown_lines() as show:
-        show("step 1")
+        show("starts")
+        show("step 1", passes=True)
         print("to a file")
-        show("step 2")
-    assert re.search(r"step 1.*\x1b\[2K.*step 2", terminal.getvalue(), re.S)
+        show("step 2", passes=True)
+    assert re.search(r"starts\n.*step 1.*\x1b\[2K.*step 2.*\x1b\[2K", terminal.getvalue(), re.S)
     assert "to a file" not in terminal.getvalue()
     assert capsys.readouterr().out == "to a file\n"

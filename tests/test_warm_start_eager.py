@@ -69,6 +69,21 @@ def test_a_keras_model_starts(source, source_format):
     assert_started(*(weight.numpy() for weight in model.weights))
 
 
+def test_bfloat16_starts_in_whatever_dtype_numpy_has_for_it(tmp_path):
+    start = tf.Variable(tf.cast(KERNEL, tf.bfloat16), name="dense/kernel")
+    prefix = tf.train.Checkpoint(kernel=start).write(str(tmp_path / "model"))
+
+    def make():
+        return tf.Variable(tf.zeros([2, 2], tf.bfloat16), name="dense/kernel")
+
+    applied = make()
+    WarmStart(prefix).apply([applied])
+    with WarmStart(prefix).deferred():
+        deferred = make()
+    for variable in (applied, deferred):
+        np.testing.assert_array_equal(variable.numpy().astype(np.float32), KERNEL)
+
+
 @pytest.mark.parametrize(
     "given",
     [

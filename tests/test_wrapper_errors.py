@@ -42,7 +42,7 @@ pytestmark = pytest.mark.estimator
             "keep_checkpoints",
             "'keep_checkpoint_max'",
         ),
-        (lambda: wrap_model_fn(model_fn, colour=3), "colour", "the options are"),
+        (lambda: wrap_model_fn(model_fn, colour=3), "colour", "no such option; expected "),
         (lambda: wrap_model_fn(3), "model_fn", "expected a callable, found 3"),
         (lambda: wrap_model_fn(None), "model_fn", "expected a callable, found None"),
         (lambda: wrap_estimator(model_fn), "estimator", "expected a tf.estimator.Estimator"),

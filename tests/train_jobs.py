@@ -147,3 +147,39 @@ class Model:
 
 
 not_a_function = 3
+
+
+def serving_input_receiver_fn():
+    features = v1.placeholder(tf.float32, [None, 2])
+    return tf.estimator.export.TensorServingInputReceiver(features, {"features": features})
+
+
+class Weights(getattr(getattr(tf, "estimator", None), "Exporter", object)):
+    """An exporter of the job's own."""
+
+    name = "weights"
+
+    def export(self, estimator, export_path, checkpoint_path, eval_result, is_the_final_export):
+        print(f"weights of step {eval_result['global_step']}", flush=True)
+
+
+def make_exporters(params):
+    return [
+        tf.estimator.BestExporter("best", serving_input_receiver_fn, exports_to_keep=1),
+        tf.estimator.FinalExporter("final", serving_input_receiver_fn),
+        Weights(),
+    ]
+
+
+def make_run_config(model_dir):
+    return tf.estimator.RunConfig(
+        model_dir=model_dir, tf_random_seed=7, save_checkpoints_steps=2, keep_checkpoint_max=2
+    )
+
+
+def make_hooks(params, config):
+    return v1.train.StopAtStepHook(last_step=params["stops_at"])
+
+
+def make_three():
+    return [make_nothing(None), 3]

@@ -10,34 +10,19 @@ writes type 0 alone and reads both; the indexes that Google's own builds wrote h
 from __future__ import annotations
 
 import struct
-from typing import Union
 
-import google_crc32c
-
-from estimator_ckpt.bundle.coding import corrupt, decode_varint, mask
+from estimator_ckpt.bundle.checksum import Bytes, Checksum
+from estimator_ckpt.bundle.coding import corrupt, decode_varint
 from estimator_ckpt.errors import UnsupportedCheckpointError
-
-Bytes = Union[bytes, memoryview]
 
 TRAILER_SIZE = 5
 _SNAPPY = 1
 _COMPRESSIONS = {2: "Zstandard"}
-_CHUNK = 1 << 18
 # Snappy's densest element makes 64 bytes of 3.
 _MAX_SNAPPY = 22
 # Shared key bytes per byte of a block: below 16, with a restart every 16 entries. Without a bound
 # a small block could claim many gigabytes of keys.
 _MAX_EXPANSION = 64
-
-
-def extend_crc32c(crc: int, data: Bytes) -> int:
-    """The crc32c of some bytes with the crc32c ``crc``, followed by ``data``."""
-    if isinstance(data, bytes):
-        return google_crc32c.extend(crc, data)  # type: ignore[no-any-return]
-    # The extension takes bytes alone. Chunks, so that a large view is never copied whole.
-    for start in range(0, len(data), _CHUNK):
-        crc = google_crc32c.extend(crc, bytes(data[start : start + _CHUNK]))
-    return crc
 
 
 def open_block(stored: Bytes, path: str, offset: int) -> Bytes:
@@ -57,9 +42,12 @@ def open_block(stored: Bytes, path: str, offset: int) -> Bytes:
     """
     content, trailer = stored[:-TRAILER_SIZE], bytes(stored[-TRAILER_SIZE:])
     kind, expected = struct.unpack("<BI", trailer)
-    crc = mask(google_crc32c.extend(extend_crc32c(0, content), trailer[:1]))
-    if crc != expected:
-        corrupt(f"block checksum: stored {expected:08x}, computed {crc:08x}", offset, path)
+    checksum = Checksum()
+    checksum.add(content)
+    checksum.add(trailer[:1])
+    if checksum.masked != expected:
+        computed = checksum.masked
+        corrupt(f"block checksum: stored {expected:08x}, computed {computed:08x}", offset, path)
     if kind == _SNAPPY:
         return _decompress(bytes(content), path, offset)
     if kind:

@@ -85,12 +85,6 @@ def mask(crc: int) -> int:
     return ((crc >> 15 | crc << 17 & _UINT32) + _MASK_DELTA) & _UINT32
 
 
-def unmask(masked: int) -> int:
-    """The crc32c that `mask` made ``masked`` of."""
-    rotated = (masked - _MASK_DELTA) & _UINT32
-    return (rotated >> 17 | rotated << 15) & _UINT32
-
-
 # --- ordered code: sorts as its values do (tensorflow/core/lib/strings/ordered_code.cc) ---
 #
 #   string    the bytes, with 00 as 00 ff and ff as ff 00; the end is 00 01

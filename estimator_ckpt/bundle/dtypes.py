@@ -44,7 +44,6 @@ _DTYPES: dict[int, tuple[str, int | None]] = {
 }
 
 STRING = 7
-RESOURCE = 20
 VARIANT = 21
 
 

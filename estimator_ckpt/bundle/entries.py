@@ -53,6 +53,11 @@ class Entry(NamedTuple):
     crc32c: int
     slices: tuple[Extents, ...] = ()
 
+    @property
+    def location(self) -> tuple[int, int, int]:
+        """The shard, the offset and the size: equal for entries of the same bytes."""
+        return self.shard, self.offset, self.size
+
 
 # (dtype, serialized shape) -> shape, lowest and highest count of bytes
 Shapes = dict[tuple[int, bytes], tuple[tuple[int, ...], int, int]]

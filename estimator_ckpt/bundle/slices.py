@@ -21,7 +21,6 @@ from estimator_ckpt.errors import CorruptCheckpointError
 
 # Per dimension (start, length); length -1, with start 0, is the whole dimension.
 Extents = tuple[tuple[int, int], ...]
-WHOLE = (0, -1)
 
 # The key of a slice, in ordered code: the number 0, the variable's key, the rank, then the start
 # and the length of each dimension as signed numbers.

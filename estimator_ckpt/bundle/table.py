@@ -26,25 +26,15 @@ import struct
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from estimator_ckpt.bundle.blocks import (
-    TRAILER_SIZE,
-    Bytes,
-    decode_block,
-    extend_crc32c,
-    open_block,
-)
-from estimator_ckpt.bundle.coding import corrupt, decode_varint, encode_size, encode_varint, mask
+from estimator_ckpt.bundle.blocks import TRAILER_SIZE, decode_block, open_block
+from estimator_ckpt.bundle.checksum import Bytes, masked_crc32c
+from estimator_ckpt.bundle.coding import corrupt, decode_varint, encode_size, encode_varint
 
 MAGIC = struct.pack("<Q", 0xDB4775248B80FB57)
 FOOTER_SIZE = 48
 _HANDLES_SIZE = FOOTER_SIZE - len(MAGIC)
 _BLOCK_SIZE = 262144
 _RESTART_INTERVAL = 16
-
-
-def masked_crc32c(data: Bytes) -> int:
-    """The crc32c of ``data`` in the masked form in which checkpoints store it."""
-    return mask(extend_crc32c(0, data))
 
 
 # --- writing ---

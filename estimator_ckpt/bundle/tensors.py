@@ -14,12 +14,11 @@ from typing import TYPE_CHECKING, Any
 import google_crc32c
 
 from estimator_ckpt import files
-from estimator_ckpt.bundle.blocks import extend_crc32c
+from estimator_ckpt.bundle.checksum import extend_crc32c, masked_crc32c, wrong_checksum
 from estimator_ckpt.bundle.coding import MAX_VARINT_BYTES, decode_varint, encode_varint, mask
 from estimator_ckpt.bundle.dtypes import STRING, VARIANT, dtype_name, dtype_size
 from estimator_ckpt.bundle.index import Entry, Index, data_path, shard_path
 from estimator_ckpt.bundle.slices import key_text, slice_key, slice_shape
-from estimator_ckpt.bundle.table import masked_crc32c
 from estimator_ckpt.errors import (
     CorruptCheckpointError,
     MissingTensorError,
@@ -61,16 +60,16 @@ def numpy_dtype(dtype: int) -> np.dtype[Any]:
     if dtype_size(dtype) is not None:
         if name.startswith(("qint", "quint")):
             name = name[1:]
-        try:
+        if hasattr(np, name if name != "bool" else "bool_"):
             return np.dtype(name)
-        except TypeError:
-            import ml_dtypes
+        import ml_dtypes
 
-            if hasattr(ml_dtypes, name):
-                return np.dtype(getattr(ml_dtypes, name))
-            raise UnsupportedCheckpointError(
-                f"values of dtype {name} need a version of ml_dtypes that has it"
-            ) from None
+        # np.dtype("bfloat16") is the type of who gave NumPy the name last, as TensorFlow 2.12 does.
+        if hasattr(ml_dtypes, name):
+            return np.dtype(getattr(ml_dtypes, name))
+        raise UnsupportedCheckpointError(
+            f"values of dtype {name} need a version of ml_dtypes that has it"
+        )
     raise UnsupportedCheckpointError(f"values of dtype {name} cannot be shown as a NumPy array")
 
 
@@ -185,12 +184,7 @@ class TensorReader:
         elif entry.dtype == VARIANT:
             self._check_crc(entry, self._variants_crc(entry))
         else:
-            import numpy as np
-
-            # The extension takes no memoryview, but an array that shares its bytes.
-            self._check_crc(
-                entry, google_crc32c.value(np.ndarray(entry.size, np.uint8, self.raw(entry)))
-            )
+            self._check_crc(entry, extend_crc32c(0, self.raw(entry)))
 
     def _read_entry(self, entry: Entry, check: bool) -> np.ndarray[Any, Any]:
         import numpy as np
@@ -229,9 +223,7 @@ class TensorReader:
 
     def _check_crc(self, entry: Entry, crc: int) -> None:
         if mask(crc) != entry.crc32c:
-            raise self._corrupt(
-                entry, f"checksum: stored {entry.crc32c:08x}, computed {mask(crc):08x}"
-            )
+            raise self._corrupt(entry, wrong_checksum(entry.crc32c, mask(crc)).message)
 
     def _corrupt(self, entry: Entry, message: str) -> CorruptCheckpointError:
         return CorruptCheckpointError(

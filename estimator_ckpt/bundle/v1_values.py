@@ -6,12 +6,13 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from estimator_ckpt import files
+from estimator_ckpt.bundle.checksum import masked_crc32c
 from estimator_ckpt.bundle.coding import MAX_VARINT_BYTES, corrupt, decode_varint
 from estimator_ckpt.bundle.dtypes import STRING, dtype_name
 from estimator_ckpt.bundle.entries import Entry
 from estimator_ckpt.bundle.index import Index, data_path
 from estimator_ckpt.bundle.slices import readable_key
-from estimator_ckpt.bundle.table import Table, masked_crc32c
+from estimator_ckpt.bundle.table import Table
 from estimator_ckpt.bundle.tensors import TensorReader, encode_strings, numpy_dtype
 from estimator_ckpt.errors import (
     CorruptCheckpointError,

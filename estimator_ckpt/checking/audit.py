@@ -12,7 +12,7 @@ from estimator_ckpt import files
 from estimator_ckpt.bundle.v1 import plain_prefix, v1_prefix, v1_prefixes
 from estimator_ckpt.errors import CheckpointError, NotACheckpointError
 from estimator_ckpt.files import Progress
-from estimator_ckpt.reading.locate import is_saved_model
+from estimator_ckpt.reading.locate import is_saved_model, sub_directories
 from estimator_ckpt.reading.state import read_state
 from estimator_ckpt.verify import Fault, VerifyReport, verify_checkpoint
 
@@ -55,12 +55,13 @@ class AuditReport:
         return not self.faults and all(one.ok for one in self.checkpoints)
 
 
-class _Directory(NamedTuple):
+class Directory(NamedTuple):
     """One directory of the tree: its checkpoints, oldest first, and what is said of the rest."""
 
-    prefixes: list[str]
-    faults: list[Fault]
-    notes: list[str]
+    path: str
+    prefixes: tuple[str, ...]
+    faults: tuple[Fault, ...]
+    notes: tuple[str, ...]
 
 
 def verify_directory(
@@ -80,38 +81,54 @@ def verify_directory(
       NotACheckpointError: there is no checkpoint in it, nor a part of one.
     """
     path = files.path_text(path)
-    directories = [_look(*found) for found in _walk(path)]
+    directories = [look(*found) for found in walk(path)]
     total = sum(len(one.prefixes) for one in directories)
     faults = [fault for one in directories for fault in one.faults]
     notes = [note for one in directories for note in one.notes]
     if not total and not faults:
-        raise NotACheckpointError("no checkpoint is in it, nor below", path=path)
+        raise nothing_found(path)
     reports = []
     for number, prefix in enumerate([p for one in directories for p in one.prefixes], 1):
-        try:
-            found = verify_checkpoint(prefix, progress=progress)
-        except CheckpointError as error:
-            if not files.exists(f"{prefix}.index") and v1_prefix(prefix) is None:
-                notes.append(f"{prefix} was deleted while it was to be verified")
-                continue
-            fault = Fault("unreadable", error.path or prefix, error.message, error.key)
-            found = VerifyReport(prefix, prefix, (fault,), (), 0, 0, 0)
+        found = verify_found(prefix, progress=progress)
+        if isinstance(found, str):
+            notes.append(found)
+            continue
         reports.append(found)
         if report is not None:
             report(found, number, total)
     return AuditReport(path, tuple(reports), tuple(faults), tuple(notes))
 
 
-def _walk(directory: str) -> Iterator[tuple[str, list[str]]]:
-    """The directories of a tree with their names, the upper ones first."""
+def nothing_found(path: str) -> NotACheckpointError:
+    """The error for a tree without checkpoints, or parts of any."""
+    return NotACheckpointError("no checkpoint is in it, nor below", path=path)
+
+
+def verify_found(prefix: str, *, progress: Progress = None) -> VerifyReport | str:
+    """Verifies one checkpoint of many; returns a note if it was deleted meanwhile."""
+    try:
+        return verify_checkpoint(prefix, progress=progress)
+    except CheckpointError as error:
+        if not files.exists(f"{prefix}.index") and v1_prefix(prefix) is None:
+            return f"{prefix} was deleted while it was to be verified"
+        fault = Fault("unreadable", error.path or prefix, error.message, error.key)
+        return VerifyReport(prefix, prefix, (fault,), (), 0, 0, 0)
+
+
+def walk(directory: str) -> Iterator[tuple[str, list[str]]]:
+    """The directories of a tree with their names, the upper ones first.
+
+    Raises:
+      NotACheckpointError: one cannot be read.
+    """
     if is_saved_model(directory):
         return
-    names = sorted(files.list_dir(directory))
+    names = files.list_dir(directory)
     yield directory, names
-    for name in names:
+    for name in sub_directories(directory, names):
         path = os.path.join(directory, name)
-        if not os.path.islink(path) and files.is_dir(path) and not _is_under_way(path):
-            yield from _walk(path)
+        if not _is_under_way(path):
+            yield from walk(path)
 
 
 def _is_under_way(path: str) -> bool:
@@ -122,7 +139,7 @@ def _is_under_way(path: str) -> bool:
     return _UNDER_WAY.fullmatch(name) is not None
 
 
-def _look(directory: str, names: list[str]) -> _Directory:
+def look(directory: str, names: list[str]) -> Directory:
     """What a directory has, by the names of its files and by its state file."""
     under_way = [name for name in names if _is_under_way(os.path.join(directory, name))]
     settled = [name for name in names if name not in set(under_way)]
@@ -149,7 +166,7 @@ def _look(directory: str, names: list[str]) -> _Directory:
         for name in under_way
     ]
     prefixes = [os.path.join(directory, name) for name in checkpoints]
-    return _Directory(sorted(prefixes, key=_step), faults, notes)
+    return Directory(directory, tuple(sorted(prefixes, key=by_step)), tuple(faults), tuple(notes))
 
 
 def _named_by_state(directory: str, there: set[str]) -> tuple[set[str], list[Fault]]:
@@ -176,6 +193,7 @@ def _named_by_state(directory: str, there: set[str]) -> tuple[set[str], list[Fau
     return named, faults
 
 
-def _step(prefix: str) -> tuple[int, str]:
+def by_step(prefix: str) -> tuple[int, str]:
+    """What to sort the checkpoints of a directory by, from the oldest to the newest."""
     step = re.search(r"-(\d+)$", plain_prefix(prefix))
     return (int(step.group(1)) if step else -1, prefix)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,14 +12,13 @@ from typing import Any
 from estimator_ckpt import files
 from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.errors import CheckpointError, NotACheckpointError, SettingsError
+from estimator_ckpt.loading import has_form_of_function, load_function
 from estimator_ckpt.matching.eager import eager_model
 from estimator_ckpt.matching.live import LiveObjects, is_layer, is_variable
 from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.objects.object_graph import BEFORE_ATTRIBUTE, SAVE_COUNTER, VAR_LIST, unescape
 from estimator_ckpt.roles.training_state import state_by_names
-from estimator_ckpt.text.names import did_you_mean, near_names
 
-_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _PART = re.compile(r"/part_\d+(?=/|$)")
 _VARIABLE_OPS = ("VarHandleOp", "VariableV2", "Variable")
 _GRAPH_FILES = (".meta", ".pbtxt", ".pb")
@@ -93,7 +91,7 @@ def saver_of(made: Any) -> Any:
 
 def is_function(text: str) -> bool:
     """Whether a text names a function, and no file."""
-    return _FUNCTION.fullmatch(text) is not None and not files.exists(text)
+    return has_form_of_function(text) and not files.exists(text)
 
 
 def is_checkpoint(text: str) -> bool:
@@ -279,7 +277,7 @@ def built_graph(text: str, input_fn: str | None) -> Iterator[Any]:
 
     from estimator_ckpt.saving import tf_internals
 
-    function = _imported(text)
+    function = _loaded(text)
     names = tf_internals.argument_names(function)
     with tf.Graph().as_default():
         given: dict[str, Any] = {"mode": "train", "params": {}, "config": None}
@@ -292,7 +290,7 @@ def built_graph(text: str, input_fn: str | None) -> Iterator[Any]:
                         key=text,
                     )
                 tf.compat.v1.train.get_or_create_global_step()
-                given["features"], given["labels"] = _inputs(tf, _imported(input_fn)())
+                given["features"], given["labels"] = _inputs(tf, _loaded(input_fn)())
             made = function(**{name: given[name] for name in names if name in given})
         except CheckpointError:
             raise
@@ -309,25 +307,12 @@ def _inputs(tf: Any, made: Any) -> tuple[Any, Any]:
     return made if isinstance(made, tuple) and len(made) == 2 else (made, None)
 
 
-def _imported(text: str) -> Any:
-    module_name, _, place = text.partition(":")
-    if not _FUNCTION.fullmatch(text):
-        raise SettingsError("expected package.module:function", key=text)
+def _loaded(text: str) -> Any:
     try:
-        found: Any = importlib.import_module(module_name)
+        return load_function(text)
+    except CheckpointError:
+        raise
     except Exception as error:  # whatever a user's module raises
         raise SettingsError(
-            f"importing {module_name} failed: {type(error).__name__}: {error}", key=text
+            f"importing it failed: {type(error).__name__}: {error}", key=text
         ) from error
-    for name in place.split("."):
-        if not hasattr(found, name):
-            hint = did_you_mean(near_names(name, _functions(found)))
-            raise SettingsError(f"there is no {name!r} in {module_name}{hint}", key=text)
-        found = getattr(found, name)
-    if not callable(found):
-        raise SettingsError(f"expected a function, found {type(found).__name__}", key=text)
-    return found
-
-
-def _functions(module: Any) -> Iterable[str]:
-    return [name for name, value in vars(module).items() if callable(value)]

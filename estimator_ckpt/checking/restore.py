@@ -82,6 +82,7 @@ def restore_of(
 def _restore_of_made(made: Any, checkpoint: Checkpoint, text: str) -> Restore | Model:
     import tensorflow as tf
 
+    from estimator_ckpt.saving.lacking_averages import average_problems
     from estimator_ckpt.saving.saver import Saver
 
     saver = saver_of(made)
@@ -95,8 +96,9 @@ def _restore_of_made(made: Any, checkpoint: Checkpoint, text: str) -> Restore | 
     if not saver.wanted:
         raise SettingsError("it makes no variables, so there is nothing to check", key=text)
     resolution = saver.resolution(checkpoint)
-    lacking = saver.average_problems(checkpoint, resolution)
-    return Restore(saver.wanted, resolution, saver.options.on_missing, lacking)
+    on_missing = saver.options.on_missing
+    lacking = average_problems(checkpoint, saver.wanted, resolution, on_missing)
+    return Restore(saver.wanted, resolution, on_missing, lacking)
 
 
 def _wanted_of(other: Checkpoint, structure: ObjectGraph) -> Iterator[Wanted]:

@@ -6,13 +6,12 @@ Tells before a job runs whether its model will restore from a checkpoint, or, wi
 
 from __future__ import annotations
 
-import sys
-
 from absl import flags
 
 from estimator_ckpt.check import Fit, check_checkpoint
 from estimator_ckpt.cli import EXIT_NO, EXIT_OK, UsageError
 from estimator_ckpt.errors import printable
+from estimator_ckpt.loading import import_from_current_directory
 from estimator_ckpt.text.rows import columns, fold, to_json, total_line
 from estimator_ckpt.text.tables import print_table
 from estimator_ckpt.warm_start import WarmStart
@@ -60,8 +59,7 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
         raise UsageError(f"check: expected one checkpoint, found {len(arguments)}")
     if not flag_values.model:
         raise UsageError("check: --model=MODEL says what to check it against")
-    if "" not in sys.path:
-        sys.path.insert(0, "")  # for modules of the user's, as `python -m` has it
+    import_from_current_directory()
     fit = check_checkpoint(
         arguments[0], flag_values.model, warm_start=settings, input_fn=flag_values.input_fn
     )

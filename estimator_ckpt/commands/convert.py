@@ -25,6 +25,7 @@ from absl import flags
 
 from estimator_ckpt import files
 from estimator_ckpt.cli import EXIT_ERROR, EXIT_INTERRUPT, EXIT_OK, UsageError
+from estimator_ckpt.commands.beam_flags import beam_arguments, define_beam, interruptible
 from estimator_ckpt.commands.convert_flags import define_options, read_options
 from estimator_ckpt.conversion.batch import convert_directory
 from estimator_ckpt.conversion.convert_options import ConvertOptions
@@ -69,6 +70,7 @@ def define(flag_values: flags.FlagValues) -> None:
         " converted is not converted again.",
         flag_values=flag_values,
     )
+    define_beam(flag_values)
     boolean("quiet", "For a directory: print failures and totals alone.")
     boolean("json", "Print JSON.")
 
@@ -82,9 +84,12 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
         raise UsageError(f"convert: expected {expected}, found {len(arguments)}")
     source, destination = arguments[0], None if wanted == 1 else arguments[1]
     if files.is_dir(source) and not is_saved_model(source):
+        if flag_values.beam is not None:
+            return _run_on_beam(source, destination, options, flag_values)
         return _run_directory(source, destination, options, flag_values)
-    if flag_values.log is not None:
-        raise UsageError("convert: --log is for a directory of checkpoints")
+    for name in ("log", "beam"):
+        if flag_values[name].value is not None:
+            raise UsageError(f"convert: --{name} is for a directory of checkpoints")
     with progress_bar(f"converting {printable(source)}") as progress:
         conversion = convert_with(
             source, destination, options, dry_run=flag_values.dry_run, progress=progress
@@ -138,12 +143,9 @@ def _run_directory(
         except KeyboardInterrupt:
             interrupted = True
     left = [] if options.in_place or interrupted else find_left(source)
-    if flag_values.json:
-        print(json.dumps(_directory_json(outcomes, left, interrupted), indent=2))
-    else:
-        if not lines:
-            _print_noteworthy(outcomes)
-        _print_totals(outcomes, left, quiet=flag_values.quiet)
+    if not lines and not flag_values.json:
+        _print_noteworthy(outcomes)
+    code = _tell(outcomes, left, flag_values, interrupted=interrupted)
     if interrupted:
         renamed = options.in_place and (options.rename or options.assignment_map)
         again = "the same command goes on from there"
@@ -152,8 +154,26 @@ def _run_directory(
         when = f"after {through:,} of {total:,} checkpoints" if total else "before the first one"
         print(f"estimator-ckpt: interrupted {when}; {again}", file=sys.stderr)
         return EXIT_INTERRUPT
-    failed = any(outcome.status == "failed" for outcome in outcomes)
-    return EXIT_ERROR if failed else EXIT_OK
+    return code
+
+
+def _run_on_beam(
+    source: str, destination: str | None, options: ConvertOptions, flag_values: flags.FlagValues
+) -> int:
+    if destination is None or flag_values.dry_run:
+        raise UsageError("convert: --beam neither goes with --in_place nor with --dry_run")
+    if flag_values.log is None:
+        raise UsageError("convert: --beam needs --log, where the workers tell what they have done")
+    arguments = beam_arguments("convert", flag_values.beam)
+    from estimator_ckpt import beam  # which is slow to import, and an extra
+
+    with interruptible():
+        outcomes = beam.convert_directory(
+            source, destination, options, log=flag_values.log, arguments=arguments
+        )
+    if not flag_values.json:
+        _print_noteworthy(outcomes)
+    return _tell(outcomes, find_left(source), flag_values)
 
 
 # --- what is printed ---
@@ -165,6 +185,21 @@ def _line(outcome: Outcome) -> str:
     if outcome.destination != outcome.source:
         path += f" -> {outcome.destination}"
     return f"{outcome.status} {printable(path + note)}"
+
+
+def _tell(
+    outcomes: list[Outcome],
+    left: list[str],
+    flag_values: flags.FlagValues,
+    *,
+    interrupted: bool = False,
+) -> int:
+    """Prints what became of a directory; returns the exit code."""
+    if flag_values.json:
+        print(json.dumps(_directory_json(outcomes, left, interrupted), indent=2))
+    else:
+        _print_totals(outcomes, left, quiet=flag_values.quiet)
+    return EXIT_ERROR if any(one.status == "failed" for one in outcomes) else EXIT_OK
 
 
 def _print_noteworthy(outcomes: list[Outcome]) -> None:

@@ -25,6 +25,17 @@ _TEXTS = {
     " arguments name: config (a RunConfig), params, model_dir.",
     "train_input_fn": "package.module:function.",
     "eval_input_fn": "package.module:function.",
+    "run_config": "package.module:function that returns the job's RunConfig; it may take params and"
+    " model_dir. Flags that are given win.",
+}
+_LISTS = {
+    "params": "The model's params: a YAML file, or a YAML mapping, '{learning_rate: 0.1}'. May be"
+    " repeated; later ones win.",
+    "hooks": "package.module:function that returns a SessionRunHook of the training, or a list; it"
+    " may take config, params and model_dir. May be repeated.",
+    "exporter": "package.module:function that returns a tf.estimator.Exporter (BestExporter,"
+    " FinalExporter, LatestExporter, or the job's own), or a list; it may take config, params and"
+    " model_dir. May be repeated.",
 }
 
 
@@ -32,13 +43,8 @@ def define(flag_values: flags.FlagValues) -> None:
     """The flags of the verb."""
     for name, text in _TEXTS.items():
         flags.DEFINE_string(name, None, text, flag_values=flag_values)
-    flags.DEFINE_multi_string(
-        "params",
-        [],
-        "The model's params: a YAML file, or a YAML mapping, '{learning_rate: 0.1}'. May be"
-        " repeated; later ones win.",
-        flag_values=flag_values,
-    )
+    for name, text in _LISTS.items():
+        flags.DEFINE_multi_string(name, [], text, flag_values=flag_values)
     flags.DEFINE_integer(
         "max_steps",
         None,

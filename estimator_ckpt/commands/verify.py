@@ -18,6 +18,7 @@ from absl import flags
 from estimator_ckpt import files
 from estimator_ckpt.checking.audit import AuditReport, verify_directory
 from estimator_ckpt.cli import EXIT_ERROR, EXIT_NO, EXIT_OK, UsageError
+from estimator_ckpt.commands.beam_flags import beam_arguments, define_beam, interruptible
 from estimator_ckpt.errors import CheckpointError, printable
 from estimator_ckpt.reading.locate import is_saved_model
 from estimator_ckpt.text.progress import counting_bar, progress_bar
@@ -33,6 +34,14 @@ def define(flag_values: flags.FlagValues) -> None:
         flags.DEFINE_boolean(name, False, text, flag_values=flag_values)
 
     boolean("newest", "Of a directory, verify the newest checkpoint alone.")
+    define_beam(flag_values)
+    flags.DEFINE_string(
+        "log",
+        None,
+        "With --beam: a file; beside it stands what the workers have found. What it says is whole"
+        " is not read again.",
+        flag_values=flag_values,
+    )
     boolean("quiet", "Print faults and totals alone.")
     boolean("json", "Print a JSON list with a report of each PATH.")
     boolean("json_lines", "Print a line of JSON for each checkpoint as soon as it is verified.")
@@ -44,12 +53,18 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
         raise UsageError("verify: expected one path or more, found none")
     if flag_values.json and flag_values.json_lines:
         raise UsageError("verify: --json or --json_lines, not both")
+    if (flag_values.beam is None) != (flag_values.log is None):
+        raise UsageError("verify: --beam and --log belong together")
+    if flag_values.beam is not None and (flag_values.newest or flag_values.json_lines):
+        raise UsageError("verify: --beam neither goes with --newest nor with --json_lines")
     show = _Show(flag_values)
     code = EXIT_OK
     for path in arguments:
         try:
             is_directory = files.is_dir(path) and not is_saved_model(path)
-            if is_directory and not flag_values.newest:
+            if flag_values.beam is not None:
+                ok = _verify_on_beam(path, flag_values, show)
+            elif is_directory and not flag_values.newest:
                 ok = _verify_directory(path, show)
             else:
                 with progress_bar(f"verifying {path}") as progress:
@@ -75,6 +90,18 @@ def _verify_directory(path: str, show: _Show) -> bool:
                 count(number, total)
 
         audit = verify_directory(path, report=report)
+    show.audit(audit)
+    return audit.ok
+
+
+def _verify_on_beam(path: str, flag_values: flags.FlagValues, show: _Show) -> bool:
+    arguments = beam_arguments("verify", flag_values.beam)
+    from estimator_ckpt import beam  # which is slow to import, and an extra
+
+    with interruptible():
+        audit = beam.verify_directory(path, log=flag_values.log, arguments=arguments)
+    for report in audit.checkpoints:
+        show.checkpoint(report, among_many=True)
     show.audit(audit)
     return audit.ok
 

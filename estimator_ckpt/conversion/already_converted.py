@@ -8,7 +8,7 @@ from estimator_ckpt.bundle.index import read_index, same_tensor
 from estimator_ckpt.bundle.slices import key_bytes, key_text
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.conversion.plan import Content
-from estimator_ckpt.conversion.transfer import Transfer
+from estimator_ckpt.conversion.result_bytes import ResultBytes
 from estimator_ckpt.errors import CorruptCheckpointError
 
 
@@ -33,7 +33,7 @@ def is_result(checkpoint: Checkpoint, tensors: Mapping[str, Content], result: st
         elif not same_tensor(index, content.source, key, there):
             return False
     try:
-        Transfer(checkpoint.prefix, index, computed).compare(result, there)
+        ResultBytes(checkpoint.prefix, index).compare(computed, result, there)
     except CorruptCheckpointError:
         return False
     return True

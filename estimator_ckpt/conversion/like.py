@@ -39,7 +39,7 @@ from estimator_ckpt.roles.newer_keras import (
     list_name,
 )
 from estimator_ckpt.roles.slots import KERAS_CLASSES
-from estimator_ckpt.text.names import NameIndex
+from estimator_ckpt.text.names import NameIndex, meant
 from estimator_ckpt.text.quantities import counted, tensor_text
 from estimator_ckpt.text.rows import Row, fold
 from estimator_ckpt.text.tables import text_table
@@ -344,7 +344,7 @@ def _check(
     for count, number in enumerate(missing):
         name, note = wanted[number].name, notes.get(number, "")
         if not note and count < _MOST_HINTS:
-            note = "".join(f"did you mean {near}?" for near in index.near(name, 1))
+            note = meant(index.near(name, 1))
         rows.append(Row("missing", name, note=note))
     place_of: dict[int, str] = {}
     for number, match in found.items():

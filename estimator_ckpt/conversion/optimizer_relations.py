@@ -25,7 +25,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from estimator_ckpt.bundle.tensors import masked_crc32c
+from estimator_ckpt.bundle.checksum import masked_crc32c
 from estimator_ckpt.conversion.plan import Content, Item, Slot
 from estimator_ckpt.conversion.source_optimizers import Optimizer, SlotOf, tf1_slot_name
 from estimator_ckpt.errors import UnsupportedCheckpointError

@@ -1,14 +1,9 @@
-"""What became of each of many checkpoints, and the log that has it: lines of JSON.
-
-A log is a file, to which runs on one machine add, and the shards beside it, LOG-*.jsonl, that the
-workers of runs on many machines have written. Whoever reads the log reads all of it.
-"""
+"""What became of each of many checkpoints, and the log that has it."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +12,8 @@ from typing import Any, NamedTuple
 from estimator_ckpt import files
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.plan import Conversion
-from estimator_ckpt.errors import CheckpointError, SettingsError
+from estimator_ckpt.errors import CheckpointError
+from estimator_ckpt.files.log import Line, no_line, read_lines
 from estimator_ckpt.reading.locate import find_prefix
 from estimator_ckpt.reading.state import real_prefix
 
@@ -73,16 +69,16 @@ def done_by(source: str, result: str, options: ConvertOptions) -> Done | None:
     rules = options.rules()
     settings.update(rename=rules.rename, assignment_map=rules.assignment_map, exclude=rules.exclude)
     if options.like is not None:
-        settings["like"] = [options.like, _stamp(find_prefix(options.like))]
+        settings["like"] = [options.like, index_stamp(find_prefix(options.like))]
     return Done(
         real_prefix(source),
-        None if options.in_place else _stamp(source),
+        None if options.in_place else index_stamp(source),
         json.loads(json.dumps(settings)),
-        _stamp(result),
+        index_stamp(result),
     )
 
 
-def _stamp(prefix: str) -> int | None:
+def index_stamp(prefix: str) -> int | None:
     """A checksum of an index, which changes when a job saves again under the same name."""
     from estimator_ckpt.bundle.tensors import masked_crc32c
 
@@ -93,9 +89,9 @@ def _stamp(prefix: str) -> int | None:
 # --- the log ---
 
 
-def log_line(outcome: Outcome, options: ConvertOptions) -> dict[str, Any]:
+def log_line(outcome: Outcome, options: ConvertOptions) -> Line:
     """What the log says of an outcome."""
-    line: dict[str, Any] = {
+    line: Line = {
         "status": outcome.status,
         "source": outcome.source,
         "destination": outcome.destination,
@@ -119,24 +115,6 @@ def log_line(outcome: Outcome, options: ConvertOptions) -> dict[str, Any]:
     return line
 
 
-def encode_lines(lines: list[dict[str, Any]]) -> bytes:
-    """Lines of a log as they are stored."""
-    return b"".join(json.dumps(line).encode() + b"\n" for line in lines)
-
-
-def append_line(log: str, line: dict[str, Any]) -> None:
-    """Adds a line to a log.
-
-    Raises:
-      WriteError: it cannot be written.
-    """
-    there = files.exists(log)
-    size = files.size(log) if there else 0
-    torn = size and files.read_range(log, size - 1, 1) != b"\n"  # a run was killed as it wrote
-    with files.open_write(log, append=there) as file:
-        file.write(b"\n" * bool(torn) + encode_lines([line]))
-
-
 def read_done(log: str) -> Iterator[tuple[str, Done]]:
     """What earlier runs have converted: the result's path, and what it is known by.
 
@@ -149,47 +127,4 @@ def read_done(log: str) -> Iterator[tuple[str, Done]]:
             if line["status"] == "converted" and line.get("done") is not None:
                 yield line["result"], Done(**line["done"])
         except (TypeError, KeyError):
-            raise _no_line(path, number) from None
-
-
-def read_lines(log: str, *, run: str = "") -> Iterator[tuple[str, int, Any]]:
-    """The lines of a log and of its shards: the path, the number from 1 on, what it says.
-
-    Args:
-      run: reads the shards of this run alone.
-
-    Raises:
-      SettingsError: a line is no JSON.
-      NotACheckpointError: it cannot be read.
-    """
-    for path in _log_files(log, run):
-        for number, line in enumerate(files.read_bytes(path).splitlines(), start=1):
-            try:
-                yield path, number, json.loads(line)
-            except ValueError:
-                if line.endswith(b"}"):
-                    raise _no_line(path, number) from None
-                # else it is torn: a run was killed as it wrote
-
-
-def shard_name(log: str, run: str) -> str:
-    """The name of a new shard of a log."""
-    return f"{log}-{run}-{os.urandom(8).hex()}.jsonl"
-
-
-def _log_files(log: str, run: str) -> list[str]:
-    directory, name = os.path.split(log)
-    found = [] if run or not files.exists(log) else [log]
-    if files.is_dir(directory or "."):
-        found += [
-            os.path.join(directory, one)
-            for one in files.list_dir(directory or ".")
-            if one.startswith(f"{name}-{run}") and one.endswith(".jsonl")
-        ]
-    return found
-
-
-def _no_line(path: str, number: int) -> SettingsError:
-    return SettingsError(
-        f"line {number} is none of a conversion's log; name another file", path=path, key="log"
-    )
+            raise no_line(path, number) from None

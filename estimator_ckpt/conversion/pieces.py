@@ -31,7 +31,7 @@ class Piece(NamedTuple):
         content = self.content
         if self.entry is None:
             return content.value, content.dtype
-        return self.entry[2:5], content.dtype, content.scale
+        return self.entry.location, content.dtype, content.scale
 
 
 def read_chunks(path: str, entry: Entry) -> Iterator[bytes]:
@@ -69,7 +69,7 @@ def by_shard(pieces: list[Piece]) -> list[list[Piece]]:
         else:
             groups.setdefault(piece.entry.shard, []).append(piece)
     found = [
-        sorted(groups[shard], key=lambda piece: piece.entry[3:5] if piece.entry else (0, 0))
+        sorted(groups[shard], key=lambda piece: piece.entry.offset if piece.entry else 0)
         for shard in sorted(groups)
     ]
     if new and not found:

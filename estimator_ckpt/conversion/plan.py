@@ -6,15 +6,17 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from estimator_ckpt.bundle.checksum import masked_crc32c
 from estimator_ckpt.bundle.dtypes import STRING
 from estimator_ckpt.bundle.index import Entry, Index
 from estimator_ckpt.bundle.slices import key_bytes, slice_key
-from estimator_ckpt.bundle.tensors import encode_strings, masked_crc32c
+from estimator_ckpt.bundle.tensors import encode_strings
 from estimator_ckpt.bundle.v1 import open_reader
 from estimator_ckpt.errors import CorruptCheckpointError
 from estimator_ckpt.formats import CheckpointFormat
 from estimator_ckpt.objects.object_graph import VARIABLE_VALUE, ObjectPath
 from estimator_ckpt.text.html import html_table
+from estimator_ckpt.text.names import some_of
 
 FLOAT32 = 1
 INT32 = 3
@@ -204,13 +206,8 @@ class Conversion:
         """What is to be said of the result; empty where there is nothing."""
         if not self.underflows:
             return ""
-        shown = ", ".join(f"{count:,} of {key}" for key, count in self.underflows[:_MOST_SHOWN])
-        more = len(self.underflows) - _MOST_SHOWN
-        return (
-            "values too small for their new dtype became 0: "
-            + shown
-            + (f", and of {more:,} more tensors" if more > 0 else "")
-        )
+        shown = some_of([f"{count:,} of {key}" for key, count in self.underflows], _MOST_SHOWN)
+        return f"values too small for their new dtype became 0: {shown}"
 
 
 def entry_bytes(index: Index, key: str) -> int:

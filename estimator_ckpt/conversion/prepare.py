@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 from absl import logging
 
@@ -41,7 +42,7 @@ from estimator_ckpt.errors import (
     UnsupportedCheckpointError,
 )
 from estimator_ckpt.formats import GLOBAL_STEP, keys_in
-from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, SAVE_COUNTER
+from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, SAVE_COUNTER, ObjectGraph
 from estimator_ckpt.reading.object_tensors import Entries
 from estimator_ckpt.verify import structure_faults
 
@@ -68,67 +69,18 @@ def make_plan(
 def _make_plan(
     checkpoint: Checkpoint, destination: str, options: ConvertOptions
 ) -> tuple[Conversion, dict[str, Content]]:
-    index, graph = checkpoint.index, checkpoint.object_graph
-    rows: list[ConversionRow] = []
-    items, rules = read_items(checkpoint), options.rules()
-    optimizers: list[Optimizer] = []
-    left_out: list[tuple[Item, str]] = []
-    if options.use_averages:
-        mark_parts(items, find_optimizers(items, graph))
-        step = global_step(items, graph)
-        averaged = averages_as_weights(
-            items,
-            use_averages=options.use_averages,
-            keep_raw=options.keep_raw,
-            stays=() if step is None else (step,),
-        )
-        items = averaged.items
-        rows += [_row(item.content, (), why) for item, why in averaged.left_out]
-    if rules or options.drop_slots or options.optimizer or options.dtype is not None:
-        # By the source's own names: rules change what things are called, not what they are.
-        optimizers = find_optimizers(items, graph)
-        mark_parts(items, optimizers)
-    if rules:
-        items, optimizers, left_out = apply_rules(
-            checkpoint, items, optimizers, rules, relinks=options.optimizer is not None
-        )
-        rows += [_row(item.content, (), why) for item, why in left_out]
-    step = global_step(items, graph)
-    if options.drop_slots:
-        if all(item.part is None for item in items):
-            logging.warning("drop_slots: %s has no variables of optimizers", checkpoint.prefix)
-        items = _without_slots(items, step, rows)
-        step = global_step(items, graph)
-    items = _cast(items, step, options)
+    graph = checkpoint.object_graph
+    chosen = _choose(checkpoint, options)
+    rows, step = chosen.rows, chosen.step
+    items = _cast(chosen.items, step, options)
     if options.optimizer:
-
-        def read(content: Content) -> float:
-            return read_number(checkpoint.prefix, index, content)
-
-        target, template = _target(options)
-        relinker = Relinker(
-            items,
-            step,
-            target,
-            options.hyperparameters,
-            read,
-            template=template,
-            from_optimizer=options.from_optimizer,
-        )
-        relinker.relink(optimizers)
-        step = relinker.step
+        step = _relink(checkpoint, items, chosen.optimizers, step, options)
     if step is not None and options.checkpoint_format != "checkpoint":
         items[step] = _with_hint(items[step])
     keys: list[str | None] = [None] * len(items)
     tensors: dict[str, Content] = {}
     if options.checkpoint_format != "saver":
-        items, keys, new_graph = _structure(checkpoint, items, options, step)
-        if options.layout == "scopes" and new_graph is not None:
-            check_scopes([item.name for item, _ in left_out], new_graph)
-        if new_graph is None:
-            content = _source(checkpoint, OBJECT_GRAPH_KEY)
-        else:
-            content = string_content(new_graph.serialize())
+        items, keys, content = _with_objects(checkpoint, items, step, chosen.excluded, options)
         tensors[OBJECT_GRAPH_KEY] = content
         rows.append(_row(content, (OBJECT_GRAPH_KEY,), "the objects and their keys"))
     rows += _configs(checkpoint, tensors, options)
@@ -150,6 +102,150 @@ def _make_plan(
         tuple(rows),
     )
     return conversion, tensors
+
+
+# --- which tensors, and what they are called ---
+
+
+class _Chosen(NamedTuple):
+    """The tensors that go into the result.
+
+    Attributes:
+      items: these, by their new names.
+      step: which of them is the global step.
+      optimizers: the source's.
+      excluded: the names of what rules have left out.
+      rows: lines for everything that is left out.
+    """
+
+    items: list[Item]
+    step: int | None
+    optimizers: list[Optimizer]
+    excluded: list[str]
+    rows: list[ConversionRow]
+
+
+def _choose(checkpoint: Checkpoint, options: ConvertOptions) -> _Chosen:
+    """Applies use_averages, the rules and drop_slots, in this order."""
+    graph, rules = checkpoint.object_graph, options.rules()
+    items = read_items(checkpoint)
+    optimizers: list[Optimizer] = []
+    excluded: list[str] = []
+    rows: list[ConversionRow] = []
+    if options.use_averages:
+        items, left_out = _averaged(items, graph, options)
+        rows += [_row(item.content, (), why) for item, why in left_out]
+    if rules or options.drop_slots or options.optimizer or options.dtype is not None:
+        # By the source's own names: rules change what things are called, not what they are.
+        optimizers = find_optimizers(items, graph)
+        mark_parts(items, optimizers)
+    if rules:
+        items, optimizers, left_out = apply_rules(
+            checkpoint, items, optimizers, rules, relinks=options.optimizer is not None
+        )
+        rows += [_row(item.content, (), why) for item, why in left_out]
+        excluded = [item.name for item, _ in left_out]
+    step = global_step(items, graph)
+    if options.drop_slots:
+        if all(item.part is None for item in items):
+            logging.warning("drop_slots: %s has no variables of optimizers", checkpoint.prefix)
+        items = _without_slots(items, step, rows)
+        step = global_step(items, graph)
+    return _Chosen(items, step, optimizers, excluded, rows)
+
+
+def _averaged(
+    items: list[Item], graph: ObjectGraph | None, options: ConvertOptions
+) -> tuple[list[Item], list[tuple[Item, str]]]:
+    """The items with averages for weights; and those that are left out, each with the reason."""
+    mark_parts(items, find_optimizers(items, graph))
+    step = global_step(items, graph)
+    averaged = averages_as_weights(
+        items,
+        use_averages=options.use_averages,
+        keep_raw=options.keep_raw,
+        stays=() if step is None else (step,),
+    )
+    return averaged.items, averaged.left_out
+
+
+def _without_slots(items: list[Item], step: int | None, rows: list[ConversionRow]) -> list[Item]:
+    """The items that are no optimizer's; the global step stays, if it is its `iter` too."""
+    found = []
+    for position, item in enumerate(items):
+        if item.part is None or position == step:
+            found.append(item)
+        else:
+            rows.append(_row(item.content, (), f"of the optimizer {item.part.label}".rstrip()))
+    return found
+
+
+def _cast(items: list[Item], step: int | None, options: ConvertOptions) -> list[Item]:
+    """The items with other dtypes; of an optimizer's variables the slots alone."""
+    casts = parse_casts(options.dtype)
+    if not casts:
+        return items
+    found = []
+    for position, item in enumerate(items):
+        content = item.content
+        target = casts.get(content.dtype, content.dtype)
+        counts = position == step or item.place == (SAVE_COUNTER,)
+        is_own = item.part is not None and not item.part.is_slot and content.shape == ()
+        if target != content.dtype and (counts or is_own):
+            whys = filter(None, (item.why, "no model variable, so it keeps its dtype"))
+            item = item._replace(why="; ".join(whys))
+        elif target != content.dtype:
+            before, after = dtype_size(content.dtype), dtype_size(target)
+            assert before is not None
+            assert after is not None
+            nbytes = content.nbytes // before * after
+            strict = item.part is not None
+            cast = content._replace(dtype=target, nbytes=nbytes, cast=True, strict=strict)
+            item = item._replace(content=cast)
+        found.append(item)
+    if not any(item.content.cast for item in found):
+        raise SettingsError(f"{options.dtype!r} applies to no variable", key="dtype")
+    return found
+
+
+def _with_hint(step: Item) -> Item:
+    """The global step; where it is a `step` of another name, with the rule that a TF1 job needs.
+
+    No rule is taken for granted: the program may read it by its own name.
+    """
+    if step.name == GLOBAL_STEP or step.renamed or not step.in_names:
+        return step
+    rule = f"rename {re.escape(step.name)} -> {GLOBAL_STEP} makes it TF1's global step"
+    return step._replace(why="; ".join(filter(None, (step.why, rule))))
+
+
+# --- what optimizers become ---
+
+
+def _relink(
+    checkpoint: Checkpoint,
+    items: list[Item],
+    optimizers: list[Optimizer],
+    step: int | None,
+    options: ConvertOptions,
+) -> int | None:
+    """Makes the optimizers those of `options.optimizer`, in `items`; returns the global step."""
+
+    def read(content: Content) -> float:
+        return read_number(checkpoint.prefix, checkpoint.index, content)
+
+    target, template = _target(options)
+    relinker = Relinker(
+        items,
+        step,
+        target,
+        options.hyperparameters,
+        read,
+        template=template,
+        from_optimizer=options.from_optimizer,
+    )
+    relinker.relink(optimizers)
+    return relinker.step
 
 
 def _target(options: ConvertOptions) -> tuple[str, Mapping[str, float]]:
@@ -177,9 +273,39 @@ def _target(options: ConvertOptions) -> tuple[str, Mapping[str, float]]:
     return target, template.numbers
 
 
-def _source(checkpoint: Checkpoint, key: str) -> Content:
-    entry = checkpoint.index.entries[key_bytes(key)]
-    return Content(key, entry.dtype, entry.shape, entry.size)
+# --- objects and keys ---
+
+
+def _with_objects(
+    checkpoint: Checkpoint,
+    items: list[Item],
+    step: int | None,
+    excluded: Sequence[str],
+    options: ConvertOptions,
+) -> tuple[list[Item], list[str | None], Content]:
+    """The items as objects have them, the keys of these, and the object graph."""
+    items, keys, graph = _structure(checkpoint, items, options, step)
+    if graph is None:
+        return items, keys, _source(checkpoint, OBJECT_GRAPH_KEY)
+    if options.layout == "scopes":
+        check_scopes(excluded, graph)
+    return items, keys, string_content(graph.serialize())
+
+
+def _structure(
+    checkpoint: Checkpoint, items: list[Item], options: ConvertOptions, step: int | None
+) -> Structure:
+    if options.like is not None:
+        return like_structure(items, step, options.like, drop_slots=options.drop_slots)
+    if options.layout is None and checkpoint.object_graph is not None:
+        if options.optimizer:
+            raise SettingsError(
+                "an optimizer that is converted needs a new structure of objects; say which: "
+                "'var_list', 'scopes' or `like`",
+                key="layout",
+            )
+        return kept_structure(items, checkpoint.object_graph, drop_configs=options.drop_configs)
+    return new_structure(items, options.layout or "var_list", step)
 
 
 def _configs(
@@ -217,6 +343,14 @@ def _put(
         )
 
 
+def _source(checkpoint: Checkpoint, key: str) -> Content:
+    entry = checkpoint.index.entries[key_bytes(key)]
+    return Content(key, entry.dtype, entry.shape, entry.size)
+
+
+# --- lines of the plan ---
+
+
 def _rows(
     contents: Sequence[Content], targets: Sequence[tuple[str, ...]], whys: Iterable[str]
 ) -> Iterator[ConversionRow]:
@@ -242,70 +376,7 @@ def _action(content: Content, targets: tuple[str, ...]) -> str:
     return "kept" if content.source in targets else "renamed"
 
 
-def _without_slots(items: list[Item], step: int | None, rows: list[ConversionRow]) -> list[Item]:
-    """The items that are no optimizer's; the global step stays, if it is its `iter` too."""
-    found = []
-    for number, item in enumerate(items):
-        if item.part is None or number == step:
-            found.append(item)
-        else:
-            rows.append(_row(item.content, (), f"of the optimizer {item.part.label}".rstrip()))
-    return found
-
-
-def _with_hint(step: Item) -> Item:
-    """The global step; where it is a `step` of another name, with the rule that a TF1 job needs.
-
-    No rule is taken for granted: the program may read it by its own name.
-    """
-    if step.name == GLOBAL_STEP or step.renamed or not step.in_names:
-        return step
-    rule = f"rename {re.escape(step.name)} -> {GLOBAL_STEP} makes it TF1's global step"
-    return step._replace(why="; ".join(filter(None, (step.why, rule))))
-
-
-def _cast(items: list[Item], step: int | None, options: ConvertOptions) -> list[Item]:
-    """The items with other dtypes; of an optimizer's variables the slots alone."""
-    casts = parse_casts(options.dtype)
-    if not casts:
-        return items
-    found = []
-    for number, item in enumerate(items):
-        content = item.content
-        target = casts.get(content.dtype, content.dtype)
-        counts = number == step or item.place == (SAVE_COUNTER,)
-        is_own = item.part is not None and not item.part.is_slot and content.shape == ()
-        if target != content.dtype and (counts or is_own):
-            whys = filter(None, (item.why, "no model variable, so it keeps its dtype"))
-            item = item._replace(why="; ".join(whys))
-        elif target != content.dtype:
-            before, after = dtype_size(content.dtype), dtype_size(target)
-            assert before is not None
-            assert after is not None
-            nbytes = content.nbytes // before * after
-            strict = item.part is not None
-            cast = content._replace(dtype=target, nbytes=nbytes, cast=True, strict=strict)
-            item = item._replace(content=cast)
-        found.append(item)
-    if not any(item.content.cast for item in found):
-        raise SettingsError(f"{options.dtype!r} applies to no variable", key="dtype")
-    return found
-
-
-def _structure(
-    checkpoint: Checkpoint, items: list[Item], options: ConvertOptions, step: int | None
-) -> Structure:
-    if options.like is not None:
-        return like_structure(items, step, options.like, drop_slots=options.drop_slots)
-    if options.layout is None and checkpoint.object_graph is not None:
-        if options.optimizer:
-            raise SettingsError(
-                "an optimizer that is converted needs a new structure of objects; say which: "
-                "'var_list', 'scopes' or `like`",
-                key="layout",
-            )
-        return kept_structure(items, checkpoint.object_graph, drop_configs=options.drop_configs)
-    return new_structure(items, options.layout or "var_list", step)
+# --- the source ---
 
 
 def _check_structure(checkpoint: Checkpoint) -> None:

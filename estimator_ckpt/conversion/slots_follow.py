@@ -16,6 +16,7 @@ from estimator_ckpt.conversion.source_optimizers import Optimizer, find_optimize
 from estimator_ckpt.errors import ConflictError
 from estimator_ckpt.matching.rules import Line, Rules
 from estimator_ckpt.roles.slots import slot_variable
+from estimator_ckpt.text.names import some_of
 
 _MOST_SHOWN = 10
 _AVERAGE = re.compile(r"ExponentialMovingAverage(?:_\d+)?")
@@ -250,10 +251,8 @@ def _check_slots(
                 f"({line.reason or 'its own name'}), the slot {is_now[1]} of {is_now[0]!r}"
             )
     if wrong:
-        more = f"; and {len(wrong) - _MOST_SHOWN} more" if len(wrong) > _MOST_SHOWN else ""
         raise ConflictError(
-            "; ".join(wrong[:_MOST_SHOWN])
-            + more
+            some_of(wrong, _MOST_SHOWN, "; ")
             + ". A slot goes where its variable goes: leave out the rule for it alone, or leave "
             "the slots out (drop_slots)"
         )

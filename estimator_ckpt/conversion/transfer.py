@@ -7,11 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from operator import attrgetter
 from typing import IO, NamedTuple
 
-import google_crc32c
-
 from estimator_ckpt import files
-from estimator_ckpt.bundle.coding import mask
-from estimator_ckpt.bundle.dtypes import STRING, VARIANT
+from estimator_ckpt.bundle.checksum import Checksum
 from estimator_ckpt.bundle.index import (
     Entry,
     Index,
@@ -21,25 +18,17 @@ from estimator_ckpt.bundle.index import (
     write_index,
 )
 from estimator_ckpt.bundle.slices import encode_keys, key_bytes, slice_key
-from estimator_ckpt.bundle.tensors import TensorReader
 from estimator_ckpt.bundle.v1 import open_reader
 from estimator_ckpt.conversion.appended import Appended
-from estimator_ckpt.conversion.casting import cast_chunk
 from estimator_ckpt.conversion.destination import Site, claimed_in_place, passing_name
-from estimator_ckpt.conversion.pieces import Piece, by_shard, piece_size, read_chunks, split_chunks
+from estimator_ckpt.conversion.pieces import Piece, by_shard, piece_size
 from estimator_ckpt.conversion.plan import Content
-from estimator_ckpt.errors import (
-    CorruptCheckpointError,
-    MismatchError,
-    NotACheckpointError,
-    WriteError,
-)
+from estimator_ckpt.conversion.result_bytes import ResultBytes
+from estimator_ckpt.errors import NotACheckpointError, WriteError
 from estimator_ckpt.files import Progress
 
 Tensors = Mapping[str, Content]
 Stamp = tuple[int, ...]
-
-_CHUNK = 16 << 20
 
 
 class Written(NamedTuple):
@@ -87,7 +76,7 @@ class Transfer:
         self._progress = progress
         self._done = 0
         self._total = 0
-        self._underflows: dict[str, int] = {}
+        self._bytes = ResultBytes(source, index)
 
     # --- to a new place ---
 
@@ -118,23 +107,23 @@ class Transfer:
                 self._total -= sizes[shard]
             written.append((path, how))
         hows = [how for _, how in written]
-        places: dict[tuple[object, ...], Entry] = {}
+        new_entries: dict[tuple[object, ...], Entry] = {}
         for target, group in enumerate(groups, start=len(linked)):
             path = shard_path(destination, target, count)
             undo.callback(files.remove, path)
             with files.open_write(path) as file:
-                self._write_pieces(file, group, target, 0, places)
+                self._write_pieces(file, group, shard=target, offset=0, new_entries=new_entries)
             written.append((path, "write"))
-        index = Index(count, self._entries(linked, places, compact), self._index.version)
+        index = Index(count, self._entries(linked, new_entries, compact), self._index.version)
         if prove is None:
             prove = any(piece.entry for piece in new) or any(how != "link" for how in hows)
-        compared = self.compare(destination, index) if prove else None
+        compared = self._bytes.compare(self._tensors, destination, index) if prove else None
         path = f"{destination}.index"
         if not site.claim.holds() or files.exists(path):
             raise WriteError("another has written to this place meanwhile", path=destination)
         undo.callback(files.remove, path)
         write_index(destination, index, temporary=passing_name(path))
-        return Written(written, compared, self._underflows)
+        return Written(written, compared, self._bytes.underflows)
 
     # --- in place ---
 
@@ -159,7 +148,7 @@ class Transfer:
 
     def _rewrite(self, stamp: Stamp, prove: bool | None) -> Written:
         count = self._index.num_shards
-        places: dict[tuple[object, ...], Entry] = {}
+        new_entries: dict[tuple[object, ...], Entry] = {}
         new = []
         appended = Appended(self._source, self._index)
         for piece in self._rewritten(False):
@@ -167,7 +156,7 @@ class Transfer:
             if entry is None:
                 new.append(piece)
             else:
-                places[piece.identity] = entry
+                new_entries[piece.identity] = entry
         written = [(self._shard(shard), "same") for shard in range(count)]
         with contextlib.ExitStack() as undo:
             if new:
@@ -183,12 +172,14 @@ class Transfer:
                 end = files.size(path)
                 undo.callback(self._cut_off, path, end, files.stamp(path), stamp)
                 with files.open_write(path, append=True) as file:
-                    self._write_pieces(file, new, count - 1, end, places)
+                    self._write_pieces(
+                        file, new, shard=count - 1, offset=end, new_entries=new_entries
+                    )
             shards = {shard: shard for shard in range(count)}
-            index = Index(count, self._entries(shards, places, False), self._index.version)
+            index = Index(count, self._entries(shards, new_entries, False), self._index.version)
             if prove is None:
                 prove = any(piece.entry for piece in new)
-            compared = self.compare(self._source, index) if prove else None
+            compared = self._bytes.compare(self._tensors, self._source, index) if prove else None
             path = f"{self._source}.index"
             if self._stamp() != stamp:
                 if new and how != "append" and not files.exists(path):
@@ -196,7 +187,7 @@ class Transfer:
                 raise self._replaced()
             write_index(self._source, index, temporary=passing_name(path))
             undo.pop_all()
-        return Written(written, compared, self._underflows)
+        return Written(written, compared, self._bytes.underflows)
 
     def _cut_off(
         self, path: str, end: int, before: tuple[int, ...], stamp: tuple[int, ...]
@@ -228,23 +219,13 @@ class Transfer:
 
     # --- pieces ---
 
-    def _pieces(self, content: Content) -> Iterator[Piece]:
-        if not content.source:
-            yield Piece(None, content)
-            return
-        entry = self._index.entries[key_bytes(content.source)]
-        for extents in entry.slices:
-            yield Piece(self._index.entries[slice_key(content.source, extents)], content)
-        if not entry.slices:
-            yield Piece(entry, content)
-
     def _rewritten(self, compact: bool) -> Iterator[Piece]:
         """What has to be written, each once: what is new or computed; if compact, everything."""
         seen: set[tuple[object, ...]] = set()
         for key in self._tensors if compact else self._others:
             content = self._tensors[key]
             if compact or not content.source or content.computed:
-                for piece in self._pieces(content):
+                for piece in self._bytes.pieces(content):
                     if piece.identity not in seen:
                         seen.add(piece.identity)
                         yield piece
@@ -254,12 +235,15 @@ class Transfer:
         used = set(map(attrgetter("shard"), self._whole.values()))
         for content in map(self._tensors.__getitem__, self._others):
             if not content.computed:
-                entries = [piece.entry for piece in self._pieces(content)]
+                entries = [piece.entry for piece in self._bytes.pieces(content)]
                 used |= {entry.shard for entry in entries if entry and entry.size}
-        return {shard: number for number, shard in enumerate(sorted(used))}
+        return {shard: target for target, shard in enumerate(sorted(used))}
 
     def _entries(
-        self, shards: Mapping[int, int], places: Mapping[tuple[object, ...], Entry], compact: bool
+        self,
+        shards: Mapping[int, int],
+        new_entries: Mapping[tuple[object, ...], Entry],
+        compact: bool,
     ) -> dict[bytes, Entry]:
         """The index of the result."""
         entries = self._index.entries
@@ -269,9 +253,9 @@ class Transfer:
             found.update(zip(encode_keys(self._whole), self._whole.values()))
             keys = self._others
 
-        def place(entry: Entry, content: Content) -> Entry:
+        def moved(entry: Entry, content: Content) -> Entry:
             if compact or content.computed:
-                return places[Piece(entry, content).identity]._replace(shape=entry.shape)
+                return new_entries[Piece(entry, content).identity]._replace(shape=entry.shape)
             if entry.shard not in shards:  # it has no bytes, then
                 return entry._replace(shard=0, offset=0)
             return entry._replace(shard=shards[entry.shard])
@@ -279,16 +263,16 @@ class Transfer:
         for key in keys:
             content = self._tensors[key]
             if not content.source:
-                found[key_bytes(key)] = places[Piece(None, content).identity]
+                found[key_bytes(key)] = new_entries[Piece(None, content).identity]
                 continue
             entry = entries[key_bytes(content.source)]
             if entry.slices:
                 found[key_bytes(key)] = entry._replace(dtype=content.dtype)
                 for extents in entry.slices:
                     part = entries[slice_key(content.source, extents)]
-                    found[slice_key(key, extents)] = place(part, content)
+                    found[slice_key(key, extents)] = moved(part, content)
             else:
-                found[key_bytes(key)] = place(entry, content)
+                found[key_bytes(key)] = moved(entry, content)
         return found
 
     # --- bytes ---
@@ -297,142 +281,29 @@ class Transfer:
         self,
         file: IO[bytes],
         pieces: Iterable[Piece],
+        *,
         shard: int,
         offset: int,
-        places: dict[tuple[object, ...], Entry],
+        new_entries: dict[tuple[object, ...], Entry],
     ) -> None:
+        """Appends pieces to a data file of the result, and adds their entries."""
         for piece in pieces:
             content = piece.content
-            size, crc = 0, 0
-            for chunk in self._chunks(piece, self._underflows):
+            checksum = Checksum()
+            for chunk in self._bytes.chunks(piece):
                 file.write(chunk)
-                size += len(chunk)
-                crc = google_crc32c.extend(crc, chunk)
+                checksum.add(chunk)
                 if piece.entry is not None:
                     self._report(len(chunk))
                 self._done += len(chunk)
-            stored = mask(crc)
+            stored = checksum.masked
             if piece.entry is None:
                 stored = content.crc32c
             elif not content.computed:
                 with open_reader(self._source, self._index) as reader:
                     stored = reader.crc32c(piece.entry)  # strings are summed up in another way
             shape = content.shape if piece.entry is None else piece.entry.shape
-            places[piece.identity] = Entry(content.dtype, shape, shard, offset, size, stored)
-            offset += size
-
-    def _chunks(self, piece: Piece, underflows: dict[str, int] | None = None) -> Iterator[bytes]:
-        """The bytes of a piece as they are in the result; adds to what it is given.
-
-        Raises:
-          CorruptCheckpointError: those of the source have another checksum than its index says.
-          MismatchError: as cast_chunk() does.
-        """
-        entry, content = piece
-        if entry is None:
-            yield content.value
-            return
-        if entry.dtype in (STRING, VARIANT):
-            with open_reader(self._source, self._index) as reader:
-                reader.check(entry)
-                yield bytes(reader.raw(entry))
-            return
-        crc = 0
-        path = self._shard(entry.shard)
-        if self._index.v1:
-            with open_reader(self._source, self._index) as reader:
-                chunks = split_chunks(reader.raw(entry), entry)
-        else:
-            chunks = read_chunks(path, entry)
-        for chunk in chunks:
-            crc = google_crc32c.extend(crc, chunk)
-            if content.computed:
-                chunk, zeros = self._cast(chunk, entry.dtype, content)
-                if zeros and underflows is not None:
-                    underflows[content.source] = underflows.get(content.source, 0) + zeros
-            yield chunk
-        if mask(crc) != entry.crc32c and not self._index.v1:
-            raise CorruptCheckpointError(
-                f"the {entry.size} bytes at byte {entry.offset}: checksum: stored "
-                f"{entry.crc32c:08x}, computed {mask(crc):08x}",
-                path=path,
-                key=content.source,
+            new_entries[piece.identity] = Entry(
+                content.dtype, shape, shard, offset, checksum.size, stored
             )
-
-    def _cast(self, chunk: bytes, dtype: int, content: Content) -> tuple[bytes, int]:
-        try:
-            return cast_chunk(
-                chunk, dtype, content.dtype, content.scale, content.source, content.strict
-            )
-        except MismatchError as error:
-            error.path = self._source
-            raise
-
-    def values(self, key: str) -> Iterator[bytes]:
-        """The bytes of one tensor of the result, a few megabytes at a time.
-
-        Those of a partitioned variable are put together in memory first.
-
-        Raises:
-          CorruptCheckpointError, MismatchError: as _chunks() does.
-        """
-        content = self._tensors[key]
-        first = next(self._pieces(content))
-        if first.entry is None or not self._index.entries[key_bytes(content.source)].slices:
-            yield from self._chunks(first, self._underflows)
-            return
-        with open_reader(self._source, self._index) as reader:
-            data = reader.read(key_bytes(content.source)).tobytes()
-        for start in range(0, len(data), _CHUNK):
-            chunk = data[start : start + _CHUNK]
-            if content.computed:
-                chunk, zeros = self._cast(chunk, first.entry.dtype, content)
-                if zeros:
-                    before = self._underflows.get(content.source, 0)
-                    self._underflows[content.source] = before + zeros
-            yield chunk
-
-    @property
-    def underflows(self) -> dict[str, int]:
-        """How many values casts have made 0 so far, by the keys in the source."""
-        return self._underflows
-
-    def compare(self, destination: str, index: Index) -> int:
-        """Reads source and result again; returns how many tensors were compared.
-
-        Raises:
-          CorruptCheckpointError: they differ, or a checksum is wrong.
-        """
-        seen: set[tuple[object, ...]] = set()
-        count = 0
-        with TensorReader(destination, index) as reader:
-            for key, content in self._tensors.items():
-                there = index.entries[key_bytes(key)]
-                targets = [index.entries[slice_key(key, e)] for e in there.slices] or [there]
-                count += 1
-                for piece, target in zip(self._pieces(content), targets):
-                    if (piece.identity, target[2:5]) in seen:
-                        continue
-                    seen.add((piece.identity, target[2:5]))
-                    path = shard_path(destination, target.shard, index.num_shards)
-                    if target.dtype in (STRING, VARIANT):
-                        reader.check(target)
-                        equal = b"".join(self._chunks(piece)) == bytes(reader.raw(target))
-                    else:
-                        equal = self._same_bytes(piece, path, target)
-                    if not equal:
-                        raise CorruptCheckpointError(
-                            "what was written is not what was read", path=path, key=key
-                        )
-        return count
-
-    def _same_bytes(self, piece: Piece, path: str, target: Entry) -> bool:
-        crc = size = 0
-        with files.open_read(path) as file:
-            file.seek(target.offset)
-            for chunk in self._chunks(piece):
-                if file.read(len(chunk)) != chunk:
-                    return False
-                crc = google_crc32c.extend(crc, chunk)
-                size += len(chunk)
-        return size == target.size and mask(crc) == target.crc32c
+            offset += checksum.size

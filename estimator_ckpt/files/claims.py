@@ -104,7 +104,8 @@ class Claim:
             with self._beating, contextlib.suppress(OSError):  # the next may succeed
                 if not self._over.is_set():
                     os.pwrite(self._descriptor, b"%010d" % (count % 10**10), len(_START))
-        os.close(self._descriptor)
+        with self._beating:  # the last word is written, not to a file that has the number next
+            os.close(self._descriptor)
 
     def holds(self) -> bool:
         """Whether the claim still stands: not removed, not taken over by another process. It is

@@ -10,6 +10,7 @@ from absl import logging
 from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.objects.object_graph import SAVE_COUNTER
 from estimator_ckpt.reading.moved import moved_here
+from estimator_ckpt.warm_starting.eager import tensorflow_array
 
 
 def put_methods(estimator: Any) -> None:
@@ -43,7 +44,8 @@ class _Methods:
         if newest is None:
             return self._class.get_variable_value(self._estimator, name)
         with open_checkpoint(newest) as checkpoint:
-            value = checkpoint.get_tensor(name[:-2] if name.endswith(":0") else name)
+            array = checkpoint.get_tensor(name[:-2] if name.endswith(":0") else name)
+            value = tensorflow_array(array)
             return value.copy() if value.shape else value[()]
 
     def latest_checkpoint(self) -> str | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,48 +9,10 @@ from typing import Any
 from estimator_ckpt import files
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.jobs.warm_start_flags import parse_yaml
-from estimator_ckpt.text.names import did_you_mean, near_names
+from estimator_ckpt.loading import load_function
 
 # What Estimator itself passes to an input_fn (tensorflow_estimator/python/estimator/estimator.py).
 _INPUT_FN_ARGUMENTS = ("mode", "params", "config", "input_context")
-
-
-def load_function(spec: str, flag: str) -> Callable[..., Any]:
-    """What `package.module:function` names.
-
-    Args:
-      spec: the function may be an attribute of an object: `module:Model.model_fn`.
-      flag: the flag's name, for errors.
-
-    Raises:
-      SettingsError: no such module, nothing of that name in it, or it cannot be called. What the
-        module raises while it is imported comes as it is.
-    """
-    module_name, colon, path = spec.partition(":")
-    if not (module_name and colon and path):
-        raise SettingsError(f"expected package.module:function, found {spec!r}", key=flag)
-    try:
-        found: Any = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-            raise  # a module that theirs imports
-        raise SettingsError(
-            f"there is no module {error.name!r} in the current directory or on PYTHONPATH",
-            key=flag,
-        ) from None
-    except ValueError as error:  # `..module`
-        raise SettingsError(f"{module_name!r} is no module's name: {error}", key=flag) from None
-    where = module_name
-    for name in path.split("."):
-        if not hasattr(found, name):
-            hint = did_you_mean(near_names(name, dir(found)))
-            raise SettingsError(f"{where} has no {name!r}{hint}", key=flag)
-        found = getattr(found, name)
-        where = f"{where}.{name}"
-    if not callable(found):
-        raise SettingsError(f"{spec} is a {type(found).__name__}, not a function", key=flag)
-    function: Callable[..., Any] = found
-    return function
 
 
 def load_input_fn(spec: str, flag: str) -> Callable[..., Any]:
@@ -110,3 +71,58 @@ def required_arguments(function: Callable[..., Any]) -> list[str]:
         for one in parameters
         if one.default is inspect.Parameter.empty and one.kind not in variable
     ]
+
+
+def call_with(function: Callable[..., Any], spec: str, flag: str, available: dict[str, Any]) -> Any:
+    """Calls a function with those of the available arguments that it names.
+
+    Raises:
+      SettingsError: it needs another one.
+    """
+    wrong = [name for name in required_arguments(function) if name not in available]
+    if wrong:
+        raise SettingsError(
+            f"{spec} needs {', '.join(map(repr, wrong))}, but it can get only "
+            f"{', '.join(available)}",
+            key=flag,
+        )
+    return function(**{name: available[name] for name in _arguments(function, available)})
+
+
+def made_by(
+    functions: Sequence[tuple[str, Callable[..., Any]]],
+    flag: str,
+    available: dict[str, Any],
+    kind: type,
+) -> list[Any]:
+    """What functions return: each an object of a kind, or several of them.
+
+    Args:
+      functions: the text that names each, and the function.
+      flag: the flag's name, for errors.
+      available: the arguments that they can get.
+      kind: the class of what is expected.
+
+    Raises:
+      SettingsError: a function returned something else, or cannot be called.
+    """
+    found = []
+    for spec, function in functions:
+        made = call_with(function, spec, flag, available)
+        several = list(made) if isinstance(made, (list, tuple)) else [made]
+        for one in several:
+            if not isinstance(one, kind):
+                raise SettingsError(
+                    f"{spec} returned {one!r}, expected a {kind.__name__} or a list of them",
+                    key=flag,
+                )
+        found += several
+    return found
+
+
+def _arguments(function: Callable[..., Any], available: dict[str, Any]) -> list[str]:
+    try:
+        taken = inspect.signature(function).parameters
+    except (TypeError, ValueError):  # written in C
+        return []
+    return [name for name in available if name in taken]

@@ -8,7 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 from estimator_ckpt.errors import SettingsError
-from estimator_ckpt.text.names import did_you_mean, near_names
+from estimator_ckpt.text.names import did_you_mean_or
 from estimator_ckpt.warm_start import WarmStart
 
 _POLICIES = ("on_missing", "on_shape_mismatch")
@@ -83,7 +83,7 @@ def with_overrides(
                 f"expected FIELD=VALUE or FIELD.KEY=VALUE, found {override!r}", key=key
             )
         if name not in changed:
-            hint = did_you_mean(near_names(name, changed)) or f"; expected {', '.join(changed)}"
+            hint = did_you_mean_or(name, list(changed))
             raise SettingsError(f"WarmStart has no field {name!r}{hint}", key=key)
         value = parse_yaml(text, f"{key}={place}")
         if dot:

@@ -19,6 +19,7 @@ from estimator_ckpt.matching.live import (
 )
 from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.roles.training_state import state_by_names
+from estimator_ckpt.text.names import some_of
 
 _KEY = "variables"
 _BUILD = (
@@ -95,10 +96,9 @@ def _check_built(live: Sequence[Any]) -> None:
     """What they are yet to make would not start from anything, and nobody would know."""
     unbuilt = [one.name for one in live if is_layer(one) and not one.built]
     if unbuilt:
-        shown = ", ".join(map(repr, unbuilt[:_MOST_SHOWN]))
-        more = f" and {len(unbuilt) - _MOST_SHOWN} more" if len(unbuilt) > _MOST_SHOWN else ""
+        shown = some_of(list(map(repr, unbuilt)), _MOST_SHOWN)
         raise SettingsError(
-            f"not built, so without all of their variables: {shown}{more}; {_BUILD}. A list of "
+            f"not built, so without all of their variables: {shown}; {_BUILD}. A list of "
             "variables starts these alone",
             key=_KEY,
         )

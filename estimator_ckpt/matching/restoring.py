@@ -13,7 +13,7 @@ from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.matching.resolve import resolve as resolve_model
 from estimator_ckpt.matching.saved import Saved
 from estimator_ckpt.objects.object_graph import ObjectGraph
-from estimator_ckpt.text.names import NameIndex
+from estimator_ckpt.text.names import NameIndex, meant
 from estimator_ckpt.text.quantities import counted, tensor_text
 from estimator_ckpt.text.rows import Row, fold
 from estimator_ckpt.text.tables import text_table
@@ -175,8 +175,7 @@ def missing_rows(
     at = {v.object_path: v.name for v in checkpoint.variables.values() if v.name != v.object_path}
     rows = []
     for want in missing:
-        near = names.near(want.tensor)
-        note = f"did you mean {near[0]}?" if near else ""
+        note = meant(names.near(want.tensor))
         if resolution.notes.get(want.tensor):
             note = resolution.notes[want.tensor]
         elif want.tensor in at:

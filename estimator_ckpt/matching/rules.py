@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Union
 
 from estimator_ckpt.errors import ConflictError, SettingsError
-from estimator_ckpt.text.names import NameIndex, did_you_mean
+from estimator_ckpt.text.names import NameIndex, did_you_mean, some_of
 
 Pairs = Union[Mapping[str, str], Sequence[tuple[str, str]]]
 _Rule = tuple[str, int]  # the setting, its number in there
@@ -273,8 +273,7 @@ def check_targets(lines: Iterable[Line]) -> None:
         if other.source != line.source:
             clashes.append(f"{_told(other)} and {_told(line)} would both be {line.target!r}")
     if clashes:
-        more = f"; and {len(clashes) - _MOST_SHOWN} more" if len(clashes) > _MOST_SHOWN else ""
-        raise ConflictError("; ".join(clashes[:_MOST_SHOWN]) + more)
+        raise ConflictError(some_of(clashes, _MOST_SHOWN, "; "))
 
 
 def _told(line: Line) -> str:

@@ -22,7 +22,7 @@ from estimator_ckpt.objects.object_graph import (
     parse_path,
     path_string,
 )
-from estimator_ckpt.text.names import NameIndex
+from estimator_ckpt.text.names import NameIndex, meant
 
 _FLAT = (SAVE_COUNTER, STEP, VAR_LIST)
 
@@ -255,8 +255,7 @@ class Saved(dict[str, Variable]):
             weights = (name for name, variable in self.items() if variable.slot_of is None)
             paths = (p for p, variable in self.object_paths.items() if variable.slot_of is None)
             self._names = NameIndex([*weights, *paths])
-        near = self._names.near(source, limit=1)
-        return f"did you mean {near[0]}?" if near else ""
+        return meant(self._names.near(source, limit=1))
 
 
 def has_objects_of_its_own(graph: ObjectGraph) -> bool:

@@ -11,7 +11,8 @@ from estimator_ckpt.bulk import AT_ONCE, collector_paused, columns_of, from_colu
 from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.bundle.index import Entry, Index, slice_key
 from estimator_ckpt.objects.object_graph import ObjectGraph
-from estimator_ckpt.reading.object_tensors import Entries, Named, named_by_graph
+from estimator_ckpt.reading.object_names import Named, named_by_graph
+from estimator_ckpt.reading.object_tensors import Entries
 from estimator_ckpt.roles.slots import slots_by_name
 
 
@@ -97,11 +98,11 @@ class Columns:
         setattr(self, field, column)
         return column
 
-    def take(self, numbers: Sequence[int]) -> Columns:
-        """The variables of these numbers, counted from 0, in that order."""
-        if len(numbers) == len(self) and all(map(eq, numbers, count())):
+    def take(self, positions: Sequence[int]) -> Columns:
+        """The variables at these positions, in that order."""
+        if len(positions) == len(self) and all(map(eq, positions, count())):
             return self
-        order = list(map(self._order.__getitem__, numbers))
+        order = list(map(self._order.__getitem__, positions))
         return Columns(self._columns, order, self._further_keys)
 
     def rows(self) -> Iterator[Variable]:
@@ -131,12 +132,12 @@ def read_variables(index: Index, graph: ObjectGraph | None) -> tuple[Columns, st
         if graph is None:
             names = sorted(entries.by_key)
             found = list(map(entries.by_key.__getitem__, names))
-            places: list[str | None] = [None] * len(names)
+            paths: list[str | None] = [None] * len(names)
             no_object = [-1] * len(names)
-            named = Named(names, names, [False] * len(names), places, no_object, found)
+            named = Named(names, names, [False] * len(names), paths, no_object, found)
             return _variables(index, named, {}, {}), "saver"
-        named, slots, is_both, further = named_by_graph(index, graph, entries)
-        return _variables(index, named, slots, further), "both" if is_both else "checkpoint"
+        named, slots, is_both, further_keys = named_by_graph(index, graph, entries)
+        return _variables(index, named, slots, further_keys), "both" if is_both else "checkpoint"
 
 
 def _variables(
@@ -146,7 +147,7 @@ def _variables(
     further_keys: Mapping[str, tuple[str, ...]],
 ) -> Columns:
     """The variables sorted by name. In the order of `named` less memory is walked through."""
-    names, last_keys, is_key, places, _, found = named
+    names, last_keys, is_key, paths, _, found = named
     keys = last_keys
     if any(is_key):
         keys = [name if both else key for name, key, both in zip(names, last_keys, is_key)]
@@ -156,21 +157,21 @@ def _variables(
         for column, values in zip(of_entries, part):
             column.extend(values)
     dtypes, shapes, sizes, slices = of_entries
-    for number in compress(count(), slices):
-        parts = (slice_key(keys[number], extents) for extents in slices[number])
-        sizes[number] = sum(index.entries[part].size for part in parts)
-    dtype_names = {number: dtype_name(number) for number in set(dtypes)}
+    for position in compress(count(), slices):
+        parts = (slice_key(keys[position], extents) for extents in slices[position])
+        sizes[position] = sum(index.entries[part].size for part in parts)
+    dtype_names = {dtype: dtype_name(dtype) for dtype in set(dtypes)}
     order: Sequence[int] = range(len(names))
     if not all(map(le, names, islice(names, 1, None))):
         order = sorted(order, key=names.__getitem__)
     slot_of, slot_names = slots_by_name(names, shapes, order)
-    for number in compress(count(), map(slots.__contains__, names)) if slots else ():
-        slot_of[number], slot_names[number] = slots[names[number]]
+    for position in compress(count(), map(slots.__contains__, names)) if slots else ():
+        slot_of[position], slot_names[position] = slots[names[position]]
     columns: dict[str, Sequence[Any]] = {
         "name": names,
         "key": keys,
         "last_key": last_keys,
-        "object_path": places,
+        "object_path": paths,
         "shape": shapes,
         "dtype": list(map(dtype_names.__getitem__, dtypes)),
         "nbytes": sizes,

@@ -16,6 +16,7 @@ from estimator_ckpt.saving import tf_internals
 from estimator_ckpt.saving.saveables import graph_of, source
 from estimator_ckpt.saving.tf_internals import Saveable
 from estimator_ckpt.saving.upstream import VARIABLE_OPS
+from estimator_ckpt.text.names import some_of
 
 if TYPE_CHECKING:
     from typing_extensions import TypeGuard
@@ -215,6 +216,5 @@ def _check_graph(saveables: Mapping[str, Sequence[Saveable]], key: str) -> None:
             whose = "eager execution" if graph is None else "another graph"
             strangers.setdefault(whose, []).append(name)
     for whose, names in strangers.items():
-        more = f" and {len(names) - _MOST_SHOWN} more" if len(names) > _MOST_SHOWN else ""
-        shown = ", ".join(map(repr, names[:_MOST_SHOWN]))
-        raise SettingsError(f"{_EXPECTED} {shown}{more} of {whose}", key=key)
+        shown = some_of(list(map(repr, names)), _MOST_SHOWN)
+        raise SettingsError(f"{_EXPECTED} {shown} of {whose}", key=key)

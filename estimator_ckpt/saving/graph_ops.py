@@ -20,7 +20,8 @@ from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.errors import CorruptCheckpointError, MismatchError, NotACheckpointError
 from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY
 from estimator_ckpt.saving import tf_internals
-from estimator_ckpt.saving.contents import SAVE_COUNTER_KEY, Contents
+from estimator_ckpt.saving.contents import Contents, SavedTensor
+from estimator_ckpt.saving.graph_contents import SAVE_COUNTER_KEY
 from estimator_ckpt.saving.tf_internals import BulkSaverBuilder, Saveable
 
 
@@ -49,6 +50,7 @@ class SaverOps(BulkSaverBuilder):  # type: ignore[misc]
         """`object_keys`: write an object-based checkpoint, else a name-based one."""
         super().__init__()
         self._contents = contents
+        self._by_saveable = {id(record.saveable): record.tensors for record in contents.records}
         self._object_keys = object_keys
         self._keys = {
             saved.wanted.tensor: saved.key if object_keys else saved.wanted.tensor
@@ -58,10 +60,13 @@ class SaverOps(BulkSaverBuilder):  # type: ignore[misc]
         self._restores: list[_BulkRestore] = []
         self._assigns: list[_Assign] = []
 
+    def _tensors(self, saveable: Saveable) -> Sequence[SavedTensor]:
+        return self._by_saveable[id(saveable)]
+
     def save_op(self, filename_tensor: tf.Tensor, saveables: Sequence[Saveable]) -> Any:
         names, slices, tensors = [], [], []
         for saveable in saveables:
-            for spec, saved in zip(saveable.specs, self._contents.tensors[id(saveable)]):
+            for spec, saved in zip(saveable.specs, self._tensors(saveable)):
                 names.append(self._keys[saved.wanted.tensor])
                 slices.append(spec.slice_spec)
                 tensors.append(spec.tensor)
@@ -87,17 +92,17 @@ class SaverOps(BulkSaverBuilder):  # type: ignore[misc]
         restore_sequentially: bool,
     ) -> list[tf.Tensor]:
         # One op for each dtype, not one for all: see feeds().
-        places: dict[tf.DType, list[tuple[int, str, str]]] = {}
-        position = 0
+        by_dtype: dict[tf.DType, list[tuple[int, str, str]]] = {}
+        count = 0
         for saveable in saveables:
-            for spec, saved in zip(saveable.specs, self._contents.tensors[id(saveable)]):
-                places.setdefault(spec.dtype.base_dtype, []).append(
-                    (position, saved.wanted.tensor, spec.slice_spec)
+            for spec, saved in zip(saveable.specs, self._tensors(saveable)):
+                by_dtype.setdefault(spec.dtype.base_dtype, []).append(
+                    (count, saved.wanted.tensor, spec.slice_spec)
                 )
-                position += 1
-        restored: list[tf.Tensor] = [None] * position
+                count += 1
+        restored: list[tf.Tensor] = [None] * count
         with tf.device("cpu:0"):
-            for dtype, group in places.items():
+            for dtype, group in by_dtype.items():
                 positions, tensors, slice_specs = zip(*group)
                 names = tf.constant([self._keys[t] for t in tensors], name="tensor_names")
                 slices = tf.constant(slice_specs, name="shape_and_slices")
@@ -108,8 +113,8 @@ class SaverOps(BulkSaverBuilder):  # type: ignore[misc]
                     dtypes=[dtype] * len(group),
                 )
                 self._restores.append(_BulkRestore(names, slices, tensors, slice_specs))
-                for place, output in zip(positions, outputs):
-                    restored[place] = output
+                for position, output in zip(positions, outputs):
+                    restored[position] = output
         return restored
 
     def _AddRestoreOps(  # noqa: N802 (overrides BaseSaverBuilder's)
@@ -130,7 +135,7 @@ class SaverOps(BulkSaverBuilder):  # type: ignore[misc]
             count = len(saveable.specs)
             op = saveable.restore(tensors[:count], _shapes(saveable) if reshape else None)
             tensors = tensors[count:]
-            saved = self._contents.tensors[id(saveable)]
+            saved = self._tensors(saveable)
             self._assigns.append(_Assign([s.wanted.tensor for s in saved], op))
             ops.append(op)
         return tf.group(*ops, name=name)

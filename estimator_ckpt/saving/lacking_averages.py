@@ -16,7 +16,7 @@ from absl import logging
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.matching.policies import policy_for
 from estimator_ckpt.matching.restoring import Resolution, Wanted, mismatch
-from estimator_ckpt.text.names import NameIndex
+from estimator_ckpt.text.names import NameIndex, meant, some_of
 from estimator_ckpt.text.quantities import tensor_text
 from estimator_ckpt.text.rows import Row
 
@@ -49,12 +49,10 @@ def average_problems(
         logging.warning("%s", mismatch(checkpoint, _rows(checkpoint, warned)))
     others = [w.name for w in lacking if w.is_trainable and w.average not in policies]
     if others:
-        more = f" and {len(others) - _MOST_SHOWN} more" if len(others) > _MOST_SHOWN else ""
         logging.warning(
-            "%s has averages of other variables, but none of %s%s: read themselves",
+            "%s has averages of other variables, but none of %s: read themselves",
             checkpoint.prefix,
-            ", ".join(others[:_MOST_SHOWN]),
-            more,
+            some_of(others, _MOST_SHOWN),
         )
     return _rows(checkpoint, [want for want in needed if policies[want.average] == "error"])
 
@@ -82,8 +80,7 @@ def _rows(checkpoint: Checkpoint, lacking: Sequence[Wanted]) -> list[Row]:
     for want in lacking:
         near = [strays.get(want.average, ""), *others.get(want.name, ())]
         near += [name for name in names.near(want.average) if name != want.name]
-        hint = next(filter(None, near), "")
-        note = f"did you mean {hint}?" if hint else ""
+        note = meant([name for name in near if name][:1])
         expected = tensor_text(want.dtype, want.shape)
         rows.append(Row("no average", want.average, expected, note=note))
     return rows

@@ -15,13 +15,35 @@ from estimator_ckpt.errors import (
     NotACheckpointError,
     UnsupportedCheckpointError,
 )
-from estimator_ckpt.reading.locate import complete_prefixes
+from estimator_ckpt.reading.locate import complete_prefixes, newest_of_each_name
 from estimator_ckpt.saving.journal import fingerprint, read_journal
 from estimator_ckpt.verify import verify_checkpoint
 
 _STEP = re.compile(r"(.*?)(?:-(\d+))?")
 # Faults that no reader gets by. Of others, what is read decides.
 _KINDS = ("index", "data file", "range", "checksum")
+
+
+def whole_in_place_of(prefix: str, has_all: Callable[[str], bool]) -> str:
+    """The checkpoint to resume from where the newest, `prefix`, lacks variables.
+
+    Args:
+      prefix: of the newest checkpoint, which another saver may have written.
+      has_all: whether a checkpoint lacks nothing.
+
+    Returns:
+      The newest one that lacks nothing; `prefix` if there is none.
+    """
+    for other in newest_of_each_name(os.path.dirname(prefix) or "."):
+        if has_all(other):
+            logging.warning(
+                "The newest checkpoint in the state file, %s, lacks variables: another saver "
+                "wrote it. Resuming from %s, which has them all",
+                prefix,
+                other,
+            )
+            return other
+    return prefix
 
 
 def resume(

@@ -9,42 +9,28 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
-from absl import logging
 
 from estimator_ckpt import files
 from estimator_ckpt.checkpoint import Checkpoint
-from estimator_ckpt.errors import (
-    CheckpointError,
-    SettingsError,
-    WriteError,
-)
+from estimator_ckpt.errors import SettingsError, WriteError
 from estimator_ckpt.formats import CheckpointFormat
-from estimator_ckpt.matching.policies import may_initialize, policy_for
-from estimator_ckpt.matching.restoring import (
-    Resolution,
-    Wanted,
-    mismatch,
-    missing_rows,
-    resolve,
-)
+from estimator_ckpt.matching.policies import may_initialize
+from estimator_ckpt.matching.restoring import Resolution, Wanted
 from estimator_ckpt.objects.object_graph import ObjectGraph
 from estimator_ckpt.options import SaverOptions, check_format
-from estimator_ckpt.reading.locate import newest_of_each_name
 from estimator_ckpt.reading.moved import in_directory
 from estimator_ckpt.saving import tf_internals
+from estimator_ckpt.saving.built import Built
 from estimator_ckpt.saving.checkpoint_lists import CheckpointLists
-from estimator_ckpt.saving.contents import Contents, graph_contents
 from estimator_ckpt.saving.given import Objects, VarList
-from estimator_ckpt.saving.graph_ops import SaverOps, run_restore
-from estimator_ckpt.saving.initial_values import Initialization, InitialValues
+from estimator_ckpt.saving.graph_contents import graph_contents
+from estimator_ckpt.saving.graph_ops import SaverOps
+from estimator_ckpt.saving.initial_values import InitialValues
 from estimator_ckpt.saving.journal import mark
-from estimator_ckpt.saving.lacking_averages import average_problems
-from estimator_ckpt.saving.on_disk import open_any
 from estimator_ckpt.saving.other_savers import explain_restores, tell_of_checkpoint, tell_of_hooks
-from estimator_ckpt.saving.resume import resume
+from estimator_ckpt.saving.resume import resume, whole_in_place_of
 from estimator_ckpt.saving.retention import Retention
 from estimator_ckpt.saving.steps import Save
-from estimator_ckpt.text.rows import Row
 
 
 class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
@@ -112,9 +98,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             self._has_all,
         )
         self._reshaping = reshape
-        self._contents: Contents | None = None
-        self._ops: SaverOps | None = None
-        self._initial_values: InitialValues | None = None
+        self._built: Built | None = None
         self._export: tf.compat.v1.train.Saver | None = None
         self._when_built: list[Callable[[], None]] = []
         self._beside_first: dict[str, Any] = {}
@@ -139,20 +123,25 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
 
         Raises:
           ConflictError: one name or key would mean two tensors.
-          SettingsError: the user's objects cannot be saved; see Contents.
+          SettingsError: the user's objects cannot be saved; see graph_contents().
         """
-        if self._ops is not None:
-            return
+        self._complete()
+
+    def _complete(self) -> Built:
+        """What the saver has of the default graph; adds its ops, the first time."""
+        if self._built is not None:
+            return self._built
         if tf.compat.v1.get_default_graph().finalized:
             raise SettingsError(
                 "the graph is finalized, but this saver has not been built in it: call finalize() "
                 "on its Scaffold, which a MonitoredSession does by itself, before the session"
             )
-        self._contents = graph_contents(self._source_list, self._objects, ema=self.options.ema)
-        self._ops = SaverOps(self._contents, object_keys=self.checkpoint_format != "saver")
-        self._var_list = dict(self._contents.saveables)
-        self._builder = self._ops
+        contents = graph_contents(self._source_list, self._objects, ema=self.options.ema)
+        ops = SaverOps(contents, object_keys=self.checkpoint_format != "saver")
+        self._var_list = contents.saveables()
+        self._builder = ops
         super().build()
+        self._built = built = Built(contents, ops, self.saver_def, self.options, self._reshaping)
         if may_initialize(self.options.on_missing):
             self.initial_values()
         for callback in self._when_built:
@@ -160,6 +149,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         explain_restores(_is_ours)
         if self.checkpoint_format != "saver":
             self._has_told = tell_of_hooks(self.checkpoint_format, _is_ours)
+        return built
 
     def as_saver_def(self) -> Any:
         """As the stock Saver's; builds it first, unless it saves all that the graph will have."""
@@ -188,16 +178,28 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
 
     @property
     def holders(self) -> set[str]:
-        """The names of the ops that hold what it restores, of a saver that is built."""
-        assert self._contents is not None
-        return self._contents.held()[0]
+        """The names of the ops that hold what it restores."""
+        return self._complete().contents.held()[0]
+
+    @property
+    def wanted(self) -> Sequence[Wanted]:
+        """The tensors that a restore needs."""
+        return self._complete().wanted
+
+    @property
+    def objects(self) -> tuple[ObjectGraph, Mapping[str, Wanted]]:
+        """The objects that it was given, and what is wanted of each variable, by the names of the
+        ops that hold it."""
+        contents = self._complete().contents
+        return contents.structure, contents.by_holder()
+
+    def resolution(self, checkpoint: Checkpoint) -> Resolution:
+        """What a checkpoint has of these, and where the two do not fit."""
+        return self._complete().resolution(checkpoint)
 
     def initial_values(self) -> InitialValues:
-        """The initializers of the graph, of a saver that is built, while ops can be added."""
-        assert self._contents is not None
-        if self._initial_values is None:
-            self._initial_values = InitialValues(self._contents.all_variables())
-        return self._initial_values
+        """The initializers of the graph; first asked for while ops can be added."""
+        return self._complete().initial_values
 
     def restore_ops(
         self, keys: Mapping[str, str], checkpoint: Checkpoint
@@ -208,13 +210,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
           keys: name of a whole variable, as this saver saves it -> its key in the checkpoint.
           checkpoint: where from.
         """
-        assert self._ops is not None
-        fetches = self._ops.fetches(keys)
-        feeds = self._ops.feeds(keys, checkpoint.index.entries)
-        if fetches is None:
-            graph = tf.compat.v1.get_default_graph()
-            fetches = [graph.get_operation_by_name(self.saver_def.restore_op_name)]
-        return fetches, {self.saver_def.filename_tensor_name: checkpoint.prefix, **feeds}
+        return self._complete().restore_ops(keys, checkpoint)
 
     def save(
         self,
@@ -260,8 +256,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         if not files.is_dir(directory):
             raise WriteError(f"the directory {directory} doesn't exist", path=prefix)
         with sess.graph.as_default():
-            self.build()
-        assert self._contents is not None
+            built = self._complete()
         write = super().save
 
         def write_staged(staged: str) -> bool:
@@ -279,7 +274,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             prefix=prefix,
             write=write_staged,
             write_graph=write_graph if write_meta_graph else None,
-            names=self._contents.further_keys(self.checkpoint_format),
+            names=built.contents.further_keys(self.checkpoint_format),
             is_sound=self._sound == mark(prefix),
             durable=self.options.durable,
             grace_secs=self.options.deletion_grace_secs,
@@ -312,9 +307,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
     def _for_export(self, graph: tf.Graph) -> tf.compat.v1.train.Saver:
         if self._export is None:
             with graph.as_default():
-                self.build()
-                assert self._contents is not None
-                saveables = dict(self._contents.saveables)
+                saveables = self._complete().contents.saveables()
                 self._export = tf.compat.v1.train.Saver(saveables, sharded=True, allow_empty=True)
         return self._export
 
@@ -344,7 +337,9 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             if directory is None:
                 self._restore(sess, save_path)
                 return
-            newest = self._newest(in_directory(save_path, directory))
+            newest = in_directory(save_path, directory)
+            if self._complete().missing(newest):
+                newest = whole_in_place_of(newest, self._has_all)
             used = resume(
                 lambda prefix: self._restore(sess, prefix),
                 newest,
@@ -355,93 +350,9 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
                 self._lists.skip(newest)
 
     def _restore(self, sess: tf.compat.v1.Session, path: str) -> None:
-        logging.info("Restoring parameters from %s", path)
-        assert self._contents is not None
-        assert self._ops is not None
-        with open_any(path) as checkpoint:
-            keys, initialization = self._resolve(checkpoint)
-            self._lacking = frozenset(w.tensor for w in self.wanted if w.tensor not in keys)
-            feeds = self._ops.feeds(keys, checkpoint.index.entries)
-            prefix = checkpoint.prefix
-        fetches = self._ops.fetches(keys)
-        run_restore(
-            sess,
-            self.saver_def.restore_op_name if fetches is None else fetches,
-            {self.saver_def.filename_tensor_name: prefix, **feeds},
-            prefix,
-        )
-        if initialization is not None:
-            # After the restore: an initial value may be computed from what is restored.
-            initialization.run(sess)
-        self._sound = mark(prefix)
-
-    def _newest(self, prefix: str) -> str:
-        """The checkpoint to resume from: the newest, or the newest that is not another saver's."""
-        missing = self._missing(prefix)
-        if not missing:
-            return prefix
-        for other in newest_of_each_name(os.path.dirname(prefix) or "."):
-            if self._has_all(other):
-                logging.warning(
-                    "The newest checkpoint in the state file, %s, lacks variables: another saver "
-                    "wrote it. Resuming from %s, which has them all",
-                    prefix,
-                    other,
-                )
-                return other
-        return prefix
-
-    @property
-    def wanted(self) -> Sequence[Wanted]:
-        """The tensors that a restore needs, of a saver that is built."""
-        assert self._contents is not None
-        return self._contents.wanted()
-
-    @property
-    def objects(self) -> tuple[ObjectGraph, Mapping[str, Wanted]]:
-        """The objects that it was given, and what is wanted of each variable, by the names of the
-        ops that hold it; of a saver that is built."""
-        assert self._contents is not None
-        return self._contents.structure, self._contents.by_holder()
-
-    def resolution(self, checkpoint: Checkpoint) -> Resolution:
-        """What a checkpoint has of these, and where the two do not fit."""
-        assert self._contents is not None
-        return resolve(
-            checkpoint,
-            self.wanted,
-            self._contents.structure,
-            match_by=self.options.match_by,
-            reshape=self._reshaping,
-        )
-
-    def average_problems(self, checkpoint: Checkpoint, resolution: Resolution) -> list[Row]:
-        """A row for each average that ought to be there and is not, where that is an error."""
-        return average_problems(checkpoint, self.wanted, resolution, self.options.on_missing)
-
-    def _resolve(self, checkpoint: Checkpoint) -> tuple[dict[str, str], Initialization | None]:
-        """The keys to read, and how to initialize what is not read."""
-        assert self._contents is not None
-        resolution = self.resolution(checkpoint)
-        policy = self.options.on_missing
-        required = [w for w in resolution.missing if policy_for(w.variable, policy) == "error"]
-        problems = [*resolution.problems, *missing_rows(checkpoint, resolution, required)]
-        problems += self.average_problems(checkpoint, resolution)
-        if problems:
-            raise mismatch(checkpoint, problems)
-        warned = [w for w in resolution.missing if policy_for(w.variable, policy) == "warn"]
-        if warned:
-            rows = missing_rows(checkpoint, resolution, warned, "initialized")
-            logging.warning("%s", mismatch(checkpoint, rows))
-        keys = dict(resolution.keys)
-        if self._initial_values is None:
-            return keys, None  # the policy lets nothing be missing
-        restored, others = self._contents.held(
-            {want.tensor for want in resolution.missing},
-            # What the saver does not cover is not initialized by a restore either.
-            outside=lambda name: policy_for(name, policy) != "error",
-        )
-        return keys, self._initial_values.beside(sorted(others), restored)
+        restored = self._complete().restore(sess, path)
+        self._lacking = restored.lacking
+        self._sound = mark(restored.prefix)
 
     @property
     def last_checkpoints(self) -> list[str]:
@@ -477,16 +388,8 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
 
     def _has_all(self, prefix: str) -> bool:
         """Whether a checkpoint has all that this saver saves."""
-        missing = self._missing(prefix)
+        missing = self._complete().missing(prefix)
         return missing is not None and missing <= self._lacking
-
-    def _missing(self, prefix: str) -> set[str] | None:
-        """The tensors that a checkpoint lacks; None if it cannot be read."""
-        try:
-            with open_any(prefix) as checkpoint:
-                return {want.tensor for want in self.resolution(checkpoint).missing}
-        except CheckpointError:
-            return None
 
 
 def _is_ours(saver: Any) -> bool:

@@ -66,6 +66,24 @@ def first_names(names: Sequence[str]) -> str:
     return ", ".join(names[:_FEW]) + (", ..." if len(names) > _FEW else "")
 
 
+def some_of(texts: Sequence[str], most: int, between: str = ", ") -> str:
+    """`a, b and 3 more`, or `a; b; and 3 more`: `most` of them, and how many are left."""
+    shown, left = between.join(texts[:most]), len(texts) - most
+    if left <= 0:
+        return shown
+    return f"{shown} and {left:,} more" if between == ", " else f"{shown}{between}and {left:,} more"
+
+
+def meant(names: Sequence[str]) -> str:
+    """`did you mean a?`, as a row's note; empty where there are no names."""
+    return f"did you mean {names[0]}?" if names else ""
+
+
+def did_you_mean_or(name: str, known: Sequence[str]) -> str:
+    """`; did you mean 'a'?`, or `; expected a, b`, to end a message on an unknown name with."""
+    return did_you_mean(near_names(name, known)) or f"; expected {', '.join(known)}"
+
+
 def did_you_mean(names: Sequence[str]) -> str:
     """`; did you mean 'a' or 'b'?`, to end a message with; empty where there are no names."""
     return f"; did you mean {' or '.join(map(repr, names))}?" if names else ""

@@ -20,7 +20,7 @@ from estimator_ckpt.matching.eager import EagerModel, eager_model, of_objects
 from estimator_ckpt.matching.live import LiveObjects, is_layer
 from estimator_ckpt.matching.lookup_tables import TablePart
 from estimator_ckpt.matching.saved import Saved
-from estimator_ckpt.warm_starting.eager import check_eager, read_values
+from estimator_ckpt.warm_starting.eager import assign, check_eager, read_values
 from estimator_ckpt.warm_starting.report import WarmStartReport
 from estimator_ckpt.warm_starting.settings import Settings
 from estimator_ckpt.warm_starting.values import find_starting_values
@@ -125,7 +125,7 @@ class _Early:
             if known and value.source is not None and _has_value(variable):
                 array = self._checkpoint.get_tensor(value.source)
                 with tf.init_scope():
-                    variable.assign(array)
+                    assign(variable, array)
                 initial_value = self._initial[id(variable)]
                 self.started[id(variable)] = _Started(variable, value.source, initial_value)
 
@@ -178,7 +178,7 @@ class _Early:
             if early is not None and sources[name] == early.source:
                 continue  # and may have been trained since
             if name in values:
-                variable.assign(values[name])
+                assign(variable, values[name])
             elif early is not None:
                 _reset(early)
         self.take_back()  # what the root does not hold in the end

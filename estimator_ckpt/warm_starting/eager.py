@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
@@ -16,6 +16,9 @@ from estimator_ckpt.warm_starting.report import WarmStartReport
 from estimator_ckpt.warm_starting.settings import Settings
 from estimator_ckpt.warm_starting.values import starting_values
 
+if TYPE_CHECKING:
+    import numpy as np
+
 _SELECTED = "vars_to_warm_start"
 
 
@@ -25,9 +28,24 @@ def apply_eagerly(settings: Settings, variables: Any) -> WarmStartReport:
     found = eager_model(variables)
     report, values = read_values(settings, found)
     for name, value in values.items():
-        found.variables[name].assign(value)
+        assign(found.variables[name], value)
     logging.info("Warm start:\n%s", report)
     return report
+
+
+def assign(variable: Any, value: np.ndarray[Any, Any]) -> None:
+    """Assigns what a checkpoint has to a variable of the same dtype."""
+    variable.assign(tensorflow_array(value))
+
+
+def tensorflow_array(value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """The same values in TensorFlow's own NumPy dtype: that of 2.12 for bfloat16 and float8 is not
+    the one of ml_dtypes, which it refuses."""
+    import tensorflow as tf
+
+    if value.dtype.isbuiltin == 1 or value.dtype.hasobject:
+        return value
+    return value.view(tf.as_dtype(value.dtype.name).as_numpy_dtype)
 
 
 def check_eager(settings: Settings) -> None:

@@ -10,7 +10,7 @@ import yaml
 
 from estimator_ckpt import files
 from estimator_ckpt.errors import SettingsError
-from estimator_ckpt.text.names import did_you_mean, near_names
+from estimator_ckpt.text.names import did_you_mean_or
 
 # "Expected `str`, got `int` - at `$.assignment_map[2][0]`"
 _PLACE = re.compile(r"(?s)(.*) - at (?:`key` in )?`\$\.?(.*)`$")
@@ -117,7 +117,7 @@ def _check(place: str, found: Any, kind: type[msgspec.Struct]) -> None:
     known = list(kind.__struct_fields__)
     for name in found if isinstance(found, dict) else ():
         if name not in known:
-            hint = did_you_mean(near_names(str(name), known)) or f"; expected {', '.join(known)}"
+            hint = did_you_mean_or(str(name), known)
             raise SettingsError(f"no such field{hint}", key=_join(place, str(name)))
     try:
         msgspec.convert(found, kind)

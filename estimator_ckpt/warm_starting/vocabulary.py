@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from estimator_ckpt.errors import SettingsError
-from estimator_ckpt.text.names import did_you_mean, near_names
+from estimator_ckpt.text.names import did_you_mean_or
 
 _REQUIRED = ("new_vocab", "new_vocab_size", "num_oov_buckets", "old_vocab")
 _OPTIONAL = ("old_vocab_size", "backup_initializer", "axis")
@@ -24,7 +24,7 @@ def check_vocabulary(place: str, info: Any) -> None:
     known = (*_REQUIRED, *_OPTIONAL)
     for name in info:
         if name not in known:
-            hint = did_you_mean(near_names(str(name), known)) or f"; expected {', '.join(known)}"
+            hint = did_you_mean_or(str(name), known)
             raise SettingsError(f"no such field{hint}", key=f"{place}.{name}")
     lacking = [name for name in _REQUIRED if name not in info]
     if lacking:

@@ -222,7 +222,7 @@ def main() -> int:
         calls = checker.calls()
         trials = [
             (kind, at, sticky)
-            for kind, sticky in [*((k, False) for k in layer.KINDS if k != "cut"), ("ENOSPC", True)]
+            for kind, sticky in [*((k, False) for k in layer.KINDS), ("ENOSPC", True)]
             for at in layer.spread(options.each, range(1, calls + 1))
         ]
         trials += [("kill", chance.randint(1, calls), False) for _ in range(options.kills)]

@@ -13,6 +13,7 @@ import errno
 import gc
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,13 +30,24 @@ _BESIDE = "/events.out."  # the summaries
 _WRITES = ("write", "pwrite", "fwrite", "copy_file_range", "sendfile")
 
 
+def lacks() -> str:
+    """What this machine lacks that the layer needs; "" where it can be built."""
+    if not sys.platform.startswith("linux"):
+        return "LD_PRELOAD is of Linux"
+    return "" if _compiler() else "the layer is compiled: install cc, gcc or clang"
+
+
+def _compiler() -> str | None:
+    return next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+
+
 def build() -> Path:
     """The layer as a shared library, compiled once for each version of its source."""
     name = f"faults-{hashlib.sha256(_SOURCE.read_bytes()).hexdigest()[:16]}-{os.getuid()}.so"
     library = Path(tempfile.gettempdir()) / name
     if not library.exists():
         fresh = library.with_suffix(f".{os.getpid()}")
-        command = ["gcc", "-O1", "-shared", "-fPIC", "-o", str(fresh), str(_SOURCE)]
+        command = [_compiler() or "cc", "-O1", "-shared", "-fPIC", "-o", str(fresh), str(_SOURCE)]
         subprocess.run([*command, "-ldl", "-lpthread"], check=True)
         os.replace(fresh, library)
     return library

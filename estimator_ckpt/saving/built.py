@@ -1,0 +1,139 @@
+"""A saver that is built: its ops in a graph, what they save, and how they restore it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+from absl import logging
+
+from estimator_ckpt.checkpoint import Checkpoint
+from estimator_ckpt.errors import CheckpointError
+from estimator_ckpt.matching.policies import may_initialize, policy_for
+from estimator_ckpt.matching.restoring import (
+    Resolution,
+    Wanted,
+    mismatch,
+    missing_rows,
+    resolve,
+)
+from estimator_ckpt.options import SaverOptions
+from estimator_ckpt.saving.contents import Contents
+from estimator_ckpt.saving.graph_ops import SaverOps, run_restore
+from estimator_ckpt.saving.initial_values import Initialization, InitialValues
+from estimator_ckpt.saving.lacking_averages import average_problems
+from estimator_ckpt.saving.on_disk import open_any
+
+
+class Restored(NamedTuple):
+    """What a restore has done.
+
+    Attributes:
+      prefix: of the checkpoint.
+      lacking: the tensors that it lacks; what they are for is initialized.
+    """
+
+    prefix: str
+    lacking: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Built:
+    """What a saver has of its graph, once its ops are there.
+
+    Attributes:
+      contents: what it saves and restores.
+      ops: that do it.
+      saver_def: TensorFlow's names for some of them.
+      options: of the saver.
+      reshape: whether a variable takes a value of another shape with as many elements.
+    """
+
+    contents: Contents
+    ops: SaverOps
+    saver_def: Any
+    options: SaverOptions
+    reshape: bool
+
+    @cached_property
+    def wanted(self) -> list[Wanted]:
+        """The tensors that a restore needs."""
+        return self.contents.wanted()
+
+    @cached_property
+    def initial_values(self) -> InitialValues:
+        """The initializers of the graph; first asked for while ops can be added."""
+        return InitialValues(self.contents.all_variables())
+
+    def restore_ops(
+        self, keys: Mapping[str, str], checkpoint: Checkpoint
+    ) -> tuple[list[Any], dict[Any, Any]]:
+        """See Saver.restore_ops()."""
+        fetches = self.ops.fetches(keys)
+        feeds = self.ops.feeds(keys, checkpoint.index.entries)
+        if fetches is None:
+            graph = tf.compat.v1.get_default_graph()
+            fetches = [graph.get_operation_by_name(self.saver_def.restore_op_name)]
+        return fetches, {self.saver_def.filename_tensor_name: checkpoint.prefix, **feeds}
+
+    def restore(self, session: tf.compat.v1.Session, path: str) -> Restored:
+        """Restores from a checkpoint, and initializes what it lacks and may lack.
+
+        Raises:
+          CheckpointError: as Saver.restore() does.
+        """
+        logging.info("Restoring parameters from %s", path)
+        with open_any(path) as checkpoint:
+            keys, initialization = self._resolve(checkpoint)
+            fetches, feeds = self.restore_ops(keys, checkpoint)
+            prefix = checkpoint.prefix
+        run_restore(session, fetches, feeds, prefix)
+        if initialization is not None:
+            # After the restore: an initial value may be computed from what is restored.
+            initialization.run(session)
+        lacking = frozenset(want.tensor for want in self.wanted if want.tensor not in keys)
+        return Restored(prefix, lacking)
+
+    def resolution(self, checkpoint: Checkpoint) -> Resolution:
+        """What a checkpoint has of `wanted`, and where the two do not fit."""
+        return resolve(
+            checkpoint,
+            self.wanted,
+            self.contents.structure,
+            match_by=self.options.match_by,
+            reshape=self.reshape,
+        )
+
+    def missing(self, prefix: str) -> set[str] | None:
+        """The tensors that a checkpoint lacks; None if it cannot be read."""
+        try:
+            with open_any(prefix) as checkpoint:
+                return {want.tensor for want in self.resolution(checkpoint).missing}
+        except CheckpointError:
+            return None
+
+    def _resolve(self, checkpoint: Checkpoint) -> tuple[dict[str, str], Initialization | None]:
+        """The keys to read, and how to initialize what is not read."""
+        resolution = self.resolution(checkpoint)
+        policy = self.options.on_missing
+        required = [w for w in resolution.missing if policy_for(w.variable, policy) == "error"]
+        problems = [*resolution.problems, *missing_rows(checkpoint, resolution, required)]
+        problems += average_problems(checkpoint, self.wanted, resolution, policy)
+        if problems:
+            raise mismatch(checkpoint, problems)
+        warned = [w for w in resolution.missing if policy_for(w.variable, policy) == "warn"]
+        if warned:
+            rows = missing_rows(checkpoint, resolution, warned, "initialized")
+            logging.warning("%s", mismatch(checkpoint, rows))
+        keys = dict(resolution.keys)
+        if not may_initialize(policy):
+            return keys, None
+        restored, others = self.contents.held(
+            {want.tensor for want in resolution.missing},
+            # What the saver does not cover is not initialized by a restore either.
+            outside=lambda name: policy_for(name, policy) != "error",
+        )
+        return keys, self.initial_values.beside(sorted(others), restored)

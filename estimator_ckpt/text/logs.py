@@ -1,0 +1,68 @@
+"""What a command shows of log messages: own ones as plain lines, TensorFlow's if asked for."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import PurePath
+
+_LIBRARIES = {"keras", "tensorflow", "tensorflow_estimator", "tf_keras"}
+_INSTALLED = {"dist-packages", "site-packages"}
+
+
+@contextlib.contextmanager
+def plain_logs(*, trains: bool = False, verbose: bool = False) -> Iterator[None]:
+    """Shows log messages on the standard error as a person reads them, while a command runs.
+
+    To keep away the lines of TensorFlow's C++ code, too, it has to begin before TensorFlow is
+    imported. TF_CPP_MIN_LOG_LEVEL in the environment wins.
+
+    Args:
+      trains: whether to show what is no warning, too: from where a job resumes or warm-starts.
+      verbose: whether to show what TensorFlow and Keras log.
+    """
+    from absl.logging import get_absl_logger
+
+    if not verbose:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    absl, tensorflow = get_absl_logger(), logging.getLogger("tensorflow")
+    before = absl.level, absl.propagate, tensorflow.level
+    handler = _Lines(verbose)
+    absl.addHandler(handler)
+    absl.propagate = False
+    absl.setLevel(logging.INFO if trains or verbose else logging.WARNING)
+    tensorflow.setLevel(logging.INFO if verbose else logging.ERROR)
+    try:
+        yield
+    finally:
+        absl.removeHandler(handler)
+        absl.setLevel(before[0])
+        absl.propagate = before[1]
+        tensorflow.setLevel(before[2])
+
+
+class _Lines(logging.Handler):
+    """Writes `message` or `warning: message` to sys.stderr, as a live line may have replaced it."""
+
+    def __init__(self, verbose: bool) -> None:
+        super().__init__()
+        self._verbose = verbose
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.levelno < logging.ERROR and not self._verbose and _is_of_library(record):
+            return
+        try:
+            text = record.getMessage()
+            if record.levelno > logging.INFO:
+                text = f"{record.levelname.lower()}: {text}"
+            print(text, file=sys.stderr, flush=True)
+        except Exception:
+            self.handleError(record)
+
+
+def _is_of_library(record: logging.LogRecord) -> bool:
+    parts = PurePath(record.pathname).parts
+    return any(here in _INSTALLED and below in _LIBRARIES for here, below in zip(parts, parts[1:]))
