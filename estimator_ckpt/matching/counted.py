@@ -11,6 +11,21 @@ import re
 from collections.abc import Collection, Iterable, Sequence
 
 _UNNAMED = re.compile(r"[Vv]ariable(_\d+)?")
+# The layers of Keras that have variables, and its models.
+_KERAS_CLASSES = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        Attention AdditiveAttention BatchNormalization Bidirectional Conv1D Conv1DTranspose Conv2D
+        Conv2DTranspose Conv3D Conv3DTranspose ConvLSTM1D ConvLSTM2D ConvLSTM3D Dense
+        DepthwiseConv1D DepthwiseConv2D Discretization EinsumDense Embedding Functional GRU GRUCell
+        GroupNormalization GroupQueryAttention LSTM LSTMCell LayerNormalization LocallyConnected1D
+        LocallyConnected2D Model MultiHeadAttention Normalization PReLU RNN SeparableConv1D
+        SeparableConv2D Sequential SimpleRNN SimpleRNNCell SpectralNormalization StackedRNNCells
+        TimeDistributed UnitNormalization
+        """,
+    )
+)
 _COUNT = re.compile(r"_\d+$")
 _POSITION = re.compile(r"(?:layer-|layer_with_weights-)?\d+")
 
@@ -74,6 +89,11 @@ def may_be_counted(names: Sequence[str]) -> list[bool]:
     }
     defaults = frozenset().union(*map(default_names, class_names - {"Layer"}))
     return [any(_is_default(part, defaults) for part in name.split("/")[:-1]) for name in names]
+
+
+def keras_segments(name: str) -> tuple[bool, ...]:
+    """weak_segments() where only names are known: Keras' own classes may hold the variable."""
+    return weak_segments(name, _KERAS_CLASSES)
 
 
 def without_counts(name: str) -> str:
