@@ -15,6 +15,7 @@ from estimator_ckpt.errors import CheckpointError, NotACheckpointError, Settings
 from estimator_ckpt.loading import has_form_of_function, load_function
 from estimator_ckpt.matching.eager import eager_model
 from estimator_ckpt.matching.live import LiveObjects, is_layer, is_variable
+from estimator_ckpt.matching.lookup_tables import is_table
 from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.objects.object_graph import BEFORE_ATTRIBUTE, SAVE_COUNTER, VAR_LIST, unescape
 from estimator_ckpt.roles.training_state import state_by_names
@@ -67,6 +68,8 @@ def _expected_model(expected: Any, input_fn: str | None) -> Model:
 
 def holds_variables(made: Any) -> bool:
     """Whether something is an object of TensorFlow's or Keras' that holds variables, or should."""
+    import tensorflow as tf
+
     if made is None or isinstance(made, (str, tuple)) or is_variable(made):
         return False
     if is_layer(made):
@@ -75,7 +78,8 @@ def holds_variables(made: Any) -> bool:
         objects = LiveObjects(made)
     except (AttributeError, TypeError, ValueError):
         return False
-    return objects.hold_anything
+    # A table of a graph is one of its other saveable objects.
+    return objects.hold_anything and bool(tf.executing_eagerly() or not is_table(made))
 
 
 def saver_of(made: Any) -> Any:
