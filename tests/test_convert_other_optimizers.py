@@ -60,17 +60,31 @@ class AdamWeightDecay(v1.train.Optimizer):
         return tf.group(*updates)
 
 
-class AdamW(v1.train.AdamOptimizer):
-    """contrib's: the weights decay by themselves, not times the learning rate."""
-
-    def __init__(self):
-        super().__init__(RATE, name="AdamW")
+class Decoupled:
+    """As contrib has it: the weights decay by themselves, not times the learning rate."""
 
     def apply_gradients(self, grads_and_vars, global_step=None, name=None):
         with tf.control_dependencies([gradient for gradient, _ in grads_and_vars]):
             decays = [v.assign_sub(DECAY * v.read_value()) for _, v in grads_and_vars]
         with tf.control_dependencies(decays):
             return super().apply_gradients(grads_and_vars, global_step, name)
+
+
+class AdamW(Decoupled, v1.train.AdamOptimizer):
+    def __init__(self):
+        super().__init__(RATE, name="AdamW")
+
+
+class MomentumW(Decoupled, v1.train.MomentumOptimizer):
+    def __init__(self):
+        super().__init__(RATE, 0.9, name="MomentumW")
+
+
+class LazyAdam(v1.train.AdamOptimizer):
+    """With dense gradients an Adam."""
+
+    def __init__(self):
+        super().__init__(RATE, name="LazyAdam")
 
 
 class Tf1Job:
@@ -200,14 +214,32 @@ def test_whose_adam_m_is_has_to_be_said_and_lamb_is_refused(end, given, error, m
 # --- AdamW ---
 
 
-def test_contribs_adamw_goes_on_in_keras_with_the_weight_decay_over_the_rate(tmp_path):
-    tf1 = Tf1Job(AdamW)
+@pytest.mark.parametrize(
+    ("make", "make_in_keras", "slot", "warning"),
+    [
+        (
+            AdamW,
+            lambda: K.AdamW(RATE, weight_decay=DECAY / RATE, epsilon=1e-8),
+            "AdamW_1",
+            "the weight decay is the program's",
+        ),
+        (
+            MomentumW,
+            lambda: K.SGD(RATE, 0.9, weight_decay=DECAY / RATE),
+            "MomentumW",
+            "the weight decay is the program's",
+        ),
+        (LazyAdam, lambda: K.Adam(RATE, epsilon=1e-8), "LazyAdam", "where gradients are dense"),
+    ],
+)
+def test_contribs_optimizers_go_on_in_keras(make, make_in_keras, slot, warning, tmp_path):
+    tf1 = Tf1Job(make)
     tf1.train()
     source = tf1.save(tmp_path / "tf1")
-    assert "net/a/AdamW_1" in stock_values(source)
-    job = KerasJob(K.AdamW(RATE, weight_decay=DECAY / RATE, epsilon=1e-8))
+    assert f"net/a/{slot}" in stock_values(source)
+    job = KerasJob(make_in_keras())
     result = in_keras(source, job, tmp_path)
-    assert "the weight decay is the program's" in result.warning
+    assert warning in result.warning
     np.testing.assert_allclose(job.train(), tf1.train(), rtol=1e-5)
 
 

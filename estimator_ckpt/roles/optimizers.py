@@ -97,7 +97,6 @@ OPTIMIZERS = (
                 *((TF1, LEGACY), (LEGACY, TF1)),
             ),
             (TF1, NEWER): _STEPS._replace(dense_only=True),
-            (LEGACY, NEWER): Relation(EXACT, dense_only=True),
         },
     ),
     Optimizer(
@@ -112,7 +111,6 @@ OPTIMIZERS = (
             ),
             (TF1, NEWER): _STEPS._replace(why=_DECAY),
             (NEWER, TF1): _POWERS._replace(why=_DECAY),
-            (LEGACY, NEWER): Relation(EXACT, _DECAY),
             **_WITHIN_KERAS,
         },
     ),
@@ -190,7 +188,6 @@ OPTIMIZERS = (
             (TF1, NEWER): Relation(
                 SCALED, f"{_RATE}; {_DECAY}", ("learning_rate",), dense_only=True
             ),
-            (LEGACY, NEWER): Relation(EXACT, _DECAY, dense_only=True),
         },
     ),
     Optimizer(
@@ -348,7 +345,6 @@ OPTIMIZERS = (
             ("momentum", "velocity"),
             only_keras_3=True,
         ),
-        relations=_WITHIN_KERAS,
     ),
     Optimizer(
         "ScheduleFreeAdamW",
