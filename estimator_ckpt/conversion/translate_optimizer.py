@@ -263,6 +263,11 @@ class Relinker:
                 f"{optimizer.label}: exact where gradients are dense; with sparse ones, as of "
                 "embeddings, the two do not treat alike the rows that no gradient hits"
             )
+        elif self._target == NEWER and self._is_keras_3:
+            self.notes.append(
+                f"{optimizer.label}: exact but for sparse gradients, as of embeddings, that have a "
+                "row more than once: Keras 3 does not add these up"
+            )
         if to.relation.why:
             self.notes.append(f"{optimizer.label}: {to.relation.why}")
 
