@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from jobs import FORMATS, assert_same, latest, run_job
-from sessions import make_saver, save, variable
+from sessions import make_saver, variable
 from tensorflow_party import tf
 
 from estimator_ckpt import convert_checkpoint, make_scaffold
@@ -232,14 +232,21 @@ def test_a_directory_that_vanishes_ends_the_thread_quietly(tmp_path, monkeypatch
 
     may_sync = threading.Event()
     sync = keeping.sync_checkpoint
-    monkeypatch.setattr(keeping, "_PATIENCE", 0.01)
-    monkeypatch.setattr(keeping, "sync_checkpoint", lambda prefix: (may_sync.wait(), sync(prefix)))
     directory = tmp_path / "run"
     directory.mkdir()
     with tf.Graph().as_default():
-        variable("a", 1.0)
-        save(make_saver("both"), directory)
-    keeper = keeping.keeper_of(str(directory), "checkpoint")
+        a = variable("a", 1.0)
+        saver = make_saver("both")
+        with v1.Session() as session:
+            session.run(a.initializer)
+            saver.save(session, str(directory / "model"), 1)  # the first is synced before it ends
+            keeper = keeping.keeper_of(str(directory), "checkpoint")
+            keeper.join()
+            monkeypatch.setattr(keeping, "_PATIENCE", 0.01)
+            monkeypatch.setattr(
+                keeping, "sync_checkpoint", lambda prefix: (may_sync.wait(), sync(prefix))
+            )
+            saver.save(session, str(directory / "model"), 2)
     shutil.rmtree(directory)
     may_sync.set()
     keeper.join()
