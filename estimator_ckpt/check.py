@@ -129,8 +129,8 @@ def _restored(checkpoint: Checkpoint, restore: Restore) -> list[Row]:
     policies = {w.tensor: policy_for(w.variable, restore.on_missing) for w in resolution.missing}
     required = [want for want in resolution.missing if policies[want.tensor] == "error"]
     others = [want for want in resolution.missing if policies[want.tensor] != "error"]
-    rows = [*resolution.problems, *missing_rows(checkpoint, required)]
-    rows += missing_rows(checkpoint, others, "initialized")
+    rows = [*resolution.problems, *missing_rows(checkpoint, resolution, required)]
+    rows += missing_rows(checkpoint, resolution, others, "initialized")
     for want in restore.wanted:
         key = resolution.keys.get(want.tensor)
         if key is not None:

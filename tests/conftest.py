@@ -99,7 +99,8 @@ def pytest_sessionfinish(session, exitstatus):
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     complaint = ""
     if os.environ.get("ESTIMATOR_REQUIRED") == "1" and reporter.stats.get("skipped"):
-        complaint = "ESTIMATOR_REQUIRED=1, but tests were skipped"
+        reasons = {str(report.longrepr[-1]) for report in reporter.stats["skipped"]}
+        complaint = f"ESTIMATOR_REQUIRED=1, but tests were skipped: {'; '.join(sorted(reasons))}"
     elif os.environ.get("WITHOUT_TENSORFLOW") == "1":
         if WITH_TENSORFLOW:
             complaint = "WITHOUT_TENSORFLOW=1, but there is a TensorFlow"

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).parent / "faults"))
+
+import layer
+
 SCRIPT = Path(__file__).parent / "faults" / "conversions.py"
 
 
 @pytest.mark.faults
-@pytest.mark.skipif(shutil.which("gcc") is None, reason="the faults are injected by a C library")
+@pytest.mark.skipif(bool(layer.lacks()), reason=layer.lacks())
 def test_kills_full_disks_and_races_lose_nothing():
     command = [sys.executable, str(SCRIPT), "--each=3", "--kills=3", "--races=5"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=300, check=False)

@@ -105,7 +105,7 @@ def test_by_name_the_shifted_names_leave_one_without_a_value(tmp_path):
     prefix = written(tmp_path, lambda: build()[1])
     # The path of dense_2 leads to the tensor that has the name dense_1: it is not read twice.
     rows = rows_of(refused(prefix, SHIFTED, match_by="name"))
-    assert [row.partition(" did")[0] for row in rows] == ["missing dense_2 float32[]"]
+    assert rows == ["missing dense_2 float32[] dense_1 belongs to dense_1"]
     assert restored(prefix, SHIFTED, match_by="name", on_missing="init") == [2.0, -1.0]
 
 
@@ -147,11 +147,31 @@ def test_a_name_that_was_given_does(tmp_path):
 
 
 def test_a_name_that_a_counter_made_finds_nothing_where_objects_do(tmp_path):
-    prefix = saved_layers(tmp_path, "dense", "dense_1")
-    build = dense_layers("dense", "other", "dense_1")
+    layers = {
+        child: Dense(tf.Variable(0.0, name=f"{name}/kernel"))
+        for child, name in [("first", "dense"), ("second", "dense_1")]
+    }
+    prefix = eager(tmp_path, **layers)
+
+    def build():
+        variables = [variable(f"{name}/kernel", -1.0) for name in ("dense", "dense_1")]
+        return variables, {"first": Dense(variables[0]), "third": Dense(variables[1])}
+
     rows = rows_of(refused(prefix, build))
     assert [row.split()[:2] for row in rows] == [["missing", "dense_1/kernel"]]
     assert "match_by='name' takes it" in rows[0]
+
+
+def test_one_layer_more_in_a_list_moves_positions_and_is_refused(tmp_path):
+    prefix = saved_layers(tmp_path, "dense", "dense_1")
+    build = dense_layers("dense", "dense_1", "dense_2")
+    rows = rows_of(refused(prefix, build, on_missing="init"))
+    assert [row.split()[:2] for row in rows] == [
+        ["ambiguous", "dense/kernel"],
+        ["ambiguous", "dense_1/kernel"],
+    ]
+    assert "3 alike there in the model, 2 in the checkpoint" in rows[0]
+    assert restored(prefix, build, match_by="path", on_missing="init") == [1.0, 2.0, -1.0]
 
 
 def test_a_name_that_a_counter_made_is_refused_where_no_object_fits(tmp_path):

@@ -14,9 +14,11 @@ from __future__ import annotations
 from absl import flags
 
 from estimator_ckpt.check import Fit, check_checkpoint
+from estimator_ckpt.checking.model import is_checkpoint
 from estimator_ckpt.cli import EXIT_NO, EXIT_OK, UsageError
 from estimator_ckpt.errors import printable
 from estimator_ckpt.loading import import_from_current_directory
+from estimator_ckpt.text.logs import import_tensorflow
 from estimator_ckpt.text.rows import columns, to_json, total_line
 from estimator_ckpt.text.tables import print_table
 from estimator_ckpt.warm_start import WarmStart
@@ -71,6 +73,8 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
     if not flag_values.model:
         raise UsageError("check: --model=MODEL says what to check it against")
     import_from_current_directory()
+    if not is_checkpoint(flag_values.model):
+        import_tensorflow()
     fit = check_checkpoint(
         arguments[0], flag_values.model, warm_start=settings, input_fn=flag_values.input_fn
     )

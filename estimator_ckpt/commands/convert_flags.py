@@ -12,7 +12,7 @@ from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.names_to_objects import LAYOUTS
 from estimator_ckpt.conversion.translate_optimizer import TARGETS
 from estimator_ckpt.formats import CHECKPOINT_FORMATS
-from estimator_ckpt.roles.newer_keras import LISTS
+from estimator_ckpt.roles.dialects import class_names
 
 
 class AveragesParser(flags.ArgumentParser):  # type: ignore[type-arg]
@@ -86,7 +86,7 @@ _FLAGS: dict[str, _Define] = {
         " of those since 2.11, as --like has them (keras2, keras3).",
     ),
     "from_optimizer": _enum(
-        tuple(LISTS), "The class of a Keras optimizer, where that is not clear."
+        tuple(class_names()), "The class of the optimizer, where that is not clear."
     ),
     "hyperparameters": _list(
         "NAME=NUMBER,...: numbers of the optimizer, to be written or to convert with:"

@@ -115,7 +115,10 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
     """Trains; 130 or 143 if a signal has ended it."""
     from dataclasses import fields
 
+    from estimator_ckpt.text.logs import import_tensorflow
     from estimator_ckpt.train import TrainSettings, train
+
+    import_tensorflow(verbose=flag_values.verbose)
 
     settings = {one.name: getattr(flag_values, one.name) for one in fields(TrainSettings)}
     return train(TrainSettings(**settings), JobFlags("", flag_values), arguments)

@@ -37,7 +37,13 @@ from estimator_ckpt.conversion.outcomes import (
 from estimator_ckpt.conversion.plan import Content
 from estimator_ckpt.conversion.prepare import make_plan
 from estimator_ckpt.conversion.trees import STATE_FILE, Directory, checkpoint_name, find_tasks
-from estimator_ckpt.errors import CheckpointError, NotACheckpointError, SettingsError, WriteError
+from estimator_ckpt.errors import (
+    BusyError,
+    CheckpointError,
+    NotACheckpointError,
+    SettingsError,
+    WriteError,
+)
 from estimator_ckpt.files import Progress, claims
 from estimator_ckpt.files.log import append_line
 from estimator_ckpt.reading.state import CheckpointState, read_state, real_prefix, write_state
@@ -191,8 +197,9 @@ def _convert(
             return Outcome("planned", source, result, conversion=conversion)
         try:
             done = carry_out(checkpoint, conversion, tensors, options, progress, wait=wait)
-        except WriteError:  # perhaps because another process has just done the same
-            if options.in_place or not _has_result(checkpoint, tensors, result):
+        except WriteError as error:  # perhaps because another process has just done the same
+            is_left = is_unfinished(result) and not isinstance(error, BusyError)
+            if options.in_place or is_left or not _has_result(checkpoint, tensors, result):
                 raise
             return is_there
         return Outcome("converted", source, result, done.warning, conversion=done)

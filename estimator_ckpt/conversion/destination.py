@@ -163,8 +163,10 @@ def claimed_in_place(prefix: str) -> Iterator[None]:
 
 def clear_in_place(prefix: str) -> None:
     """Clears away what a conversion in place has left that was killed after it had written all."""
-    owner = claims.find_owner(claims.lease_path(os.path.dirname(prefix) or "."))
-    left = owner is not None and owner.work == _WORK_IN_PLACE
+    lease = claims.lease_path(os.path.dirname(prefix) or ".")
+    owner = claims.find_owner(lease)
+    # A power cut leaves one that says nothing.
+    left = files.exists(lease) if owner is None else owner.work == _WORK_IN_PLACE
     if left or files.exists(prefix + _MARK_IN_PLACE):
         with contextlib.suppress(BusyError), claimed_in_place(prefix):
             pass

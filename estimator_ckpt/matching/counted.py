@@ -51,6 +51,11 @@ def _is_default(segment: str, defaults: Collection[str]) -> bool:
     return segment in defaults or _COUNT.sub("", segment) in defaults
 
 
+def without_counts(name: str) -> str:
+    """A name without what counters may have added: `net/dense/kernel` of `net_1/dense_2/kernel`."""
+    return "/".join(_COUNT.sub("", segment) for segment in name.split("/"))
+
+
 def is_position(local_name: str) -> bool:
     """Whether the name of an edge only counts: an item of a list, a layer of a Keras model."""
     return _POSITION.fullmatch(local_name) is not None

@@ -22,8 +22,15 @@ class ModelVariable:
       trainable: whether it is one of the trainable variables.
       parts: the names that its parts have, `name/part_0:0`; for an undivided one `name:0`.
       called: the name that a checkpoint may have it under; "" if nobody has named it. None: `name`.
+      is_given: whether the user has given that name on purpose: it decides.
       weak: for each segment of that, whether a counter may have made it; see counted.py.
+      is_counted: whether one may have made it that no object shows: the variable stands in a list,
+        and a class of the program would call a layer so.
       node: its object in the model's structure; NO_NODE if none holds it.
+      attribute: the name of its value there; "" for a variable's own.
+      suffix: what its key has behind the value's, and its name behind the object's: `-keys` of a
+        lookup table.
+      average: the name of its average, which is read in its place where there is one, or "".
       role: what it is for.
       optimizer: of an optimizer's slot or number, which one's: any text; else "".
       owner: of a slot, the name of its variable, if the model tells; else "".
@@ -35,8 +42,13 @@ class ModelVariable:
     trainable: bool
     parts: tuple[str, ...]
     called: str | None = None
+    is_given: bool = False
     weak: tuple[bool, ...] = ()
+    is_counted: bool = False
     node: int = NO_NODE
+    attribute: str = ""
+    suffix: str = ""
+    average: str = ""
     role: str = WEIGHT
     optimizer: str = ""
     owner: str = ""
@@ -45,6 +57,11 @@ class ModelVariable:
     def known_as(self) -> str:
         """The name that a checkpoint may have it under."""
         return self.name if self.called is None else self.called
+
+    @property
+    def tensor(self) -> str:
+        """The same, of one tensor of several that an object has."""
+        return self.known_as + self.suffix
 
     @property
     def is_weak(self) -> bool:

@@ -13,20 +13,26 @@ and a name, N. A name is weak where a counter may have made it (counted.py).
 | none  | found; it has objects, and structure has found something  | weak: missing; else N       |
 | none  | found; it has objects, and structure has found nothing    | weak: an error; else N      |
 
-A name that a `rename` rule has made is given on purpose: it decides. Where only positions decide,
-in a list or among a Keras model's layers, and not as many objects look alike on the two sides, one
-more or less has moved them: that is an error as well. `match_by` decides all of these.
+A name that the user has given on purpose, in a mapping or by a `rename` rule, decides. Where one
+tensor is one variable's by structure and another's by name, and both names were given, one of the
+two must be new: that is an error that names both. Where only positions decide, in a list or among a
+Keras model's layers, and not as many objects look alike on the two sides, one more or less has
+moved them: that is an error as well. `match_by` decides all of these.
+
+A name itself may lead to several tensors: that of `var_list`, those of objects that had the name in
+their graph, and that whose key it is. Where these differ, it is an error, or `match_by` decides.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from estimator_ckpt.checkpoint import Variable
+from estimator_ckpt.matching.counted import without_counts
 from estimator_ckpt.matching.model import Model, ModelVariable
-from estimator_ckpt.matching.saved import Saved
+from estimator_ckpt.matching.saved import Named, Saved
 from estimator_ckpt.matching.structure import Structure, by_strong_name, find_structure
 from estimator_ckpt.text.quantities import tensor_text
 from estimator_ckpt.text.rows import Row
@@ -34,7 +40,13 @@ from estimator_ckpt.text.rows import Row
 MATCH_BY = ("path", "name")
 
 _DECIDES = "match_by='path' or 'name' decides"
-_MOST_HINTS = 100
+_TAKES = "match_by='name' takes it"
+
+# The ways to a tensor, the first that leads anywhere decides: by match_by.
+_ORDERS = {
+    "path": ("structure", "var_list", "full_name", "key"),
+    "name": ("key", "full_name", "var_list", "structure"),
+}
 
 
 @dataclass(frozen=True)
@@ -45,11 +57,13 @@ class Match:
       source: the checkpoint's variable; None where there is none, or no one choice.
       rule: what led to it.
       problem: why there is none: a row `missing` or `ambiguous`.
+      is_average: whether the source is the variable's average.
     """
 
     source: Variable | None
     rule: str = ""
     problem: Row | None = None
+    is_average: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,7 +94,6 @@ def resolve(
 
     Raises:
       SettingsError: there is no object at `root`.
-      ConflictError: a name is that of one variable and the object path of another.
     """
     structure = find_structure(model, saved, root)
     if structure.places:
@@ -92,6 +105,29 @@ def resolve(
     return Resolution(_Resolver(model, saved, structure, match_by).matches(), structure)
 
 
+@dataclass(eq=False)
+class _Found:
+    """What is found for one variable.
+
+    Attributes:
+      structure: the tensors in the place of its object.
+      named: those of its name.
+      match: what was chosen of these.
+      is_given: whether a name that was given on purpose has decided.
+    """
+
+    variable: ModelVariable
+    structure: Sequence[Variable]
+    named: Named
+    match: Match
+    is_given: bool = False
+
+    def ways_to(self, place: object, saved: Saved) -> set[str]:
+        """The ways that lead to a tensor, as _ORDERS has them."""
+        ways = {"structure": self.structure, **self.named._asdict()}
+        return {way for way, ends in ways.items() if place in map(saved.place, ends)}
+
+
 class _Resolver:
     def __init__(
         self, model: Model, saved: Saved, structure: Structure, match_by: str | None
@@ -100,110 +136,177 @@ class _Resolver:
         self._saved = saved
         self._structure = structure
         self._match_by = match_by
-        self._times = Counter(variable.known_as for variable in model.variables)
-        self._hints = 0
+        self._has_structure = structure.says_anything(model)
+        self._times = Counter((v.known_as, v.suffix) for v in model.variables)
+        self._alike: dict[str, set[str]] = {}
+        for variable in model.variables:
+            if variable.is_counted:
+                name = variable.known_as
+                self._alike.setdefault(without_counts(name), set()).add(name)
 
     def matches(self) -> dict[str, Match]:
-        """By structure first, or by names; then what the other one finds of what is left."""
-        first, second = self._by_structure, self._by_name
-        if self._match_by == "name":
-            first, second = self._by_any_name, self._by_structure
-        found = {v.name: first(v) for v in self._model.variables}
-        owner_of = {
-            match.source.key: name
-            for name, match in found.items()
-            if match is not None and match.source is not None
-        }
-        matches: dict[str, Match] = {}
-        for variable in self._model.variables:
-            match = found[variable.name]
-            if match is None:
-                match = second(variable)
-                source = match.source if match is not None else None
-                if source is not None and source.key in owner_of:
-                    note = f"{source.name} belongs to {owner_of[source.key]}"
-                    match = Match(None, problem=_row("missing", variable, note))
-            matches[variable.name] = match or self._missing(variable)
-        return matches
+        """What is found for each variable by itself; then no tensor is two variables' by chance."""
+        found = [self._find(variable) for variable in self._model.variables]
+        self._settle(found)
+        return {one.variable.name: one.match for one in found}
 
-    def _by_structure(self, variable: ModelVariable) -> Match | None:
-        tensors = self._structure.tensors.get(variable.name, ())
-        if not tensors:
-            return None
-        if len(tensors) > 1:
+    def _find(self, variable: ModelVariable) -> _Found:
+        if variable.average:
+            named = self._saved.named(variable.average)
+            if any(named):
+                match = self._by_name(variable, (), named)
+                return _Found(variable, (), named, replace(match, is_average=True))
+        name, suffix = variable.known_as, variable.suffix
+        named = Named()
+        if name or suffix:
+            named = self._saved.named(name, variable.attribute, suffix)
+        is_given = variable.is_given or self._saved.is_renamed(name + suffix)
+        here = () if is_given else self._structure.tensors.get(variable.name, ())
+        match = self._choose(variable, here, named, is_given)
+        return _Found(variable, here, named, match, is_given)
+
+    def _choose(
+        self, variable: ModelVariable, here: Sequence[Variable], named: Named, is_given: bool
+    ) -> Match:
+        any_named = any(named)
+        if here and not (any_named and self._match_by == "name"):
+            return self._by_structure(variable, here, named)
+        if not any_named:
+            note = "" if variable.tensor else "nobody has named it, and no object has its path"
+            return Match(None, problem=_row("missing", variable, note))
+        doubt = None if is_given or self._match_by == "name" else self._doubt(variable, named)
+        return doubt or self._by_name(variable, here, named)
+
+    def _by_structure(
+        self, variable: ModelVariable, here: Sequence[Variable], named: Named
+    ) -> Match:
+        if len(here) > 1:
             note = "the object paths of one variable lead to several"
-            return self._ambiguous(variable, tensors, [], note)
-        (tensor,) = tensors
-        named = by_strong_name(variable, self._saved)
-        among = any(self._saved.same(tensor, one) for one in named)
-        agree = among and len(named) == 1  # several differ in what a counter made
-        if self._match_by is None:
-            if self._is_renamed(variable.known_as):
-                return None  # on purpose: the name decides
-            if named and not among:
-                return self._ambiguous(variable, tensors, named, _DECIDES)
-            if not agree and variable.name in self._structure.disputed:
+            return self._ambiguous(variable, here, named.all(), note)
+        (tensor,) = here
+        strong = by_strong_name(variable, self._saved, named)
+        agree = len(strong) == 1 and self._saved.same(tensor, strong[0])
+        if self._match_by is None and not agree:
+            if self._contradicts(tensor, variable, named, strong):
+                return self._ambiguous(variable, here, strong, _DECIDES)
+            if variable.name in self._structure.disputed:
                 note = f"by position only, and {self._structure.disputed[variable.name]}"
-                return self._ambiguous(variable, tensors, [], f"{note}; {_DECIDES}")
+                return self._ambiguous(variable, here, [], f"{note}; {_DECIDES}")
         rule = f"object path {tensor.object_path}"
         if variable.name in self._structure.by_position and not agree:
             rule += ", by position only"
         return Match(tensor, rule)
 
-    def _is_renamed(self, name: str) -> bool:
-        return name in self._saved and self._saved[name].name != name
+    def _contradicts(
+        self,
+        tensor: Variable,
+        variable: ModelVariable,
+        named: Named,
+        strong: Sequence[Variable],
+    ) -> bool:
+        """Whether the variable's name, as far as it was given, says that it is another tensor."""
 
-    def _by_any_name(self, variable: ModelVariable) -> Match | None:
-        named = self._named(variable)
-        return self._of(variable, named) if named else None
+        def is_it(one: Variable) -> bool:
+            return self._saved.same(tensor, one)
 
-    def _by_name(self, variable: ModelVariable) -> Match | None:
-        named = self._named(variable)
-        if not named:
+        if variable.is_weak:
+            return bool(strong) and not any(map(is_it, strong))  # they differ in counts alone
+        # A name that several objects had leads to each of them.
+        shared = named.full_name
+        return not all(map(is_it, (*named.var_list, *named.key))) or (
+            bool(shared) and not any(map(is_it, shared))
+        )
+
+    def _doubt(self, variable: ModelVariable, named: Named) -> Match | None:
+        """Why a name that a counter may have made finds nothing, where no object does."""
+        if not self._saved.has_objects or not self._may_be_counted(variable):
             return None
-        is_weak = variable.is_weak and not self._is_renamed(variable.known_as)
-        if is_weak and self._saved.has_objects and len(named) == 1:
-            name = named[0].name
-            if self._structure.tensors:
-                note = f"{name} has this name, which a counter may have made, at another path"
-                return Match(None, problem=_row("missing", variable, note))
+        note = f"{named.all()[0].name} has this name, which a counter may have made"
+        if self._has_structure:
+            note += f", at another path; {_TAKES}"
+            return Match(None, problem=_row("missing", variable, note))
+        if variable.is_weak:
             note = (
                 "a counter may have made this name, and the model's objects fit nowhere in the "
                 "checkpoint; root= says where they stand, match_by='name' takes the names"
             )
-            return self._ambiguous(variable, [], named, note)
-        return self._of(variable, named)
-
-    def _named(self, variable: ModelVariable) -> list[Variable]:
-        name = variable.known_as
-        found = self._saved.of_name(name) if name else []
-        if name and len(found) < 2:
-            one = self._saved.find(name)
-            found = found or ([one] if one is not None else [])
-        return found
-
-    def _of(self, variable: ModelVariable, named: list[Variable]) -> Match:
-        if self._times[variable.known_as] > 1:
+        else:
             note = (
-                f"{self._times[variable.known_as]} variables of the model have the name "
-                f"{variable.known_as}; give a mapping from names to variables"
+                "a counter may have made this name, and the checkpoint knows by its objects which "
+                "is which: give the model itself, not its variables; match_by='name' takes the "
+                "names"
             )
-            return self._ambiguous(variable, [], named, note)
-        if len(named) > 1:
-            return Match(
-                None, problem=_row("missing", variable, self._saved.hint(variable.known_as))
-            )
-        is_same = named[0].name == variable.known_as or self._is_renamed(variable.known_as)
-        return Match(named[0], "same name" if is_same else f"name {variable.known_as}")
+        return self._ambiguous(variable, [], named.all(), note)
 
-    def _missing(self, variable: ModelVariable) -> Match:
-        self._hints += 1
-        note = ""
-        if not variable.known_as:
-            note = "nobody has named it, and no object has its path"
-        elif self._hints <= _MOST_HINTS:
-            note = self._saved.hint(variable.known_as)
-        return Match(None, problem=_row("missing", variable, note))
+    def _may_be_counted(self, variable: ModelVariable) -> bool:
+        """Whether another variable might have had the name, had another been made before it."""
+        if variable.is_weak or not variable.is_counted:
+            return variable.is_weak
+        name = variable.known_as
+        alike = len(self._saved.of_counted_name(name))
+        return max(alike, len(self._alike[without_counts(name)])) > 1
+
+    def _by_name(self, variable: ModelVariable, here: Sequence[Variable], named: Named) -> Match:
+        name = variable.known_as
+        if self._times[name, variable.suffix] > 1:
+            note = (
+                f"{self._times[name, variable.suffix]} variables of the model have the name "
+                f"{name}; give a mapping from names to variables"
+            )
+            return self._ambiguous(variable, here, named.all(), note)
+        found = self._saved.distinct(named.all())
+        if len(found) > 1 and self._match_by is not None:
+            ways = (way for way in _ORDERS[self._match_by] if way != "structure")
+            first = next(filter(None, (getattr(named, way) for way in ways)))
+            found = self._saved.distinct(first)
+        if len(found) > 1:
+            # A name that several objects had, to one of which the other ways lead.
+            others = self._saved.distinct([*here, *named.var_list, *named.key])
+            if len(others) == 1 and any(self._saved.same(others[0], one) for one in found):
+                found = others if len(self._saved.distinct(named.full_name)) > 1 else found
+        if len(found) == 1:
+            is_same = found[0].name == variable.tensor or self._saved.is_renamed(variable.tensor)
+            return Match(found[0], "same name" if is_same else f"name {variable.tensor}")
+        is_one_way = not (named.var_list or named.key)
+        note = "one name for several variables" if is_one_way else _DECIDES
+        return self._ambiguous(variable, here or named.var_list, named.all(), note)
+
+    def _settle(self, found: Sequence[_Found]) -> None:
+        """Sees to it that no tensor is read by two variables that came to it by different ways.
+
+        One that has its path now, say, and one that has its name: one of the two must be new. Two
+        that came by the same way were one variable when the checkpoint was written. A name that
+        was given on purpose comes before all ways.
+        """
+        claims: dict[object, list[_Found]] = {}
+        for one in found:
+            source = one.match.source
+            if source is not None and not one.match.is_average:
+                claims.setdefault(self._saved.place(source), []).append(one)
+        for place, rivals in claims.items():
+            if len(rivals) > 1:
+                self._settle_one(place, rivals)
+
+    def _settle_one(self, place: object, rivals: Sequence[_Found]) -> None:
+        given = [one for one in rivals if one.is_given]
+        if given:
+            _give_to(given, rivals)
+            rivals = given
+        ways_of = [one.ways_to(place, self._saved) for one in rivals]
+        if len(rivals) < 2 or set.intersection(*ways_of):
+            return
+        order = _ORDERS.get(self._match_by or "", ("structure",))
+        strongest = next((way for way in order if any(way in ways for ways in ways_of)), None)
+        winners = [one for one, ways in zip(rivals, ways_of) if strongest in ways]
+        is_weak = all(one.variable.is_weak or not one.variable.known_as for one in winners)
+        if winners and (self._match_by is not None or is_weak):
+            _give_to(winners, rivals)
+            return
+        for one in rivals:
+            others = ", ".join(r.variable.name for r in rivals if r is not one)
+            note = f"this is also the one for {others}; {_DECIDES}"
+            by_path = one.structure or one.named.var_list
+            one.match = self._ambiguous(one.variable, by_path, one.named.all(), note)
 
     def _ambiguous(
         self,
@@ -215,11 +318,24 @@ class _Resolver:
         row = Row(
             "ambiguous",
             variable.name,
-            expected=f"by path: {' and '.join(one.key for one in by_path) or '-'}",
-            found=f"by name: {' and '.join(one.key for one in by_name) or '-'}",
+            expected=f"by path: {_keys(by_path)}",
+            found=f"by name: {_keys(by_name)}",
             note=note,
         )
         return Match(None, problem=row)
+
+
+def _give_to(winners: Sequence[_Found], rivals: Sequence[_Found]) -> None:
+    """Leaves a tensor to some of the variables that came to it."""
+    for one in rivals:
+        if one not in winners:
+            assert one.match.source is not None
+            note = f"{one.match.source.name} belongs to {winners[0].variable.name}"
+            one.match = Match(None, problem=_row("missing", one.variable, note))
+
+
+def _keys(variables: Sequence[Variable]) -> str:
+    return " and ".join(dict.fromkeys(one.keys[-1] for one in variables)) or "-"
 
 
 def _row(status: str, variable: ModelVariable, note: str) -> Row:

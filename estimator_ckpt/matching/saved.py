@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from itertools import count
+from typing import NamedTuple
 
-from estimator_ckpt.bundle.index import same_tensor
+from estimator_ckpt.bundle.index import same_tensor, slice_key
 from estimator_ckpt.checkpoint import Checkpoint, Variable
 from estimator_ckpt.errors import ConflictError
 from estimator_ckpt.matching.averaged import with_averages
+from estimator_ckpt.matching.counted import without_counts
 from estimator_ckpt.matching.rules import Rules
 from estimator_ckpt.objects.object_graph import (
     SAVE_COUNTER,
     STEP,
     VAR_LIST,
     VARIABLE_VALUE,
-    Attribute,
     ObjectGraph,
     parse_path,
     path_string,
@@ -23,6 +25,23 @@ from estimator_ckpt.objects.object_graph import (
 from estimator_ckpt.text.names import NameIndex, meant
 
 _FLAT = (SAVE_COUNTER, STEP, VAR_LIST)
+
+
+class Named(NamedTuple):
+    """The variables that a name leads to, by what has the name; of a renamed one `key` alone.
+
+    Attributes:
+      var_list: the object that `var_list` has under it.
+      full_name: the objects that had it in their graph.
+      key: the tensor whose key it is.
+    """
+
+    var_list: Sequence[Variable] = ()
+    full_name: Sequence[Variable] = ()
+    key: Sequence[Variable] = ()
+
+    def all(self) -> list[Variable]:
+        return [*self.var_list, *self.full_name, *self.key]
 
 
 class Saved(dict[str, Variable]):
@@ -45,10 +64,13 @@ class Saved(dict[str, Variable]):
         variables: Mapping[str, Variable] = checkpoint.variables
         if use_averages:
             variables = with_averages(variables, use_averages)
-        lines = Rules(rename=rename).resolve(
-            variables, require_all_rules_match=require_all_rules_match
-        )
-        super().__init__((line.target, variables[line.source]) for line in lines if line.target)
+        if rename:
+            lines = Rules(rename=rename).resolve(
+                variables, require_all_rules_match=require_all_rules_match
+            )
+            super().__init__((line.target, variables[line.source]) for line in lines if line.target)
+        else:
+            super().__init__(variables)
         # An object's path often is its variable's name, which must not find it when it is renamed.
         kept = [variable for name, variable in self.items() if name == variable.name]
         self.object_paths: dict[str, Variable] = {}
@@ -61,6 +83,11 @@ class Saved(dict[str, Variable]):
         }
         self.checkpoint = checkpoint
         self.graph = checkpoint.object_graph or ObjectGraph()
+        self._has_renamed = bool(rename)
+        self._var_list: Mapping[str, int] = {}
+        listed = self.graph.child_at((VAR_LIST,))
+        if listed is not None:
+            self._var_list = self.graph.nodes.children(listed)
         self._masked: dict[tuple[bool, ...], dict[tuple[str, ...], list[Variable]]] = {}
         self._names: NameIndex | None = None
 
@@ -88,16 +115,22 @@ class Saved(dict[str, Variable]):
         node = self.graph.child_at(parse_path(path)) if found is None else None
         return self.at_node(node) if node is not None else found
 
-    def at_node(self, node: int) -> Variable | None:
-        """The variable that an object is."""
-        keys = [a.checkpoint_key for a in self.graph.nodes[node].attributes]
-        if len(keys) > 1:
-            keys = [
-                a.checkpoint_key
-                for a in self.graph.nodes[node].attributes
-                if a.name == VARIABLE_VALUE
-            ]
-        return self._by_key.get(keys[0]) if len(keys) == 1 else None
+    def at_node(self, node: int, attribute: str = "", suffix: str = "") -> Variable | None:
+        """The variable that an object is; or the tensor that one of its values is, or a part of it.
+
+        Args:
+          node: the node id of the object.
+          attribute: the name of the value; "" for the variable's own.
+          suffix: what the tensor's key has behind the value's, `-keys` of a lookup table.
+        """
+        nodes = self.graph.nodes
+        if node not in nodes.others:  # nearly all
+            is_it = not attribute or nodes.names[node] == attribute
+            return self._by_key.get(nodes.keys[node] + suffix) if is_it else None
+        values = nodes[node].attributes
+        if attribute or len(values) > 1:
+            values = tuple(v for v in values if v.name == (attribute or VARIABLE_VALUE))
+        return self._by_key.get(values[0].checkpoint_key + suffix) if len(values) == 1 else None
 
     def same(self, one: Variable, other: Variable) -> bool:
         """Whether two variables are one, or have equal bytes."""
@@ -105,6 +138,8 @@ class Saved(dict[str, Variable]):
 
     def distinct(self, variables: Sequence[Variable]) -> list[Variable]:
         """The first of those that have equal bytes."""
+        if all(variable is variables[0] for variable in variables):
+            return list(variables[:1])
         found: list[Variable] = []
         for variable in variables:
             if not any(self.same(variable, other) for other in found):
@@ -117,35 +152,87 @@ class Saved(dict[str, Variable]):
         return has_objects_of_its_own(self.graph)
 
     @cached_property
-    def _graph_names(self) -> Mapping[str, Sequence[tuple[int, Attribute]]]:
-        return self.graph.names()
+    def _full_names(self) -> Mapping[str, tuple[int, ...]]:
+        """The node ids of the objects that had a name in their graph."""
+        nodes = self.graph.nodes
+        found: dict[str, tuple[int, ...]] = {}
+        for number, name in zip(count(), nodes.full_names):
+            if name:
+                found[name] = (*found[name], number) if name in found else (number,)
+        for number, node in nodes.others.items():
+            for name in {a.full_name for a in node.attributes if len(node.attributes) > 1} - {""}:
+                found[name] = (*found.get(name, ()), number)
+        return found
+
+    def is_renamed(self, name: str) -> bool:
+        """Whether a rule has given this name, on purpose."""
+        return self._has_renamed and name in self and self[name].name != name
+
+    def named(self, name: str, attribute: str = "", suffix: str = "") -> Named:
+        """What has a name; `attribute` and `suffix` as at_node() has them."""
+        text = name + suffix
+        if self.is_renamed(text):
+            return Named(key=[self[text]])
+        by_key = self._by_key.get(text)
+        key = (by_key,) if by_key is not None else ()
+        nodes = self._full_names.get(name, ())
+        if name in self._var_list:
+            listed = (self._var_list[name],)
+            var_list = self._at(listed, attribute, suffix)
+            return Named(
+                var_list,
+                var_list if nodes == listed else self._at(nodes, attribute, suffix),
+                key,
+            )
+        return Named((), self._at(nodes, attribute, suffix) if nodes else (), key)
+
+    def _at(self, nodes: Iterable[int], attribute: str, suffix: str) -> tuple[Variable, ...]:
+        found = [self.at_node(node, attribute, suffix) for node in nodes]
+        return tuple(variable for variable in found if variable is not None)
 
     def of_name(self, name: str) -> list[Variable]:
         """The variables that have a name, in the object graph too; of equal ones the first."""
-        named = self.get(name)
-        if named is not None and (named.name != name or not self._graph_names):
-            return [named]
-        found = [named] if named is not None else []
-        for _, attribute in self._graph_names.get(name, ()):
-            variable = self._by_key.get(attribute.checkpoint_key)
-            if variable is not None:
-                found.append(variable)
-        return self.distinct(found)
+        return self.distinct(self.named(name).all())
+
+    def place(self, variable: Variable) -> object:
+        """Where its bytes are; a tensor without bytes is nowhere but under its key."""
+        entry = variable.entry
+        if entry.slices:
+            entry = self.checkpoint.index.entries[slice_key(variable.key, entry.slices[0])]
+        return (entry.shard, entry.offset) if entry.size else variable.key
 
     def of_masked_name(self, name: str, weak: tuple[bool, ...]) -> list[Variable]:
         """The variables whose names differ from `name` in its weak segments at most."""
         by_strong = self._masked.get(weak)
         if by_strong is None:
             by_strong = self._masked[weak] = {}
-            pairs = [(other, [variable]) for other, variable in self.items()]
-            pairs += [(other, self.of_name(other)) for other in self._graph_names]
-            for other, variables in pairs:
+            for other, variables in self._all_names:
                 segments = other.split("/")
                 if len(segments) == len(weak):
                     strong = tuple(s for s, is_weak in zip(segments, weak) if not is_weak)
                     by_strong.setdefault(strong, []).extend(variables)
         strong = tuple(s for s, is_weak in zip(name.split("/"), weak) if not is_weak)
         return self.distinct(by_strong.get(strong, []))
+
+    @cached_property
+    def _all_names(self) -> Sequence[tuple[str, Sequence[Variable]]]:
+        """Every name, of the object graph too, with what has it."""
+        names = dict.fromkeys((*self, *self._var_list, *self._full_names))
+        return [
+            (name, [*self.named(name).all(), *([self[name]] if name in self else [])])
+            for name in names
+        ]
+
+    @cached_property
+    def _by_counted_name(self) -> Mapping[str, Sequence[Variable]]:
+        found: dict[str, list[Variable]] = {}
+        for name, variables in self._all_names:
+            found.setdefault(without_counts(name), []).extend(variables)
+        return found
+
+    def of_counted_name(self, name: str) -> list[Variable]:
+        """The variables whose names differ from `name` in counts at most, `dense_1` for `dense`."""
+        return self.distinct(self._by_counted_name.get(without_counts(name), []))
 
     @cached_property
     def _path_of(self) -> Mapping[int, tuple[str, ...]]:

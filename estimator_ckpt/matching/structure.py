@@ -9,8 +9,14 @@ from estimator_ckpt.checkpoint import Variable
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.matching.counted import is_position
 from estimator_ckpt.matching.model import NO_NODE, Model, ModelVariable
-from estimator_ckpt.matching.saved import Saved
-from estimator_ckpt.objects.object_graph import ObjectGraph, match, parse_path
+from estimator_ckpt.matching.saved import Named, Saved
+from estimator_ckpt.objects.object_graph import (
+    SAVE_COUNTER,
+    STEP,
+    ObjectGraph,
+    match,
+    parse_path,
+)
 from estimator_ckpt.roles import COUNTER
 from estimator_ckpt.roles.training_state import SEED_NAME
 from estimator_ckpt.text.names import did_you_mean, near_names
@@ -41,6 +47,12 @@ class Structure:
     by_position: set[str] = field(default_factory=set)
     disputed: dict[str, str] = field(default_factory=dict)
     places: Sequence[str] = ()
+
+    def says_anything(self, model: Model) -> bool:
+        """Whether it finds more than a step and a count of saves, which the default has, too."""
+        edges = model.structure.nodes.children(0)
+        flat = {edges.get(name) for name in (STEP, SAVE_COUNTER)}
+        return any(v.name in self.tensors and v.node not in flat for v in model.variables)
 
 
 def find_structure(model: Model, saved: Saved, root: str | None = None) -> Structure:
@@ -76,12 +88,20 @@ def find_structure(model: Model, saved: Saved, root: str | None = None) -> Struc
     return _laid(model, saved, start)
 
 
-def by_strong_name(variable: ModelVariable, saved: Saved) -> list[Variable]:
-    """What a checkpoint has under a name, as far as that was given and no counter made it."""
-    if not variable.known_as:
+def by_strong_name(
+    variable: ModelVariable, saved: Saved, named: Named | None = None
+) -> list[Variable]:
+    """What a checkpoint has under a name, as far as that was given and no counter made it.
+
+    Args:
+      named: what it has under the whole name, if that is known.
+    """
+    if not variable.tensor:
         return []
     if not variable.is_weak:
-        return saved.of_name(variable.known_as)
+        if named is None:
+            named = saved.named(variable.known_as, variable.attribute, variable.suffix)
+        return saved.distinct(named.all())
     if all(variable.weak[:-1]) or variable.weak[-1]:
         return []  # `kernel` alone says nothing
     return saved.of_masked_name(variable.known_as, variable.weak)
@@ -111,7 +131,8 @@ def _tensors(
     found = {}
     for variable in model.variables:
         nodes = objects.get(variable.node, ()) if variable.node != NO_NODE else ()
-        tensors = [one for one in map(saved.at_node, nodes) if one is not None]
+        at = (saved.at_node(node, variable.attribute, variable.suffix) for node in nodes)
+        tensors = [one for one in at if one is not None]
         if tensors:
             found[variable.name] = saved.distinct(tensors)
     return found
@@ -157,7 +178,7 @@ def _contradicts(model: Model, saved: Saved, tensors: Mapping[str, Sequence[Vari
 
 def _count_alike(model: Model, saved: Saved, found: Structure) -> None:
     """Finds the variables of which positions decide, and where these cannot be trusted."""
-    named = {v.node: v for v in _to_fit(model)}
+    named = {v.node: v for v in _to_fit(model) if v.shape is not None}
     looks = _Looks(model.structure, {node: len(v.shape or ()) for node, v in named.items()})
     for parent, others in found.objects.items():
         ours = _at_positions(model.structure, parent)
@@ -167,13 +188,13 @@ def _count_alike(model: Model, saved: Saved, found: Structure) -> None:
             theirs = _at_positions(saved.graph, other)
             if not theirs:
                 continue
-            for child in ours:
-                look = looks.of(child)
-                below = {named[n].name for n in looks.below(child) if n in named} if look else set()
+            groups = looks.groups(ours)
+            for look, alike in groups.items():
+                below = {named[n].name for child in alike for n in looks.below(child)}
                 found.by_position |= below
-                count = sum(look <= looks.of(one) for one in ours)
+                count = sum(len(some) for other, some in groups.items() if look <= other)
                 there = sum(_is_like(saved, one, look) for one in theirs)
-                if below and there != count:
+                if there != count:
                     note = f"{count} alike there in the model, {there} in the checkpoint"
                     found.disputed.update(dict.fromkeys(below, note))
 
@@ -215,6 +236,15 @@ class _Looks:
     def below(self, node: int) -> list[int]:
         """The objects of variables that an object holds."""
         return [one for one in self._below(node) if one in self._ranks]
+
+    def groups(self, nodes: Sequence[int]) -> dict[_Look, list[int]]:
+        """The objects that hold any variables by what they look like."""
+        found: dict[_Look, list[int]] = {}
+        for node in nodes:
+            look = self.of(node)
+            if look:
+                found.setdefault(look, []).append(node)
+        return found
 
     def of(self, node: int) -> _Look:
         """The ways from an object to the variables that it holds."""

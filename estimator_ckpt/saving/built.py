@@ -120,15 +120,14 @@ class Built:
         resolution = self.resolution(checkpoint)
         policy = self.options.on_missing
         required = [w for w in resolution.missing if policy_for(w.variable, policy) == "error"]
-        problems = [*resolution.problems, *missing_rows(checkpoint, required)]
+        problems = [*resolution.problems, *missing_rows(checkpoint, resolution, required)]
         problems += average_problems(checkpoint, self.wanted, resolution, policy)
         if problems:
             raise mismatch(checkpoint, problems)
         warned = [w for w in resolution.missing if policy_for(w.variable, policy) == "warn"]
         if warned:
-            logging.warning(
-                "%s", mismatch(checkpoint, missing_rows(checkpoint, warned, "initialized"))
-            )
+            rows = missing_rows(checkpoint, resolution, warned, "initialized")
+            logging.warning("%s", mismatch(checkpoint, rows))
         keys = dict(resolution.keys)
         if not may_initialize(policy):
             return keys, None

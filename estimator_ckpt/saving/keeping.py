@@ -257,7 +257,7 @@ class Keeper:
             remove_tree(path)
         base, _, token = name.rpartition(".tempstate-")
         is_journal = base == os.path.basename(journal_path("", self._state_name))
-        if is_journal or (base == self._state_name and token in journal.tokens):
+        if is_journal or token in journal.tokens:
             files.remove(path)
 
 

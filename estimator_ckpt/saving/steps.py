@@ -21,6 +21,7 @@ from typing import Any
 from estimator_ckpt import files
 from estimator_ckpt.bundle.aliases import with_keys
 from estimator_ckpt.bundle.index import Index, read_index, shard_path
+from estimator_ckpt.saving.journal import temporary_name
 from estimator_ckpt.saving.keeping import Keeper, keeper_of, sync_checkpoint, sync_files
 from estimator_ckpt.saving.retention import Retention
 from estimator_ckpt.saving.staging import data_files, is_same, move_beside, put_in_place, staging
@@ -79,8 +80,9 @@ class Save:
         if not self._write(keeper.token, keeper):
             return False
         for name, content in beside.items():
-            text = json.dumps(content, indent=1)
-            files.write_atomic(os.path.join(directory, name), text.encode())
+            path = os.path.join(directory, name)
+            text = json.dumps(content, indent=1).encode()
+            files.write_atomic(path, text, temporary=temporary_name(path, keeper.token))
         expired = retention.add(self.prefix)
         listed = retention.state()
         keeper.publish(listed, expired)

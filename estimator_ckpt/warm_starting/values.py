@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from absl import logging
@@ -177,6 +177,9 @@ def _find(
     if choice.source is None:
         match = matches.matches[name]
         source, row, rule = match.source, match.problem, match.rule
+        if row is not None and row.status == "missing" and not row.note:
+            note = saved.hint(variable.known_as) if len(found.missing) < _MOST_HINTS else ""
+            row = replace(row, note=note)
         if choice.place.startswith("assignment_map"):
             rule = f"{choice}, {rule}"
     else:

@@ -206,9 +206,7 @@ def main() -> int:
     parser.add_argument("--races", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    if not layer.is_loaded():
-        preloaded = {**os.environ, "LD_PRELOAD": str(layer.build())}
-        os.execve(sys.executable, [sys.executable, __file__, *sys.argv[1:]], preloaded)
+    layer.require()
     chance = random.Random(options.seed)
     lost = 0
     for scenario in options.scenarios:
@@ -222,7 +220,7 @@ def main() -> int:
         calls = checker.calls()
         trials = [
             (kind, at, sticky)
-            for kind, sticky in [*((k, False) for k in layer.KINDS if k != "cut"), ("ENOSPC", True)]
+            for kind, sticky in [*((k, False) for k in layer.KINDS), ("ENOSPC", True)]
             for at in layer.spread(options.each, range(1, calls + 1))
         ]
         trials += [("kill", chance.randint(1, calls), False) for _ in range(options.kills)]

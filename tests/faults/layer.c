@@ -4,8 +4,9 @@ It counts the calls which change files below one directory, and at call N it
 
   kill     ends the process with SIGKILL, before the call;
   tear     does half of a write (the whole of another call), then ends the process;
-  cut      is a power cut: every file that was written and not synced since is emptied, and the
-           process ended. Names reach the disk at once here, data only by fsync: the worst order.
+  cut      is a power cut: every file that was written and not synced since is cut off where it
+           ended before, and the process ended. Names reach the disk at once here, data only by
+           fsync: the worst order.
   error    fails with an errno; ENOSPC only where a call needs space. `sticky`: and all calls after.
 
 Writes that go through stdio, as TensorFlow's do, never pass write() on their way out of the C
@@ -42,7 +43,7 @@ static int log_file = -1;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 #define MAX_DIRTY 65536
-static struct { dev_t device; ino_t inode; } dirty[MAX_DIRTY];
+static struct { dev_t device; ino_t inode; off_t synced; } dirty[MAX_DIRTY];
 static int dirty_count;
 
 #define REAL(name) \
@@ -99,6 +100,7 @@ static void mark(int fd, int is_dirty) {
          (dirty[i].device != status.st_dev || dirty[i].inode != status.st_ino)) i++;
   if (is_dirty && i == dirty_count && dirty_count < MAX_DIRTY) {
     dirty[dirty_count].device = status.st_dev;
+    dirty[dirty_count].synced = status.st_size;
     dirty[dirty_count++].inode = status.st_ino;
   } else if (!is_dirty && i < dirty_count) {
     dirty[i] = dirty[--dirty_count];
@@ -106,19 +108,20 @@ static void mark(int fd, int is_dirty) {
   pthread_mutex_unlock(&lock);
 }
 
-static int empty_if_dirty(const char *path, const struct stat *status, int type, struct FTW *at) {
+static int cut_off_if_dirty(const char *path, const struct stat *status, int type, struct FTW *at) {
   (void)at;
   if (type != FTW_F) return 0;
   for (int i = 0; i < dirty_count; i++)
-    if (dirty[i].device == status->st_dev && dirty[i].inode == status->st_ino)
-      syscall(SYS_truncate, path, 0L);
+    if (dirty[i].device == status->st_dev && dirty[i].inode == status->st_ino &&
+        status->st_size > dirty[i].synced)
+      syscall(SYS_truncate, path, dirty[i].synced);
   return 0;
 }
 
 static void die(void) {
   if (kind == CUT) {
     pthread_mutex_lock(&lock);
-    nftw(root, empty_if_dirty, 16, FTW_PHYS);
+    nftw(root, cut_off_if_dirty, 16, FTW_PHYS);
   }
   kill(getpid(), SIGKILL);
   for (;;) pause();

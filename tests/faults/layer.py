@@ -13,6 +13,7 @@ import errno
 import gc
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,13 +30,24 @@ _BESIDE = "/events.out."  # the summaries
 _WRITES = ("write", "pwrite", "fwrite", "copy_file_range", "sendfile")
 
 
+def lacks() -> str:
+    """What this machine lacks that the layer needs; "" where it can be built."""
+    if not sys.platform.startswith("linux"):
+        return "LD_PRELOAD is of Linux"
+    return "" if _compiler() else "the layer is compiled: install cc, gcc or clang"
+
+
+def _compiler() -> str | None:
+    return next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), None)
+
+
 def build() -> Path:
     """The layer as a shared library, compiled once for each version of its source."""
     name = f"faults-{hashlib.sha256(_SOURCE.read_bytes()).hexdigest()[:16]}-{os.getuid()}.so"
     library = Path(tempfile.gettempdir()) / name
     if not library.exists():
         fresh = library.with_suffix(f".{os.getpid()}")
-        command = ["gcc", "-O1", "-shared", "-fPIC", "-o", str(fresh), str(_SOURCE)]
+        command = [_compiler() or "cc", "-O1", "-shared", "-fPIC", "-o", str(fresh), str(_SOURCE)]
         subprocess.run([*command, "-ldl", "-lpthread"], check=True)
         os.replace(fresh, library)
     return library
@@ -55,9 +67,11 @@ def run(script: str | os.PathLike[str], *arguments: str, timeout: float = 600) -
     return done.stdout
 
 
-def is_loaded() -> bool:
-    """Whether this process has the layer."""
-    return hasattr(ctypes.CDLL(None), "faults_arm")
+def require() -> None:
+    """Starts this program anew, with the layer, unless this process has it."""
+    if not hasattr(ctypes.CDLL(None), "faults_arm"):
+        preloaded = {**os.environ, "LD_PRELOAD": str(build())}
+        os.execve(sys.executable, [sys.executable, *sys.argv], preloaded)
 
 
 def arm(directory: str | os.PathLike[str], kind: str, at: int, *, sticky: bool = False) -> None:
@@ -158,7 +172,7 @@ def trial(
                 if os.environ.get("FAULTS_TRACE"):
                     traceback.print_exc()
                 result = f"{type(error).__name__}: {error}".replace("\n", " ")[:300]
-            _join_threads()
+            join_threads()
             result = f"{calls()} {result}"
             disarm()
             os.write(writing, result.encode())
@@ -178,7 +192,7 @@ def trial(
     return result, int(count)
 
 
-def _join_threads() -> None:
+def join_threads() -> None:
     """What the end of a process waits for: a fork that ends by os._exit() would not."""
     import threading
 
