@@ -95,11 +95,11 @@ def _make_plan(
     if not tensors:
         raise SettingsError("nothing would be left of the checkpoint")
     conversion = Conversion(
-        checkpoint.prefix,
-        destination,
-        "saver" if graph is None else checkpoint.format,
-        options.checkpoint_format,
-        tuple(rows),
+        source=checkpoint.prefix,
+        destination=destination,
+        source_format="saver" if graph is None else checkpoint.format,
+        checkpoint_format=options.checkpoint_format,
+        rows=tuple(rows),
     )
     return conversion, tensors
 
