@@ -26,10 +26,10 @@ from estimator_ckpt.conversion.plan import (
     read_number,
 )
 from estimator_ckpt.conversion.source_optimizers import find_optimizers
+from estimator_ckpt.conversion.template_places import place_items
 from estimator_ckpt.errors import MismatchError, SettingsError
 from estimator_ckpt.objects.object_graph import (
     SAVE_COUNTER,
-    STEP,
     VARIABLE_VALUE,
     Attribute,
     ObjectGraph,
@@ -108,13 +108,15 @@ def _graph_of(template: Checkpoint) -> ObjectGraph:
 
 
 def like_structure(
-    items: list[Item], step: int | None, like: Any, *, drop_slots: bool
+    items: list[Item], step: int | None, like: Any, *, source: Checkpoint, drop_slots: bool
 ) -> Structure:
     """The objects of another checkpoint, or of a tf.train.Checkpoint, with the values of `items`.
 
-    Each value of the template takes the item of its variable name, or of its object path; a slot
-    that of the same slot of the same variable and of an optimizer of the same class, such an
-    optimizer's own variable that of its name, the root's `step` the global step.
+    Each value of the template takes the item that matching/resolve.py finds for it among what the
+    source has: by the source's own objects first, if it has any, else by its variable name, or by
+    its object path as a name. A slot takes that of the same slot of the same variable and of an
+    optimizer of the same class, such an optimizer's own variable that of its name, the root's
+    `step` the global step.
 
     Raises:
       MismatchError: a value of the template has no item, or one of another shape or dtype; or an
@@ -122,12 +124,19 @@ def like_structure(
       SettingsError: the template has no objects.
     """
     with _opened(like) as template:
-        return _fill(items, step, template, drop_slots, with_counter=hasattr(like, "write"))
+        return _fill(items, step, template, source=source, like=like, drop_slots=drop_slots)
 
 
 def _fill(
-    items: list[Item], step: int | None, template: Checkpoint, drop_slots: bool, with_counter: bool
+    items: list[Item],
+    step: int | None,
+    template: Checkpoint,
+    *,
+    source: Checkpoint,
+    like: Any,
+    drop_slots: bool,
 ) -> Structure:
+    with_counter = hasattr(like, "write")
     graph = _graph_of(template)
     places = read_items(template)
     optimizers = find_optimizers(places, graph)
@@ -137,7 +146,15 @@ def _fill(
         for number, place in enumerate(places)
         if place.node >= 0 and number not in unwanted
     }
-    found = _matched(items, step, wanted, template)
+    found, problems = place_items(
+        items,
+        step,
+        places=wanted,
+        optimizers=[one.newer.node for one in optimizers if one.newer is not None],
+        template=template,
+        source=source,
+        like=like,
+    )
     matched, notes = matched_slots(items, found, wanted, optimizers)
     found.update(matched)
     # Without a conversion of optimizers, what the template has is found by its name or path.
@@ -158,7 +175,7 @@ def _fill(
         if place.node == counter and number not in found:
             items = [*items, save_counter_item()]
             found[number] = len(items) - 1
-    _check(items, wanted, found, notes, template.prefix)
+    _check(items, wanted, found, notes, template.prefix, problems)
 
     new = pruned(graph, {(wanted[n].node, wanted[n].attribute): "" for n in found})
     drop_all_variables(new, newer)
@@ -171,36 +188,13 @@ def _fill(
     return Structure(items, keys, new)
 
 
-def _matched(
-    items: list[Item], step: int | None, wanted: dict[int, Item], template: Checkpoint
-) -> dict[int, int]:
-    """The item for each place, by variable name, by object path, and for the root's `step`."""
-    by_name = {item.name: number for number, item in enumerate(items) if item.in_objects}
-    paths = {
-        key: variable.object_path
-        for variable in template.variables.values()
-        for key in variable.keys
-    }
-    assert template.object_graph is not None
-    root_step = template.object_graph.nodes[0].children.get(STEP)
-    found = {}
-    for number, place in wanted.items():
-        match = by_name.get(place.name)
-        if match is None:
-            match = by_name.get(paths.get(place.content.source) or "")
-        if match is None and place.node == root_step:
-            match = step
-        if match is not None:
-            found[number] = match
-    return found
-
-
 def _check(
     items: list[Item],
     wanted: dict[int, Item],
     found: dict[int, int],
     notes: dict[int, str],
     template: str,
+    problems: Mapping[int, Row],
 ) -> None:
     """Raises MismatchError for places without an item, items without one, and what does not fit."""
     rows = []
@@ -208,6 +202,9 @@ def _check(
     index = NameIndex(item.name for item in items if item.in_objects)
     for count, number in enumerate(missing):
         name, note = wanted[number].name, notes.get(number, "")
+        if number in problems and not note:
+            rows.append(problems[number])
+            continue
         if not note and count < _MOST_HINTS:
             note = meant(index.near(name, 1))
         rows.append(Row("missing", name, note=note))

@@ -236,7 +236,9 @@ def _structure(
     checkpoint: Checkpoint, items: list[Item], options: ConvertOptions, step: int | None
 ) -> Structure:
     if options.like is not None:
-        return like_structure(items, step, options.like, drop_slots=options.drop_slots)
+        return like_structure(
+            items, step, options.like, source=checkpoint, drop_slots=options.drop_slots
+        )
     if options.layout is None and checkpoint.object_graph is not None:
         if options.optimizer:
             raise SettingsError(
