@@ -16,6 +16,7 @@ from estimator_ckpt.conversion.adam_steps import (
 from estimator_ckpt.conversion.found_optimizer import Optimizer
 from estimator_ckpt.conversion.optimizer_relations import (
     Related,
+    exactness,
     related,
     several,
     unused_slots,
@@ -202,7 +203,7 @@ class Relinker:
     def _translate(self, optimizer: Optimizer, path: ObjectPath) -> None:
         """Gives the slots the names, places and values of the target's; then the numbers."""
         to = related(optimizer, self._target)
-        self._note(optimizer, to)
+        self.notes += exactness(optimizer, to, self._target, self._is_keras_3)
         scale = self._scale(optimizer, to)
         label = to.class_in(self._target)
         for slot in optimizer.slots:
@@ -240,20 +241,6 @@ class Relinker:
     def _moved(self) -> dict[str, int]:
         """Of what is in a structure that does not stay: its object is none of the result's."""
         return {"node": -1} if self._target == NEWER else {}
-
-    def _note(self, optimizer: Optimizer, to: Related) -> None:
-        if to.relation.dense_only and optimizer.dialect != self._target:
-            self.notes.append(
-                f"{optimizer.label}: exact where gradients are dense; with sparse ones, as of "
-                "embeddings, the two do not treat alike the rows that no gradient hits"
-            )
-        elif self._target == NEWER and self._is_keras_3:
-            self.notes.append(
-                f"{optimizer.label}: exact but for sparse gradients, as of embeddings, that have a "
-                "row more than once: Keras 3 does not add these up"
-            )
-        if to.relation.why:
-            self.notes.append(f"{optimizer.label}: {to.relation.why}")
 
     def _scale(self, optimizer: Optimizer, to: Related) -> float:
         """What a slot's values are multiplied by."""
