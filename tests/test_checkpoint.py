@@ -74,8 +74,8 @@ def test_goldens(case: GoldenCase) -> None:
     with open_checkpoint(case.prefix) as checkpoint:
         assert checkpoint.format == case.format
         assert checkpoint.global_step == case.global_step
-        by_key = {variable.key: variable for variable in checkpoint.variables.values()}
-        assert by_key.keys() == {golden.key for golden in case.variables}
+        by_key = {key: one for one in checkpoint.variables.values() for key in one.keys}
+        assert by_key.keys() == {k for golden in case.variables for k in (golden.key, *golden.also)}
         for golden in case.variables:
             variable = by_key[golden.key]
             assert checkpoint.variables[variable.name] is variable

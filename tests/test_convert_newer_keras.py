@@ -334,7 +334,6 @@ def test_a_template_of_another_keras_or_class_is_refused(tmp_path):
     ("make", "options", "error", "message"),
     [
         (lambda: K.Nadam(0.1), {}, UnsupportedCheckpointError, "Keras' Nadam cannot be turned"),
-        (lambda: K.Adamax(0.1), {}, UnsupportedCheckpointError, "Keras' Adamax cannot be turned"),
         (lambda: K.Adam(0.1, amsgrad=True), {}, UnsupportedCheckpointError, "without amsgrad"),
         (
             lambda: K.Adam(0.1),

@@ -120,6 +120,17 @@ def count_steps(
     return global_step, "the global step"
 
 
+def bias_is_gone(beta_name: str, beta: float | None, steps: int) -> bool:
+    """Whether 1 - beta^(steps+1) is 1 for a float32, so that nothing is left to correct."""
+    return Power(beta_name, beta_name, 0.0, beta).beta ** (steps + 1) < _ROUNDING
+
+
+def least_unbiased_steps(beta_name: str, beta: float | None) -> int:
+    """The first number of steps of which bias_is_gone() is true."""
+    power = Power(beta_name, beta_name, 0.0, beta)
+    return math.ceil(math.log(_ROUNDING) / math.log(power.beta) - 1)
+
+
 def check_given_steps(powers: Sequence[Power], steps: int) -> None:
     """Raises ConflictError where the powers tell for certain that `steps` is wrong."""
     certain = _certain(powers, None)

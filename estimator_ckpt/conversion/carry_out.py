@@ -83,6 +83,7 @@ def carry_out(
         written.compared,
         tuple(written.underflows.items()),
         companions,
+        conversion.notes,
     )
 
 

@@ -9,14 +9,13 @@ from typing import Any
 
 from estimator_ckpt.conversion.casting import Casts, parse_casts
 from estimator_ckpt.conversion.names_to_objects import LAYOUTS
-from estimator_ckpt.conversion.translate_optimizer import TARGETS
+from estimator_ckpt.conversion.translate_optimizer import NEWER_TARGETS, TARGETS
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.files import path_text
 from estimator_ckpt.formats import CHECKPOINT_FORMATS, CheckpointFormat
 from estimator_ckpt.matching.rules import Pairs, Rules
-from estimator_ckpt.roles.newer_keras import LISTS
-
-NEWER_TARGETS = ("keras2", "keras3")
+from estimator_ckpt.roles.dialects import class_names
+from estimator_ckpt.roles.records import LEGACY
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class ConvertOptions:
             self.like is not None and names_only, "like", "a name-based checkpoint has no objects"
         )
         refuse(
-            self.optimizer in ("keras", *NEWER_TARGETS) and names_only,
+            self.optimizer in (LEGACY, *NEWER_TARGETS) and names_only,
             "optimizer",
             "Keras' optimizers are objects; a name-based checkpoint has none",
         )
@@ -91,11 +90,12 @@ class ConvertOptions:
             self.keep_raw is not None and not self.keep_raw, "keep_raw", "expected a name, found ''"
         )
         refuse(
-            self.from_optimizer and not self.optimizer,
+            self.from_optimizer and not self.optimizer and not self.drop_slots,
             "from_optimizer",
-            "it is the class of an optimizer that is converted; say to what by `optimizer`",
+            "it is the class of an optimizer that is converted, or whose slots are dropped; say to "
+            "what by `optimizer`, or drop_slots",
         )
-        expect("from_optimizer", (None, *LISTS))
+        expect("from_optimizer", (None, *class_names()))
         refuse(
             self.hyperparameters and not self.optimizer,
             "hyperparameters",

@@ -31,20 +31,23 @@ from estimator_ckpt.objects.object_graph import (
     ObjectPath,
     object_key,
 )
-from estimator_ckpt.roles.newer_keras import (
-    ALL_VARIABLES,
+from estimator_ckpt.roles.dialects import (
     ITERATIONS,
-    LISTS,
-    classes,
-    list_name,
+    LEGACY_CLASSES,
+    LEGACY_COUNT,
+    NEWER_BY_CLASS,
+    legacy_records,
 )
-from estimator_ckpt.roles.slots import KERAS_CLASSES
+from estimator_ckpt.roles.loss_scale import is_scale, loss_scale_of
+from estimator_ckpt.roles.newer_keras import ALL_VARIABLES, classes, list_name
+from estimator_ckpt.roles.records import LEGACY, NEWER
 from estimator_ckpt.text.names import NameIndex, meant
 from estimator_ckpt.text.quantities import counted, tensor_text
 from estimator_ckpt.text.rows import Row, fold
 from estimator_ckpt.text.tables import text_table
 
 _MOST_HINTS = 100
+_SHARED = "of a second optimizer of the class: one learning rate cannot scale the slots of both"
 
 
 class TemplateOptimizers(NamedTuple):
@@ -163,7 +166,10 @@ def _fill(
     if (
         step is not None
         and step not in found.values()
-        and any(item.place is not None and item.place[-1] in ("iter", ITERATIONS) for item in items)
+        and any(
+            item.place is not None and item.place[-1] in (LEGACY_COUNT, ITERATIONS)
+            for item in items
+        )
     ):
         why = "the optimizer's count of steps is made of it; the template has no place for it"
         items[step] = items[step]._replace(in_objects=False, why=why)
@@ -201,11 +207,23 @@ def _relinked(items: list[Item]) -> list[_Relinked]:
             one = found.setdefault(slot.optimizer, _Relinked(slot.kind, {}, {}))
             one.slots[slot.of, slot.name] = number
     for number, item in enumerate(items):
-        if item.in_objects and item.place is not None and len(item.place) > 1:
+        is_own = item.in_objects and item.place is not None and len(item.place) > 1
+        if is_own and item.place is not None and not is_scale(item.place):
             label = item.part.label if item.part is not None else ""
             one = found.setdefault(item.place[:-1], _Relinked(label, {}, {}))
             one.own[item.place[-1]] = number
     return list(found.values())
+
+
+def _is_shared(items: list[Item], one: _Relinked, taken: list[_Relinked]) -> bool:
+    """Whether another has slots of this optimizer, scaled by one learning rate; adds it to those.
+
+    Two of one class on variables of their own have rates of their own, and names do not tell them.
+    """
+    is_scaled = any(items[number].content.scale != 1.0 for number in one.slots.values())
+    is_shared = is_scaled and any(one is other for other in taken)
+    taken.append(one)
+    return is_shared
 
 
 def _counterpart(optimizer: Optimizer, relinked: list[_Relinked]) -> _Relinked | None:
@@ -215,10 +233,11 @@ def _counterpart(optimizer: Optimizer, relinked: list[_Relinked]) -> _Relinked |
     Adam, Adamax and Nadam have slots of the same names, which mean something else.
     """
     alike = [one for one in relinked if one.kind == optimizer.label]
-    if not alike and optimizer.label not in (*KNOWN_SLOTS, *KERAS_CLASSES):
+    if not alike and optimizer.label not in (*KNOWN_SLOTS, *LEGACY_CLASSES):
         names = optimizer.slot_names()
         alike = [one for one in relinked if {name for _, name in one.slots} == names]
-        if names == {"m", "v"}:
+        fitting = legacy_records(optimizer.label, names, optimizer.own)
+        if len({legacy.name for _, legacy in fitting}) > 1:
             return None
     return alike[0] if len(alike) == 1 else None
 
@@ -228,6 +247,7 @@ def _matched_slots(
 ) -> tuple[dict[int, int], dict[int, str]]:
     """The item for each slot and each variable of an optimizer's own; and why there is none."""
     matched, notes = {}, {}
+    taken: list[_Relinked] = []
     relinked = _relinked(items)
     for optimizer in optimizers if relinked else ():
         if optimizer.newer is not None:
@@ -238,6 +258,9 @@ def _matched_slots(
             note = f"of {optimizer.label or 'an optimizer without a name'}; there is {kinds}"
             notes.update(dict.fromkeys(optimizer.items(), note))
             continue
+        if _is_shared(items, other, taken):
+            notes.update(dict.fromkeys(optimizer.items(), _SHARED))
+            continue
         for slot in optimizer.slots:
             if slot.item in wanted and slot.variable in found:
                 match = other.slots.get((items[found[slot.variable]].name, slot.name))
@@ -246,7 +269,22 @@ def _matched_slots(
         for name, place in optimizer.own.items():
             if place in wanted and name in other.own:
                 matched[place] = other.own[name]
+        scale = _scale_items(items, LEGACY, False)
+        for name, place in optimizer.scale.items():
+            if place in wanted and name in scale:
+                matched[place] = scale[name]
     return matched, notes
+
+
+def _scale_items(items: list[Item], dialect: str, is_keras_3: bool) -> dict[str, int]:
+    """The numbers of loss scaling, where they have their places."""
+    paths = loss_scale_of(dialect, is_keras_3).paths
+    return {
+        name: number
+        for number, item in enumerate(items)
+        for name, path in paths.items()
+        if item.in_objects and item.place is not None and item.place[-len(path) :] == path
+    }
 
 
 def _with_newer(
@@ -269,6 +307,7 @@ def _with_newer(
       The items, with those of the template's numbers.
     """
     items, relinked = list(items), _relinked(items)
+    taken: list[_Relinked] = []
     for optimizer in optimizers:
         state = optimizer.newer
         if state is None:
@@ -281,8 +320,11 @@ def _with_newer(
             notes.update(dict.fromkeys(optimizer.items(), note))
             continue
         other = alike[0] if alike and state.size else _Relinked("", {}, {})
+        if _is_shared(items, other, taken):
+            notes.update(dict.fromkeys(optimizer.items(), _SHARED))
+            continue
         placed = set()
-        for slot in LISTS.get(other.kind, ()):
+        for slot in NEWER_BY_CLASS[other.kind].lists if other.kind else ():
             members = state.lists.get(list_name(other.kind, slot, state.is_keras_3), [])
             for place, owner in zip(members, state.owners):
                 if place is None or place not in places:
@@ -300,8 +342,21 @@ def _with_newer(
             ):
                 why = f"the template's {other.kind} has no {slot}"
                 items[number] = items[number]._replace(in_objects=False, why=why)
-        for name, place in state.own.items():
-            if place in places and name in other.own:
+        scale = _scale_items(items, NEWER, state.is_keras_3)
+        if not optimizer.scale:
+            for number in scale.values():
+                why = "the template scales no losses"
+                items[number] = items[number]._replace(in_objects=False, why=why)
+        for name, place in optimizer.scale.items():
+            if place in places and name in scale:
+                found[place] = scale[name]
+        for name, place in [
+            *state.own.items(),
+            *optimizer.scale.items(),
+            *optimizer.wrapper.items(),
+        ]:
+            is_inner = place not in optimizer.wrapper.values()
+            if place in places and is_inner and name in other.own and place not in found:
                 found[place] = other.own[name]
             elif place in places and place not in found:
                 content = places[place].content
@@ -318,9 +373,10 @@ def _drop_all_variables(graph: ObjectGraph, optimizers: list[Optimizer]) -> None
     options, while the lists by slot say the same for certain."""
     for optimizer in optimizers:
         if optimizer.newer is not None:
-            node = graph.nodes[optimizer.newer.node]
-            children = {n: child for n, child in node.children.items() if n != ALL_VARIABLES}
-            graph.nodes[optimizer.newer.node] = node._replace(children=children)
+            for number in {optimizer.newer.node, optimizer.wrapper_node} - {-1}:
+                node = graph.nodes[number]
+                children = {n: child for n, child in node.children.items() if n != ALL_VARIABLES}
+                graph.nodes[number] = node._replace(children=children)
 
 
 def _check(

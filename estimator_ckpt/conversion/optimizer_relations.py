@@ -1,23 +1,8 @@
-"""Which optimizers' state means the same in TF1 and in Keras, or can be made to.
+"""What an optimizer of a checkpoint is, by the table of optimizers, and what becomes of it.
 
-Which is so, by the kernels that both call (tensorflow/core/kernels/training_ops.cc) and by what
-keras/src/optimizers/legacy does around them:
-
-- Adam: ResourceApplyAdam in both, epsilon in the same place ("epsilon hat"), so an equal epsilon is
-  the same number; only the defaults differ, 1e-8 and 1e-7. TF1 keeps beta1^(t+1) and beta2^(t+1)
-  as variables, Keras computes them from `iter`, which is t.
-- Adadelta: ResourceApplyAdadelta in both, the same epsilon; defaults 1e-8 and 1e-7.
-- Ftrl: ResourceApplyFtrl in both; it has no epsilon.
-- Adagrad: TF1 divides by sqrt(accumulator), Keras by sqrt(accumulator) + epsilon. The equal epsilon
-  is 0, which Keras takes for its default of 1e-7; 1e-30 has no effect on float32.
-- Momentum and Keras' SGD: TF1 keeps the sum of gradients, Keras' the sum times -learning_rate.
-- RMSProp with momentum > 0: ResourceApplyRMSProp (or ...CenteredRMSProp) in both, the same epsilon;
-  defaults 1e-10 and 1e-7. Without momentum Keras adds epsilon outside of the root, where TF1 adds
-  it inside, and keeps no momentum slot: no state makes the two equal.
-
-Keras' optimizers since 2.11 compute RMSProp, Adadelta, Adagrad, Ftrl and Adam as TF1 does, epsilon
-included, with or without momentum; SGD's momentum is scaled as the legacy one's is. With sparse
-gradients they decay all rows, where TF1's Momentum and RMSProp decay those that are hit.
+What the table says of a pair was found in the kernels that both call
+(tensorflow/core/kernels/training_ops.cc), in what keras/src/optimizers does around them, and by
+training on both sides (tests/test_convert_optimizers.py and its neighbours).
 """
 
 from __future__ import annotations
@@ -28,150 +13,173 @@ from typing import NamedTuple
 from estimator_ckpt.bundle.checksum import masked_crc32c
 from estimator_ckpt.conversion.plan import Content, Item, Slot
 from estimator_ckpt.conversion.source_optimizers import Optimizer, SlotOf, tf1_slot_name
-from estimator_ckpt.errors import UnsupportedCheckpointError
+from estimator_ckpt.errors import SettingsError, UnsupportedCheckpointError
 from estimator_ckpt.objects.object_graph import ObjectPath
-from estimator_ckpt.roles.newer_keras import (
+from estimator_ckpt.roles import records
+from estimator_ckpt.roles.dialects import (
     ITERATIONS,
-    LISTS,
-    list_name,
-    newer_class,
+    LEGACY_COUNT,
+    NEWER_BY_CLASS,
+    has_powers,
+    legacy_records,
+    relations,
+    slots_in,
+    tf1_of,
+    with_the_same_ends,
 )
+from estimator_ckpt.roles.newer_keras import list_name, newer_class
+from estimator_ckpt.roles.optimizers import OPTIMIZERS
+from estimator_ckpt.roles.records import LEGACY, NEWER, REFUSED, TF1, Relation
+
+_TARGETS = {
+    TF1: "a TF1 optimizer",
+    LEGACY: "a legacy Keras optimizer",
+    NEWER: "a Keras optimizer since 2.11",
+}
+_WHOSE = {TF1: "", LEGACY: "Keras' ", NEWER: "Keras' "}
 
 
-class Kind(NamedTuple):
-    """A TF1 optimizer's namesake in Keras.
+class Related(NamedTuple):
+    """An optimizer in another dialect.
 
     Attributes:
-      keras: its class.
-      slots: TF1's name of a slot -> the legacy Keras optimizer's.
-      numbers: the hyperparameters that are variables of the legacy one.
+      record: what it is, in the table.
+      relation: what becomes of its state.
+      slots: its names of slots -> the table's.
     """
 
-    keras: str
+    record: records.Optimizer
+    relation: Relation
     slots: Mapping[str, str]
-    numbers: tuple[str, ...]
+
+    def class_in(self, dialect: str) -> str:
+        """What it is called there: TF1's by its record."""
+        if dialect == LEGACY and self.record.legacy is not None:
+            return self.record.legacy.name
+        if dialect == NEWER and self.record.newer is not None:
+            return self.record.newer.name
+        return self.record.name
 
 
-KINDS = {
-    "Adam": Kind("Adam", {"m": "m", "v": "v"}, ("beta_1", "beta_2")),
-    "Adagrad": Kind("Adagrad", {"accumulator": "accumulator"}, ()),
-    "Adadelta": Kind("Adadelta", {"accum": "accum_grad", "accum_update": "accum_var"}, ("rho",)),
-    "Ftrl": Kind(
-        "Ftrl",
-        {"accum": "accumulator", "linear": "linear"},
-        ("learning_rate_power", "l1_regularization_strength", "l2_regularization_strength", "beta"),
-    ),
-    "Momentum": Kind("SGD", {"momentum": "momentum"}, ("momentum",)),
-    "RMSProp": Kind("RMSprop", {"rms": "rms", "momentum": "momentum"}, ("rho", "momentum")),
-    "CenteredRMSProp": Kind(
-        "RMSprop", {"rms": "rms", "mg": "mg", "momentum": "momentum"}, ("rho", "momentum")
-    ),
-}
-# Keras' newer optimizers whose state a TF1 optimizer has, too.
-NEWER_TO_TF1 = {
-    "Adam": "Adam",
-    "AdamW": "AdamW",
-    "Adagrad": "Adagrad",
-    "Adadelta": "Adadelta",
-    "Ftrl": "Ftrl",
-    "SGD": "Momentum",
-    "RMSprop": "RMSProp",
-}
-# The legacy ones whose state a newer one of the class has, too, and their slots' names in LISTS.
-LEGACY_TO_NEWER: Mapping[str, Mapping[str, str]] = {
-    "Adam": {"m": "m", "v": "v", "vhat": "vhat"},
-    "Adamax": {"m": "m", "v": "v"},
-    "SGD": {"momentum": "momentum"},
-    "RMSprop": {"rms": "rms", "momentum": "momentum", "mg": "mg"},
-}
-
-
-def kind_of(optimizer: Optimizer) -> Kind:
-    """What is known of a TF1 optimizer's namesake in Keras.
+def related(optimizer: Optimizer, target: str) -> Related:
+    """What an optimizer becomes in a dialect, with_class() having said what it is.
 
     Raises:
-      UnsupportedCheckpointError: it is not known.
+      UnsupportedCheckpointError: its state means something else there, or it is not known.
     """
-    kind = KINDS.get(optimizer.label)
-    if kind is None or optimizer.others or not optimizer.slot_names() <= kind.slots.keys():
-        if optimizer.others or optimizer.label[-1:].isdigit():
-            raise UnsupportedCheckpointError(several(optimizer))
-        raise UnsupportedCheckpointError(
-            f"the state of {optimizer.label or 'an unnamed optimizer'} cannot be turned into "
-            f"that of a Keras optimizer; known are {', '.join(KINDS)}. Leave "
-            "it out (drop_slots), or convert without `optimizer`"
-        )
-    return kind
-
-
-def tf1_label(optimizer: Optimizer) -> str:
-    """The TF1 optimizer with the state of a legacy Keras one.
-
-    Raises:
-      UnsupportedCheckpointError: there is none, or it is not known.
-    """
+    is_second = optimizer.label.rpartition(" ")[2].isdigit()  # of its class on a variable
+    if optimizer.dialect != NEWER and (optimizer.others or is_second):
+        raise UnsupportedCheckpointError(several(optimizer))
     names = optimizer.slot_names()
-    for label, kind in KINDS.items():
-        # Adamax and Nadam have slots of the same names, which mean something else.
-        ambiguous = label == "Adam" and optimizer.label != "Adam"
-        if names == set(kind.slots.values()) and not ambiguous:
-            return label
-    reason = "known are " + ", ".join(sorted({kind.keras for kind in KINDS.values()}))
-    if names == {"rms"} or names == {"rms", "mg"}:
-        reason = (
-            "without momentum Keras adds epsilon outside of the root, TF1 inside, and no state "
-            "makes them equal"
+    candidates: list[Related] = []
+    if optimizer.dialect == LEGACY:
+        for record, legacy in legacy_records(optimizer.label, names, optimizer.own):
+            slots = {its: slot for slot, its in legacy.slots.items()}
+            own = {slots[name] for name in names}
+            for one, relation in relations(LEGACY, legacy.name, target, own):
+                if one is record:
+                    candidates.append(Related(record, relation, slots))
+    else:
+        slots = {name: name for name in names}
+        for record, relation in relations(optimizer.dialect, optimizer.label, target, names):
+            candidates.append(Related(record, relation, slots))
+    candidates.sort(key=lambda one: len(slots_in(one.record, target)))
+    classes = {one.class_in(optimizer.dialect) for one in candidates}
+    if not candidates or len(classes) > 1 or (optimizer.dialect == LEGACY and not names):
+        raise _refusal(optimizer, target, _why_not(optimizer, target, sorted(classes)))
+    best = candidates[0]
+    if best.relation.how == REFUSED:
+        raise _refusal(optimizer, target, best.relation.why)
+    if not {best.slots[name] for name in names} >= set(best.relation.with_slots):
+        raise _refusal(optimizer, target, best.relation.why)
+    return best
+
+
+def _why_not(optimizer: Optimizer, target: str, classes: Sequence[str]) -> str:
+    if len(classes) > 1:
+        return f"by its slots it may be {' or '.join(classes)}; say which (from_optimizer)"
+    if not optimizer.slots:
+        return "it has no slots"
+    can: dict[str, set[str]] = {}
+    for one in OPTIMIZERS:
+        relation = one.relations.get((optimizer.dialect, target))
+        if relation is not None and relation.how != REFUSED:
+            related_to = Related(one, relation, {})
+            can[related_to.class_in(optimizer.dialect)] = slots_in(one, target)
+    if optimizer.label in can:
+        missing = ", ".join(sorted(optimizer.slot_names() - can[optimizer.label]))
+        newer = NEWER_BY_CLASS.get(optimizer.label)
+        option = newer.options.get(missing) if newer is not None else None
+        return f"it can{f' without {option}' if option else ''}, for there is no slot {missing}"
+    if not can:
+        return (
+            "one after Keras 2.10 can become a TF1 optimizer (tf1), or with `like` another one "
+            "after 2.10 (keras2, keras3)"
         )
-    elif not names:
-        reason = "it has no slots"
-    raise UnsupportedCheckpointError(
-        f"the state of Keras' {optimizer.label or 'unnamed optimizer'} with the slots "
-        f"{', '.join(sorted(names)) or '(none)'} cannot be turned into that of a TF1 "
-        f"optimizer: {reason}. Leave it out (drop_slots), or convert without `optimizer`"
-    )
+    return f"known are {', '.join(sorted(can))}"
 
 
-def newer_kind(optimizer: Optimizer) -> tuple[str, Mapping[str, str]]:
-    """The newer class that has an optimizer's state, and its slots' names in LISTS.
-
-    Raises:
-      UnsupportedCheckpointError: there is none.
-    """
-    if optimizer.newer is not None:
-        return optimizer.label, {slot: slot for slot in LISTS[optimizer.label]}
-    if optimizer.dialect == "tf1":
-        kind = kind_of(optimizer)
-        return kind.keras, {slot: slot for slot in kind.slots}
-    names = optimizer.slot_names()
-    for label, slots in LEGACY_TO_NEWER.items():
-        # Without momentum a legacy RMSprop adds epsilon outside of the root, a newer one inside.
-        is_other = label == "RMSprop" and "momentum" not in names
-        if optimizer.label == label and names <= slots.keys() and not is_other:
-            return label, slots
-    raise UnsupportedCheckpointError(
-        f"the state of Keras' legacy {optimizer.label or 'optimizer'} with the slots "
-        f"{', '.join(sorted(names)) or '(none)'} is not that of a newer one; those that are: "
-        f"{', '.join(LEGACY_TO_NEWER)} (RMSprop with momentum). Leave it out (drop_slots)"
+def _refusal(optimizer: Optimizer, target: str, why: str) -> UnsupportedCheckpointError:
+    whose = _WHOSE[optimizer.dialect]
+    label = f"{whose}{optimizer.label or 'unnamed optimizer'}"
+    slots = ", ".join(sorted(optimizer.slot_names()))
+    return UnsupportedCheckpointError(
+        f"the state of {label} cannot be turned into that of {_TARGETS[target]}: "
+        f"{f'with the slots {slots}, ' if slots else ''}{why}. Leave it out (drop_slots), or "
+        "convert without `optimizer`"
     )
 
 
 def with_class(
     optimizer: Optimizer, items: Sequence[Item], target: str, from_optimizer: str | None
 ) -> Optimizer:
-    """A newer optimizer by the class that has its state in the target, with that one's slots.
+    """An optimizer by its class: as it is given, or as names and lists tell.
 
     Args:
-      optimizer: any other is returned as it is.
+      optimizer: one of a checkpoint.
       items: of the checkpoint.
-      target: as Relinker takes it.
+      target: the dialect that it is to be of.
       from_optimizer: its class, where the checkpoint does not say it.
 
     Raises:
-      UnsupportedCheckpointError: the target has no such state, or nothing says whose a slot is.
-      SettingsError: the class is not known.
+      UnsupportedCheckpointError: nothing says whose a slot is.
+      SettingsError: the class is not known, or cannot be the one that is given.
     """
-    if optimizer.dialect != "keras_new":
+    if optimizer.dialect == NEWER:
+        return _listed(optimizer, items, from_optimizer)
+    if optimizer.dialect == target:
         return optimizer
+    if optimizer.dialect == LEGACY:
+        if from_optimizer is not None:
+            optimizer.label = from_optimizer
+        return optimizer
+    tf1, alike = tf1_of(from_optimizer or ""), with_the_same_ends(optimizer.label)
+    if from_optimizer is not None and not optimizer.others:
+        if tf1 is None or not (
+            from_optimizer in alike
+            or (
+                optimizer.slot_names() <= set(tf1.slots)
+                and has_powers(from_optimizer) == has_powers(optimizer.label)
+            )
+        ):
+            raise SettingsError(
+                f"expected {' or '.join(alike)}, by the names of its slots, found "
+                f"{from_optimizer!r}",
+                key="from_optimizer",
+            )
+        optimizer.label = from_optimizer
+    elif len(alike) > 1 and any(
+        relation.how != REFUSED for one in alike for _, relation in relations(TF1, one, target)
+    ):
+        raise SettingsError(
+            f"{' and '.join(alike)} call their slots the same; say whose they are",
+            key="from_optimizer",
+        )
+    return optimizer
+
+
+def _listed(optimizer: Optimizer, items: Sequence[Item], from_optimizer: str | None) -> Optimizer:
+    """One of Keras' since 2.11, with the slots that its class has."""
     state = optimizer.newer
     if state is None:
         raise UnsupportedCheckpointError(
@@ -179,56 +187,61 @@ def with_class(
             "tell whose each slot is. Leave it out (drop_slots), or convert without `optimizer`"
         )
     label = newer_class(state, from_optimizer)
-    if target == "tf1" and label == "RMSprop" and state.lists["_average_gradients"]:
-        label_in_tf1 = "CenteredRMSProp"
-    else:
-        label_in_tf1 = NEWER_TO_TF1.get(label, "")
     slots = []
-    for name in LISTS[label]:
+    for name in NEWER_BY_CLASS[label].lists:
         members = state.lists.get(list_name(label, name, state.is_keras_3), [])
         for index, item in enumerate(members):
             owner = state.owners[index] if index < len(state.owners) else None
-            if item is None or owner is None:
+            if item is None:
+                continue
+            if owner is None:
                 raise UnsupportedCheckpointError(
                     f"nothing says whose the slot {index} of {name} of {label} is: several "
                     "variables have its name, or none. Leave the slots out (drop_slots)",
-                    key=items[item].name if item is not None else None,
+                    key=items[item].name,
                 )
             slots.append(SlotOf(item, owner, name))
     own = {name: number for name, number in state.own.items() if name != ITERATIONS}
+    own = {n: number for n, number in own.items() if number not in optimizer.scale.values()}
     if ITERATIONS in state.own:
-        own["iter"] = state.own[ITERATIONS]
+        own[LEGACY_COUNT] = state.own[ITERATIONS]
     known = {slot.item for slot in slots} | set(own.values())
     others = [number for number in optimizer.others if number not in known]
-    if target == "tf1":
-        if not label_in_tf1 or state.lists.get("_velocity_hats"):
-            raise UnsupportedCheckpointError(
-                f"the state of Keras' {label} cannot be turned into that of a TF1 optimizer; "
-                f"that can {', '.join(NEWER_TO_TF1)} (Adam without amsgrad). Leave it out "
-                "(drop_slots), or convert without `optimizer`"
-            )
-        label = label_in_tf1
-    return Optimizer(label, "keras_new", slots, own, others, newer=state)
+    return Optimizer(
+        label,
+        NEWER,
+        slots,
+        own,
+        others,
+        newer=state,
+        scale=optimizer.scale,
+        wrapper=optimizer.wrapper,
+        wrapper_node=optimizer.wrapper_node,
+    )
 
 
-def unused_momentum(items: Sequence[Item], optimizer: Optimizer, path: ObjectPath) -> list[Item]:
-    """Zeros for TF1's momentum slot, which Keras' optimizer has only where it is used.
+def unused_slots(
+    items: Sequence[Item], optimizer: Optimizer, to: Related, path: ObjectPath
+) -> list[Item]:
+    """Zeros for slots that TF1's optimizer has, and Keras' only where they are used.
 
-    Without momentum TF1 keeps the last step there and does not read it
+    Without momentum TF1's RMSProp keeps the last step in its slot and does not read it
     (ApplyRMSProp in tensorflow/core/kernels/training_ops.cc).
     """
-    label, found = optimizer.label, []
-    if label not in ("RMSProp", "CenteredRMSProp") or "momentum" in optimizer.slot_names():
-        return []
-    for slot in [one for one in optimizer.slots if one.name == "rms"]:
-        variable, rms = items[slot.variable], items[slot.item].content
-        data = bytes(rms.nbytes)
-        content = Content("", rms.dtype, rms.shape, rms.nbytes, value=data)
-        name = tf1_slot_name(variable.name, label, "momentum", items[slot.item].name)
-        why = "TF1's slot momentum, not used without momentum"
-        place = Slot(variable.name, path, "momentum", label)
-        content = content._replace(crc32c=masked_crc32c(data))
-        found.append(Item(content, name, why, slot=place))
+    found = []
+    for unused in to.relation.unused:
+        if unused in optimizer.slot_names():
+            continue
+        first = min(optimizer.slots, key=lambda slot: slot.item).name
+        for slot in [one for one in optimizer.slots if one.name == first]:
+            variable, other = items[slot.variable], items[slot.item].content
+            data = bytes(other.nbytes)
+            content = Content("", other.dtype, other.shape, other.nbytes, value=data)
+            name = tf1_slot_name(variable.name, to.record.name, unused, items[slot.item].name)
+            why = f"TF1's slot {unused}, not used without {unused}"
+            place = Slot(variable.name, path, unused, to.record.name)
+            content = content._replace(crc32c=masked_crc32c(data))
+            found.append(Item(content, name, why, slot=place))
     return found
 
 

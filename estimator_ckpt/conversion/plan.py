@@ -177,6 +177,8 @@ class Conversion:
       verified: how many tensors were read again and compared; None if none were.
       underflows: by their keys in the source, the tensors with values that a cast has made 0, as
         they were too small for the dtype, and how many; known once they are written.
+      notes: what the program must see to, for the result to mean the same; and options that found
+        nothing to do.
       companions: the `.meta` file, if there is one; known once it is written.
     """
 
@@ -190,6 +192,7 @@ class Conversion:
     verified: int | None = None
     underflows: tuple[tuple[str, int], ...] = ()
     companions: tuple[Companion, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def _repr_html_(self) -> str:
         title = f"{self.source} ({self.source_format}) → {self.destination} "
@@ -204,6 +207,10 @@ class Conversion:
     @property
     def warning(self) -> str:
         """What is to be said of the result; empty where there is nothing."""
+        return "; ".join(filter(None, (*self.notes, self._underflow)))
+
+    @property
+    def _underflow(self) -> str:
         if not self.underflows:
             return ""
         shown = some_of([f"{count:,} of {key}" for key, count in self.underflows], _MOST_SHOWN)

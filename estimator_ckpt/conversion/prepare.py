@@ -13,7 +13,7 @@ from estimator_ckpt.bundle.dtypes import dtype_size
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.conversion.casting import parse_casts
-from estimator_ckpt.conversion.convert_options import NEWER_TARGETS, ConvertOptions
+from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.like import like_structure, template_optimizers
 from estimator_ckpt.conversion.names_to_objects import (
     Structure,
@@ -32,7 +32,12 @@ from estimator_ckpt.conversion.plan import (
 )
 from estimator_ckpt.conversion.slots_follow import apply_rules
 from estimator_ckpt.conversion.source_optimizers import Optimizer, find_optimizers, mark_parts
-from estimator_ckpt.conversion.translate_optimizer import NEWER, Relinker
+from estimator_ckpt.conversion.translate_optimizer import (
+    KERAS_2,
+    KERAS_3,
+    NEWER_TARGETS,
+    Relinker,
+)
 from estimator_ckpt.conversion.use_averages import averages_as_weights
 from estimator_ckpt.errors import (
     CheckpointError,
@@ -44,6 +49,9 @@ from estimator_ckpt.errors import (
 from estimator_ckpt.formats import GLOBAL_STEP, keys_in
 from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, SAVE_COUNTER, ObjectGraph
 from estimator_ckpt.reading.object_tensors import Entries
+from estimator_ckpt.roles.records import LEGACY, NEWER
+from estimator_ckpt.roles.slots import unknown_names
+from estimator_ckpt.text.names import first_names
 from estimator_ckpt.verify import structure_faults
 
 
@@ -74,7 +82,8 @@ def _make_plan(
     rows, step = chosen.rows, chosen.step
     items = _cast(chosen.items, step, options)
     if options.optimizer:
-        step = _relink(checkpoint, items, chosen.optimizers, step, options)
+        step, notes = _relink(checkpoint, items, chosen.optimizers, step, options)
+        chosen.notes.extend(notes)
     if step is not None and options.checkpoint_format != "checkpoint":
         items[step] = _with_hint(items[step])
     keys: list[str | None] = [None] * len(items)
@@ -100,6 +109,7 @@ def _make_plan(
         "saver" if graph is None else checkpoint.format,
         options.checkpoint_format,
         tuple(rows),
+        notes=tuple(chosen.notes),
     )
     return conversion, tensors
 
@@ -116,6 +126,7 @@ class _Chosen(NamedTuple):
       optimizers: the source's.
       excluded: the names of what rules have left out.
       rows: lines for everything that is left out.
+      notes: what is to be said of the options.
     """
 
     items: list[Item]
@@ -123,6 +134,7 @@ class _Chosen(NamedTuple):
     optimizers: list[Optimizer]
     excluded: list[str]
     rows: list[ConversionRow]
+    notes: list[str]
 
 
 def _choose(checkpoint: Checkpoint, options: ConvertOptions) -> _Chosen:
@@ -132,26 +144,31 @@ def _choose(checkpoint: Checkpoint, options: ConvertOptions) -> _Chosen:
     optimizers: list[Optimizer] = []
     excluded: list[str] = []
     rows: list[ConversionRow] = []
+    notes: list[str] = []
     if options.use_averages:
         items, left_out = _averaged(items, graph, options)
         rows += [_row(item.content, (), why) for item, why in left_out]
     if rules or options.drop_slots or options.optimizer or options.dtype is not None:
         # By the source's own names: rules change what things are called, not what they are.
-        optimizers = find_optimizers(items, graph)
+        optimizers = find_optimizers(items, graph, options.from_optimizer)
         mark_parts(items, optimizers)
     if rules:
         items, optimizers, left_out = apply_rules(
-            checkpoint, items, optimizers, rules, relinks=options.optimizer is not None
+            checkpoint,
+            items,
+            optimizers,
+            rules,
+            relinks=options.optimizer is not None,
+            from_optimizer=options.from_optimizer,
         )
         rows += [_row(item.content, (), why) for item, why in left_out]
         excluded = [item.name for item, _ in left_out]
     step = global_step(items, graph)
     if options.drop_slots:
-        if all(item.part is None for item in items):
-            logging.warning("drop_slots: %s has no variables of optimizers", checkpoint.prefix)
+        notes = _not_dropped(items, checkpoint.prefix)
         items = _without_slots(items, step, rows)
         step = global_step(items, graph)
-    return _Chosen(items, step, optimizers, excluded, rows)
+    return _Chosen(items, step, optimizers, excluded, rows, notes)
 
 
 def _averaged(
@@ -208,6 +225,28 @@ def _cast(items: list[Item], step: int | None, options: ConvertOptions) -> list[
     return found
 
 
+def _not_dropped(items: list[Item], prefix: str) -> list[str]:
+    """What drop_slots leaves, to be said: nothing to drop, or what may be slots all the same."""
+    may_be = _may_be_slots(items)
+    if all(item.part is None for item in items):
+        logging.warning("drop_slots: %s has no variables of optimizers%s", prefix, may_be)
+        return []
+    return [f"drop_slots leaves some{may_be}"] if may_be else []
+
+
+def _may_be_slots(items: list[Item]) -> str:
+    names = unknown_names(
+        {item.name: item.content.shape for item in items if item.part is None and item.name}
+    )
+    if not names:
+        return ""
+    return (
+        "; by their names these may be slots, averages or masks: "
+        f"{first_names([f'VARIABLE/{name}' for name in sorted(names)])}. from_optimizer says the "
+        "class of an optimizer that was given a name, exclude leaves them out"
+    )
+
+
 def _with_hint(step: Item) -> Item:
     """The global step; where it is a `step` of another name, with the rule that a TF1 job needs.
 
@@ -228,8 +267,12 @@ def _relink(
     optimizers: list[Optimizer],
     step: int | None,
     options: ConvertOptions,
-) -> int | None:
-    """Makes the optimizers those of `options.optimizer`, in `items`; returns the global step."""
+) -> tuple[int | None, list[str]]:
+    """Makes the optimizers those of `options.optimizer`, in `items`.
+
+    Returns:
+      The global step, and what the program must see to.
+    """
 
     def read(content: Content) -> float:
         return read_number(checkpoint.prefix, checkpoint.index, content)
@@ -243,9 +286,14 @@ def _relink(
         read,
         template=template,
         from_optimizer=options.from_optimizer,
+        is_keras_3=options.optimizer == KERAS_3,
     )
-    relinker.relink(optimizers)
-    return relinker.step
+    try:
+        relinker.relink(optimizers)
+    except UnsupportedCheckpointError as error:
+        error.message += _may_be_slots(items) if not optimizers else ""
+        raise
+    return relinker.step, relinker.notes
 
 
 def _target(options: ConvertOptions) -> tuple[str, Mapping[str, float]]:
@@ -265,10 +313,10 @@ def _target(options: ConvertOptions) -> tuple[str, Mapping[str, float]]:
     template = template_optimizers(options.like)
     there = "none of them"
     if template.newer:
-        there = "keras3" if template.is_keras_3 else "keras2"
+        there = KERAS_3 if template.is_keras_3 else KERAS_2
     if target in NEWER_TARGETS and there != target:
         raise SettingsError(f"expected an optimizer of {target} in it, found {there}", key="like")
-    if target in ("keras", *NEWER_TARGETS) and template.newer:
+    if target in (LEGACY, *NEWER_TARGETS) and template.newer:
         target = NEWER
     return target, template.numbers
 

@@ -15,6 +15,7 @@ from estimator_ckpt.conversion.plan import Item
 from estimator_ckpt.conversion.source_optimizers import Optimizer, find_optimizers, mark_parts
 from estimator_ckpt.errors import ConflictError
 from estimator_ckpt.matching.rules import Line, Rules
+from estimator_ckpt.roles.records import NEWER
 from estimator_ckpt.roles.slots import slot_variable
 from estimator_ckpt.text.names import some_of
 
@@ -32,6 +33,7 @@ def apply_rules(
     rules: Rules,
     *,
     relinks: bool,
+    from_optimizer: str | None = None,
 ) -> tuple[list[Item], list[Optimizer], list[tuple[Item, str]]]:
     """The items by their new names, and what is left out.
 
@@ -41,6 +43,7 @@ def apply_rules(
       optimizers: among the items.
       rules: of which each must match a name.
       relinks: whether a slot must still be known as one by its new name.
+      from_optimizer: as find_optimizers() takes it.
 
     Returns:
       The items that stay; the optimizers among them; those left out, each with the reason.
@@ -82,7 +85,7 @@ def apply_rules(
                 tail=item.tail if line.target.endswith(item.tail) else "",
             )
         found.append(item)
-    remaining = find_optimizers(found, checkpoint.object_graph)
+    remaining = find_optimizers(found, checkpoint.object_graph, from_optimizer)
     _check_slots(
         slots, line_of, found, remaining, {item.name: why for item, why in left_out}, relinks
     )
@@ -119,7 +122,7 @@ def _owners(
     in_keras = {
         items[number].name: optimizer.follows.get(number)
         for optimizer in optimizers
-        if optimizer.dialect == "keras_new"
+        if optimizer.dialect == NEWER
         for number in optimizer.others
     }
     found: dict[str, str] = {}
@@ -192,7 +195,7 @@ def _check_own(items: list[Item], optimizers: list[Optimizer], lines: Iterable[L
     own = {
         items[number].name: optimizer.label
         for optimizer in optimizers
-        for number in (*optimizer.own.values(), *optimizer.others)
+        for number in optimizer.numbers()
     }
     first: dict[str, Line] = {}
     for line in lines:

@@ -6,14 +6,18 @@ import struct
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from estimator_ckpt.conversion.adam_steps import Power, check_given_steps, count_steps
+from estimator_ckpt.conversion.adam_steps import (
+    Power,
+    bias_is_gone,
+    check_given_steps,
+    count_steps,
+    least_unbiased_steps,
+)
 from estimator_ckpt.conversion.optimizer_relations import (
-    KINDS,
-    kind_of,
-    newer_kind,
+    Related,
+    related,
     several,
-    tf1_label,
-    unused_momentum,
+    unused_slots,
     with_class,
 )
 from estimator_ckpt.conversion.plan import (
@@ -30,22 +34,23 @@ from estimator_ckpt.conversion.source_optimizers import Optimizer, check_parts, 
 from estimator_ckpt.errors import ConflictError, SettingsError, UnsupportedCheckpointError
 from estimator_ckpt.formats import GLOBAL_STEP
 from estimator_ckpt.objects.object_graph import ObjectPath
-from estimator_ckpt.roles.newer_keras import (
+from estimator_ckpt.roles.dialects import (
+    DECAY,
     ITERATIONS,
     LEARNING_RATE,
-    U_PRODUCT,
+    LEGACY_COUNT,
+    NEWER_OWN,
+    POWER_OF,
+    RATE,
 )
+from estimator_ckpt.roles.loss_scale import loss_scale_of
+from estimator_ckpt.roles.records import LEGACY, NEWER, SCALED, TF1
 
-TARGETS = ("keras", "keras2", "keras3", "tf1")
-# Keras' optimizers since 2.11, as `like` has them.
-NEWER = "newer"
+KERAS_2, KERAS_3 = NEWER_TARGETS = ("keras2", "keras3")
+TARGETS = (LEGACY, *NEWER_TARGETS, TF1)
 OPTIMIZER = "optimizer"
 
 ReadNumber = Callable[[Content], float]
-
-
-_ALL_NUMBERS = ("learning_rate", "decay")
-_POWERS = {"beta_1": "beta1_power", "beta_2": "beta2_power"}
 
 
 class Relinker:
@@ -54,12 +59,15 @@ class Relinker:
     Args:
       items: of the checkpoint, named; replaced and added to in place.
       step: which of them is the global step.
-      target: "keras" for the legacy Keras optimizers, NEWER for those since 2.11, "tf1" for
-        those of tf.compat.v1.
+      target: the dialect, LEGACY, NEWER or TF1.
       numbers: hyperparameters given by the user, and `iter`; of several optimizers `Adam/iter`.
       read: the value of a scalar.
       template: hyperparameters that the objects of `like` have, for what is not given.
-      from_optimizer: the class of Keras' newer optimizers, where the items do not say it.
+      from_optimizer: the class of the optimizers, where the items do not say it.
+      is_keras_3: whether a NEWER target is Keras 3's.
+
+    Attributes:
+      notes: what is to be said of the result: what else must be equal for it to be exact.
     """
 
     def __init__(
@@ -72,6 +80,7 @@ class Relinker:
         *,
         template: Mapping[str, float] | None = None,
         from_optimizer: str | None = None,
+        is_keras_3: bool = False,
     ) -> None:
         self.items = items
         self.step = step
@@ -82,7 +91,9 @@ class Relinker:
         self._read = read
         self._template = template or {}
         self._from_optimizer = from_optimizer
+        self._is_keras_3 = is_keras_3
         self._used: set[str] = set()
+        self.notes: list[str] = []
 
     def relink(self, optimizers: list[Optimizer]) -> None:
         """Relinks all of them.
@@ -98,18 +109,10 @@ class Relinker:
                 "found no optimizer's slots; leave out `optimizer`, or rename the variables so "
                 "that they read X/Adam, X/Adam_1 or Adam/X/m, Adam/X/v"
             )
-        if any(optimizer.dialect == "keras_new" for optimizer in optimizers):
-            if self._target == "keras":
-                raise UnsupportedCheckpointError(
-                    "the state of a Keras optimizer after Keras 2.10 can become that of a TF1 "
-                    "optimizer (tf1), or with `like` that of another one after 2.10 (keras2, "
-                    "keras3), not of a legacy one. Leave it out (drop_slots), or convert without "
-                    "`optimizer`"
-                )
-            optimizers = [
-                with_class(optimizer, self.items, self._target, self._from_optimizer)
-                for optimizer in optimizers
-            ]
+        optimizers = [
+            with_class(optimizer, self.items, self._target, self._from_optimizer)
+            for optimizer in optimizers
+        ]
         self._check_several(optimizers)
         for optimizer in optimizers:
             check_parts(self.items, optimizer)
@@ -120,15 +123,12 @@ class Relinker:
                 for name, value in self._numbers.items()
                 if name.startswith(self._start)
             }
-            path = (OPTIMIZER,) if len(optimizers) == 1 else (f"{OPTIMIZER}_{optimizer.label}",)
-            if self._target == NEWER:
-                self._to_newer(optimizer, path)
-            elif self._target == "keras":
-                self._to_keras(optimizer, path)
-            elif optimizer.dialect == "tf1":
+            name = OPTIMIZER if len(optimizers) == 1 else f"{OPTIMIZER}_{optimizer.label}"
+            path = self._place_scale(optimizer, (name,))
+            if optimizer.dialect == self._target != NEWER:
                 self._place(optimizer, path)
             else:
-                self._to_tf1(optimizer, path)
+                self._translate(optimizer, path)
         unused = sorted(self._numbers.keys() - self._used)
         if unused:
             labels = " and ".join(optimizer.label for optimizer in optimizers)
@@ -143,8 +143,10 @@ class Relinker:
         for optimizer in optimizers:
             if labels.count(optimizer.label) > 1:
                 raise UnsupportedCheckpointError(several(optimizer))
-        counts = {self._count(one.own["iter"]) for one in optimizers if "iter" in one.own}
-        if self._target == "tf1" and self.step is None and len(counts) > 1:
+        counts = {
+            self._count(one.own[LEGACY_COUNT]) for one in optimizers if LEGACY_COUNT in one.own
+        }
+        if self._target == TF1 and self.step is None and len(counts) > 1:
             told = " and ".join(sorted(map(str, counts), key=len))
             raise ConflictError(
                 f"the optimizers count {told} steps; say which is the "
@@ -179,95 +181,181 @@ class Relinker:
             self._change(slot.item, slot=place)
         for name, number in optimizer.own.items():
             self._change(number, place=(*path, name))
-
-    # --- to Keras ---
-
-    def _to_keras(self, optimizer: Optimizer, path: ObjectPath) -> None:
-        if optimizer.dialect == "keras":
-            self._place(optimizer, path)
-            for name in optimizer.own:
+        if self._target == LEGACY:
+            for name, number in optimizer.own.items():
                 given = self._number(name)
                 if given is not None:
-                    content = self.items[optimizer.own[name]].content
-                    self._change(
-                        optimizer.own[name],
-                        content=number_content(given, content.dtype),
-                        why="given",
-                    )
-            if "iter" not in optimizer.own:  # its `iterations` were the global step
-                self._add_iter(optimizer, optimizer.label, path)
-            return
-        kind = kind_of(optimizer)
-        scale = self._scale(optimizer, optimizer.label, "keras")
+                    content = number_content(given, self.items[number].content.dtype)
+                    self._change(number, content=content, why="given")
+            if LEGACY_COUNT not in optimizer.own:  # its `iterations` were the global step
+                self._add_iter(optimizer, f"{optimizer.label}/iter", (*path, LEGACY_COUNT))
+
+    def _place_scale(self, optimizer: Optimizer, path: ObjectPath) -> ObjectPath:
+        """Gives the numbers of loss scaling their places; returns the path of the optimizer."""
+        for number in optimizer.wrapper.values():
+            self._change(number, in_names=False, in_objects=False, why="of the loss scaling alone")
+        if not optimizer.scale:
+            return path
+        wrapper = loss_scale_of(self._target, self._is_keras_3)
+        for name, number in optimizer.scale.items():
+            content = self.items[number].content
+            dtype = INT64 if is_counter(content) else FLOAT32
+            if content.dtype != dtype:
+                content = number_content(self._read(content), dtype)
+            known_as = self.items[number].name
+            if self._target == TF1:
+                known_as = wrapper.names[name]
+            self._change(
+                number,
+                content=content,
+                name=known_as,
+                place=(*path, *wrapper.paths[name]),
+                node=-1,
+                why="of the loss scaling",
+            )
+        return (*path, wrapper.inner) if wrapper.inner else path
+
+    def _translate(self, optimizer: Optimizer, path: ObjectPath) -> None:
+        """Gives the slots the names, places and values of the target's; then the numbers."""
+        to = related(optimizer, self._target)
+        self._note(optimizer, to)
+        scale = self._scale(optimizer, to)
+        label = to.class_in(self._target)
         for slot in optimizer.slots:
             item, variable = self.items[slot.item], self.items[slot.variable]
-            place = Slot(variable.name, path, kind.slots[slot.name], kind.keras)
-            if scale == 1.0:
-                self._change(slot.item, slot=place)
-                continue
-            # Under TF1's name stays what TF1 means by it; Keras' has another value and name.
-            name = f"{kind.keras}/{variable.name}/{place.name}"
-            why = f"-learning_rate times {item.name}"
-            self._change(slot.item, in_objects=False, why=f"{name} is computed from it")
-            content = item.content._replace(scale=scale)
-            self.items.append(Item(content, name, why, slot=place))
+            name = to.slots[slot.name]
+            place = Slot(variable.name, path, name, label)
+            if self._target == LEGACY and to.record.legacy is not None:
+                place = place._replace(name=to.record.legacy.slots[name])
+            content = item.content if scale == 1.0 else item.content._replace(scale=scale)
+            if self._target == TF1:
+                self._change(
+                    slot.item,
+                    content=content,
+                    name=tf1_slot_name(variable.name, to.record.name, name, item.name),
+                    why=f"TF1's slot {name}" + ("" if scale == 1.0 else f", {scale:.6g} times"),
+                    slot=place,
+                    node=-1,
+                )
+            elif scale == 1.0:
+                self._change(slot.item, slot=place, **self._moved())
+            else:
+                # Under its name stays what its optimizer means by it; Keras' has another value.
+                new = f"{label}/{variable.name}/{place.name}"
+                self._change(slot.item, in_objects=False, why=f"{new} is computed from it")
+                why = f"-learning_rate times {item.name}"
+                in_names = self._target == LEGACY
+                self.items.append(Item(content, new, why, slot=place, in_names=in_names))
+        if self._target == LEGACY:
+            self._numbers_of_legacy(optimizer, to, path)
+        elif self._target == NEWER:
+            self._numbers_of_newer(optimizer, to, path)
+        else:
+            self._numbers_of_tf1(optimizer, to, path)
+
+    def _moved(self) -> dict[str, int]:
+        """Of what is in a structure that does not stay: its object is none of the result's."""
+        return {"node": -1} if self._target == NEWER else {}
+
+    def _note(self, optimizer: Optimizer, to: Related) -> None:
+        if to.relation.dense_only and optimizer.dialect != self._target:
+            self.notes.append(
+                f"{optimizer.label}: exact where gradients are dense; with sparse ones, as of "
+                "embeddings, the two do not treat alike the rows that no gradient hits"
+            )
+        if to.relation.why:
+            self.notes.append(f"{optimizer.label}: {to.relation.why}")
+
+    def _scale(self, optimizer: Optimizer, to: Related) -> float:
+        """What a slot's values are multiplied by."""
+        for name in to.relation.positive:
+            if not self._number(name):
+                raise SettingsError(
+                    f"{optimizer.label} can be converted only with a {self._start}{name} above 0, "
+                    f"given: {to.relation.why}. Or leave the slots out (drop_slots)",
+                    key="hyperparameters",
+                )
+        if to.relation.how != SCALED:
+            return 1.0
+        rate = self._number(RATE)
+        if rate is None and optimizer.newer and LEARNING_RATE in optimizer.newer.own:
+            rate = self._read(self.items[optimizer.newer.own[LEARNING_RATE]].content)
+        if not rate or rate < 0:
+            raise SettingsError(
+                "Keras' SGD keeps -learning_rate times what TF1's Momentum keeps; give the "
+                f"{self._start}{RATE} with which the training goes on, or leave the "
+                "slots out (drop_slots)",
+                key="hyperparameters",
+            )
+        return -1 / rate if self._target == TF1 else -rate
+
+    # --- numbers ---
+
+    def _numbers_of_legacy(self, optimizer: Optimizer, to: Related, path: ObjectPath) -> None:
         for name, number in optimizer.own.items():
             self._change(number, in_objects=False, why=f"Keras computes it from iter: {name}")
-        scope = kind.keras
-        self._add_iter(optimizer, scope, path)
-        for name in (*_ALL_NUMBERS, *kind.numbers):
+        scope = to.class_in(LEGACY)
+        self._add_iter(optimizer, f"{scope}/{LEGACY_COUNT}", (*path, LEGACY_COUNT), to)
+        legacy = to.record.legacy
+        for name in (RATE, DECAY, *(legacy.numbers if legacy is not None else ())):
             value = self._number(name)
             if value is not None:
                 content = number_content(value, FLOAT32)
                 self.items.append(Item(content, f"{scope}/{name}", "given", place=(*path, name)))
 
-    def _scale(self, optimizer: Optimizer, label: str, target: str) -> float:
-        """What a slot's values are multiplied by."""
-        if label == "Momentum":
-            rate = self._number("learning_rate")
-            if rate is None and optimizer.newer and LEARNING_RATE in optimizer.newer.own:
-                rate = self._read(self.items[optimizer.newer.own[LEARNING_RATE]].content)
-            if not rate or rate < 0:
-                raise SettingsError(
-                    "Keras' SGD keeps -learning_rate times what TF1's Momentum keeps; give the "
-                    f"{self._start}learning_rate with which the training goes on, or leave the "
-                    "slots out (drop_slots)",
-                    key="hyperparameters",
-                )
-            return -1 / rate if target == "tf1" else -rate
-        if label in ("RMSProp", "CenteredRMSProp") and target == "keras":
-            momentum = self._number("momentum")
-            if not momentum:
-                raise SettingsError(
-                    f"{label} can be converted only with a {self._start}momentum above 0, given: "
-                    "without momentum Keras adds epsilon outside of the root, TF1 inside, and no "
-                    "state makes them equal. Or leave the slots out (drop_slots)",
-                    key="hyperparameters",
-                )
-        return 1.0
+    def _numbers_of_newer(self, optimizer: Optimizer, to: Related, path: ObjectPath) -> None:
+        label = to.class_in(NEWER)
+        for name, number in optimizer.own.items():
+            if name in NEWER_OWN:
+                self._change(number, place=(*path, name), node=-1)
+            else:
+                self._change(number, in_objects=False, why=f"of {label} itself: {name}")
+        for number in optimizer.others:
+            self._change(number, in_objects=False, why=f"of {label} itself")
+        place = (*path, ITERATIONS)
+        if optimizer.dialect == TF1 or self._number(LEGACY_COUNT) is not None:
+            self._add_iter(optimizer, f"{label}/iter", place, to)
+        elif LEGACY_COUNT in optimizer.own:
+            steps = int(self._read(self.items[optimizer.own[LEGACY_COUNT]].content))
+            content = number_content(steps, INT64)
+            name = f"{label}/iteration"
+            self.items.append(Item(content, name, "its steps", place=place, in_names=False))
+        else:  # its `iterations` were the global step
+            self._add_iter(optimizer, f"{label}/iter", place, to)
 
     def _add_iter(
-        self, optimizer: Optimizer, scope: str, path: ObjectPath, *, name: str = "iter"
+        self, optimizer: Optimizer, name: str, place: ObjectPath, to: Related | None = None
     ) -> None:
-        given = self._number("iter")
+        given = self._number(LEGACY_COUNT)
         powers = self._powers(optimizer)
         if given is not None:
             steps, why = int(given), "given"
             check_given_steps(powers, steps)
         else:
             step = None if self.step is None else int(self._read(self.items[self.step].content))
-            steps, why = count_steps(powers, step, iter_name=f"{self._start}iter")
+            steps, why = count_steps(powers, step, iter_name=f"{self._start}{LEGACY_COUNT}")
+        if to is not None and to.relation.late:
+            beta = max(POWER_OF)
+            value = self._given_beta(beta)
+            if not bias_is_gone(beta, value, steps):
+                least = least_unbiased_steps(beta, value)
+                raise UnsupportedCheckpointError(
+                    f"{optimizer.label}: {to.relation.why}. The two are equal from {least:,} steps "
+                    f"on, and it has made {steps:,}: give a {self._start}{LEGACY_COUNT} of at "
+                    "least that, where no schedule depends on it, or leave the slots out "
+                    "(drop_slots)"
+                )
         content = number_content(steps, INT64)
         if given is None and self.step is not None:
             theirs = self.items[self.step].content
             if theirs.dtype == INT64 and int(self._read(theirs)) == steps:
                 content = theirs  # the same bytes under another key
-        self.items.append(Item(content, f"{scope}/iter", why, place=(*path, name)))
+        self.items.append(Item(content, name, why, place=place))
 
     def _powers(self, optimizer: Optimizer) -> list[Power]:
         """The powers of beta that TF1's Adam keeps, as far as they can be read."""
         found = []
-        for beta, name in _POWERS.items():
+        for beta, name in POWER_OF.items():
             number = optimizer.own.get(name)
             if number is not None and is_number(self.items[number].content):
                 value = self._read(self.items[number].content)
@@ -283,93 +371,38 @@ class Relinker:
             )
         return beta
 
-    # --- to Keras' newer optimizers ---
-
-    def _to_newer(self, optimizer: Optimizer, path: ObjectPath) -> None:
-        """Names the slots as newer_keras.LISTS does; `like` knows the lists and their order."""
-        label, names = newer_kind(optimizer)
-        is_momentum = optimizer.dialect == "tf1" and optimizer.label == "Momentum"
-        scale = self._scale(optimizer, "Momentum", NEWER) if is_momentum else 1.0
-        for slot in optimizer.slots:
-            item, variable = self.items[slot.item], self.items[slot.variable]
-            place = Slot(variable.name, path, names[slot.name], label)
-            if scale == 1.0:
-                self._change(slot.item, slot=place, node=-1)
-                continue
-            why = f"-learning_rate times {item.name}"
-            self._change(
-                slot.item, in_objects=False, why=f"another slot is computed from it, {why}"
-            )
-            content = item.content._replace(scale=scale)
-            name = f"{label}/{variable.name}/{place.name}"
-            self.items.append(Item(content, name, why, slot=place, in_names=False))
-        for name, number in optimizer.own.items():
-            if name == U_PRODUCT:
-                self._change(number, place=(*path, name), node=-1)
-            else:
-                self._change(number, in_objects=False, why=f"of {optimizer.label} itself: {name}")
+    def _numbers_of_tf1(self, optimizer: Optimizer, to: Related, path: ObjectPath) -> None:
+        self.items += unused_slots(self.items, optimizer, to, path)
         for number in optimizer.others:
-            self._change(number, in_objects=False, why=f"of {optimizer.label} itself")
-        if optimizer.dialect == "tf1" or self._number("iter") is not None:
-            self._add_iter(optimizer, label, path, name=ITERATIONS)
-        else:
-            counter = optimizer.own["iter"]
-            steps = int(self._read(self.items[counter].content))
-            content = number_content(steps, INT64)
-            name = f"{label}/iteration"
-            self.items.append(
-                Item(content, name, "its steps", place=(*path, ITERATIONS), in_names=False)
-            )
-
-    # --- to TF1 ---
-
-    def _to_tf1(self, optimizer: Optimizer, path: ObjectPath) -> None:
-        if optimizer.newer is not None:
-            label, names = optimizer.label, {slot.name: slot.name for slot in optimizer.slots}
-        else:
-            label = tf1_label(optimizer)
-            names = {keras: tf1 for tf1, keras in KINDS[label].slots.items()}
-        scale = self._scale(optimizer, label, "tf1")
-        for slot in optimizer.slots:
-            item, variable = self.items[slot.item], self.items[slot.variable]
-            slot_name = names[slot.name]
-            self._change(
-                slot.item,
-                content=item.content._replace(scale=scale),
-                name=tf1_slot_name(variable.name, label, slot_name, item.name),
-                why=f"TF1's slot {slot_name}" + ("" if scale == 1.0 else f", {scale:.6g} times"),
-                slot=Slot(variable.name, path, slot_name, label),
-                node=-1,
-            )
-        if optimizer.newer is not None:
-            self.items += unused_momentum(self.items, optimizer, path)
-            for number in optimizer.others:
-                self._change(number, in_names=False, in_objects=False, why="no variable in TF1")
-        steps = self._number("iter")
-        counter = optimizer.own.get("iter", self.step)  # its `iterations` may be the global step
+            self._change(number, in_names=False, in_objects=False, why="no variable in TF1")
+        steps = self._number(LEGACY_COUNT)
+        counter = optimizer.own.get(LEGACY_COUNT, self.step)  # or the global step is its count
         if steps is None and counter is not None:
             steps = self._count(counter)
-        if label in ("Adam", "AdamW"):
-            self._add_beta_powers(optimizer, steps, path)
+        if to.record.tf1 is not None and to.record.tf1.powers:
+            self._add_beta_powers(optimizer, to, steps, path)
         for name, number in optimizer.own.items():
-            if name == "iter" and self.step in (None, number):
+            if name == LEGACY_COUNT and self.step in (None, number):
                 self._change(number, name=GLOBAL_STEP, why="the optimizer's iter", node=-1)
                 self.step = number
             else:
                 why = "no variable in TF1"
-                if name == "iter" and self.step is not None:
+                if name == LEGACY_COUNT and self.step is not None:
                     why += f", which counts steps in {self.items[self.step].name}"
                 self._change(number, in_names=False, in_objects=False, why=why)
 
-    def _add_beta_powers(self, optimizer: Optimizer, steps: float | None, path: ObjectPath) -> None:
-        for name, power in _POWERS.items():
+    def _add_beta_powers(
+        self, optimizer: Optimizer, to: Related, steps: float | None, path: ObjectPath
+    ) -> None:
+        for name in to.record.tf1.powers if to.record.tf1 is not None else ():
+            power = POWER_OF[name]
             beta = self._number(name)
             if beta is None and name in optimizer.own:
                 beta = self._read(self.items[optimizer.own[name]].content)
             if beta is None or steps is None:
                 raise SettingsError(
                     f"TF1's Adam keeps {power}, which takes {name} and iter; the checkpoint lacks "
-                    f"it; give {self._start}{name if beta is None else 'iter'}",
+                    f"it; give {self._start}{name if beta is None else LEGACY_COUNT}",
                     key="hyperparameters",
                 )
             beta = struct.unpack("<f", struct.pack("<f", beta))[0]  # as TF1 multiplies it

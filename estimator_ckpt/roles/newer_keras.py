@@ -2,10 +2,8 @@
 
 A slot is a member of a list of the optimizer object, `_momentums` of an Adam, and no name or slot
 reference says whose it is. In Keras 3 the list `_trainable_variables` has the variables in the same
-order. In Keras 2.11 to 2.15 the slot's full name says it, `m/dense/kernel`. The lists by class are
-those of keras/src/optimizers (each optimizer's build()), and have the same names in both, except
-for Lion's. Beside them stand `_iterations` and `_learning_rate`, and `_variables`, which has all of
-them once more.
+order. In Keras 2.11 to 2.15 the slot's full name says it, `m/dense/kernel`. Beside the lists stand
+`_iterations` and `_learning_rate`, and `_variables`, which has all of them once more.
 """
 
 from __future__ import annotations
@@ -17,33 +15,11 @@ from typing import NamedTuple
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.objects.nodes import Node
 from estimator_ckpt.objects.object_graph import ObjectGraph
+from estimator_ckpt.roles.dialects import ITERATIONS, LIST_NAMES, NEWER_BY_CLASS, NEWER_OWN
 
-ITERATIONS, LEARNING_RATE = "_iterations", "_learning_rate"
 ALL_VARIABLES = "_variables"
-_MODEL_VARIABLES = "_trainable_variables"
-
-# Class -> what TF1 and Keras' legacy optimizers call a slot -> the list that has it. A list may be
-# missing, or empty, where the optimizer was made without what it is for.
-LISTS: Mapping[str, Mapping[str, str]] = {
-    "Adam": {"m": "_momentums", "v": "_velocities", "vhat": "_velocity_hats"},
-    "AdamW": {"m": "_momentums", "v": "_velocities", "vhat": "_velocity_hats"},
-    "Nadam": {"m": "_momentums", "v": "_velocities"},
-    "Adamax": {"m": "_m", "v": "_u"},
-    "Adagrad": {"accumulator": "_accumulators"},
-    "Adadelta": {"accum": "_accumulated_grads", "accum_update": "_accumulated_delta_vars"},
-    "Ftrl": {"accum": "_accumulators", "linear": "_linears"},
-    "SGD": {"momentum": "momentums"},
-    "Lion": {"momentum": "_momentums"},
-    "RMSprop": {"rms": "_velocities", "momentum": "_momentums", "mg": "_average_gradients"},
-    "Adafactor": {"r": "_r", "c": "_c", "v": "_v"},
-}
-# In Keras 2, Lion's list is called as SGD's.
-_IN_KERAS_2 = {"_momentums": "momentums"}
-# Nadam's own product of its momentums' schedule; no other class has it.
-U_PRODUCT = "_u_product"
-_WITH_AMSGRAD = "_velocity_hats"
-
-LIST_NAMES = frozenset(name for lists in LISTS.values() for name in lists.values())
+# In Keras 3: a list of the model's variables, not of its own.
+MODEL_VARIABLES = "_trainable_variables"
 
 
 class NewerState(NamedTuple):
@@ -98,10 +74,10 @@ def newer_state(
         if name in LIST_NAMES
     }
     own = {name: item_of[child] for name, child in children.items() if child in item_of}
-    state = NewerState(number, lists, [], own, "", _MODEL_VARIABLES in children)
+    state = NewerState(number, lists, [], own, "", MODEL_VARIABLES in children)
     owners: list[int | None] = []
     if state.is_keras_3:
-        owners = _members(graph.nodes[children[_MODEL_VARIABLES]], item_of)
+        owners = _members(graph.nodes[children[MODEL_VARIABLES]], item_of)
     else:
         for index in range(state.size):
             slots = [one[index] for one in lists.values() if index < len(one)]
@@ -113,9 +89,10 @@ def newer_state(
 
 
 def _members(node: Node, item_of: Mapping[int, int]) -> list[int | None]:
-    """The items of a list object; its children are called 0, 1, ..."""
-    indices = sorted(int(name) for name in node.children if name.isdecimal())
-    return [item_of.get(node.children[str(index)]) for index in indices]
+    """The items of a list object; its children are called 0, 1, ..., and some may be missing."""
+    indices = [int(name) for name in node.children if name.isdecimal()]
+    children = [node.children.get(str(index)) for index in range(max(indices, default=-1) + 1)]
+    return [None if child is None else item_of.get(child) for child in children]
 
 
 def classes(state: NewerState) -> list[str]:
@@ -124,16 +101,17 @@ def classes(state: NewerState) -> list[str]:
     No graph says the class itself: Adam and AdamW have the same lists, and so have SGD and Lion in
     Keras 2.
     """
-    has = state.lists.keys() - {_WITH_AMSGRAD}
-    fitting = [
-        label
-        for label in LISTS
-        if {list_name(label, slot, state.is_keras_3) for slot in LISTS[label]} - {_WITH_AMSGRAD}
-        == has
-        and (label == "Nadam") == (U_PRODUCT in state.own)
-    ]
+    fitting = []
+    for label, newer in NEWER_BY_CLASS.items():
+        if newer.only_keras_3 and not state.is_keras_3:
+            continue
+        lists = {slot: list_name(label, slot, state.is_keras_3) for slot in newer.lists}
+        optional = {lists[slot] for slot in newer.options}
+        own = NEWER_OWN & state.own.keys()
+        if set(lists.values()) - optional == state.lists.keys() - optional and own == {*newer.own}:
+            fitting.append(label)
     scope = re.sub(r"_\d+$", "", state.scope)
-    return [label for label in fitting if _scope_of(label) == scope] or fitting
+    return [label for label in fitting if scope in _scopes_of(label)] or fitting
 
 
 def newer_class(state: NewerState, given: str | None) -> str:
@@ -154,8 +132,8 @@ def newer_class(state: NewerState, given: str | None) -> str:
                 key="from_optimizer",
             )
         return given
-    if fitting == ["Adam", "AdamW"]:
-        return "Adam"
+    if fitting and all(NEWER_BY_CLASS[one].taken_for == fitting[0] for one in fitting[1:]):
+        return fitting[0]
     if len(fitting) != 1:
         raise SettingsError(
             f"the checkpoint does not say whether the optimizer is {' or '.join(fitting)}; say it"
@@ -168,10 +146,12 @@ def newer_class(state: NewerState, given: str | None) -> str:
 
 def list_name(label: str, slot: str, is_keras_3: bool) -> str:
     """The list in which an optimizer of a class has a slot."""
-    name = LISTS[label][slot]
-    return _IN_KERAS_2.get(name, name) if label == "Lion" and not is_keras_3 else name
+    newer = NEWER_BY_CLASS[label]
+    name = newer.lists[slot]
+    return name if is_keras_3 else newer.lists_in_keras_2.get(slot, name)
 
 
-def _scope_of(label: str) -> str:
-    """What Keras 3 calls an optimizer that was given no name: `rmsprop`, `adamw`, `adam_w`."""
-    return re.sub("([a-z])([A-Z])", r"\1_\2", re.sub("(.)([A-Z][a-z]+)", r"\1_\2", label)).lower()
+def _scopes_of(label: str) -> set[str]:
+    """What Keras 3 calls an optimizer that was given no name: `rmsprop`, `adamw` or `adam_w`."""
+    parts = re.sub("([a-z])([A-Z])", r"\1_\2", re.sub("(.)([A-Z][a-z]+)", r"\1_\2", label))
+    return {label.lower(), parts.lower()}

@@ -11,14 +11,24 @@ import re
 from collections.abc import Mapping
 
 from estimator_ckpt.roles import NUMBER, SLOT, STEP
+from estimator_ckpt.roles.dialects import (
+    LEGACY_CLASSES,
+    LEGACY_NUMBERS,
+    LEGACY_SLOTS,
+    NEWER_BY_CLASS,
+    NEWER_COUNTS,
+    NEWER_ENDS,
+    POWER_OF,
+    RATE,
+    SCALE_NAMES,
+    TF1_ENDS,
+    TF1_ORDERS,
+    pattern,
+)
 from estimator_ckpt.roles.slots import (
-    BERT_SLOTS,
-    KERAS_NUMBERS,
-    KERAS_SLOTS,
-    NEWER_KERAS_CLASSES,
-    NEWER_KERAS_SLOTS,
-    TF1_SLOTS,
     flat_names,
+    legacy_scope,
+    named_by_users,
     newer_keras_slot,
     slot_by_name,
 )
@@ -33,22 +43,21 @@ METRIC_NAMES = frozenset(
 )
 
 
-# The slots of tf.compat.v1 optimizers, and of BERT's, as they end.
+# The slots of tf.compat.v1 optimizers as they end, `X/Adam` and what has ends of its own.
 _TF1_SLOT = (
-    rf".*/(?:(?:\w*_)?(?:{'|'.join(TF1_SLOTS)})(?:Optimizer)?(?:_\d+)?|{'|'.join(BERT_SLOTS)})"
+    rf"(?:.*/(?:\w*_)?(?:{pattern(TF1_ORDERS)})(?:Optimizer)?(?:_\d+)?|.+(?:{pattern(TF1_ENDS)}))"
 )
-# What stands alone: AdamOptimizer's two, the step, Keras' step, the two of loss scaling
-# (tensorflow/python/training/experimental/loss_scale.py).
+# What stands alone: powers of betas, the step, Keras' count, the two of loss scaling.
 _NUMBER = (
-    r"(?:.*/)?(?:beta[12]_power(?:_\d+)?|global_step|iteration|current_loss_scale|good_steps)"
-    r"|learning_rate"
+    rf"(?:.*/)?(?:(?:{pattern(POWER_OF.values())})(?:_\d+)?|global_step|iteration"
+    rf"|{pattern(SCALE_NAMES)})|{RATE}"
 )
 # Keras' optimizers, whose variables are below a scope of their own: numbers, `X/m` of the legacy
 # ones, `m/X` of the newer.
-_KERAS_NUMBER = "|".join(sorted([*KERAS_NUMBERS, "iteration"]))
-_KERAS_SLOT = "|".join(sorted({*KERAS_SLOTS, *NEWER_KERAS_SLOTS}))
+_KERAS_NUMBER = pattern([*LEGACY_NUMBERS, *NEWER_COUNTS])
+_KERAS_SLOT = pattern([*LEGACY_SLOTS, *NEWER_ENDS])
 _KERAS = (
-    rf"(?:.*/)?(?:{'|'.join(NEWER_KERAS_CLASSES)})(?:_\d+)?"
+    rf"(?:.*/)?(?:{pattern([*LEGACY_CLASSES, *NEWER_BY_CLASS])})(?:_\d+)?"
     rf"/(?:{_KERAS_NUMBER}|.*/(?:{_KERAS_SLOT})|(?:{_KERAS_SLOT})/.*)"
 )
 
@@ -58,8 +67,6 @@ TRAINING_STATE = rf"(?:{_TF1_SLOT}|{_NUMBER}|{_KERAS})"
 _NUMBERS_AND_KERAS = re.compile(rf"(?:{_NUMBER}|{_KERAS})(?::0)?")
 
 
-# The count of steps of a Keras optimizer since 2.11; its slots are where one is.
-_COUNTS = ("iteration", "iterations")
 BY_NAME = "the optimizers"
 
 
@@ -76,26 +83,34 @@ def state_by_names(
       tell apart; and of a slot the name of its variable.
     """
     found: dict[str, tuple[str, str, str]] = {}
-    counts = [name for name in shapes if name.rpartition("/")[2] in _COUNTS]
+    counts = [name for name in shapes if name.rpartition("/")[2] in NEWER_COUNTS]
     scopes = tuple(f"{name.rpartition('/')[0]}/" for name in counts if "/" in name)
-    anywhere = any("/" not in name for name in counts) and "learning_rate" in shapes
+    anywhere = any("/" not in name for name in counts) and RATE in shapes
     flat = flat_names(shapes) if counts else {}
+    named = named_by_users(shapes)
     for name, shape in shapes.items():
-        slot = slot_by_name(name, shapes.get)
+        slot = slot_by_name(name, shapes.get, named)
         if slot is None and shape is not None and (anywhere or name.startswith(scopes)):
             slot = newer_keras_slot(name, shape, shapes.get, flat)
         if slot is not None:
             found[name] = (SLOT, BY_NAME, slot[0])
         elif name.rpartition("/")[2].removesuffix(":0") == STEP_NAMES[0]:
             found[name] = (STEP, "", "")
-        elif _NUMBERS_AND_KERAS.fullmatch(name) or _is_number_beside_count(name, scopes):
+        elif (
+            _NUMBERS_AND_KERAS.fullmatch(name)
+            or _is_number_beside_count(name, scopes)
+            or (
+                name.rpartition("/")[2] in LEGACY_NUMBERS
+                and legacy_scope(name, shapes.get) == name[: name.rfind("/") + 1] != ""
+            )
+        ):
             found[name] = (NUMBER, BY_NAME, "")
     return found
 
 
 def _is_number_beside_count(name: str, scopes: tuple[str, ...]) -> bool:
     start, slash, last = name.rpartition("/")
-    return f"{start}{slash}" in scopes and last in (*_COUNTS, "learning_rate")
+    return f"{start}{slash}" in scopes and last in (*NEWER_COUNTS, RATE)
 
 
 def training_state(shapes: Mapping[str, tuple[int, ...] | None]) -> set[str]:
