@@ -43,6 +43,7 @@ def test_the_base_needs_no_tensorflow() -> None:
     assert names("tensorflow") == {"tensorflow"}
     assert names("estimator") == {"tensorflow-estimator"}
     assert names("remote") == {"fsspec"}
+    assert names("beam") == {"apache-beam"}
 
 
 def test_the_wheel_takes_every_kind_of_file_that_the_package_has() -> None:
@@ -150,3 +151,23 @@ def test_a_verb_takes_a_packaged_flagfile_from_anywhere(
 def test_the_keywords_that_a_type_checker_knows_are_the_fields_of_saver_options() -> None:
     known = {name: of.__forward_arg__ for name, of in SaverKeywords.__annotations__.items()}
     assert known == {field.name: field.type for field in dataclasses.fields(SaverOptions)}
+
+
+def test_many_machines_need_beam_and_say_so(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    code = (
+        "import sys; sys.modules['apache_beam'] = None\n"
+        "from estimator_ckpt.cli import main\n"
+        "sys.exit(main(['convert', *sys.argv[1:]]))"
+    )
+    flags = ["--checkpoint_format=both", "--log=log", "--beam="]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *flags, "run", "out"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "pip install 'estimator-ckpt[beam]' (Python 3.10 or later)" in done.stderr
+    assert "Traceback" not in done.stderr
