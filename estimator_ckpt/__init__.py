@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from estimator_ckpt.convert import convert_checkpoint
     from estimator_ckpt.export import export_checkpoint
     from estimator_ckpt.importing import import_checkpoint
+    from estimator_ckpt.jobs.resuming import resume_point
     from estimator_ckpt.jobs.stopping import stop_hook
     from estimator_ckpt.model_fn import wrap_estimator, wrap_model_fn
     from estimator_ckpt.options import SaverOptions
@@ -39,6 +40,7 @@ _HOMES = {
     "load_warm_start": "warm_start",
     "make_scaffold": "scaffold",
     "open_checkpoint": "checkpoint",
+    "resume_point": "jobs.resuming",
     "saver_scaffold": "scaffold",
     "stop_hook": "jobs.stopping",
     "verify_checkpoint": "verify",
@@ -59,6 +61,7 @@ __all__ = [
     "load_warm_start",
     "make_scaffold",
     "open_checkpoint",
+    "resume_point",
     "saver_scaffold",
     "stop_hook",
     "verify_checkpoint",

@@ -37,7 +37,8 @@ def collector_paused() -> Iterator[None]:
 def from_columns(kind: type[_T], *columns: Iterable[Any]) -> Iterator[_T]:
     """The named tuples with these fields, each when it is asked for.
 
-    In half the time of `kind(...)` for each. There are as many as the shortest column has.
+    A million in 0.23 s; `kind(...)` for each takes 0.33 s. There are as many as the shortest column
+    has.
 
     Args:
       kind: a class derived from NamedTuple.

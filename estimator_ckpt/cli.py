@@ -2,7 +2,10 @@
 
 Each verb is a module of estimator_ckpt.commands, imported when it is asked for, with
 
-  - a docstring: the usage line and what the verb does, as --help prints it;
+  - a docstring: the usage line, what the verb does and examples, as --help prints it;
+  - EXIT_CODES: what each exit code of it means;
+  - GROUPS: heading -> names of flags, as --help shows them, the common ones first; without it, or
+    for flags that it does not name, in the order in which they are defined;
   - define(flag_values): its flags, in a FlagValues of its own;
   - run(arguments, flag_values) -> int: does it; returns the exit code; raises CheckpointError.
 """
@@ -35,6 +38,21 @@ VERBS = {
     "import": "make a checkpoint of a safetensors or npz file",
     "check": "tell whether a model will restore or warm-start from a checkpoint",
     "train": "train a model_fn in a chosen checkpoint format, driven by flags",
+    "completion": "print what lets a shell complete verbs and flags",
+    "manpage": "print the manual page",
+}
+# What other programs call it.
+_OTHER_WORDS = {
+    "inspect": "ls list show print cat info dump summary tree",
+    "verify": "fsck validate audit checksum",
+    "compare": "diff cmp",
+    "convert": "migrate rename upgrade rewrite cast cp copy mv",
+    "export": "save to_safetensors to_npz",
+    "import": "load from_safetensors from_npz",
+    "check": "test dry_run dry-run",
+    "train": "run fit train_and_evaluate",
+    "completion": "complete",
+    "manpage": "man",
 }
 
 EXIT_OK = 0
@@ -49,6 +67,9 @@ _EXIT_CODES = (
     "2 an error (a wrong flag, an unreadable path)."
 )
 _WIDTH = 90
+_COLUMN = 30  # where the text of a flag begins
+_HELP = ("--help", "-h", "-help")
+_VERSION = ("--version", "-V", "version")
 _ADDED_BY_ABSL = re.compile(r"^<[^>]*>: |;\s+repeat this option to specify a list of values$")
 
 
@@ -138,18 +159,18 @@ def _dispatch(arguments: list[str]) -> int:
         print(_overview(), file=sys.stderr)
         return EXIT_ERROR
     verb, *rest = arguments
-    if verb in ("help", "--help", "-h", "-help"):
-        if not rest:
+    if verb in _VERSION:
+        print(f"estimator-ckpt {version()}")
+        return EXIT_OK
+    if verb in ("help", *_HELP):
+        if not rest or rest[0] in ("help", *_HELP):
             print(_overview())
             return EXIT_OK
         verb, rest = rest[0], ["--help"]
     if verb not in VERBS:
-        raise UsageError(f"there is no verb {verb!r}{did_you_mean(_alike(verb, VERBS))}")
-    values: Any = _FlagValues()  # type: ignore[no-untyped-call]
-    values.set_gnu_getopt(True)  # flags may stand behind paths
-    module = command(verb)
-    module.define(values)
-    if any(one in ("--help", "-h", "-help") for one in _before_dashes(rest)):
+        raise UsageError(_no_verb(verb))
+    module, values = command(verb), flags_of(verb)
+    if any(one in _HELP for one in _before_dashes(rest)):
         print(_help(module, values))
         return EXIT_OK
     try:
@@ -171,6 +192,35 @@ def command(verb: str) -> Any:
     return importlib.import_module(f"{__package__}.commands.{verb}")
 
 
+def flags_of(verb: str) -> Any:
+    """The flags of a verb, with their defaults."""
+    values: Any = _FlagValues()  # type: ignore[no-untyped-call]
+    values.set_gnu_getopt(True)  # flags may stand behind paths
+    command(verb).define(values)
+    return values
+
+
+def version() -> str:
+    """The version of the package, as it is installed."""
+    from importlib import metadata
+
+    try:
+        return metadata.version("estimator-ckpt")
+    except metadata.PackageNotFoundError:
+        return "of a source tree that is not installed"
+
+
+def _no_verb(word: str) -> str:
+    """The message for a word that stands where a verb is expected."""
+    if word.startswith("-"):
+        return f"expected a verb before the flags, found {word!r}"
+    if os.path.exists(word) or os.path.exists(f"{word}.index"):
+        return f"expected a verb before the path, found {word!r}; did you mean 'inspect {word}'?"
+    lower = word.lower()
+    near = [verb for verb in VERBS if lower == verb or lower in _OTHER_WORDS[verb].split()]
+    return f"there is no verb {word!r}{did_you_mean(near or _alike(lower, VERBS))}"
+
+
 def _before_dashes(arguments: list[str]) -> list[str]:
     return arguments[: arguments.index("--")] if "--" in arguments else arguments
 
@@ -189,29 +239,53 @@ def _alike(word: str, choices: Sequence[str] | dict[str, str]) -> list[str]:
 
 
 def _overview() -> str:
-    lines = ["usage: estimator-ckpt VERB ...", "", "Verbs:"]
+    lines = ["usage: estimator-ckpt VERB [flags] PATH ...", "", "Verbs:"]
     lines += [f"  {verb:<10} {summary}" for verb, summary in VERBS.items()]
-    lines += ["", "estimator-ckpt VERB --help says what a verb does and which flags it has.", ""]
+    lines += ["", "First of all: estimator-ckpt inspect MODEL_DIR", ""]
+    lines += ["estimator-ckpt VERB --help says what a verb does and which flags it has;"]
+    lines += ["estimator-ckpt --version prints the version.", ""]
     return "\n".join([*lines, *textwrap.wrap(_EXIT_CODES, _WIDTH)])
 
 
 def _help(module: Any, values: Any) -> str:
-    lines = [(module.__doc__ or "").strip(), "", "Flags:"]
-    for name in sorted(values):
-        flag = values[name]
-        if flag.name != name:  # the short name of another one
-            continue
-        given = f"--[no]{name}" if flag.boolean else f"--{name}={_metavar(flag)}"
-        text = _ADDED_BY_ABSL.sub("", flag.help or "")
-        if flag.default not in (None, False, []):
-            text += f" (default: {flag.default})"
-        wrapped = textwrap.wrap(text, _WIDTH - 30)
-        lines.append(f"  {given:<27} {wrapped[0]}" if len(given) < 27 else f"  {given}")
-        lines += [" " * 30 + line for line in wrapped[len(given) < 27 :]]
-    return "\n".join([*lines, "", *textwrap.wrap(_EXIT_CODES, _WIDTH)])
+    lines = [(module.__doc__ or "").strip()]
+    for heading, names in flag_groups(module, values):
+        lines += ["", f"{heading}:"]
+        for name in names:
+            lines += _flag_lines(name, values[name])
+    lines += ["", "Exit codes:"]
+    for code, meaning in module.EXIT_CODES.items():
+        lines.append(f"  {code:<5} {meaning}")
+    return "\n".join(lines)
 
 
-def _metavar(flag: Any) -> str:
+def flag_groups(module: Any, values: Any) -> list[tuple[str, list[str]]]:
+    """The flags of a verb, by the headings of its GROUPS; short names of others are left out."""
+    left = {name: None for name in values if values[name].name == name}
+    groups = []
+    for heading, names in getattr(module, "GROUPS", {}).items():
+        groups.append((heading, [name for name in names.split() if name in left]))
+        for name in groups[-1][1]:
+            del left[name]
+    return [*groups, *([("Further flags" if groups else "Flags", list(left))] if left else [])]
+
+
+def _flag_lines(name: str, flag: Any) -> list[str]:
+    given = f"--[no]{name}" if flag.boolean else f"--{name}={metavar(flag)}"
+    wrapped = textwrap.wrap(flag_text(flag), _WIDTH - _COLUMN)
+    fits = len(given) < _COLUMN - 3
+    lines = [f"  {given:<{_COLUMN - 3}} {wrapped[0]}" if fits else f"  {given}"]
+    return lines + [" " * _COLUMN + line for line in wrapped[fits:]]
+
+
+def flag_text(flag: Any) -> str:
+    """What a flag says of itself, with its default."""
+    text = _ADDED_BY_ABSL.sub("", flag.help or "")
+    return text if flag.default in (None, False, []) else f"{text} (default: {flag.default})"
+
+
+def metavar(flag: Any) -> str:
+    """What stands for a flag's value: `NUMBER`-like words, or its choices."""
     choices = getattr(flag.parser, "enum_values", None)
     return "|".join(choices) if choices else flag.flag_type().split()[-1].upper()
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -25,6 +25,9 @@ from estimator_ckpt.jobs.flag_table import ALIASES, FLAGS, help_text
 from estimator_ckpt.jobs.warm_start_flags import exclusion, parse_policy, with_overrides
 from estimator_ckpt.options import SaverOptions
 from estimator_ckpt.warm_start import WarmStart
+
+if TYPE_CHECKING:
+    from estimator_ckpt.jobs.resuming import ResumePoint
 
 # The flags belong to the module that calls define_flags(), so that its --help lists them.
 flags.disclaim_key_flags()
@@ -261,6 +264,20 @@ class JobFlags:
         from estimator_ckpt.jobs.stopping import stop_hook
 
         return [stop_hook()]
+
+    def resume_point(self, max_steps: int | None = None) -> ResumePoint:
+        """estimator_ckpt.resume_point() of --model_dir, with what the other flags say.
+
+        Raises:
+          SettingsError: no --model_dir is given.
+        """
+        from estimator_ckpt.jobs.resuming import resume_point
+
+        model_dir = self.value("model_dir")
+        if not model_dir:
+            raise SettingsError("say where checkpoints are", key=self.flag_name("model_dir"))
+        options = {name: self.value(name) for name in ("on_corrupt", "check_data")}
+        return resume_point(model_dir, max_steps, **options)
 
     def wrap_model_fn(
         self, model_fn: Callable[..., Any], *, checkpoint: Any = None

@@ -22,8 +22,7 @@ GOLDENS = Path(__file__).parent / "goldens"
 ALL = ("2.12", "2.15", "2.21")
 WITH_ESTIMATOR = ("2.12", "2.15")  # Also the last ones with Keras 2.
 NEWEST = ("2.21",)
-SINCE_2_15 = ("2.15", "2.21")
-HOME = ("2.15",)
+BY_PACKAGE = ("2.12", "2.15", "2.18", "2.21")
 V1 = ("v1_format", "v1_sharded")
 
 # Every kind, with the versions of TensorFlow that can write it.
@@ -50,10 +49,13 @@ KINDS = {
     "table": ALL,
     "table_tf1": ALL,
     "v1_format": ALL,
-    "v1_sharded": SINCE_2_15,
-    "snappy": SINCE_2_15,
-    "layer_configs": SINCE_2_15,
-    "keras_tuner": HOME,
+    "v1_sharded": ALL,
+    "snappy": ALL,
+    "layer_configs": ALL,
+    "keras_tuner": WITH_ESTIMATOR,
+    "own_saver": BY_PACKAGE,
+    "own_checkpoint": BY_PACKAGE,
+    "own_both": BY_PACKAGE,
 }
 
 
@@ -72,6 +74,7 @@ class GoldenVariable(NamedTuple):
       slices: the number of slices; 0 if it is not partitioned.
       slot_of: the key of the variable whose slot it is, in object-based checkpoints.
       slot_name: the slot's name there.
+      also: other keys of the same bytes.
     """
 
     key: str
@@ -83,6 +86,7 @@ class GoldenVariable(NamedTuple):
     slices: int
     slot_of: str | None
     slot_name: str | None
+    also: tuple[str, ...]
 
 
 class GoldenCase(NamedTuple):
@@ -93,7 +97,7 @@ class GoldenCase(NamedTuple):
       kind: a key of KINDS.
       directory: the model_dir, or the SavedModel.
       prefix: the checkpoint's path; the newest one in the directory.
-      format: "saver", "checkpoint"; "v1" for the single-file format.
+      format: "saver", "checkpoint", "both"; "v1" for the single-file format.
       global_step: its value, where there is one.
       state: what the `checkpoint` state file says, all paths relative; None without such a file.
       variables: all tensors except the object graph.
@@ -150,6 +154,7 @@ def _variable(row: dict[str, Any]) -> GoldenVariable:
         row["slices"],
         row.get("slot_of"),
         row.get("slot_name"),
+        tuple(row.get("also", ())),
     )
 
 

@@ -258,7 +258,7 @@ def test_every_verb_explains_itself_and_all_its_flags(verb: str, run: Run) -> No
     result = run(verb, "--help")
     assert result == run("help", verb) == run(verb, "-h", "--no_such_flag")
     assert result.code == 0
-    assert result.out.startswith(f"usage: estimator-ckpt {verb} ")
+    assert result.out.startswith(f"usage: estimator-ckpt {verb}")
     assert "Exit codes:" in result.out
     values: Any = flags.FlagValues()
     cli.command(verb).define(values)

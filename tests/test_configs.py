@@ -198,7 +198,7 @@ def test_a_moved_model_dir_without_its_newest_checkpoint_does_not_start_anew(tmp
 
 @pytest.mark.faults
 def test_cluster_runs_every_task_with_the_same_flags(tmp_path):
-    """Chief, worker, parameter server, evaluator; then SIGTERM, to the chief first."""
+    """Chief, worker, parameter server, evaluator; then SIGTERM to all, the server first."""
     addresses = [f"127.0.0.1:{port}" for port in free_ports(3)]
     cluster = dict(zip(("chief", "worker", "ps"), ([address] for address in addresses)))
     arguments = [*JOB, config("cluster"), f"--model_dir={tmp_path}", "--max_steps=1000000"]
@@ -214,14 +214,14 @@ def test_cluster_runs_every_task_with_the_same_flags(tmp_path):
         with start("worker") as worker, start("evaluator") as evaluator:
             worker.read_until("loss ")
             evaluator.read_until("evaluated step ")
-            chief.signal(signal.SIGTERM)
-            assert chief.finish() == 143, chief.errors
-            saved = latest_step(tmp_path)
-            assert file_format(tmp_path) == "both"
-            assert saved > 1
-            for process in (worker, evaluator):
-                process.signal(signal.SIGTERM)
-                assert process.finish() == 143, process.errors
             server.signal(signal.SIGTERM)
+            server.read_until("serving until the chief and the workers have ended")
+            before = latest_step(tmp_path)
+            for process in (chief, worker, evaluator):
+                process.signal(signal.SIGTERM)
+            for process in (chief, worker, evaluator):
+                assert process.finish() == 143, process.errors
             assert server.finish() == -signal.SIGTERM
-    assert latest_step(tmp_path) == saved
+    assert file_format(tmp_path) == "both"
+    assert latest_step(tmp_path) > before
+    assert f"stopped at step {latest_step(tmp_path):,}; the next start resumes" in chief.errors

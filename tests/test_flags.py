@@ -1,6 +1,8 @@
 """The flags of a program, read through a main of its own; what they make."""
 
+import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -348,6 +350,39 @@ def test_a_dry_run_of_a_scaffold_prints_and_ends_the_program(given, tmp_path, ca
     with pytest.raises(SystemExit):
         main([])
     assert "there would be no warm start" in capsys.readouterr().out
+
+
+# A clean stop, and where a job will resume.
+
+
+def test_the_hooks_stop_a_session_on_a_signal(given, tmp_path):
+    given(model_dir=str(tmp_path))
+    before = signal.getsignal(signal.SIGTERM)
+
+    class Sends(tf.compat.v1.train.SessionRunHook):
+        def after_run(self, run_context, run_values):
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with tf.Graph().as_default():
+        op = build_plain_model()
+        session = tf.compat.v1.train.MonitoredTrainingSession(
+            checkpoint_dir=JOB.value("model_dir"),
+            scaffold=JOB.scaffold(),
+            hooks=[Sends(), *JOB.hooks()],
+        )
+        session.run(op)
+        assert session.should_stop()
+        with pytest.raises(SystemExit) as exited:
+            session.close()
+    assert exited.value.code == 143
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert JOB.resume_point().path == str(tmp_path / "model.ckpt-1")
+    assert JOB.resume_point(max_steps=1).finished
+
+
+def test_a_resume_point_needs_a_model_dir():
+    with pytest.raises(SettingsError, match="where checkpoints are"):
+        parsed(prefix="ckpt_").resume_point()
 
 
 # RunConfig, model_fn and Estimator.

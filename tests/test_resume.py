@@ -9,9 +9,9 @@ from jobs import FORMATS, assert_same, latest, run_job
 from sessions import make_saver, save, variable
 from tensorflow_party import tf
 
-from estimator_ckpt import make_scaffold
+from estimator_ckpt import convert_checkpoint, make_scaffold
 from estimator_ckpt.errors import CorruptCheckpointError
-from estimator_ckpt.saving import keeping
+from estimator_ckpt.saving import built, keeping
 from estimator_ckpt.saving.journal import fingerprint, read_journal
 
 v1 = tf.compat.v1
@@ -87,6 +87,29 @@ def test_without_a_sound_one_it_is_an_error(tmp_path):
     forget(tmp_path)
     with pytest.raises(CorruptCheckpointError, match="data-00000-of-00001"):
         train(tmp_path)
+
+
+@pytest.mark.parametrize("on_corrupt", ["error", "fall_back"])
+def test_one_that_is_replaced_while_it_is_restored_is_restored_once_more(
+    tmp_path, monkeypatch, on_corrupt
+):
+    """The keys that were found are gone: a conversion in place comes between."""
+    _, end = train(tmp_path, "saver")
+    newest = latest(tmp_path)
+    run = built.run_restore
+    tried = []
+
+    def replace_before(*arguments):
+        if not tried:
+            convert_checkpoint(newest, None, "checkpoint", in_place=True)
+        tried.append(arguments)
+        run(*arguments)
+
+    monkeypatch.setattr(built, "run_restore", replace_before)
+    start, _ = train(tmp_path, "saver", steps=0, on_corrupt=on_corrupt)
+    assert len(tried) == 2
+    assert_same(start, end)
+    assert latest(tmp_path) == newest
 
 
 def test_an_evaluation_never_falls_back(tmp_path):

@@ -285,6 +285,20 @@ def test_a_handler_that_the_program_sets_meanwhile_stays(tmp_path):
     assert signal.getsignal(TERM) is handler
 
 
+def test_a_process_that_is_forked_meanwhile_ends_as_it_did(tmp_path, handlers):
+    codes = []
+
+    def fork():
+        child = os.fork()
+        if not child:
+            send()
+            os._exit(handlers.came == [TERM])
+        codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+
+    assert train(tmp_path, [stop_hook(), after_step(1, fork)], steps=3) == 3
+    assert codes == [True]
+
+
 # Several sessions.
 
 

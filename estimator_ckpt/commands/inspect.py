@@ -4,6 +4,12 @@ Lists the variables of a checkpoint, its objects (--tree) or one value (--tensor
 prefix, PREFIX.index, a directory with checkpoints (the newest counts), a SavedModel's directory or
 a Keras save_weights prefix. No value is read but scalars, and those that are asked for. Layers that
 differ in a number are one line, layer_{0…11}, with their count and the bytes of all; --all unfolds.
+
+Examples:
+  estimator-ckpt inspect run
+  estimator-ckpt inspect run/model.ckpt-1000 --filter=kernel --sort=size
+  estimator-ckpt inspect keras/ckpt-5 --tree
+  estimator-ckpt inspect run --tensor=dense/kernel --values
 """
 
 from __future__ import annotations
@@ -22,6 +28,18 @@ from estimator_ckpt.cli import EXIT_NO, EXIT_OK, UsageError
 from estimator_ckpt.commands.listing import owner_names, print_listing, totals
 from estimator_ckpt.errors import CheckpointError
 from estimator_ckpt.reading.variables import Columns, Variable
+
+EXIT_CODES = {
+    0: "listed",
+    1: "listed, but data files are missing or cut off",
+    2: "an error: a wrong flag, a path without a checkpoint, a broken index",
+}
+GROUPS = {
+    "What is shown": "filter sort all tree tensor values json",
+    "As TensorFlow's inspect_checkpoint has them": (
+        "file_name tensor_name all_tensors all_tensor_names count_exclude_pattern printoptions"
+    ),
+}
 
 
 def define(flag_values: flags.FlagValues) -> None:

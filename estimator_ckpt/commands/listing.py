@@ -15,7 +15,7 @@ from estimator_ckpt.bulk import AT_ONCE
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import CheckpointError, printable
-from estimator_ckpt.objects.object_graph import VAR_LIST, escape, escape_all
+from estimator_ckpt.objects.object_graph import VAR_LIST, escape
 from estimator_ckpt.reading.graph_facts import GraphFacts, read_graph_facts
 from estimator_ckpt.reading.variables import Columns
 from estimator_ckpt.text.quantities import counted, size_text
@@ -274,7 +274,7 @@ def _paths_to_show(variables: Columns) -> list[str]:
         text = start + escape("\n".join(names)).replace("\n", f"\n{start}")
         if text == "\n".join(paths) and text.count("\n") == len(names) - 1:
             continue
-        in_var_list = escape_all(names, start)
+        in_var_list = [start + escape(name) for name in names]
         for place in compress(count(), map(ne, paths, in_var_list)):
             path = paths[place]
             known = in_var_list[place] if path.startswith(start) else names[place]

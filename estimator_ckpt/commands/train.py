@@ -19,6 +19,29 @@ from absl import flags
 
 from estimator_ckpt.flags import JobFlags, define_flags
 
+EXIT_CODES = {
+    0: "finished",
+    130: "stopped by SIGINT, after a checkpoint",
+    143: "stopped by SIGTERM, after a checkpoint",
+    2: "an error: a wrong flag, a checkpoint that does not fit",
+}
+GROUPS = {
+    "The job": (
+        "model_fn estimator train_input_fn eval_input_fn model_dir checkpoint_format params mode"
+        " run_config hooks exporter"
+    ),
+    "How long": "max_steps eval_steps eval_throttle_secs",
+    "Checkpoints": (
+        "save_checkpoints_steps save_checkpoints_secs keep_checkpoint_max"
+        " keep_checkpoint_every_n_hours deletion_grace_secs durable ema on_missing match_by"
+        " on_corrupt check_data"
+    ),
+    "Warm start": (
+        "warm_start_from warm_start_config warm_start_override warm_start_dry_run"
+        " checkpoint_exclude_scopes ignore_missing_vars"
+    ),
+}
+
 _TEXTS = {
     "model_fn": "The model_fn, package.module:function. The current directory counts.",
     "estimator": "Instead of --model_fn: a function that returns an Estimator. It gets what its"
@@ -92,7 +115,10 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
     """Trains; 130 or 143 if a signal has ended it."""
     from dataclasses import fields
 
+    from estimator_ckpt.text.logs import import_tensorflow
     from estimator_ckpt.train import TrainSettings, train
+
+    import_tensorflow(verbose=flag_values.verbose)
 
     settings = {one.name: getattr(flag_values, one.name) for one in fields(TrainSettings)}
     return train(TrainSettings(**settings), JobFlags("", flag_values), arguments)

@@ -4,6 +4,11 @@ Reads every byte of the checkpoints and checks all checksums, offsets, slices an
 goes on after a fault. PATH is a prefix, PREFIX.index, a SavedModel's directory, or a directory with
 checkpoints at any depth: all of them are verified, and their `checkpoint` files, with what is left
 of broken saves.
+
+Examples:
+  estimator-ckpt verify run/model.ckpt-1000
+  estimator-ckpt verify run
+  estimator-ckpt verify --quiet --newest run another_run
 """
 
 from __future__ import annotations
@@ -25,6 +30,14 @@ from estimator_ckpt.text.progress import counting_bar, progress_bar
 from estimator_ckpt.text.quantities import counted, size_text
 from estimator_ckpt.text.tables import print_table
 from estimator_ckpt.verify import Fault, VerifyReport, verify_checkpoint
+
+EXIT_CODES = {
+    0: "all are whole",
+    1: "there are faults",
+    2: "an error: a wrong flag, or a path that cannot be read; the others are verified",
+}
+
+GROUPS = {"Common": "newest quiet json json_lines", "Many machines": "beam log"}
 
 
 def define(flag_values: flags.FlagValues) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import select
@@ -68,7 +69,16 @@ def _end_after_trainers(here: socket.socket, there: socket.socket, addresses: li
         if select.select([here], [], [], _ASK_SECS)[0] and here.recv(1)[0] in _SIGNALS:
             break
     there.close()  # until now it was open for the handler
-    os._exit(128 + number)  # the main thread does not come back from C++
+    _end_by(number)
+
+
+def _end_by(number: int) -> None:
+    """Ends the process by a signal, as that would have without a handler.
+
+    Python changes handlers in the main thread alone, and that does not come back from C++.
+    """
+    ctypes.CDLL(None).signal(number, 0)  # SIG_DFL
+    signal.raise_signal(number)
 
 
 def _listens(address: str) -> bool:

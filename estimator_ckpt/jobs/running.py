@@ -7,14 +7,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from estimator_ckpt import files
-from estimator_ckpt.bundle.v1 import v1_prefix
 from estimator_ckpt.checkpoint import open_checkpoint
-from estimator_ckpt.errors import CheckpointError, NotACheckpointError, SettingsError
+from estimator_ckpt.errors import CheckpointError, SettingsError
 from estimator_ckpt.jobs.parameter_server import serve_until_trainers_end
+from estimator_ckpt.jobs.resuming import newest_checkpoint
 from estimator_ckpt.jobs.stopping import STOP, StopHook
 from estimator_ckpt.jobs.training_hooks import Progress, Show, shown_lines
-from estimator_ckpt.reading.moved import in_directory
 from estimator_ckpt.reading.state import read_state
 
 _TRAINERS = ("chief", "master", "worker")
@@ -62,14 +60,14 @@ def run(plan: Plan, estimator_lib: Any) -> int:
       The exit code: 0, or 130 or 143 where a signal has ended it.
 
     Raises:
-      NotACheckpointError: see check_newest().
+      NotACheckpointError: the newest checkpoint of the state file is not there.
       SettingsError: TF_CONFIG gives this process a part that the mode has not; two exporters have
         one name.
     """
     config = plan.estimator.config
     trains = plan.mode != "evaluate" and config.task_type in _TRAINERS
     if plan.mode != "evaluate" and config.is_chief:
-        check_newest(config.model_dir)
+        newest_checkpoint(config.model_dir)  # or a training would start anew
     with _signals_handled(config), shown_lines() as show:
         progress = Progress(plan.max_steps, config.model_dir, plan.progress_secs, show)
         if trains and config.is_chief and read_state(config.model_dir) is not None:
@@ -83,25 +81,6 @@ def run(plan: Plan, estimator_lib: Any) -> int:
         if trains:
             show(_last_line(plan, progress))
     return STOP.exit_code
-
-
-def check_newest(model_dir: str) -> None:
-    """Sees to it that a training does not start anew because its checkpoint is missing.
-
-    Raises:
-      NotACheckpointError: the newest checkpoint of the state file is neither in its place nor in
-        the model_dir.
-    """
-    found = read_state(model_dir)
-    if found is None:
-        return
-    newest = in_directory(found.model_checkpoint_path, model_dir)
-    if not files.exists(f"{newest}.index") and v1_prefix(newest) is None:
-        raise NotACheckpointError(
-            f"the file `checkpoint` in {model_dir} names it as the newest one, but it is not "
-            "there; bring it back, or remove the file `checkpoint` to start anew",
-            path=newest,
-        )
 
 
 def _run(plan: Plan, estimator_lib: Any, progress: Progress, show: Show) -> None:

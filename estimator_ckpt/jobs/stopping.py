@@ -86,6 +86,7 @@ class Stop:
         self.signal: int | None = None
         self._sessions: list[_Session] = []
         self._before: dict[int, Any] = {}
+        self._process = os.getpid()
         self._everywhere = False
 
     @property
@@ -163,6 +164,7 @@ class Stop:
         return self.exit()
 
     def _install(self) -> None:
+        self._process = os.getpid()
         for number in _SIGNALS:
             before = signal.getsignal(number)
             # None: it is not Python that handles it.
@@ -178,14 +180,15 @@ class Stop:
 
     def _handle(self, number: int, frame: Any) -> None:
         sessions = self._open_sessions()
-        if self.signal is not None or not (sessions or self._everywhere):
+        is_child = os.getpid() != self._process  # a worker that was forked, and is to end
+        if self.signal is not None or is_child or not (sessions or self._everywhere):
             self._handle_as_before(number, frame)
             return
         self.signal = number
         steps = any(one.coordinator is not None and not one.evaluates for one in sessions)
         what = "finishing the step, saving a checkpoint" if steps else "stopping"
         # Not print(): the signal may have come in the middle of another one.
-        os.write(2, f"{self.name}: {what}\n".encode())
+        os.write(2, f"{_clear_line()}{self.name}: {what}\n".encode())
         if not steps:
             raise self.exit()
 
@@ -195,12 +198,17 @@ class Stop:
         Python complains of a signal that has come where its handler is SIG_DFL by now; so the
         handler is changed only as that signal is handled.
         """
-        before = self._before[number]
+        before = self._before.get(number, signal.SIG_DFL)
         if callable(before):
             before(number, frame)
         elif before == signal.SIG_DFL:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
+
+
+def _clear_line() -> str:
+    """On a terminal, what takes away a line of progress, or the `^C` that was typed."""
+    return "\r\x1b[2K" if os.isatty(2) and os.environ.get("TERM", "dumb") != "dumb" else ""
 
 
 def _raise_when_closed(coordinator: Any, error: BaseException) -> None:

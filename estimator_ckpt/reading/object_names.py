@@ -207,7 +207,7 @@ def _usual_variables(
     """The objects with one value, under the key that their path gives, and not two names for it.
 
     Nearly all are such, and their names are found all at once: the one in `var_list`, else the full
-    name if no other has it, else the path.
+    name if no other has it, else the path. A million take 1.7 s so, and 17 s one by one.
 
     Returns:
       These; the tensors of the other objects, or of all if any name or key is disputed; and how

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable, Iterator
+from typing import TypeVar, cast
 
 from absl import logging
 
@@ -16,9 +17,11 @@ from estimator_ckpt.errors import (
     UnsupportedCheckpointError,
 )
 from estimator_ckpt.reading.locate import complete_prefixes, newest_of_each_name
-from estimator_ckpt.saving.journal import fingerprint, read_journal
+from estimator_ckpt.saving.journal import fingerprint, mark, read_journal
 from estimator_ckpt.verify import verify_checkpoint
 
+_Result = TypeVar("_Result")
+_TRIES = 5
 _STEP = re.compile(r"(.*?)(?:-(\d+))?")
 # Faults that no reader gets by. Of others, what is read decides.
 _KINDS = ("index", "data file", "range", "checksum")
@@ -77,7 +80,7 @@ def resume(
     was_synced, is_current = _synced(prefix, state_name)
     try:
         if check_data or not is_current:
-            check(prefix)
+            steadily(lambda: check(prefix), prefix)
         restore(prefix)
         return prefix
     except (CorruptCheckpointError, NotACheckpointError) as error:
@@ -101,16 +104,47 @@ def resume(
     return sound
 
 
+def steadily(read: Callable[[], _Result], prefix: str) -> _Result:
+    """Reads a checkpoint; once more if it was replaced meanwhile, by a save or a conversion.
+
+    What is read then may be of both, or an error that tells of neither.
+
+    Args:
+      read: reads it; may be called again.
+      prefix: of the checkpoint.
+
+    Returns:
+      What `read` does.
+
+    Raises:
+      Whatever `read` raises.
+      NotACheckpointError: it is replaced again and again.
+    """
+    for _ in range(_TRIES):
+        before = mark(prefix)
+        error = result = None
+        try:
+            result = read()
+        except CheckpointError as caught:
+            error = caught
+        if before is None or mark(prefix) in (before, None):
+            if error is not None:
+                raise error
+            return cast("_Result", result)
+        logging.info("%s was replaced while it was read: once more", prefix)
+    raise NotACheckpointError("it was replaced again and again while it was read", path=prefix)
+
+
 def _synced(prefix: str, state_name: str) -> tuple[bool, bool]:
     """Whether the journal says that a checkpoint of this name was synced, and whether this one."""
     if files.is_remote(prefix):
         return True, True  # a file that is closed is stored
     directory, name = os.path.split(prefix)
-    mark = read_journal(directory, state_name).synced.get(name)
+    synced = read_journal(directory, state_name).synced.get(name)
     try:
-        return mark is not None, mark == fingerprint(prefix)
+        return synced is not None, synced == fingerprint(prefix)
     except CheckpointError:
-        return mark is not None, False
+        return synced is not None, False
 
 
 def check(prefix: str) -> None:

@@ -27,7 +27,7 @@ from estimator_ckpt.saving.graph_ops import SaverOps
 from estimator_ckpt.saving.initial_values import InitialValues
 from estimator_ckpt.saving.journal import mark
 from estimator_ckpt.saving.other_savers import explain_restores, tell_of_checkpoint, tell_of_hooks
-from estimator_ckpt.saving.resume import resume, whole_in_place_of
+from estimator_ckpt.saving.resume import resume, steadily, whole_in_place_of
 from estimator_ckpt.saving.retention import Retention
 from estimator_ckpt.saving.steps import Save
 
@@ -342,7 +342,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
                 self._lists.skip(newest)
 
     def _restore(self, sess: tf.compat.v1.Session, path: str) -> None:
-        restored = self._complete().restore(sess, path)
+        restored = steadily(lambda: self._complete().restore(sess, path), path)
         self._lacking = restored.lacking
         self._sound = mark(restored.prefix)
 

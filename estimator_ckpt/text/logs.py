@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import PurePath
@@ -66,3 +67,50 @@ class _Lines(logging.Handler):
 def _is_of_library(record: logging.LogRecord) -> bool:
     parts = PurePath(record.pathname).parts
     return any(here in _INSTALLED and below in _LIBRARIES for here, below in zip(parts, parts[1:]))
+
+
+def import_tensorflow(*, verbose: bool = False) -> None:
+    """Imports TensorFlow, without the lines that its C++ code writes meanwhile.
+
+    Since 2.17 it writes some before it reads TF_CPP_MIN_LOG_LEVEL. A process of its own drops them,
+    so that what a crash says is still shown.
+
+    Args:
+      verbose: whether to show them.
+    """
+    loaded = "tensorflow" in sys.modules
+    wanted = verbose or os.environ.get("TF_CPP_MIN_LOG_LEVEL", "3") in ("0", "1")
+    with contextlib.nullcontext() if loaded or wanted else _filtered_errors():
+        import tensorflow  # noqa: F401
+
+
+# What absl's logging writes: `I0000 00:00:1795908925.403994   32338 port.cc:153] ...`.
+_FILTER = """
+import sys
+for line in sys.stdin.buffer:
+    is_log = line[:1] in (b"I", b"W") and line[1:5].isdigit()
+    told = (b"WARNING: All log messages before absl::", b"To enable the following instructions: ")
+    if not is_log and not line.startswith(told):
+        sys.stderr.buffer.write(line)
+        sys.stderr.flush()
+"""
+
+
+@contextlib.contextmanager
+def _filtered_errors() -> Iterator[None]:
+    """Has what is written to the standard error go through a filter."""
+    try:
+        before = os.dup(2)
+    except OSError:  # closed, as by `2>&-`
+        yield
+        return
+    command = [sys.executable, "-I", "-S", "-c", _FILTER]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as filtering:
+        assert filtering.stdin is not None
+        os.dup2(filtering.stdin.fileno(), 2)
+        filtering.stdin.close()
+        try:
+            yield
+        finally:
+            os.dup2(before, 2)  # the last that had the pipe
+            os.close(before)

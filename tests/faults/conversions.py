@@ -206,9 +206,7 @@ def main() -> int:
     parser.add_argument("--races", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
     options = parser.parse_args()
-    if not layer.is_loaded():
-        preloaded = {**os.environ, "LD_PRELOAD": str(layer.build())}
-        os.execve(sys.executable, [sys.executable, __file__, *sys.argv[1:]], preloaded)
+    layer.require()
     chance = random.Random(options.seed)
     lost = 0
     for scenario in options.scenarios:

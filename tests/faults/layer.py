@@ -67,9 +67,11 @@ def run(script: str | os.PathLike[str], *arguments: str, timeout: float = 600) -
     return done.stdout
 
 
-def is_loaded() -> bool:
-    """Whether this process has the layer."""
-    return hasattr(ctypes.CDLL(None), "faults_arm")
+def require() -> None:
+    """Starts this program anew, with the layer, unless this process has it."""
+    if not hasattr(ctypes.CDLL(None), "faults_arm"):
+        preloaded = {**os.environ, "LD_PRELOAD": str(build())}
+        os.execve(sys.executable, [sys.executable, *sys.argv], preloaded)
 
 
 def arm(directory: str | os.PathLike[str], kind: str, at: int, *, sticky: bool = False) -> None:
@@ -170,7 +172,7 @@ def trial(
                 if os.environ.get("FAULTS_TRACE"):
                     traceback.print_exc()
                 result = f"{type(error).__name__}: {error}".replace("\n", " ")[:300]
-            _join_threads()
+            join_threads()
             result = f"{calls()} {result}"
             disarm()
             os.write(writing, result.encode())
@@ -190,7 +192,7 @@ def trial(
     return result, int(count)
 
 
-def _join_threads() -> None:
+def join_threads() -> None:
     """What the end of a process waits for: a fork that ends by os._exit() would not."""
     import threading
 

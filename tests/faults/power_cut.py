@@ -78,7 +78,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--count", type=int, default=6)
     arguments = parser.parse_args()
-    assert layer.is_loaded(), "start this with LD_PRELOAD, as layer.run() does"
+    layer.require()
     results = []
     with tempfile.TemporaryDirectory() as work:
         for number in range(arguments.count):

@@ -196,6 +196,13 @@ class Scenario:
         assert not left, f"left over: {sorted(left)}"
 
 
+def prepare_graphs(scenario: Scenario) -> None:
+    """Builds the graphs of all trials in this process, which then forks them."""
+    for is_changed in (False, True):
+        stock_graph(is_changed)
+    job_graph(scenario.more)
+
+
 def must(job: Callable[[], object], directory: str) -> None:
     result, _ = layer.trial(job, directory)
     assert result == "done", result
@@ -229,7 +236,7 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=0, help="calls of each; 0: every call")
     parser.add_argument("--seed", type=int, help="random calls instead of evenly spread ones")
     arguments = parser.parse_args()
-    assert layer.is_loaded(), "start this with LD_PRELOAD, as layer.run() does"
+    layer.require()
     chance = random.Random(arguments.seed)
     trials = Trials()
     with tempfile.TemporaryDirectory() as work:
@@ -237,9 +244,7 @@ def main() -> int:
             for checkpoint_format in arguments.formats:
                 start = time.monotonic()
                 scenario = Scenario(name, checkpoint_format, work)
-                for is_changed in (False, True):
-                    stock_graph(is_changed)
-                job_graph(scenario.more)
+                prepare_graphs(scenario)
                 scenario.prepare()
                 calls = layer.record(scenario.run, scenario.directory)
                 for kind in arguments.kinds:
