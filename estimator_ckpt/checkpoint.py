@@ -273,6 +273,10 @@ class Checkpoint:
         for key in map(key_bytes, keys):
             entry = self.index.entries.get(key)
             if entry and dtype_name(entry.dtype) in ("int32", "int64") and entry.shape == ():
+                with suppress(CorruptCheckpointError):  # which read() tells of, too
+                    self.reader.check(entry)
+                    raw = bytes(self.reader.raw(entry))  # without NumPy, which is slow to import
+                    return int.from_bytes(raw, "little", signed=True)
                 return int(self.reader.read(key))
         return None
 

@@ -21,10 +21,8 @@ file. There a claim is a best effort: with each beat it is written anew, by its 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
-import platform
 import threading
 import time
 from typing import NamedTuple
@@ -254,6 +252,8 @@ def is_own(path: str, owner: Owner) -> bool:
 
 def _take_over(path: str, dead: bytes, work: str, wait: float) -> Claim | None:
     """Puts a claim in the place of a dead one; None if that is not there any more."""
+    import hashlib  # it and platform are slow to import, and a dry run needs neither
+
     claim = acquire(f"{path}.{hashlib.sha256(dead).hexdigest()[:16]}", work, wait=wait)
     try:
         if _read(path) != dead:
@@ -359,6 +359,8 @@ def _is_linked_copy(path: str, owner: Owner) -> bool:
 
 
 def _owner(path: str, work: str) -> Owner:
+    import platform
+
     return Owner(
         token=os.urandom(8).hex(),
         work=work,
