@@ -18,12 +18,14 @@ from estimator_ckpt.matching.policies import policy_for
 from estimator_ckpt.matching.restoring import missing_rows
 from estimator_ckpt.objects.object_graph import SAVE_COUNTER
 from estimator_ckpt.text.html import html_table
-from estimator_ckpt.text.quantities import tensor_text
+from estimator_ckpt.text.quantities import counted, tensor_text
 from estimator_ckpt.text.rows import Row, columns, fold, total_line
 from estimator_ckpt.warm_start import WarmStart
 from estimator_ckpt.warm_starting.values import find_starting_values
 
-_FITS = ("matched", "warm-started", "initialized", "not selected", "unused")
+# In the order in which they are shown, after what does not fit.
+_FITS = ("initialized", "not selected", "warm-started", "matched", "unused")
+_SLOT_OF = "slot of "
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Fit:
       checkpoint: the prefix of the checkpoint.
       rows: one for each variable of the model, and one for each of the checkpoint that nothing
         reads. The status is `matched`; `warm-started` or `initialized`; `unused`; or, where it does
-        not fit, `missing`, `shape`, `dtype`, `ambiguous` or `unexpected`.
+        not fit, `missing`, `no average`, `shape`, `dtype`, `ambiguous` or `unexpected`.
       hint: a rule for a warm start that would help, or "".
     """
 
@@ -43,8 +45,20 @@ class Fit:
     hint: str = ""
 
     def _repr_html_(self) -> str:
-        headers, cells = columns(fold(self.rows), expected="model", found="checkpoint")
+        headers, cells = columns(self.folded_rows(), expected="model", found="checkpoint")
         return html_table(self.checkpoint, headers, cells, total_line(self.rows))
+
+    def sorted_rows(self) -> list[Row]:
+        """The rows, what does not fit first, what is unused last."""
+        ranks = {status: rank for rank, status in enumerate(_FITS, 1)}
+        return sorted(self.rows, key=lambda row: ranks.get(row.status, 0))
+
+    def folded_rows(self) -> list[Row]:
+        """sorted_rows(), with repeated layers in a row, and slots that nothing reads in one."""
+        rows = [row for row in self.sorted_rows() if not _is_unused_slot(row)]
+        slots = len(self.rows) - len(rows)
+        more = [Row("unused", counted(slots, "slot") + " of optimizers")] if slots else []
+        return fold(rows) + more
 
     @property
     def fits(self) -> bool:
@@ -105,7 +119,8 @@ def _started(checkpoint: Checkpoint, settings: WarmStart, model: Model, word: st
     ]
     rows += problems
     named = {row.name for row in rows}
-    rows += [Row("unused", name) for name in report.unexpected if name not in named]
+    unused = (name for name in report.unexpected if name not in named)
+    rows += [Row("unused", name, note=_slot_note(checkpoint, name)) for name in unused]
     return Fit(checkpoint.prefix, rows, hint.strip())
 
 
@@ -114,7 +129,8 @@ def _restored(checkpoint: Checkpoint, restore: Restore) -> list[Row]:
     policies = {w.tensor: policy_for(w.variable, restore.on_missing) for w in resolution.missing}
     required = [want for want in resolution.missing if policies[want.tensor] == "error"]
     others = [want for want in resolution.missing if policies[want.tensor] != "error"]
-    rows = [*resolution.problems, *missing_rows(checkpoint, resolution, required)]
+    rows = [*resolution.problems, *restore.no_averages]
+    rows += missing_rows(checkpoint, resolution, required)
     rows += missing_rows(checkpoint, resolution, others, "initialized")
     for want in restore.wanted:
         key = resolution.keys.get(want.tensor)
@@ -125,8 +141,17 @@ def _restored(checkpoint: Checkpoint, restore: Restore) -> list[Row]:
     used = {*resolution.keys.values()}
     named = {SAVE_COUNTER, *(row.name for row in rows)}
     rows += [
-        Row("unused", v.name, "", tensor_text(v.dtype, v.shape))
+        Row("unused", v.name, "", tensor_text(v.dtype, v.shape), _slot_note(checkpoint, v.name))
         for v in checkpoint.variables.values()
         if v.name not in named and used.isdisjoint(v.keys)
     ]
     return rows
+
+
+def _is_unused_slot(row: Row) -> bool:
+    return row.status == "unused" and row.note.startswith(_SLOT_OF)
+
+
+def _slot_note(checkpoint: Checkpoint, name: str) -> str:
+    variable = checkpoint.variables.get(name)
+    return "" if variable is None or variable.slot_of is None else _SLOT_OF + variable.slot_of

@@ -273,6 +273,10 @@ class Checkpoint:
         for key in map(key_bytes, keys):
             entry = self.index.entries.get(key)
             if entry and dtype_name(entry.dtype) in ("int32", "int64") and entry.shape == ():
+                with suppress(CorruptCheckpointError):  # which read() tells of, too
+                    self.reader.check(entry)
+                    raw = bytes(self.reader.raw(entry))  # without NumPy, which is slow to import
+                    return int.from_bytes(raw, "little", signed=True)
                 return int(self.reader.read(key))
         return None
 
@@ -315,7 +319,7 @@ def read_object_graph(prefix: str, index: Index) -> ObjectGraph | None:
     Raises:
       CorruptCheckpointError: it is broken, or not a string scalar.
     """
-    entry = index.entries.get(OBJECT_GRAPH_KEY.encode())
+    entry = index.entries.get(key_bytes(OBJECT_GRAPH_KEY))
     if entry is None:
         return None
     if entry.dtype != STRING or entry.shape != ():

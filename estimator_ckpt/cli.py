@@ -12,6 +12,7 @@ Each verb is a module of estimator_ckpt.commands, imported when it is asked for,
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import os
@@ -26,7 +27,7 @@ from absl import flags
 from estimator_ckpt import files
 from estimator_ckpt.configs import find_flagfiles
 from estimator_ckpt.errors import CheckpointError, needs_tensorflow, printable
-from estimator_ckpt.text.logs import plain_logs
+from estimator_ckpt.text.logs import import_tensorflow, plain_logs
 from estimator_ckpt.text.names import did_you_mean
 
 VERBS = {
@@ -68,6 +69,7 @@ _EXIT_CODES = (
 )
 _WIDTH = 90
 _COLUMN = 30  # where the text of a flag begins
+_CHOICE = "NAME"
 _HELP = ("--help", "-h", "-help")
 _VERSION = ("--version", "-V", "version")
 _ADDED_BY_ABSL = re.compile(r"^<[^>]*>: |;\s+repeat this option to specify a list of values$")
@@ -179,6 +181,9 @@ def _dispatch(arguments: list[str]) -> int:
         raise UsageError(_flag_message(error, values)) from None
     if verb != "train":  # whose arguments are the model's own
         remaining = list(map(os.path.expanduser, remaining))
+    if any("://" in one for one in rest):
+        with contextlib.suppress(ModuleNotFoundError):  # fsspec reads these, too
+            import_tensorflow()
     try:
         with plain_logs(trains=verb == "train", verbose="verbose" in values and values.verbose):
             code: int = module.run(remaining, values)
@@ -281,13 +286,19 @@ def _flag_lines(name: str, flag: Any) -> list[str]:
 def flag_text(flag: Any) -> str:
     """What a flag says of itself, with its default."""
     text = _ADDED_BY_ABSL.sub("", flag.help or "")
+    choices = getattr(flag.parser, "enum_values", None)
+    if choices and metavar(flag) == _CHOICE:
+        text += f" One of {', '.join(choices)}."
     return text if flag.default in (None, False, []) else f"{text} (default: {flag.default})"
 
 
 def metavar(flag: Any) -> str:
-    """What stands for a flag's value: `NUMBER`-like words, or its choices."""
+    """What stands for a flag's value: its choices, where they fit, or a word."""
     choices = getattr(flag.parser, "enum_values", None)
-    return "|".join(choices) if choices else flag.flag_type().split()[-1].upper()
+    if not choices:
+        return str(flag.flag_type().split()[-1].upper())
+    shown = "|".join(choices)
+    return shown if len(shown) <= _WIDTH - _COLUMN else _CHOICE
 
 
 if __name__ == "__main__":

@@ -348,3 +348,22 @@ def test_a_listing_starts_without_heavy_packages(
     arguments = [sys.executable, "-c", code, "inspect", objects(tmp_path), *flags]
     result = subprocess.run(arguments, capture_output=True, cwd=ROOT, text=True)
     assert result.stderr == "0 []\n"
+
+
+@pytest.mark.parametrize("verb", ["inspect", "verify", "compare", "check", "convert", "export"])
+def test_small_files_are_read_without_what_is_slow_to_import(verb: str, tmp_path: Path) -> None:
+    prefix = model(tmp_path)
+    more: dict[str, list[str]] = {
+        "compare": [prefix],
+        "check": [f"--model={prefix}"],
+        "convert": ["--checkpoint_format=both", "--dry_run", str(tmp_path / "new")],
+        "export": ["--dry_run", str(tmp_path / "new.npz")],
+    }
+    slow = ["numpy", "rich", "msgspec", "yaml", "ml_dtypes", "cramjam", "tensorflow"]
+    code = (
+        "import sys; from estimator_ckpt.cli import main; code = main(sys.argv[1:]); "
+        f"print(code, [n for n in {slow} if n in sys.modules], file=sys.stderr)"
+    )
+    arguments = [sys.executable, "-c", code, verb, prefix, *more.get(verb, [])]
+    result = subprocess.run(arguments, capture_output=True, cwd=ROOT, text=True)
+    assert result.stderr == "0 []\n"

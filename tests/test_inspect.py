@@ -225,6 +225,16 @@ def test_the_listing_is_filtered_and_sorted(
         assert names(result.out) == expected
 
 
+@pytest.mark.parametrize("flags", [[], ["--all_tensors"]])
+def test_a_filter_without_a_match_says_so(flags: list[str], run: Run, tmp_path: Path) -> None:
+    result = run("inspect", model(tmp_path), "--filter=nothing", *flags)
+    assert (result.code, result.err) == (0, "")
+    assert result.out.endswith(
+        "no name has a match of --filter=nothing; the checkpoint has 5 variables, as dense/bias,"
+        " dense/kernel, dense/kernel/Adam, ...\n"
+    )
+
+
 def test_some_variables_are_left_out_of_the_totals(run: Run, tmp_path: Path) -> None:
     result = run("inspect", model(tmp_path), "--count_exclude_pattern=Adam|global_step")
     assert "\n2 variables, 9 values, 36 B\n" in result.out

@@ -11,10 +11,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from estimator_ckpt.text.names import did_you_mean, near_names
+from estimator_ckpt.text.names import did_you_mean, near_names, some_of
 from estimator_ckpt.text.quantities import size_text, tensor_text
-from estimator_ckpt.text.rows import Row, fold, fold_groups, report, to_json, total_line
+from estimator_ckpt.text.rows import Row, fold, fold_groups, to_json, total_line
 from estimator_ckpt.text.tables import print_table, text_table
+from estimator_ckpt.text.terminal import cut_text, width_of
 
 
 def missing(*names: str) -> list[Row]:
@@ -102,23 +103,6 @@ def test_a_name_beside_the_name_folds_with_it() -> None:
     ]
 
 
-def test_a_report_has_folded_rows_totals_and_meanings() -> None:
-    rows = [
-        *(Row("missing", f"layer_{n}/kernel", "float32 [3, 4]") for n in range(12)),
-        Row("shape", "head/kernel", "float32 [3, 10]", "float32 [3, 4]"),
-    ]
-    text = report(rows, found="checkpoint", meanings={"missing": "keeps its initial value"})
-    assert text == (
-        "name                 status   expected         checkpoint\n"
-        "-------------------  -------  ---------------  --------------\n"
-        "layer_{0…11}/kernel  missing  float32 [3, 4]\n"
-        "head/kernel          shape    float32 [3, 10]  float32 [3, 4]\n"
-        "-------------------  -------  ---------------  --------------\n"
-        "12 missing, 1 shape\n"
-        "missing: keeps its initial value\n"
-    )
-
-
 def test_a_table_is_aligned_and_escapes_what_a_terminal_would_obey() -> None:
     assert text_table(
         ["name", "bytes"], [["a\x1b[31m", "12"], ["bc", "3,400"]], "2 in all", right=["bytes"]
@@ -130,6 +114,48 @@ def test_a_table_is_aligned_and_escapes_what_a_terminal_would_obey() -> None:
         "---------  -----\n"
         "2 in all\n"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "width"),
+    [
+        ("", 0),
+        ("kernel", 6),
+        ("layer_{0…11}", 12),
+        ("层/权重", 7),
+        ("e\u0301te\u0301", 3),
+        ("🎉", 2),
+        ("été", 3),
+    ],
+)
+def test_the_columns_that_a_text_takes(text: str, width: int) -> None:
+    assert width_of(text) == width
+
+
+def test_columns_stay_straight_beside_wide_and_combining_characters() -> None:
+    rows = [["层/权重", "12", "x"], ["e\u0301", "层", "x"], ["kernel", "3", "x"]]
+    assert text_table(["name", "n", "end"], rows, right=["n"]).splitlines() == [
+        "name      n  end",
+        "-------  --  ---",
+        "层/权重  12  x",
+        "e\u0301        层  x",
+        "kernel    3  x",
+    ]
+
+
+@given(st.text("ab/字🎉\u0301…", max_size=40), st.integers(1, 20))
+def test_a_text_is_cut_to_the_columns_that_there_are(text: str, width: int) -> None:
+    cut = cut_text(text, width)
+    assert width_of(cut) <= width
+    if width_of(text) <= width:
+        assert cut == text
+    else:
+        start, end = next(
+            (cut[:n], cut[n + 1 :])
+            for n, one in enumerate(cut)
+            if one == "…" and text.startswith(cut[:n]) and text.endswith(cut[n + 1 :])
+        )
+        assert len(start) + len(end) < len(text)
 
 
 def test_a_table_without_rows_is_its_headers_and_total() -> None:
@@ -224,6 +250,21 @@ def test_near_names(name: str, candidates: list[str], near: list[str]) -> None:
 def test_the_nearest_name_comes_first_among_very_many() -> None:
     names = [f"model/layer_{n}/dense/kernel" for n in range(5000)]
     assert near_names("layer_77/dense/kernel", names)[0] == "model/layer_77/dense/kernel"
+
+
+@pytest.mark.parametrize(
+    ("count", "between", "text"),
+    [
+        (0, ", ", ""),
+        (2, ", ", "0, 1"),
+        (3, ", ", "0, 1 and 1 more"),
+        (2_002, ", ", "0, 1 and 2,000 more"),
+        (2, "; ", "0; 1"),
+        (5, "; ", "0; 1; and 3 more"),
+    ],
+)
+def test_the_first_of_many(count: int, between: str, text: str) -> None:
+    assert some_of(list(map(str, range(count))), 2, between) == text
 
 
 def test_a_question_for_messages() -> None:

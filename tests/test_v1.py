@@ -180,6 +180,7 @@ def test_inspect_verify_and_compare(tmp_path, sharded, capsys):
     copy = str(tmp_path / "new" / "m")
     convert_checkpoint(sharded, copy, "saver")
     assert "w" in run("inspect", sharded).out
+    assert run("inspect", sharded).out.startswith(f"{sharded}: saver (V1), ")
     report = verify_checkpoint(sharded)
     assert (report.ok, report.checked_bytes) == (True, WHOLE.nbytes + 4 + 8)
     assert run("verify", sharded).code == 0

@@ -19,7 +19,7 @@ from estimator_ckpt.cli import EXIT_NO, EXIT_OK, UsageError
 from estimator_ckpt.errors import printable
 from estimator_ckpt.loading import import_from_current_directory
 from estimator_ckpt.text.logs import import_tensorflow
-from estimator_ckpt.text.rows import columns, fold, to_json, total_line
+from estimator_ckpt.text.rows import columns, to_json, total_line
 from estimator_ckpt.text.tables import print_table
 from estimator_ckpt.warm_start import WarmStart
 
@@ -86,11 +86,11 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
 
 
 def _print(fit: Fit, *, all_rows: bool) -> None:
-    shown = fit.rows if all_rows else fold(fit.rows)
+    shown = fit.sorted_rows() if all_rows else fit.folded_rows()
     print(f"{printable(fit.checkpoint)}\n")
     if shown:
         headers, cells = columns(shown, expected="model", found="checkpoint")
-        print_table(headers, cells, total_line(fit.rows))
+        print_table(headers, cells, total_line(fit.sorted_rows()))
     if fit.hint:
         print(printable(fit.hint))
     print("fits" if fit.fits else "does not fit")

@@ -26,8 +26,10 @@ from estimator_ckpt.bulk import collector_paused
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.cli import EXIT_NO, EXIT_OK, UsageError
 from estimator_ckpt.commands.listing import owner_names, print_listing, totals
-from estimator_ckpt.errors import CheckpointError
+from estimator_ckpt.errors import CheckpointError, printable
 from estimator_ckpt.reading.variables import Columns, Variable
+from estimator_ckpt.text.names import first_names
+from estimator_ckpt.text.quantities import counted
 
 EXIT_CODES = {
     0: "listed",
@@ -160,7 +162,10 @@ def _run(
 
             set_print_options(flag_values.printoptions)
             if tensor is None:
-                chosen: Iterable[Variable] = _chosen(checkpoint, pattern, by_size=by_size).rows()
+                columns = _chosen(checkpoint, pattern, by_size=by_size)
+                if not len(columns) and pattern and not flag_values.json:
+                    print(_no_match(checkpoint, pattern))
+                chosen: Iterable[Variable] = columns.rows()
             else:
                 chosen = [checkpoint.variable(tensor)]
             values = bool(flag_values.values or flag_values.tensor_name or tensor is None)
@@ -175,6 +180,8 @@ def _run(
             _print_json(checkpoint, variables, selected)
         else:
             print_listing(checkpoint, variables, selected, unfolded=flag_values.all or by_size)
+            if pattern and not len(variables):
+                print(_no_match(checkpoint, pattern))
         return checkpoint.data_error
 
 
@@ -204,6 +211,15 @@ def _chosen(
     if by_size:
         numbers.sort(key=columns.nbytes.__getitem__, reverse=True)
     return columns.take(numbers)
+
+
+def _no_match(checkpoint: Checkpoint, pattern: re.Pattern[str]) -> str:
+    names = list(checkpoint.variables)
+    such = f", as {first_names(names)}" if names else ""
+    return printable(
+        f"no name has a match of --filter={pattern.pattern}; "
+        f"the checkpoint has {counted(len(names), 'variable')}{such}"
+    )
 
 
 def _print_json(checkpoint: Checkpoint, variables: Columns, selected: Columns) -> None:

@@ -76,7 +76,7 @@ def print_listing(
 
 
 def _details(checkpoint: Checkpoint, facts: GraphFacts) -> list[str]:
-    details = [checkpoint.format]
+    details = [checkpoint.format + (" (V1)" if checkpoint.index.v1 else "")]
     if checkpoint.global_step is not None:
         details.append(f"global step {checkpoint.global_step}")
     elif (iterations := _iterations(checkpoint)) is not None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import zipfile
 from contextlib import suppress
 
 from estimator_ckpt import files
@@ -54,6 +53,8 @@ def name_file(path: str) -> str | None:
 
 def _name_zip(path: str) -> str:
     """What a zip archive is, by its members; a remote one by its name."""
+    import zipfile  # slow to import, and rarely needed
+
     members: set[str] = set()
     if not files.is_remote(path):
         broken = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError)

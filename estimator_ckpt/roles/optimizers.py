@@ -30,6 +30,7 @@ _ADAM_LISTS = {"m": "_momentums", "v": "_velocities", "vhat": "_velocity_hats"}
 _AMSGRAD = {"vhat": "amsgrad"}
 _ADAM_ENDS = ("m", "v", "vhat", "momentum", "velocity", "velocity_hat")
 _ADAM_SLOTS = {"m": "m", "v": "v", "vhat": "vhat"}
+_NEWER_ADAMW = Newer("AdamW", _ADAM_LISTS, _ADAM_ENDS, options=_AMSGRAD, taken_for="Adam")
 _BETAS = ("beta_1", "beta_2")
 _RMS_LISTS = {"rms": "_velocities", "momentum": "_momentums", "mg": "_average_gradients"}
 _RMS_ENDS = ("velocity", "momentum", "average_gradient")
@@ -96,14 +97,13 @@ OPTIMIZERS = (
                 *((TF1, LEGACY), (LEGACY, TF1)),
             ),
             (TF1, NEWER): _STEPS._replace(dense_only=True),
-            (LEGACY, NEWER): Relation(EXACT, dense_only=True),
         },
     ),
     Optimizer(
         "AdamW",
         Tf1("AdamW", ("m", "v"), ("tf.contrib.opt.AdamWOptimizer",), _BETAS),
         Legacy("AdamW", _ADAM_SLOTS, (*_BETAS, "weight_decay"), ("AdamWeightDecay",)),
-        Newer("AdamW", _ADAM_LISTS, _ADAM_ENDS, options=_AMSGRAD),
+        _NEWER_ADAMW,
         {
             **_refused(
                 "Keras' own legacy optimizers have no AdamW; those since 2.11 have",
@@ -111,7 +111,6 @@ OPTIMIZERS = (
             ),
             (TF1, NEWER): _STEPS._replace(why=_DECAY),
             (NEWER, TF1): _POWERS._replace(why=_DECAY),
-            (LEGACY, NEWER): Relation(EXACT, _DECAY),
             **_WITHIN_KERAS,
         },
     ),
@@ -123,7 +122,7 @@ OPTIMIZERS = (
             ("AdamWeightDecayOptimizer of BERT",),
             ends={"/adam_m": "m", "/adam_v": "v"},
         ),
-        newer=Newer("AdamW", _ADAM_LISTS, _ADAM_ENDS, options=_AMSGRAD),
+        newer=_NEWER_ADAMW,
         relations={
             **_refused("Keras' legacy optimizers have no AdamW of their own", (TF1, LEGACY)),
             (TF1, NEWER): Relation(
@@ -189,7 +188,6 @@ OPTIMIZERS = (
             (TF1, NEWER): Relation(
                 SCALED, f"{_RATE}; {_DECAY}", ("learning_rate",), dense_only=True
             ),
-            (LEGACY, NEWER): Relation(EXACT, _DECAY, dense_only=True),
         },
     ),
     Optimizer(
@@ -219,7 +217,7 @@ OPTIMIZERS = (
             **dict.fromkeys(
                 _ALL_PAIRS, Relation(EXACT, "TF1's has no epsilon: an epsilon of 1e-30 is none")
             ),
-            (LEGACY, NEWER): _AS_IT_IS,
+            (LEGACY, NEWER): Relation(EXACT, "exact with an epsilon of 1e-30: it stands elsewhere"),
             **_WITHIN_KERAS,
         },
     ),
@@ -256,7 +254,14 @@ OPTIMIZERS = (
             {"accum": "_accumulators", "linear": "_linears"},
             ("accumulator", "gradient_accumulator", "linear"),
         ),
-        {**dict.fromkeys(_ALL_PAIRS[:4], _AS_IT_IS), **_WITHIN_KERAS},
+        {
+            (TF1, LEGACY): _AS_IT_IS,
+            (LEGACY, TF1): _AS_IT_IS,
+            # Keras' sets rows of embeddings that no gradient ever hit to 0; TF1's leaves them.
+            (TF1, NEWER): Relation(EXACT, dense_only=True),
+            (NEWER, TF1): Relation(EXACT, dense_only=True),
+            **_WITHIN_KERAS,
+        },
     ),
     Optimizer(
         "AdaMax",
@@ -294,7 +299,7 @@ OPTIMIZERS = (
             ("vr", "vc", "v", "m"),
             ("AdafactorOptimizer of tensor2tensor and Mesh TensorFlow",),
             ends={"_slot_vr": "vr", "_slot_vc": "vc", "_slot_v": "v", "_slot_m": "m"},
-            orders=(("vr", "vc"), ("v",), ("m", "vr", "vc"), ("m", "v")),
+            orders=(("vr", "vc"), ("m", "vr", "vc"), ("m", "v"), ("v",)),
             reduced=("vr", "vc"),
         ),
         newer=Newer(
@@ -340,7 +345,6 @@ OPTIMIZERS = (
             ("momentum", "velocity"),
             only_keras_3=True,
         ),
-        relations=_WITHIN_KERAS,
     ),
     Optimizer(
         "ScheduleFreeAdamW",
@@ -391,6 +395,5 @@ LOSS_SCALES = (
         {"scale": "dynamic_scale", "good_steps": "step_counter"},
         {"scale": ("dynamic_scale",), "good_steps": ("step_counter",)},
         scope="loss_scale_optimizer",
-        steps_are_int64=False,
     ),
 )

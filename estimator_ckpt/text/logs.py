@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import PurePath
@@ -25,10 +24,13 @@ def plain_logs(*, trains: bool = False, verbose: bool = False) -> Iterator[None]
       trains: whether to show what is no warning, too: from where a job resumes or warm-starts.
       verbose: whether to show what TensorFlow and Keras log.
     """
-    from absl.logging import get_absl_logger
-
     if not verbose:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if not trains and "absl.logging" not in sys.modules:  # slow to import: nothing here logs
+        yield
+        return
+    from absl.logging import get_absl_logger
+
     absl, tensorflow = get_absl_logger(), logging.getLogger("tensorflow")
     before = absl.level, absl.propagate, tensorflow.level
     handler = _Lines(verbose)
@@ -99,6 +101,8 @@ for line in sys.stdin.buffer:
 @contextlib.contextmanager
 def _filtered_errors() -> Iterator[None]:
     """Has what is written to the standard error go through a filter."""
+    import subprocess  # slow to import, and rarely needed
+
     try:
         before = os.dup(2)
     except OSError:  # closed, as by `2>&-`

@@ -1,4 +1,4 @@
-"""Rows of a report: folded, counted, as an aligned table, as JSON.
+"""Rows of a report: folded, counted, as the cells of a table, as JSON.
 
 The shape is that of the loading report of Hugging Face transformers: one row per kind of trouble
 and group of variables, `layer_{0…11}` instead of twelve rows, and a line of totals.
@@ -10,11 +10,9 @@ import itertools
 import json
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Union
-
-from estimator_ckpt.text.tables import text_table
 
 _INTEGER = re.compile(r"(?<!\d)(?:0|[1-9][0-9]*)(?!\d)")  # 07 is text: folding would lose the 0
 _MOST_PIECES = 8
@@ -135,29 +133,6 @@ def totals(rows: Iterable[Row]) -> dict[str, int]:
 def total_line(rows: Iterable[Row]) -> str:
     """`298 matched, 1 missing`, of rows that are not folded; `nothing` where there are none."""
     return ", ".join(f"{count:,} {status}" for status, count in totals(rows).items()) or "nothing"
-
-
-def report(
-    rows: Iterable[Row],
-    *,
-    expected: str = "expected",
-    found: str = "found",
-    meanings: Mapping[str, str] | None = None,
-) -> str:
-    """A whole report as text: the folded rows, the totals, what each status means.
-
-    Args:
-      rows: not folded.
-      expected: the header of the column; a column that is empty in all rows is left out.
-      found: likewise.
-      meanings: status -> a sentence, printed for the statuses that occur.
-    """
-    rows = list(rows)
-    lines = [text_table(*columns(fold(rows), expected=expected, found=found), total_line(rows))]
-    for status in totals(rows):
-        if meanings and status in meanings:
-            lines.append(f"{status}: {meanings[status]}\n")
-    return "".join(lines)
 
 
 def columns(

@@ -10,7 +10,7 @@ from typing import TextIO
 
 from estimator_ckpt.bulk import AT_ONCE
 from estimator_ckpt.errors import printable
-from estimator_ckpt.text.terminal import cut_to_fit
+from estimator_ckpt.text.terminal import cut_to_fit, width_of
 
 _SCREENFUL = 200
 _EDGES = 2  # characters that rich draws beside a table
@@ -40,16 +40,24 @@ def table_lines(
     """
     # A million rows are checked by column and put together by zip and %: no loop of ours is as
     # fast.
-    columns, widths = [], []
+    columns, widths, forms = [], [], []
     for header, column in cells.items():
         shown, width = _printable_cells(column)
+        width = max(len(header), width)
+        forms.append(f"%{'' if header in right else '-'}{width}s")
+        if not all(map(str.isascii, shown)):  # % counts characters, not columns
+            padded = _padded_right if header in right else _padded
+            shown = [padded(cell, width) for cell in shown]
+            forms[-1] = "%s"
         columns.append(shown)
-        widths.append(max(len(header), width))
-    form = "  ".join(
-        f"%{'' if header in right else '-'}{width}s" for header, width in zip(cells, widths)
-    )
+        widths.append(width)
+    form = "  ".join(forms)
     rule = "  ".join("-" * width for width in widths)
-    head = [(form % tuple(cells)).rstrip(), rule]
+    headers = (
+        header.rjust(width) if header in right else header.ljust(width)
+        for header, width in zip(cells, widths)
+    )
+    head = ["  ".join(headers).rstrip(), rule]
     rows = map(str.rstrip, map(form.__mod__, zip(*columns)))
     end = [rule, total] if any(columns) else [total]
     return itertools.chain(head, rows, end if total else [])
@@ -61,14 +69,23 @@ def _cells(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> dict[str, S
 
 
 def _printable_cells(cells: Sequence[str]) -> tuple[Sequence[str], int]:
-    """The cells, and the length of the longest."""
+    """The cells, and the columns that the widest takes."""
     width = 0
     for start in range(0, len(cells), AT_ONCE):
         part = cells[start : start + AT_ONCE]
-        if not "".join(part).isprintable():
+        text = "".join(part)
+        if not text.isprintable():
             return _printable_cells(list(map(printable, cells)))
-        width = max(width, *map(len, part))
+        width = max(width, *map(len if text.isascii() else width_of, part))
     return cells, width
+
+
+def _padded(cell: str, width: int) -> str:
+    return cell + " " * (width - width_of(cell))
+
+
+def _padded_right(cell: str, width: int) -> str:
+    return " " * (width - width_of(cell)) + cell
 
 
 def print_table(

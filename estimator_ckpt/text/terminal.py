@@ -1,4 +1,4 @@
-"""Tables on a terminal: cells that are too long are cut in the middle."""
+"""The room that text takes on a terminal; cells that are too long are cut in the middle."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def cut_to_fit(
       right: the headers of columns of numbers, which stay whole.
       width: of the terminal, in characters.
     """
-    widths = {header: max(map(len, (header, *column))) for header, column in cells.items()}
+    widths = {header: max(map(width_of, (header, *column))) for header, column in cells.items()}
     over = sum(widths.values()) + _BETWEEN * (len(widths) - 1) - width
     texts = [header for header in widths if header not in right]
     cut: set[str] = set()
@@ -35,9 +35,26 @@ def cut_to_fit(
     }
 
 
+def width_of(text: str) -> int:
+    """The columns that a text takes: two for 字 and most emoji, none for what combines."""
+    if text.isascii() or text.replace("…", "").isascii():  # as folded names are
+        return len(text)
+    from rich.cells import cell_len
+
+    return cell_len(text)
+
+
 def cut_text(text: str, width: int) -> str:
-    """A text of at most `width` characters, which begins and ends as it did."""
-    if len(text) <= width:
+    """A text of at most `width` columns, which begins and ends as it did."""
+    if width_of(text) <= width:
         return text
     end = (width - 1) // 2
-    return f"{text[: width - 1 - end]}…{text[len(text) - end :]}"
+    start = width - 1 - end
+    if text.isascii():
+        return f"{text[:start]}…{text[len(text) - end :]}"
+    first, last = start, len(text) - end  # no character takes less, but what combines
+    while width_of(text[:first]) > start:
+        first -= 1
+    while width_of(text[last:]) > end or width_of(text[last : last + 1]) == 0 < len(text) - last:
+        last += 1
+    return f"{text[:first]}…{text[last:]}"
