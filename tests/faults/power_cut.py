@@ -1,10 +1,11 @@
 """Power cuts on a real ext4: python power_cut.py [--count N], as root, with loop devices.
 
-A job saves at every step on a loop-mounted image, or checkpoints are converted there, one after
-the other, to a new place or in place. At a random moment that is stopped, and the image copied
-as it is: what the file system has not written to its device by then is lost, as when the power goes.
-On the copy the job must resume by itself, with the values of one step; of a conversion the source has
-to be there, and the result or nothing, so that the next one gets through.
+A job saves at every step on a loop-mounted image, or checkpoints are converted there, one
+after the other, to a new place or in place. At a random moment that is stopped, and the image
+copied as it is: what the file system has not written to its device by then is lost, as when
+the power goes. On the copy the job must resume by itself, with the values of one step; of a
+conversion the source has to be there, and the result or nothing, so that the next one gets
+through.
 """
 
 from __future__ import annotations
