@@ -319,7 +319,7 @@ def read_object_graph(prefix: str, index: Index) -> ObjectGraph | None:
     Raises:
       CorruptCheckpointError: it is broken, or not a string scalar.
     """
-    entry = index.entries.get(OBJECT_GRAPH_KEY.encode())
+    entry = index.entries.get(key_bytes(OBJECT_GRAPH_KEY))
     if entry is None:
         return None
     if entry.dtype != STRING or entry.shape != ():

@@ -158,7 +158,13 @@ def _export(
         return export
     underflows = _write(checkpoint, path, ending, export, contents, progress)
     warning = Conversion(
-        checkpoint.prefix, path, checkpoint.format, "saver", (), underflows=underflows
+        checkpoint.prefix,
+        path,
+        checkpoint.format,
+        "saver",
+        (),
+        underflows=underflows,
+        notes=conversion.notes,
     ).warning
     return Export(
         export.source,

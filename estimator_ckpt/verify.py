@@ -14,7 +14,7 @@ from estimator_ckpt.bulk import columns_of
 from estimator_ckpt.bundle.checksum import checked
 from estimator_ckpt.bundle.dtypes import STRING, VARIANT, dtype_name
 from estimator_ckpt.bundle.index import Entry, Index, data_path, shard_path
-from estimator_ckpt.bundle.slices import readable_key
+from estimator_ckpt.bundle.slices import key_bytes, readable_key
 from estimator_ckpt.bundle.tensors import TensorReader
 from estimator_ckpt.bundle.v1 import open_reader
 from estimator_ckpt.checkpoint import read_object_graph
@@ -130,7 +130,7 @@ def verify_checkpoint(path: str | os.PathLike[str], *, progress: Progress = None
             faults += [Fault("object graph", f"{prefix}.index", m, key) for key, m in found]
             notes += graph_notes(graph, index)
         except CheckpointError as error:
-            entry = index.entries[OBJECT_GRAPH_KEY.encode()]
+            entry = index.entries[key_bytes(OBJECT_GRAPH_KEY)]
             file = shard_path(prefix, entry.shard, index.num_shards)
             fault = Fault("object graph", file, error.message, error.key, entry.offset)
             faults.append(fault)

@@ -15,16 +15,16 @@ import estimator_ckpt
 ROOT = Path(estimator_ckpt.__file__).parent.parent
 
 
-def start(*arguments: Any, **streams: Any) -> subprocess.Popen[bytes]:
+def start(*arguments: Any, term: str = "xterm", **streams: Any) -> subprocess.Popen[bytes]:
     """The command, started."""
     command = [sys.executable, "-m", "estimator_ckpt", *map(str, arguments)]
-    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "TERM": "xterm"}, **streams)
+    return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "TERM": term}, **streams)
 
 
-def run_on_terminal(*arguments: Any) -> tuple[int, str]:
+def run_on_terminal(*arguments: Any, term: str = "xterm") -> tuple[int, str]:
     """The exit code, and all that a person sees, with what moves the cursor, without colors."""
     terminal, inner = pty.openpty()
-    process = start(*arguments, stdin=inner, stdout=inner, stderr=inner)
+    process = start(*arguments, term=term, stdin=inner, stdout=inner, stderr=inner)
     os.close(inner)
     shown = b""
     while True:

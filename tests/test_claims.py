@@ -14,8 +14,10 @@ import time
 from pathlib import Path
 
 import pytest
+from tensorflow_party import WITH_TENSORFLOW
 
 import estimator_ckpt
+from estimator_ckpt import files
 from estimator_ckpt.errors import BusyError, NotACheckpointError, WriteError
 from estimator_ckpt.files import claims
 from estimator_ckpt.files.claims import acquire, find_owner
@@ -341,3 +343,46 @@ def test_what_is_no_file_is_said(path, tmp_path):
     os.mkfifo(path)
     with pytest.raises(NotACheckpointError, match="found a pipe"):
         acquire(path, "a conversion")
+
+
+# --- remote paths: of TensorFlow's file systems in memory, or fsspec's ---
+
+
+@pytest.fixture
+def remote(tmp_path, monkeypatch):
+    monkeypatch.setattr(claims, "_POLL", 0.01)
+    monkeypatch.setattr(claims, "BEAT", 0.05)
+    scheme = "ram" if WITH_TENSORFLOW else "memory"
+    directory = f"{scheme}://{tmp_path.name}"
+    files.make_dirs(directory)
+    return f"{directory}/model.ckpt-1.converting"
+
+
+def test_a_remote_claim_beats_while_its_owner_lives_and_is_gone_with_it(remote, monkeypatch):
+    with acquire(remote, "a job") as claim:
+        first = files.read_bytes(remote)
+        monkeypatch.setattr(claims, "_is_alive", lambda _: None)  # another machine's
+        with pytest.raises(BusyError, match="a job: process"):
+            acquire(remote, "a conversion", wait=0.3)
+        assert files.read_bytes(remote) != first
+        assert claim.holds()
+    time.sleep(0.2)  # no beat brings it back
+    assert not files.exists(remote)
+
+
+def test_a_remote_claim_that_beats_no_more_is_taken_over_and_its_owner_leaves_it(
+    remote, monkeypatch
+):
+    monkeypatch.setattr(claims, "STALE", 0.5)
+    monkeypatch.setattr(claims, "_is_alive", lambda _: None)
+    first = acquire(remote, "a worker")
+    monkeypatch.setattr(first, "_say", lambda beat: None)  # it is cut off
+    second = acquire(remote, "its successor")
+    assert second.after_dead
+    monkeypatch.undo()
+    time.sleep(0.2)
+    assert second.holds()
+    first.release()
+    assert second.holds()
+    second.release()
+    assert not files.exists(remote)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import tempfile
 from unittest import mock
 
@@ -139,9 +138,8 @@ def any_settings(choose):
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.integers(0, 1 << 32))
-def test_any_graph_is_converted_to_a_whole_checkpoint_or_refused(seed):
-    choose = random.Random(seed)
+@given(st.randoms())
+def test_any_graph_is_converted_to_a_whole_checkpoint_or_refused(choose):
     with tempfile.TemporaryDirectory() as directory:
         source = f"{directory}/source"
         write_any(choose, source)
@@ -157,10 +155,10 @@ def test_any_graph_is_converted_to_a_whole_checkpoint_or_refused(seed):
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.integers(0, 1 << 32))
-def test_names_found_all_at_once_are_those_found_one_by_one(seed):
+@given(st.randoms())
+def test_names_found_all_at_once_are_those_found_one_by_one(choose):
     with tempfile.TemporaryDirectory() as directory:
-        write_usual(random.Random(seed), f"{directory}/m")
+        write_usual(choose, f"{directory}/m")
         at_once = read_names(f"{directory}/m")
         with mock.patch.object(object_names, "_usual_variables", no_usual_variables):
             assert read_names(f"{directory}/m") == at_once

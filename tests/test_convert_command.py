@@ -214,6 +214,27 @@ def test_what_does_not_go_along_is_told(run, source, tmp_path):
     }
 
 
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["convert", "--beam=", "SOURCE", "out"], "--beam needs --log"),
+        (["convert", "--beam=", "--log=log", "--dry_run", "SOURCE", "out"], "nor with --dry_run"),
+        (["convert", "--beam=", "--log=log", "--in_place", "SOURCE"], "with --in_place"),
+        (["convert", "--beam=", "--log=log", "SOURCE/model.ckpt-7", "out"], "is for a directory"),
+        (["convert", "--beam='--a", "--log=log", "SOURCE", "out"], "--beam: No closing quotation"),
+        (["convert", "--beam=Direct", "--log=log", "SOURCE", "out"], "expected flags of Beam"),
+        (["verify", "--beam=", "SOURCE"], "--beam and --log belong together"),
+        (["verify", "--log=log", "SOURCE"], "--beam and --log belong together"),
+        (["verify", "--beam=", "--log=log", "--newest", "SOURCE"], "with --newest"),
+    ],
+)
+def test_what_does_not_go_with_many_machines(arguments, message, source, tmp_path, capsys):
+    texts = [one.replace("SOURCE", str(tmp_path / "source")) for one in arguments[1:]]
+    flags = ["--checkpoint_format=both"] if arguments[0] == "convert" else []
+    assert cli.main([arguments[0], *flags, *texts]) == 2
+    assert message in capsys.readouterr().err
+
+
 # --- a terminal, a pipe, Ctrl-C ---
 
 
@@ -232,6 +253,18 @@ def test_a_terminal_has_a_bar_for_all_and_then_the_failures(tmp_path):
     assert "] converted " not in shown
     assert "11 converted, 1 failed\r\n" in shown
     assert f"estimator-ckpt: {tree}/model.ckpt-3.index: " in shown
+
+
+def test_a_terminal_that_cannot_draw_a_line_anew_has_lines(tmp_path):
+    tree = many(tmp_path / "source", 2)
+    arguments = ("convert", "--checkpoint_format=both", tree, tmp_path / "out")
+    code, shown = run_on_terminal(*arguments, term="dumb")
+    assert code == 0
+    assert [line[:15] for line in shown.splitlines()] == [
+        "[1/2] converted",
+        "[2/2] converted",
+        "2 converted",
+    ]
 
 
 def test_an_interrupted_run_says_how_far_it_came_and_goes_on(tmp_path):

@@ -127,6 +127,11 @@ def test_every_line_names_what_is_there() -> None:
     assert (WITH_TENSORFLOW | TENSORFLOW_INSIDE) - trees().keys() == set()
 
 
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: path.stem)
+def test_a_file_that_passes_400_lines_is_two(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
 @pytest.mark.parametrize("module", sorted(trees()))
 def test_no_module_imports_from_a_floor_above(module: str) -> None:
     if module == ROOT:

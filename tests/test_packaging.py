@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from goldens_helper import KINDS
 
 from estimator_ckpt import SaverOptions, configs, load_warm_start
 from estimator_ckpt.errors import SettingsError
@@ -42,6 +43,7 @@ def test_the_base_needs_no_tensorflow() -> None:
     assert names("tensorflow") == {"tensorflow"}
     assert names("estimator") == {"tensorflow-estimator"}
     assert names("remote") == {"fsspec"}
+    assert names("beam") == {"apache-beam"}
 
 
 def test_the_wheel_takes_every_kind_of_file_that_the_package_has() -> None:
@@ -52,6 +54,32 @@ def test_the_wheel_takes_every_kind_of_file_that_the_package_has() -> None:
     }
     assert kinds == {".py", ".flags", ".yaml", ".typed"}
     assert 'estimator_ckpt = ["py.typed", "configs/*.flags", "configs/*.yaml"]' in PYPROJECT
+
+
+# --- versions ---
+
+
+def test_the_versions_of_the_readme_and_of_pyproject_are_those_that_are_tested() -> None:
+    script = (ROOT / ".ci" / "versions").read_text(encoding="utf-8")
+    tested = re.findall(r"^(\d+\.\d+\.\d+) (3\.\d+)(.*)$", script, flags=re.MULTILINE)
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    shown = re.findall(r"^\| (\S+) \| (3\.\d+) \| (\w+) \|$", readme, flags=re.MULTILINE)
+    assert shown == [(tf, python, "yes" if more else "no") for tf, python, more in tested]
+    pythons = list(dict.fromkeys(python for _, python, _ in tested))
+    assert re.findall(r'"Programming Language :: Python :: (3\.\d+)"', PYPROJECT) == pythons
+    assert f'requires-python = ">={pythons[0]}"' in PYPROJECT
+    oldest, with_estimator = tested[0][0], [tf for tf, _, more in tested if more]
+    assert f'"tensorflow>={oldest.rpartition(".")[0]}"' in PYPROJECT
+    bounds = f">={with_estimator[0].rpartition('.')[0]},<2.16"
+    assert f'"tensorflow-estimator{bounds}"' in PYPROJECT
+
+
+def test_goldens_are_of_versions_that_are_tested() -> None:
+    script = (ROOT / ".ci" / "versions").read_text(encoding="utf-8")
+    tested = re.findall(r"^(\d+\.\d+)\.\d+ ", script, flags=re.MULTILINE)
+    made = {version for versions in KINDS.values() for version in versions}
+    assert made <= set(tested)
+    assert {tested[0], tested[-1]} <= made
 
 
 # --- configs ---
@@ -123,3 +151,23 @@ def test_a_verb_takes_a_packaged_flagfile_from_anywhere(
 def test_the_keywords_that_a_type_checker_knows_are_the_fields_of_saver_options() -> None:
     known = {name: of.__forward_arg__ for name, of in SaverKeywords.__annotations__.items()}
     assert known == {field.name: field.type for field in dataclasses.fields(SaverOptions)}
+
+
+def test_many_machines_need_beam_and_say_so(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    code = (
+        "import sys; sys.modules['apache_beam'] = None\n"
+        "from estimator_ckpt.cli import main\n"
+        "sys.exit(main(['convert', *sys.argv[1:]]))"
+    )
+    flags = ["--checkpoint_format=both", "--log=log", "--beam="]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *flags, "run", "out"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert "pip install 'estimator-ckpt[beam]' (Python 3.10 or later)" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -18,6 +18,8 @@ from estimator_ckpt.files.log import Line, Shards, new_shards
 Step = tuple[Any, Optional[Line]]
 Act = Callable[[Any], Iterable[Step]]
 
+# Beam's own messages from the workers are many; what fails is an outcome, or breaks the run off.
+_QUIET = "--default_sdk_harness_log_level=ERROR"
 _FLUSH = 30.0  # seconds from one shard of the log to the next
 
 
@@ -97,7 +99,7 @@ def run(transform: Any, arguments: Sequence[str]) -> None:
       RunError: it broke off.
     """
     try:
-        with beam.Pipeline(options=PipelineOptions(list(arguments))) as pipeline:
+        with beam.Pipeline(options=PipelineOptions([_QUIET, *arguments])) as pipeline:
             _ = pipeline | transform
     except Exception as error:  # what it is depends on the runner
         last = (str(error).strip() or type(error).__name__).splitlines()[-1]

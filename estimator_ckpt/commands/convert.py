@@ -58,6 +58,7 @@ _WAYS = {
 EXIT_CODES = {
     0: "converted, or already so; with --dry_run, planned",
     2: "an error; of a directory, one checkpoint or more failed, and the others are converted",
+    130: "interrupted; of a directory, the same command goes on",
 }
 GROUPS = {
     "Common": "checkpoint_format dry_run in_place verify json",

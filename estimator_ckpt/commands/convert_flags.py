@@ -12,7 +12,6 @@ from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.names_to_objects import LAYOUTS
 from estimator_ckpt.conversion.translate_optimizer import TARGETS
 from estimator_ckpt.formats import CHECKPOINT_FORMATS
-from estimator_ckpt.roles.dialects import class_names
 
 
 class AveragesParser(flags.ArgumentParser):  # type: ignore[type-arg]
@@ -85,8 +84,9 @@ _FLAGS: dict[str, _Define] = {
         "Make the slots those of tf.compat.v1's optimizers (tf1), of Keras' legacy ones (keras), or"
         " of those since 2.11, as --like has them (keras2, keras3).",
     ),
-    "from_optimizer": _enum(
-        tuple(class_names()), "The class of the optimizer, where that is not clear."
+    "from_optimizer": _string(
+        "The CLASS of the optimizer, as programs name it (AdamW, LAMBOptimizer), where the"
+        " checkpoint does not tell."
     ),
     "hyperparameters": _list(
         "NAME=NUMBER,...: numbers of the optimizer, to be written or to convert with:"

@@ -6,6 +6,7 @@ import functools
 
 from estimator_ckpt import files
 from estimator_ckpt.bundle.index import Entry, Index, shard_path
+from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.bundle.tensors import TensorReader
 from estimator_ckpt.conversion.plan import Content
 from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY
@@ -29,7 +30,7 @@ class Appended:
         """The entry for a new tensor: where the object graph is, or behind what the index names."""
         if not content.value:
             return None
-        before = self._index.entries.get(OBJECT_GRAPH_KEY.encode())
+        before = self._index.entries.get(key_bytes(OBJECT_GRAPH_KEY))
         if before and (before.dtype, before.shape) == (content.dtype, content.shape):
             with TensorReader(self._prefix, self._index) as reader:
                 if bytes(reader.raw(before)) == content.value:

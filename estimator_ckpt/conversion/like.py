@@ -38,7 +38,7 @@ from estimator_ckpt.roles.dialects import (
     NEWER_BY_CLASS,
     legacy_records,
 )
-from estimator_ckpt.roles.loss_scale import loss_scale_of
+from estimator_ckpt.roles.loss_scale import is_scale, loss_scale_of
 from estimator_ckpt.roles.newer_keras import ALL_VARIABLES, classes, list_name
 from estimator_ckpt.roles.records import LEGACY, NEWER
 from estimator_ckpt.text.names import NameIndex, meant
@@ -47,6 +47,7 @@ from estimator_ckpt.text.rows import Row, fold
 from estimator_ckpt.text.tables import text_table
 
 _MOST_HINTS = 100
+_SHARED = "of a second optimizer of the class: one learning rate cannot scale the slots of both"
 
 
 class TemplateOptimizers(NamedTuple):
@@ -213,11 +214,23 @@ def _relinked(items: list[Item]) -> list[_Relinked]:
             one = found.setdefault(slot.optimizer, _Relinked(slot.kind, {}, {}))
             one.slots[slot.of, slot.name] = number
     for number, item in enumerate(items):
-        if item.in_objects and item.place is not None and len(item.place) > 1:
+        is_own = item.in_objects and item.place is not None and len(item.place) > 1
+        if is_own and item.place is not None and not is_scale(item.place):
             label = item.part.label if item.part is not None else ""
             one = found.setdefault(item.place[:-1], _Relinked(label, {}, {}))
             one.own[item.place[-1]] = number
     return list(found.values())
+
+
+def _is_shared(items: list[Item], one: _Relinked, taken: list[_Relinked]) -> bool:
+    """Whether another has slots of this optimizer, scaled by one learning rate; adds it to those.
+
+    Two of one class on variables of their own have rates of their own, and names do not tell them.
+    """
+    is_scaled = any(items[number].content.scale != 1.0 for number in one.slots.values())
+    is_shared = is_scaled and any(one is other for other in taken)
+    taken.append(one)
+    return is_shared
 
 
 def _counterpart(optimizer: Optimizer, relinked: list[_Relinked]) -> _Relinked | None:
@@ -241,6 +254,7 @@ def _matched_slots(
 ) -> tuple[dict[int, int], dict[int, str]]:
     """The item for each slot and each variable of an optimizer's own; and why there is none."""
     matched, notes = {}, {}
+    taken: list[_Relinked] = []
     relinked = _relinked(items)
     for optimizer in optimizers if relinked else ():
         if optimizer.newer is not None:
@@ -250,6 +264,9 @@ def _matched_slots(
             kinds = ", ".join(sorted(one.kind for one in relinked))
             note = f"of {optimizer.label or 'an optimizer without a name'}; there is {kinds}"
             notes.update(dict.fromkeys(optimizer.items(), note))
+            continue
+        if _is_shared(items, other, taken):
+            notes.update(dict.fromkeys(optimizer.items(), _SHARED))
             continue
         for slot in optimizer.slots:
             if slot.item in wanted and slot.variable in found:
@@ -297,6 +314,7 @@ def _with_newer(
       The items, with those of the template's numbers.
     """
     items, relinked = list(items), _relinked(items)
+    taken: list[_Relinked] = []
     for optimizer in optimizers:
         state = optimizer.newer
         if state is None:
@@ -309,6 +327,9 @@ def _with_newer(
             notes.update(dict.fromkeys(optimizer.items(), note))
             continue
         other = alike[0] if alike and state.size else _Relinked("", {}, {})
+        if _is_shared(items, other, taken):
+            notes.update(dict.fromkeys(optimizer.items(), _SHARED))
+            continue
         placed = set()
         for slot in NEWER_BY_CLASS[other.kind].lists if other.kind else ():
             members = state.lists.get(list_name(other.kind, slot, state.is_keras_3), [])
@@ -341,7 +362,8 @@ def _with_newer(
             *optimizer.scale.items(),
             *optimizer.wrapper.items(),
         ]:
-            if place in places and name in other.own and place not in found:
+            is_inner = place not in optimizer.wrapper.values()
+            if place in places and is_inner and name in other.own and place not in found:
                 found[place] = other.own[name]
             elif place in places and place not in found:
                 content = places[place].content

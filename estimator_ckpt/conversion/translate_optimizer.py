@@ -22,7 +22,6 @@ from estimator_ckpt.conversion.optimizer_relations import (
 )
 from estimator_ckpt.conversion.plan import (
     FLOAT32,
-    INT32,
     INT64,
     Content,
     Item,
@@ -199,9 +198,8 @@ class Relinker:
             return path
         wrapper = loss_scale_of(self._target, self._is_keras_3)
         for name, number in optimizer.scale.items():
-            content, dtype = self.items[number].content, FLOAT32
-            if is_counter(content):
-                dtype = INT64 if wrapper.steps_are_int64 else INT32
+            content = self.items[number].content
+            dtype = INT64 if is_counter(content) else FLOAT32
             if content.dtype != dtype:
                 content = number_content(self._read(content), dtype)
             known_as = self.items[number].name

@@ -14,8 +14,8 @@ a directory keeps when it is renamed. To remove a dead one takes a claim
 of its own, named after what the dead one says: who comes late, and still believes that it is dead,
 finds another one there.
 
-Remote paths (``scheme://``) have no step that fails where a file exists. There a claim is a best
-effort, and does not beat.
+Remote paths (``scheme://``) have no step that fails where a file exists, and none that changes a
+file. There a claim is a best effort: with each beat it is written anew, by its name, if it stands.
 """
 
 from __future__ import annotations
@@ -28,7 +28,13 @@ import time
 from typing import NamedTuple
 
 from estimator_ckpt import files
-from estimator_ckpt.errors import BusyError, NotACheckpointError, WriteError, printable
+from estimator_ckpt.errors import (
+    BusyError,
+    CheckpointError,
+    NotACheckpointError,
+    WriteError,
+    printable,
+)
 from estimator_ckpt.files import exclusive, processes
 
 BEAT = 10.0  # seconds from one beat to the next
@@ -40,6 +46,7 @@ _POLL = 0.5
 _MAX_SIZE = 4096
 _START = b'{"beat": "'  # the beat has ten digits, so that it is changed in place
 _ABANDONED = b"abandoned."  # as long as a beat
+_REMOTE = -1  # in the place of a descriptor
 _held: set[str] = set()  # the tokens of this process
 
 
@@ -99,11 +106,21 @@ class Claim:
         count = 0
         while not self._over.wait(BEAT):
             count += 1
-            with self._beating, contextlib.suppress(OSError):  # the next may succeed
+            with self._beating:
                 if not self._over.is_set():
-                    os.pwrite(self._descriptor, b"%010d" % (count % 10**10), len(_START))
+                    self._say(b"%010d" % (count % 10**10))
         with self._beating:  # the last word is written, not to a file that has the number next
-            os.close(self._descriptor)
+            if self._descriptor != _REMOTE:
+                os.close(self._descriptor)
+
+    def _say(self, beat: bytes) -> None:
+        """Changes the beat in the file; where that fails, the next may succeed."""
+        with contextlib.suppress(OSError, CheckpointError):
+            if self._descriptor != _REMOTE:
+                os.pwrite(self._descriptor, beat, len(_START))
+            elif self.holds():
+                passing = f"{self.path}.{self.owner.token}"
+                files.write_atomic(self.path, _content(self.owner, beat), temporary=passing)
 
     def holds(self) -> bool:
         """Whether the claim still stands: not removed, not taken over by another process. It is
@@ -125,8 +142,9 @@ class Claim:
         if self._over.is_set() or os.getpid() != self.owner.pid:
             return
         try:
-            if self.holds():
-                files.remove(self.path)
+            with self._beating:  # a beat would bring a remote one back
+                if self.holds():
+                    files.remove(self.path)
         finally:
             self.abandon()
 
@@ -137,9 +155,8 @@ class Claim:
         with self._beating:
             self._over.set()
             _held.discard(self.owner.token)
-            if self.owner.beats:
-                with contextlib.suppress(OSError):  # others see it when this process ends, then
-                    os.pwrite(self._descriptor, _ABANDONED, len(_START))
+            if self.owner.beats:  # where this fails, others see it when this process ends
+                self._say(_ABANDONED)
 
     def __enter__(self) -> Claim:
         return self
@@ -242,11 +259,12 @@ def _take_over(path: str, dead: bytes, work: str, wait: float) -> Claim | None:
         if _read(path) != dead:
             claim.release()
             return None
-        files.rename(claim.path, path)
+        with claim._beating:  # a remote one beats by its name
+            files.rename(claim.path, path)
+            claim.path = path
     except BaseException:
         claim.release()
         raise
-    claim.path = path
     claim.after_dead = True
     return claim
 
@@ -255,14 +273,14 @@ def _take_over(path: str, dead: bytes, work: str, wait: float) -> Claim | None:
 
 
 def _create(path: str, owner: Owner) -> int | None:
-    """Writes a claim; returns its descriptor, -1 for a remote one, None where there is one."""
-    content = _START + b"0" * 10 + b'", ' + json.dumps(owner._asdict()).encode()[1:] + b"\n"
+    """Writes a claim; returns its descriptor, or _REMOTE, or None where there is one."""
+    content = _content(owner, b"0" * 10)
     if files.is_remote(path):
         if files.exists(path):
             return None
         with files.open_write(path) as file:
             file.write(content)
-        return -1 if _read(path) == content else None
+        return _REMOTE if _read(path) == content else None
     try:
         return exclusive.create(path, f"{path}.{owner.token}", content)
     except FileExistsError:
@@ -270,6 +288,10 @@ def _create(path: str, owner: Owner) -> int | None:
     except (OSError, ValueError) as error:  # ValueError: a NUL byte in the path
         reason = getattr(error, "strerror", None) or error
         raise WriteError(f"cannot write the file: {reason}", path=path) from error
+
+
+def _content(owner: Owner, beat: bytes) -> bytes:
+    return _START + beat + b'", ' + json.dumps(owner._asdict()).encode()[1:] + b"\n"
 
 
 def _may_be_torn(path: str) -> bool | None:
@@ -349,7 +371,7 @@ def _owner(path: str, work: str) -> Owner:
         began=(processes.process(os.getpid()) or ("", 0))[1],
         since=time.time(),
         place=_place(path),
-        beats=not files.is_remote(path),
+        beats=True,
     )
 
 

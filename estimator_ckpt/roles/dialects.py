@@ -6,7 +6,17 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from estimator_ckpt.roles.optimizers import LOSS_SCALES, OPTIMIZERS
-from estimator_ckpt.roles.records import LEGACY, NEWER, TF1, Legacy, Newer, Optimizer, Relation, Tf1
+from estimator_ckpt.roles.records import (
+    LEGACY,
+    NEWER,
+    REFUSED,
+    TF1,
+    Legacy,
+    Newer,
+    Optimizer,
+    Relation,
+    Tf1,
+)
 
 BY_NAME = {one.name: one for one in OPTIMIZERS}
 
@@ -154,7 +164,10 @@ def relations(
     found = []
     for one in OPTIMIZERS:
         relation = one.relations.get((dialect, target))
-        if relation is not None and _is(one, dialect, name) and set(slots) <= slots_in(one, target):
+        fits = relation is not None and (
+            relation.how == REFUSED or set(slots) <= slots_in(one, target)
+        )
+        if relation is not None and fits and _is(one, dialect, name):
             found.append((one, relation))
     return found
 

@@ -29,6 +29,11 @@ def loss_scale_of(dialect: str, is_keras_3: bool) -> LossScale:
     return LOSS_SCALES[1 if dialect == TF1 else 2 if dialect == NEWER and is_keras_3 else 0]
 
 
+def is_scale(path: tuple[str, ...]) -> bool:
+    """Whether a path is that of a wrapper's number."""
+    return any(path[-len(end) :] == end for one in LOSS_SCALES for end in one.paths.values())
+
+
 def wrapper_of(graph: ObjectGraph) -> dict[int, int]:
     """By the objects of wrapped optimizers the wrappers, where these are objects of their own."""
     found = {}

@@ -132,8 +132,8 @@ def newer_class(state: NewerState, given: str | None) -> str:
                 key="from_optimizer",
             )
         return given
-    if fitting == ["Adam", "AdamW"]:
-        return "Adam"
+    if fitting and all(NEWER_BY_CLASS[one].taken_for == fitting[0] for one in fitting[1:]):
+        return fitting[0]
     if len(fitting) != 1:
         raise SettingsError(
             f"the checkpoint does not say whether the optimizer is {' or '.join(fitting)}; say it"

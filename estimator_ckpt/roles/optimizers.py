@@ -30,6 +30,7 @@ _ADAM_LISTS = {"m": "_momentums", "v": "_velocities", "vhat": "_velocity_hats"}
 _AMSGRAD = {"vhat": "amsgrad"}
 _ADAM_ENDS = ("m", "v", "vhat", "momentum", "velocity", "velocity_hat")
 _ADAM_SLOTS = {"m": "m", "v": "v", "vhat": "vhat"}
+_NEWER_ADAMW = Newer("AdamW", _ADAM_LISTS, _ADAM_ENDS, options=_AMSGRAD, taken_for="Adam")
 _BETAS = ("beta_1", "beta_2")
 _RMS_LISTS = {"rms": "_velocities", "momentum": "_momentums", "mg": "_average_gradients"}
 _RMS_ENDS = ("velocity", "momentum", "average_gradient")
@@ -103,7 +104,7 @@ OPTIMIZERS = (
         "AdamW",
         Tf1("AdamW", ("m", "v"), ("tf.contrib.opt.AdamWOptimizer",), _BETAS),
         Legacy("AdamW", _ADAM_SLOTS, (*_BETAS, "weight_decay"), ("AdamWeightDecay",)),
-        Newer("AdamW", _ADAM_LISTS, _ADAM_ENDS, options=_AMSGRAD),
+        _NEWER_ADAMW,
         {
             **_refused(
                 "Keras' own legacy optimizers have no AdamW; those since 2.11 have",
@@ -123,7 +124,7 @@ OPTIMIZERS = (
             ("AdamWeightDecayOptimizer of BERT",),
             ends={"/adam_m": "m", "/adam_v": "v"},
         ),
-        newer=Newer("AdamW", _ADAM_LISTS, _ADAM_ENDS, options=_AMSGRAD),
+        newer=_NEWER_ADAMW,
         relations={
             **_refused("Keras' legacy optimizers have no AdamW of their own", (TF1, LEGACY)),
             (TF1, NEWER): Relation(
@@ -294,7 +295,7 @@ OPTIMIZERS = (
             ("vr", "vc", "v", "m"),
             ("AdafactorOptimizer of tensor2tensor and Mesh TensorFlow",),
             ends={"_slot_vr": "vr", "_slot_vc": "vc", "_slot_v": "v", "_slot_m": "m"},
-            orders=(("vr", "vc"), ("v",), ("m", "vr", "vc"), ("m", "v")),
+            orders=(("vr", "vc"), ("m", "vr", "vc"), ("m", "v"), ("v",)),
             reduced=("vr", "vc"),
         ),
         newer=Newer(
@@ -391,6 +392,5 @@ LOSS_SCALES = (
         {"scale": "dynamic_scale", "good_steps": "step_counter"},
         {"scale": ("dynamic_scale",), "good_steps": ("step_counter",)},
         scope="loss_scale_optimizer",
-        steps_are_int64=False,
     ),
 )

@@ -62,6 +62,7 @@ class Newer(NamedTuple):
       own: variables that it alone has, by their names in the object.
       options: slots that it has only where it was made so: slot -> what with.
       lists_in_keras_2: slot -> list, where that has another name there.
+      taken_for: the class that it is taken for where nothing tells them apart: they keep the same.
       only_keras_3: whether Keras 2 has no such optimizer.
     """
 
@@ -71,6 +72,7 @@ class Newer(NamedTuple):
     own: tuple[str, ...] = ()
     options: Mapping[str, str] = {}
     lists_in_keras_2: Mapping[str, str] = {}
+    taken_for: str = ""
     only_keras_3: bool = False
 
 
@@ -107,7 +109,6 @@ class LossScale(NamedTuple):
       names: its numbers -> what they are called as variables.
       paths: its numbers -> where they are, from the wrapper.
       scope: what the wrapper's variables are called below; "" if nothing.
-      steps_are_int64: whether its count of steps is an int64, and no int32.
     """
 
     name: str
@@ -115,7 +116,6 @@ class LossScale(NamedTuple):
     names: Mapping[str, str]
     paths: Mapping[str, tuple[str, ...]]
     scope: str = ""
-    steps_are_int64: bool = True
 
 
 class Optimizer(NamedTuple):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -15,7 +16,7 @@ _LONG = 256 << 20  # bytes; below it a bar would only flash up
 @contextlib.contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[int, int], None] | None]:
     """What to call with the bytes done and the bytes in all; None where nobody would see it."""
-    if not sys.stderr.isatty():
+    if not _is_shown():
         yield None
         return
     bar = _Bar(label)
@@ -31,7 +32,7 @@ def counting_bar(label: str) -> Iterator[Callable[[float, int], None] | None]:
 
     What is done in part counts as a fraction.
     """
-    if not sys.stderr.isatty():
+    if not _is_shown():
         yield None
         return
     from rich.console import Console
@@ -56,6 +57,11 @@ def counting_bar(label: str) -> Iterator[Callable[[float, int], None] | None]:
     with bar:
         task = bar.add_task(_short(label, console.width), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _is_shown() -> bool:
+    """Whether the standard error is a terminal that can draw a line anew."""
+    return sys.stderr.isatty() and os.environ.get("TERM") not in ("dumb", "unknown")
 
 
 def _short(label: str, width: int) -> str:
