@@ -1,17 +1,19 @@
-"""What a training pays for saves, beside the stock Saver: python benchmarks/save_durable.py [GB].
+"""What a training pays for saves, beside the stock Saver: python benchmarks/save_durable.py.
 
-Each saver writes three checkpoints of that size, of which one is kept. Printed are the seconds that
-each call of save() took, and those from the last one to the end of its sync.
+A training alternates between work and a save, and keeps one checkpoint, so that each save meets
+the sync of the one before, and what that deletes, where these are still under way. Stock and ours
+run in turns, each round in a new directory. Printed are the medians of the seconds that a call of
+save() took, and that a save took with the work behind it; and the ratios of the latter to stock.
 """
 
 from __future__ import annotations
 
+import argparse
 import shutil
-import sys
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
@@ -20,38 +22,93 @@ from estimator_ckpt.saving.keeping import keeper_of
 from estimator_ckpt.saving.saver import Saver
 
 v1 = tf.compat.v1
+_VARIABLE = 1 << 22  # elements: 16 MiB
 
 
-def measure(name: str, make: Callable[[], Any], gigabytes: float) -> None:
+def ours(*, durable: bool) -> Saver:
+    return Saver("both", options=SaverOptions(keep_checkpoint_max=1, durable=durable))
+
+
+SAVERS: dict[str, Callable[[], v1.train.Saver]] = {
+    "stock": lambda: v1.train.Saver(sharded=True, max_to_keep=1),
+    "ours": lambda: ours(durable=False),
+    "ours, durable": lambda: ours(durable=True),
+}
+
+
+def train(
+    make: Callable[[], v1.train.Saver], *, gigabytes: float, saves: int, steps: int
+) -> list[tuple[float, float]]:
+    """The seconds of each save() but the first, and of it with the work behind it.
+
+    Args:
+      make: makes the saver.
+      gigabytes: the size of a checkpoint, in GiB.
+      saves: how many.
+      steps: of work between two saves.
+    """
     directory = tempfile.mkdtemp()
     try:
         with tf.Graph().as_default():
-            count = int(gigabytes * 16)
-            for number in range(count):
-                v1.get_variable(f"w{number}", [1 << 24], initializer=v1.zeros_initializer())
+            for number in range(max(1, round(gigabytes * (1 << 28) / _VARIABLE))):
+                v1.get_variable(f"w{number}", [_VARIABLE], initializer=v1.ones_initializer())
+            step = work()
             saver = make()
             saver.build()
             with v1.Session() as session:
                 session.run(v1.global_variables_initializer())
                 taken = []
-                for step in range(3):
+                for number in range(saves + 1):
                     start = time.perf_counter()
-                    saver.save(session, f"{directory}/model", step, write_meta_graph=False)
-                    taken.append(time.perf_counter() - start)
-        start = time.perf_counter()
+                    saver.save(session, f"{directory}/model", number, write_meta_graph=False)
+                    saved = time.perf_counter()
+                    for _ in range(steps):
+                        session.run(step)
+                    taken.append((saved - start, time.perf_counter() - start))
         keeper_of(directory, "checkpoint").join()
-        rest = time.perf_counter() - start
-        print(f"{name}: {', '.join(f'{t:.2f}' for t in taken)} s; then {rest:.2f} s", flush=True)
+        return taken[1:]
     finally:
         shutil.rmtree(directory)
 
 
+def work() -> tf.Operation:
+    """A step of some milliseconds."""
+    matrix = v1.random_uniform([512, 512])
+    return tf.matmul(matrix, matrix).op
+
+
+def steps_in(seconds: float) -> int:
+    """How many steps of work take so long, where nothing else is under way."""
+    with tf.Graph().as_default():
+        step = work()
+        with v1.Session() as session:
+            session.run(step)
+            start = time.perf_counter()
+            for _ in range(50):
+                session.run(step)
+            return max(1, round(seconds / ((time.perf_counter() - start) / 50)))
+
+
 def main() -> None:
-    gigabytes = float(sys.argv[1]) if len(sys.argv) > 1 else 1.0
-    measure("stock", lambda: v1.train.Saver(sharded=True, max_to_keep=1), gigabytes)
-    for durable in (False, True):
-        options = SaverOptions(keep_checkpoint_max=1, durable=durable)
-        measure(f"ours, durable={durable}", lambda o=options: Saver("both", options=o), gigabytes)
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--gigabytes", type=float, default=1.0)
+    parser.add_argument("--saves", type=int, default=4, help="in each round, after a first one")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--work", type=float, default=5.0, help="seconds between two saves")
+    arguments = parser.parse_args()
+    steps = steps_in(arguments.work)
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in SAVERS}
+    for _ in range(arguments.rounds):
+        for name, make in SAVERS.items():
+            taken[name] += train(
+                make, gigabytes=arguments.gigabytes, saves=arguments.saves, steps=steps
+            )
+    stock = statistics.median(both for _, both in taken["stock"])
+    for name, found in taken.items():
+        save, both = (statistics.median(column) for column in zip(*found))
+        print(
+            f"{name}: save() {save:.3f} s, with the work {both:.3f} s, {both / stock:.3f} of stock"
+        )
 
 
 if __name__ == "__main__":

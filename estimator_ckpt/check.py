@@ -36,7 +36,7 @@ class Fit:
       checkpoint: the prefix of the checkpoint.
       rows: one for each variable of the model, and one for each of the checkpoint that nothing
         reads. The status is `matched`; `warm-started` or `initialized`; `unused`; or, where it does
-        not fit, `missing`, `shape`, `dtype`, `ambiguous` or `unexpected`.
+        not fit, `missing`, `no average`, `shape`, `dtype`, `ambiguous` or `unexpected`.
       hint: a rule for a warm start that would help, or "".
     """
 
@@ -129,7 +129,8 @@ def _restored(checkpoint: Checkpoint, restore: Restore) -> list[Row]:
     policies = {w.tensor: policy_for(w.variable, restore.on_missing) for w in resolution.missing}
     required = [want for want in resolution.missing if policies[want.tensor] == "error"]
     others = [want for want in resolution.missing if policies[want.tensor] != "error"]
-    rows = [*resolution.problems, *missing_rows(checkpoint, resolution, required)]
+    rows = [*resolution.problems, *restore.no_averages]
+    rows += missing_rows(checkpoint, resolution, required)
     rows += missing_rows(checkpoint, resolution, others, "initialized")
     for want in restore.wanted:
         key = resolution.keys.get(want.tensor)

@@ -173,7 +173,9 @@ def _compare(
         elif x.shape != y.shape:
             found.append(Compared("shape", x.name, x, y))
         else:
-            different = difference(a, x, b, y, rtol, atol, _shifted(progress, done, total))
+            different = difference(
+                a, x, b, y, rtol=rtol, atol=atol, progress=_shifted(progress, done, total)
+            )
             status = "same"
             if different:
                 status = "changed" if different.differing else "close"

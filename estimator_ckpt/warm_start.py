@@ -86,7 +86,9 @@ class WarmStart(Settings):
         the step goes with it.
 
         Objects are matched by structure before names: a name that a counter made, `dense_1` of a
-        Dense layer, says nothing against the place where an object stands.
+        Dense layer, says nothing against the place where an object stands. A list of variables
+        shows no objects: where the checkpoint has some, such a name finds nothing without match_by.
+        Lookup tables that objects hold start too, keys and values together.
 
         Args:
           variables: a Keras model or layer that is built, a tf.Module, an optimizer or another
@@ -111,8 +113,9 @@ class WarmStart(Settings):
     def deferred(self, root: Any = None) -> Any:
         """A context manager for variables that are yet to be made: `with settings.deferred():`.
 
-        A variable starts when it is made, if its name says from what: the first call of a model
-        computes with the restored values. Given the object that is to hold the variables, it starts
+        A variable starts when it is made, if a name that no counter has made says from what: the
+        first call of a model computes with the restored values. Given the object that is to hold
+        the variables, it starts
         by structure, when the Keras layer that it is made for has been built. When the block ends,
         it does with all of them what apply() does with a list of them, or with the object: what is
         found otherwise then is put right, without a second assignment of what was right before. An

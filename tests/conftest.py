@@ -118,3 +118,13 @@ def graph():
 
     with tf.Graph().as_default() as graph:
         yield graph
+
+
+@pytest.fixture(autouse=True)
+def check_agrees(request, monkeypatch):
+    """`check` says beforehand what a restore or a start does; see agreement.py."""
+    if WITH_TENSORFLOW:
+        import agreement
+
+        if request.module.__name__ in agreement.WATCHED:
+            agreement.watch(monkeypatch)

@@ -431,6 +431,28 @@ def module_with_list():
     return module
 
 
+class Dense(tf.Module):
+    def __init__(self, kernel):
+        super().__init__()
+        self.kernel = kernel
+
+
+def layers_of_a_job():
+    kernels = [v1.get_variable(f"{name}/kernel", []) for name in ("dense_1", "dense_2")]
+    return checkpoint_scaffold({"layers": [Dense(kernel) for kernel in kernels]})
+
+
+def test_a_jobs_warm_start_is_checked_with_its_objects(tmp_path):
+    kernels = [tf.Variable(0.0, name=f"{name}/kernel") for name in ("dense", "dense_1")]
+    objects = tf.train.Checkpoint(layers=[Dense(kernel) for kernel in kernels])
+    prefix = objects.write(str(tmp_path / "ckpt"))
+    settings = WarmStart(prefix)
+    fit = check_checkpoint(prefix, "test_check:layers_of_a_job", warm_start=settings)
+    assert {row.name: row.found for row in fit.rows} == {
+        f"dense_{n + 1}/kernel": f"layers/{n}/kernel/.ATTRIBUTES/VARIABLE_VALUE" for n in (0, 1)
+    }
+
+
 def not_built():
     return tf.keras.Sequential([tf.keras.layers.Dense(4, name="other")], name="net")
 

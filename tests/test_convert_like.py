@@ -233,3 +233,62 @@ def test_an_optimizer_of_another_class_does_not_take_slots_of_the_same_names(
     convert()
     objects.restore(str(tmp_path / "out")).assert_consumed()
     assert [optimizer.get_slot(w, slot).numpy()[0] for slot in ("m", "v")] == [2, 3]
+
+
+# --- The objects of the source ---
+
+
+class Dense(tf.Module):
+    def __init__(self, value, name):
+        super().__init__()
+        self.kernel = tf.Variable([float(value)], name=f"{name}/kernel")
+
+
+def dense_layers(*names):
+    return [Dense(value, name) for value, name in enumerate(names, 1)]
+
+
+def like_layers(tmp_path, theirs, ours, *, is_live, **options):
+    """The kernels of layers with our names, from a source with theirs."""
+    source = tf.train.Checkpoint(layers=theirs).write(str(tmp_path / "source"))
+    objects = tf.train.Checkpoint(layers=ours)
+    like = objects if is_live else objects.write(str(tmp_path / "template"))
+    convert_checkpoint(source, tmp_path / "out", "checkpoint", like=like, **options)
+    objects.read(str(tmp_path / "out")).assert_existing_objects_matched()
+    return [float(layer.kernel[0]) for layer in ours]
+
+
+@pytest.mark.parametrize("is_live", [False, True])
+def test_the_sources_objects_decide_before_names_that_a_counter_made(tmp_path, is_live):
+    theirs = dense_layers("dense", "dense_1")
+    ours = dense_layers("dense_1", "dense")
+    assert like_layers(tmp_path, theirs, ours, is_live=is_live) == [1.0, 2.0]
+
+
+@pytest.mark.parametrize("is_live", [False, True])
+def test_names_that_were_given_and_say_otherwise_are_refused_until_a_rule_says_so(
+    tmp_path, is_live
+):
+    theirs, names = dense_layers("one", "two"), ("two", "one")
+    with pytest.raises(MismatchError, match=r"ambiguous +one/kernel(.|\n)*`rename` rule"):
+        like_layers(tmp_path, theirs, dense_layers(*names), is_live=is_live)
+    rename = {"(.*kernel)": r"\1"}
+    found = like_layers(tmp_path, theirs, dense_layers(*names), is_live=is_live, rename=rename)
+    assert found == [2.0, 1.0]
+
+
+def test_a_counted_name_is_refused_where_no_object_of_the_template_is_there(tmp_path):
+    source = tf.train.Checkpoint(net=dense_layers("dense", "dense_1")).write(str(tmp_path / "s"))
+    like = tf.train.Checkpoint(layers=dense_layers("dense", "dense_1")).write(str(tmp_path / "t"))
+    with pytest.raises(MismatchError, match="a counter may have made this name"):
+        convert_checkpoint(source, tmp_path / "out", "checkpoint", like=like)
+    assert not (tmp_path / "out.index").exists()
+
+
+def test_a_source_of_names_alone_gives_them_counted_or_not(tmp_path):
+    values = {"dense/kernel": np.float32([1]), "dense_1/kernel": np.float32([2])}
+    source = write_bundle(tmp_path / "names", values)
+    objects = tf.train.Checkpoint(layers=dense_layers("dense_1", "dense"))
+    convert_checkpoint(source, tmp_path / "out", "checkpoint", like=objects)
+    objects.read(str(tmp_path / "out")).assert_existing_objects_matched()
+    assert [float(layer.kernel[0]) for layer in objects.layers] == [2.0, 1.0]

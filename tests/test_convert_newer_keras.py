@@ -240,7 +240,7 @@ def test_slots_of_a_partitioned_variable_go_along_whole(tmp_path):
         lambda: K.AdamW(0.05, 0.1, 0.8),
         lambda: K.Adam(0.05, amsgrad=True),
         # Keras 3's takes no tf.Variable whose name has a scope.
-        *([] if IS_KERAS_3 else [lambda: K.Adafactor(0.05)]),
+        *([lambda: K.Lamb(0.05)] if IS_KERAS_3 else [lambda: K.Adafactor(0.05)]),
     ],
 )
 def test_a_program_with_another_order_goes_on_as_one_with_the_same_order_does(make, tmp_path):

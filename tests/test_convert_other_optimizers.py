@@ -60,17 +60,31 @@ class AdamWeightDecay(v1.train.Optimizer):
         return tf.group(*updates)
 
 
-class AdamW(v1.train.AdamOptimizer):
-    """contrib's: the weights decay by themselves, not times the learning rate."""
-
-    def __init__(self):
-        super().__init__(RATE, name="AdamW")
+class Decoupled:
+    """As contrib has it: the weights decay by themselves, not times the learning rate."""
 
     def apply_gradients(self, grads_and_vars, global_step=None, name=None):
         with tf.control_dependencies([gradient for gradient, _ in grads_and_vars]):
             decays = [v.assign_sub(DECAY * v.read_value()) for _, v in grads_and_vars]
         with tf.control_dependencies(decays):
             return super().apply_gradients(grads_and_vars, global_step, name)
+
+
+class AdamW(Decoupled, v1.train.AdamOptimizer):
+    def __init__(self):
+        super().__init__(RATE, name="AdamW")
+
+
+class MomentumW(Decoupled, v1.train.MomentumOptimizer):
+    def __init__(self):
+        super().__init__(RATE, 0.9, name="MomentumW")
+
+
+class LazyAdam(v1.train.AdamOptimizer):
+    """With dense gradients an Adam."""
+
+    def __init__(self):
+        super().__init__(RATE, name="LazyAdam")
 
 
 class Tf1Job:
@@ -200,14 +214,32 @@ def test_whose_adam_m_is_has_to_be_said_and_lamb_is_refused(end, given, error, m
 # --- AdamW ---
 
 
-def test_contribs_adamw_goes_on_in_keras_with_the_weight_decay_over_the_rate(tmp_path):
-    tf1 = Tf1Job(AdamW)
+@pytest.mark.parametrize(
+    ("make", "make_in_keras", "slot", "warning"),
+    [
+        (
+            AdamW,
+            lambda: K.AdamW(RATE, weight_decay=DECAY / RATE, epsilon=1e-8),
+            "AdamW_1",
+            "the weight decay is the program's",
+        ),
+        (
+            MomentumW,
+            lambda: K.SGD(RATE, 0.9, weight_decay=DECAY / RATE),
+            "MomentumW",
+            "the weight decay is the program's",
+        ),
+        (LazyAdam, lambda: K.Adam(RATE, epsilon=1e-8), "LazyAdam", "where gradients are dense"),
+    ],
+)
+def test_contribs_optimizers_go_on_in_keras(make, make_in_keras, slot, warning, tmp_path):
+    tf1 = Tf1Job(make)
     tf1.train()
     source = tf1.save(tmp_path / "tf1")
-    assert "net/a/AdamW_1" in stock_values(source)
-    job = KerasJob(K.AdamW(RATE, weight_decay=DECAY / RATE, epsilon=1e-8))
+    assert f"net/a/{slot}" in stock_values(source)
+    job = KerasJob(make_in_keras())
     result = in_keras(source, job, tmp_path)
-    assert "the weight decay is the program's" in result.warning
+    assert warning in result.warning
     np.testing.assert_allclose(job.train(), tf1.train(), rtol=1e-5)
 
 
@@ -279,6 +311,91 @@ def test_a_template_that_scales_no_losses_takes_the_state_without_the_scale(tmp_
     job = KerasJob(K.Adam(RATE, epsilon=1e-3))
     in_keras(source, job, tmp_path)
     np.testing.assert_allclose(job.train(), tf1.train(), rtol=1e-5)
+
+
+# --- sparse gradients ---
+
+TABLE = np.cos(np.arange(12, dtype=np.float32)).reshape(4, 3)
+ROWS = ([0, 2], [1, 2])  # first and afterwards; the table says what becomes of the rows not hit
+
+
+def sparse_loss(table, rows):
+    return tf.reduce_mean(tf.square(tf.nn.embedding_lookup(table, rows) - 1))
+
+
+SPARSE = {
+    "Adam": (lambda: v1.train.AdamOptimizer(RATE), lambda: K.Adam(RATE, epsilon=1e-8)),
+    "Adagrad": (lambda: v1.train.AdagradOptimizer(RATE), lambda: K.Adagrad(RATE, epsilon=1e-30)),
+    "Ftrl": (lambda: v1.train.FtrlOptimizer(RATE), lambda: K.Ftrl(RATE)),
+    "Momentum": (lambda: v1.train.MomentumOptimizer(RATE, 0.9), lambda: K.SGD(RATE, 0.9)),
+}
+
+
+@pytest.mark.parametrize("kind", SPARSE)
+def test_with_sparse_gradients_it_goes_on_alike_or_the_report_warns(kind, tmp_path):
+    in_tf1, in_keras = SPARSE[kind]
+    with tf.Graph().as_default(), v1.Session() as session:
+        table = v1.get_variable("table", initializer=TABLE, use_resource=True)
+        step, optimizer = v1.train.get_or_create_global_step(), in_tf1()
+        losses = [sparse_loss(table, rows) for rows in ROWS]
+        train_ops = [optimizer.minimize(loss, step) for loss in losses]
+        session.run(v1.global_variables_initializer())
+        for number in (0, 0, 1, 0):
+            session.run(train_ops[number])
+        source = v1.train.Saver().save(session, str(tmp_path / "tf1"), write_meta_graph=False)
+        for number in (1, 1, 1, 0, 0):
+            session.run(train_ops[number])
+        expected = session.run(table)
+    variable, optimizer = tf.Variable(TABLE, name="table"), in_keras()
+    optimizer.build([variable])
+    objects = tf.train.Checkpoint(model=[variable], optimizer=optimizer)
+    numbers = {"learning_rate": RATE} if kind == "Momentum" else {}
+    result = convert_checkpoint(
+        source,
+        tmp_path / "out",
+        "checkpoint",
+        like=objects,
+        optimizer=WORD,
+        hyperparameters=numbers,
+    )
+    objects.read(str(tmp_path / "out")).assert_existing_objects_matched()
+    for number in (1, 1, 1, 0, 0):
+        with tf.GradientTape() as tape:
+            loss = sparse_loss(variable, ROWS[number])
+        optimizer.apply_gradients([(tape.gradient(loss, variable), variable)])
+    is_alike = np.allclose(variable.numpy(), expected, rtol=1e-5)
+    assert is_alike == (kind in ("Adam", "Adagrad"))
+    assert is_alike != ("exact where gradients are dense" in result.warning)
+
+
+# --- Keras' legacy ones to the newer ones ---
+
+LEGACY = {
+    "Adam": lambda k: k.Adam(RATE, 0.8, 0.95, epsilon=1e-3),
+    "Adam with amsgrad": lambda k: k.Adam(RATE, 0.8, 0.95, epsilon=1e-3, amsgrad=True),
+    "Adamax": lambda k: k.Adamax(RATE, 0.8, 0.95),
+    "SGD": lambda k: k.SGD(RATE, 0.9),
+    "RMSprop": lambda k: k.RMSprop(RATE, 0.8, momentum=0.5, epsilon=1e-3),
+    "Adagrad": lambda k: k.Adagrad(RATE, epsilon=1e-30),
+}
+
+
+@pytest.mark.parametrize("kind", LEGACY)
+def test_a_legacy_optimizer_goes_on_in_the_newer_one(kind, tmp_path):
+    # On later TensorFlows both are in the package tf_keras.
+    keras = pytest.importorskip("tf_keras").optimizers if IS_KERAS_3 else K
+    old = KerasJob.__new__(KerasJob)
+    old.variables = {name: tf.Variable(initial(name), name=name) for name in SHAPES}
+    old.ordered, old.optimizer = list(old.variables.values()), LEGACY[kind](keras.legacy)
+    old.objects = tf.train.Checkpoint(model=old.variables, optimizer=old.optimizer)
+    old.train()
+    source = old.save(tmp_path / "legacy")
+    job = KerasJob(LEGACY[kind](keras))
+    like = job.save(tmp_path / "like")
+    convert_checkpoint(source, tmp_path / "out", "checkpoint", like=like, optimizer="keras2")
+    job.objects.read(str(tmp_path / "out")).assert_existing_objects_matched()
+    assert int(job.optimizer.iterations) == STEPS
+    np.testing.assert_allclose(job.train(), old.train(), rtol=1e-5)
 
 
 # --- several ---

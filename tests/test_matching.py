@@ -325,6 +325,23 @@ def test_a_rule_maps_every_variable_of_its_scope_to_one_of_its_shape():
     assert scope_to_paste(more, ["new/a", "new/b", "new/c"], saved) == ""
 
 
+def test_no_rule_is_offered_for_names_that_a_counter_may_have_made():
+    saved = saved_of([("net/a", "dense/a"), ("net/b", "dense/b")])
+    model = model_of([("", "dense_1/a"), ("", "dense_1/b")])
+    assert scope_to_paste(model, ["dense_1/a", "dense_1/b"], saved) == ""
+    names = saved_of(names=["dense/a", "dense/b"])
+    assert '["dense/", "dense_1/"]' in scope_to_paste(model, ["dense_1/a", "dense_1/b"], names)
+
+
+def test_one_tensor_for_a_place_and_for_a_name_is_refused_where_both_names_were_given():
+    saved = saved_of([("net/a", "one/k")])
+    model = model_of([("net/a", "new/k"), ("other/a", "one/k")])
+    assert [outcome(model, saved, name) for name in ("new/k", "one/k")] == ["ambiguous"] * 2
+    by_path = [outcome(model, saved, name, match_by="path") for name in ("new/k", "one/k")]
+    by_name = [outcome(model, saved, name, match_by="name") for name in ("new/k", "one/k")]
+    assert (by_path, by_name) == (["net/a", "missing"], ["missing", "net/a"])
+
+
 def test_a_rule_takes_no_slots_for_weights():
     saved = saved_of(names=["w/a", "w/b", "Adam/m/w/a", "Adam/m/w/b"])
     model = model_of([("", "x/a"), ("", "x/b")])

@@ -11,6 +11,7 @@ from jobs import FORMATS, assert_same, latest, run_job
 from estimator_ckpt import make_scaffold, wrap_estimator
 from estimator_ckpt.errors import MismatchError, NotACheckpointError
 from estimator_ckpt.reading.moved import in_directory, moved_here
+from estimator_ckpt.reading.state import read_state
 
 v1 = tf.compat.v1
 
@@ -59,6 +60,23 @@ def test_a_session_resumes_in_it_and_its_older_checkpoints_count(tmp_path, check
     assert latest(model_dir) == str(model_dir / "model.ckpt-5")
     if there is not None:
         assert contents(tmp_path / "before") == there
+
+
+def test_a_session_resumes_from_a_v1_checkpoint_in_it(tmp_path):
+    """A V1 checkpoint is a single file, without an index."""
+
+    def v1_scaffold():
+        return v1.train.Scaffold(saver=v1.train.Saver(write_version=1))
+
+    _, end = run_job(tmp_path / "before", v1_scaffold)
+    shutil.move(tmp_path / "before", tmp_path / "after")
+    assert str(tmp_path / "before") in (tmp_path / "after" / "checkpoint").read_text()
+    newest = os.path.basename(read_state(str(tmp_path / "after")).model_checkpoint_path)
+    assert moved_here(str(tmp_path / "after")) == str(tmp_path / "after" / newest)
+    start, _ = run_job(tmp_path / "after", lambda: make_scaffold("both"), steps=1)
+    assert_same(start, end)
+    assert (tmp_path / "after" / newest).exists()
+    assert "before" not in (tmp_path / "after" / "checkpoint").read_text()
 
 
 def test_a_start_that_is_refused_changes_nothing(tmp_path):

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 from jobs import FORMATS, assert_same, latest, run_job
-from sessions import make_saver, save, variable
+from sessions import make_saver, variable
 from tensorflow_party import tf
 
 from estimator_ckpt import convert_checkpoint, make_scaffold
@@ -202,7 +202,11 @@ def test_a_disk_that_fails_to_sync_deletes_nothing(tmp_path, monkeypatch):
             assert [os.path.exists(f"{p}.index") for p in saved] == [False, False, False, True]
 
 
-def test_a_durable_save_is_synced_before_the_state_file_names_it(tmp_path, monkeypatch):
+@pytest.mark.parametrize("durable", [False, True])
+def test_a_durable_save_and_a_first_one_are_synced_before_the_state_file_names_them(
+    tmp_path, monkeypatch, durable
+):
+    """Until one is on the disk, a power cut would leave none."""
     seen = []
     sync = keeping.sync_files
 
@@ -212,10 +216,15 @@ def test_a_durable_save_is_synced_before_the_state_file_names_it(tmp_path, monke
 
     monkeypatch.setattr(keeping, "sync_files", look)
     with tf.Graph().as_default():
-        variable("a", 1.0)
-        save(make_saver("both", durable=True), tmp_path)
-    assert seen == [("model.data-00000-of-00001", None)]
-    assert latest(tmp_path) == str(tmp_path / "model")
+        a = variable("a", 1.0)
+        saver = make_saver("both", durable=durable)
+        with v1.Session() as session:
+            session.run(a.initializer)
+            first = saver.save(session, str(tmp_path / "model"), 1)
+            second = saver.save(session, str(tmp_path / "model"), 2)
+            keeping.keeper_of(str(tmp_path), "checkpoint").join()
+    data = [os.path.basename(f"{p}.data-00000-of-00001") for p in (first, second)]
+    assert seen == [(data[0], None), (data[1], first if durable else second)]
 
 
 def test_a_directory_that_vanishes_ends_the_thread_quietly(tmp_path, monkeypatch, caplog):
@@ -223,14 +232,21 @@ def test_a_directory_that_vanishes_ends_the_thread_quietly(tmp_path, monkeypatch
 
     may_sync = threading.Event()
     sync = keeping.sync_checkpoint
-    monkeypatch.setattr(keeping, "_PATIENCE", 0.01)
-    monkeypatch.setattr(keeping, "sync_checkpoint", lambda prefix: (may_sync.wait(), sync(prefix)))
     directory = tmp_path / "run"
     directory.mkdir()
     with tf.Graph().as_default():
-        variable("a", 1.0)
-        save(make_saver("both"), directory)
-    keeper = keeping.keeper_of(str(directory), "checkpoint")
+        a = variable("a", 1.0)
+        saver = make_saver("both")
+        with v1.Session() as session:
+            session.run(a.initializer)
+            saver.save(session, str(directory / "model"), 1)  # the first is synced before it ends
+            keeper = keeping.keeper_of(str(directory), "checkpoint")
+            keeper.join()
+            monkeypatch.setattr(keeping, "_PATIENCE", 0.01)
+            monkeypatch.setattr(
+                keeping, "sync_checkpoint", lambda prefix: (may_sync.wait(), sync(prefix))
+            )
+            saver.save(session, str(directory / "model"), 2)
     shutil.rmtree(directory)
     may_sync.set()
     keeper.join()

@@ -283,13 +283,13 @@ def test_hooks_of_the_program_run_in_the_training_and_get_its_params(tmp_path):
 def test_a_resumed_run_says_what_it_does_not_take_over(tmp_path):
     first = run(*TRAIN, f"--model_dir={tmp_path}", "--max_steps=6", "--save_checkpoints_steps=1",
                 "--keep_checkpoint_max=0")  # fmt: skip
-    assert "this run has not" not in first.errors
+    assert "not taken over" not in first.errors
     for name in ("export/best", "eval_dev"):
         (tmp_path / name).mkdir(parents=True)
     hooks = ["--hooks=train_jobs:make_hooks", "--params={stops_at: 9}"]
     second = run(*TRAIN, *hooks, f"--model_dir={tmp_path}", "--max_steps=7")
     assert second.errors.splitlines()[:4] == [
-        "of a program that trained here before, this run has not: its RunConfig (--run_config), its"
+        "not taken over from a program that trained here before: its RunConfig (--run_config), its"
         " exporters (--exporter), hooks of its evaluation, its saving listeners",
         f"no exporter writes to {tmp_path}/export/best: give it as --exporter",
         "evaluations go to eval, not to eval_dev",
@@ -312,6 +312,7 @@ def test_a_finished_job_says_that_it_is_finished(tmp_path, mode):
     assert again.code == 0
     assert again.errors.splitlines()[-1] == "finished at step 2 before: --max_steps=2 is reached"
     assert "resumes" not in again.errors
+    assert "not taken over" not in again.errors
 
 
 # Mistakes: one line that says what to do, and exit code 2.

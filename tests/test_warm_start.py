@@ -474,3 +474,66 @@ def test_an_average_starts_at_the_value_that_its_variable_starts_from(tmp_path, 
 
     start, _ = run_job(tmp_path / "target", start_scaffold, build=averaged)
     assert start["x/ExponentialMovingAverage"] == 16.0
+
+
+# --- a job's own objects ---
+
+
+class Dense(tf.Module):
+    """An object whose class a counter would have named its variable for."""
+
+    def __init__(self, kernel):
+        super().__init__()
+        self.kernel = kernel
+
+
+def layered(*names):
+    """A job with a Dense for each name: how to build it, and its objects, a list."""
+    layers = []
+
+    def build():
+        kernels = [v1.get_variable(f"{name}/kernel", initializer=-1.0) for name in names]
+        layers[:] = map(Dense, kernels)
+        return v1.assign_add(v1.train.get_or_create_global_step(), 1)
+
+    return build, lambda: tf.train.Checkpoint(layers=list(layers))
+
+
+def eager_layers(directory, *names):
+    layers = [Dense(tf.Variable(float(n), name=f"{m}/kernel")) for n, m in enumerate(names, 1)]
+    return tf.train.Checkpoint(layers=layers).write(str(directory / "eager"))
+
+
+def test_a_jobs_own_objects_decide_before_names_that_a_counter_made(tmp_path):
+    prefix = eager_layers(tmp_path, "dense", "dense_1")
+    build, objects = layered("dense_1", "dense_2")
+    settings = scaffold(checkpoint=objects, warm_start=prefix)
+    start, _ = run_job(tmp_path / "job", settings, build=build)
+    assert (start["dense_1/kernel"], start["dense_2/kernel"]) == (1.0, 2.0)
+
+
+REFUSED = {
+    "one layer more": (["dense", "dense_1", "dense_2"], "3 alike there in the model, 2"),
+    "names that were given": (["two", "one"], "ambiguous"),
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_a_job_whose_objects_and_names_disagree_does_not_start(tmp_path, case):
+    names, message = REFUSED[case]
+    theirs = ["one", "two"] if "two" in names else ["dense", "dense_1"]
+    prefix = eager_layers(tmp_path, *theirs)
+    build, objects = layered(*names)
+    with pytest.raises(MismatchError, match=message):
+        run_job(
+            tmp_path / "job",
+            scaffold(checkpoint=objects, warm_start=WarmStart(prefix, on_missing="init")),
+            build=build,
+        )
+
+
+def test_without_objects_of_its_own_a_job_starts_by_its_names(tmp_path):
+    prefix = eager_layers(tmp_path, "dense", "dense_1")
+    build, _ = layered("dense_1", "dense")
+    start, _ = run_job(tmp_path / "job", scaffold(warm_start=prefix), build=build)
+    assert (start["dense_1/kernel"], start["dense/kernel"]) == (2.0, 1.0)

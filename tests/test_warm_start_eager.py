@@ -318,6 +318,56 @@ def test_names_that_a_counter_made_do_not_count(tmp_path, case):
     assert all("by position only" in rule for rule in rules)
 
 
+LISTS = {
+    "a list": lambda variables: variables,
+    "a tuple": tuple,
+    "a mapping with the variables' own names": lambda v: {one.name.split(":")[0]: one for one in v},
+    "a list in a tf.train.Checkpoint": lambda variables: tf.train.Checkpoint(v=variables),
+}
+
+
+class Named(tf.Module):
+    """A variable for each name; a Keras layer or one of the user's may have made it."""
+
+    def __init__(self, *names):
+        super().__init__("named")
+        self.layers = [tf.Variable([float(n)], name=name) for n, name in enumerate(names, 1)]
+
+
+@pytest.mark.parametrize("case", LISTS)
+def test_a_list_shows_no_layers_so_that_counted_names_are_refused(tmp_path, case):
+    """`dense_1` of the file is its second layer, and of the program, perhaps, its first."""
+    assert LAYERS.Dense  # a class that calls its objects so
+    prefix = write(tmp_path, model=Named("dense/kernel", "dense_1/kernel", "dense_2/kernel"))
+    variables = Named("dense_1/kernel", "dense_2/kernel").layers[:]
+    for variable in variables:
+        variable.assign([-1.0])
+    given = LISTS[case](variables)
+    with pytest.raises(MismatchError, match="a counter may have made this name") as caught:
+        WarmStart(prefix, on_missing="init").apply(given)
+    assert "match_by='name'" in str(caught.value)
+    assert [float(v[0]) for v in variables] == [-1.0, -1.0]
+    WarmStart(prefix, match_by="name").apply(given)
+    assert [float(v[0]) for v in variables] == [2.0, 3.0]
+
+
+@pytest.mark.parametrize("names", [["dense/kernel"], ["one/kernel", "two/kernel"]])
+def test_names_in_a_list_that_no_count_can_mix_up_are_found(tmp_path, names):
+    prefix = write(tmp_path, model=Named(*names))
+    variables = Named(*names).layers[:]
+    for variable in variables:
+        variable.assign([-1.0])
+    WarmStart(prefix).apply(variables)
+    assert [float(v[0]) for v in variables] == [1.0, 2.0][: len(names)]
+
+
+def test_a_mapping_gives_names_on_purpose(tmp_path):
+    prefix = write(tmp_path, model=Named("dense/kernel", "dense_1/kernel"))
+    (variable,) = Named("dense_7/kernel").layers
+    WarmStart(prefix).apply({"dense_1/kernel": variable})
+    assert float(variable[0]) == 2.0
+
+
 def test_a_layer_more_or_less_is_refused_unless_match_by_decides(tmp_path):
     source = net(["dense", "dense_1", "dense_2"])
     prefix = write(tmp_path, model=source)
@@ -432,3 +482,84 @@ def test_what_turns_out_to_be_unclear_when_the_block_ends_keeps_no_value(tmp_pat
         model(inputs)
     kernels = [value for value in source.get_weights() if value.ndim == 2]
     assert not any(np.array_equal(w, k) for w in model.get_weights() for k in kernels)
+
+
+# --- lookup tables ---
+
+
+class Vocabulary(tf.Module):
+    """A lookup table beside a variable."""
+
+    def __init__(self, words=(), numbers=tf.int64):
+        super().__init__()
+        self.table = tf.lookup.experimental.MutableHashTable(tf.string, numbers, -1)
+        self.weight = tf.Variable(float(len(words)), name="weight")
+        if words:
+            self.table.insert(list(words), tf.range(len(words), dtype=numbers))
+
+    def rows(self):
+        keys, values = self.table.export()
+        return dict(zip(keys.numpy(), values.numpy()))
+
+
+TABLES = {
+    "an object": lambda one: one,
+    "a tf.train.Checkpoint": lambda one: tf.train.Checkpoint(model=one),
+    "a mapping": lambda one: {"model": one},
+}
+
+
+@pytest.mark.parametrize("case", TABLES)
+def test_a_table_starts_with_its_object_and_loses_what_it_had(tmp_path, case):
+    prefix = write(tmp_path, model=Vocabulary(["a", "b"]))
+    model = Vocabulary(["x"])
+    report = WarmStart(prefix).apply(TABLES[case](model))
+    assert model.rows() == {b"a": 0, b"b": 1}
+    assert float(model.weight) == 2.0
+    assert len(report.values) == 3
+    assert all(value.source is not None for value in report.values)
+
+
+def test_a_table_alone_starts(tmp_path):
+    prefix = write(tmp_path, model=Vocabulary(["a", "b"]))
+    model = Vocabulary(["x"])
+    WarmStart(prefix, root="model/table").apply(model.table)
+    assert model.rows() == {b"a": 0, b"b": 1}
+
+
+def test_a_table_starts_when_its_block_ends(tmp_path):
+    prefix = write(tmp_path, model=Vocabulary(["a", "b"]))
+    model = tf.Module()
+    with WarmStart(prefix).deferred(tf.train.Checkpoint(model=model)):
+        made = Vocabulary(["x"])
+        model.table, model.weight = made.table, made.weight
+    assert made.rows() == {b"a": 0, b"b": 1}
+
+
+def test_a_table_that_is_not_there_is_missing(tmp_path):
+    prefix = write(tmp_path, model=tf.train.Checkpoint(weight=tf.Variable(5.0, name="weight")))
+    model = Vocabulary(["x"])
+    with pytest.raises(MismatchError, match=r"missing +model/table-"):
+        WarmStart(prefix).apply(tf.train.Checkpoint(model=model))
+    assert (model.rows(), float(model.weight)) == ({b"x": 0}, 1.0)
+    report = WarmStart(prefix, on_missing="init").apply(tf.train.Checkpoint(model=model))
+    assert (model.rows(), float(model.weight)) == ({b"x": 0}, 5.0)
+    assert len(report.values) == 3
+
+
+def test_a_table_of_other_values_is_refused(tmp_path):
+    prefix = write(tmp_path, model=Vocabulary(["a"]))
+    model = Vocabulary(["x"], numbers=tf.float32)
+    with pytest.raises(MismatchError, match=r"dtype +model/table-values"):
+        WarmStart(prefix).apply(tf.train.Checkpoint(model=model))
+    assert model.rows() == {b"x": 0.0}
+
+
+def test_a_table_of_which_a_part_is_left_out_stays_as_it_was(tmp_path):
+    prefix = write(tmp_path, model=Vocabulary(["a"]))
+    model = Vocabulary(["x"])
+    settings = WarmStart(prefix, exclude=["model/table-keys"])
+    report = settings.apply(tf.train.Checkpoint(model=model))
+    assert model.rows() == {b"x": 0}
+    started = [value.target for value in report.values if value.source is not None]
+    assert started == ["weight"]

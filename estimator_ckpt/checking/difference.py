@@ -57,6 +57,7 @@ def difference(
     x: Variable,
     b: Checkpoint,
     y: Variable,
+    *,
     rtol: float = 0.0,
     atol: float = 0.0,
     progress: Callable[[int], None] | None = None,
@@ -106,11 +107,14 @@ def difference(
     found = [_statistics(one, other, rtol, atol) for one, other in _chunks(a, x, b, y)]
     numeric = _has_numbers(x.entry.dtype)
     return Difference(
-        sum(one.count for one in found) + alone,
-        sum(one.differing for one in found) + alone,
-        max((one.max_abs or 0.0 for one in found), default=0.0) if numeric else None,
-        max((one.max_rel or 0.0 for one in found), default=0.0) if numeric else None,
-        *(sum(counts) for counts in zip(*((d.nan_a, d.nan_b, d.inf_a, d.inf_b) for d in found))),
+        count=sum(chunk.count for chunk in found) + alone,
+        differing=sum(chunk.differing for chunk in found) + alone,
+        max_abs=max((chunk.max_abs or 0.0 for chunk in found), default=0.0) if numeric else None,
+        max_rel=max((chunk.max_rel or 0.0 for chunk in found), default=0.0) if numeric else None,
+        nan_a=sum(chunk.nan_a for chunk in found),
+        nan_b=sum(chunk.nan_b for chunk in found),
+        inf_a=sum(chunk.inf_a for chunk in found),
+        inf_b=sum(chunk.inf_b for chunk in found),
     )
 
 
@@ -241,9 +245,12 @@ def _statistics(one: Array, other: Array, rtol: float, atol: float) -> Differenc
             near = np.isfinite(distance) & (distance <= atol + rtol * np.abs(y))
             differs &= ~(near | (x == y) | (np.isnan(x) & np.isnan(y)))
     return Difference(
-        len(one),
-        int(differs.sum()),
-        float(distance.max(initial=0.0, where=np.isfinite(distance))),
-        float(relative.max(initial=0.0, where=np.isfinite(relative))),
-        *(int(test(values).sum()) for test in (np.isnan, np.isinf) for values in (x, y)),
+        count=len(one),
+        differing=int(differs.sum()),
+        max_abs=float(distance.max(initial=0.0, where=np.isfinite(distance))),
+        max_rel=float(relative.max(initial=0.0, where=np.isfinite(relative))),
+        nan_a=int(np.isnan(x).sum()),
+        nan_b=int(np.isnan(y).sum()),
+        inf_a=int(np.isinf(x).sum()),
+        inf_b=int(np.isinf(y).sum()),
     )

@@ -15,6 +15,7 @@ from estimator_ckpt.errors import CheckpointError, NotACheckpointError, Settings
 from estimator_ckpt.loading import has_form_of_function, load_function
 from estimator_ckpt.matching.eager import eager_model
 from estimator_ckpt.matching.live import LiveObjects, is_layer, is_variable
+from estimator_ckpt.matching.lookup_tables import is_table
 from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.objects.object_graph import BEFORE_ATTRIBUTE, SAVE_COUNTER, VAR_LIST, unescape
 from estimator_ckpt.roles.training_state import state_by_names
@@ -67,6 +68,8 @@ def _expected_model(expected: Any, input_fn: str | None) -> Model:
 
 def holds_variables(made: Any) -> bool:
     """Whether something is an object of TensorFlow's or Keras' that holds variables, or should."""
+    import tensorflow as tf
+
     if made is None or isinstance(made, (str, tuple)) or is_variable(made):
         return False
     if is_layer(made):
@@ -75,7 +78,19 @@ def holds_variables(made: Any) -> bool:
         objects = LiveObjects(made)
     except (AttributeError, TypeError, ValueError):
         return False
-    return bool(objects.beside) or any(map(is_variable, objects.live))
+    # A table of a graph is one of its other saveable objects.
+    return objects.hold_anything and bool(tf.executing_eagerly() or not is_table(made))
+
+
+def saver_of(made: Any) -> Any:
+    """The Saver of this package that a function has made in the default graph, or None."""
+    import tensorflow as tf
+
+    from estimator_ckpt.saving.saver import Saver
+
+    own = getattr(getattr(made, "scaffold", made), "saver", None)
+    collection = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.SAVERS)
+    return next((s for s in (own, *collection) if isinstance(s, Saver)), None)
 
 
 def is_function(text: str) -> bool:
@@ -95,7 +110,12 @@ def _named(text: str, input_fn: str | None) -> Model:
         from estimator_ckpt.warm_starting.starter import graph_model
 
         with built_graph(text, input_fn) as made:
-            return eager_model(made).model if holds_variables(made) else graph_model()
+            saver = saver_of(made)
+            if saver is None and holds_variables(made):
+                return eager_model(made).model
+            if saver is not None:
+                saver.build()
+            return graph_model(saver)
     with open_checkpoint(text) as checkpoint:
         variables = (
             ModelVariable(v.name, v.shape, v.dtype, v.slot_of is None, (f"{v.name}:0",))

@@ -13,6 +13,7 @@ from estimator_ckpt.checking.model import (
     holds_variables,
     is_checkpoint,
     is_function,
+    saver_of,
 )
 from estimator_ckpt.checkpoint import Checkpoint, Variable, open_checkpoint
 from estimator_ckpt.errors import SettingsError
@@ -20,6 +21,7 @@ from estimator_ckpt.matching.eager import eager_model
 from estimator_ckpt.matching.model import Model
 from estimator_ckpt.matching.restoring import Resolution, Wanted, resolve
 from estimator_ckpt.objects.object_graph import SAVE_COUNTER, VARIABLE_VALUE, ObjectGraph
+from estimator_ckpt.text.rows import Row
 
 _NO_NODE = -1
 _TABLE = ("keys", "values")
@@ -32,11 +34,13 @@ class Restore(NamedTuple):
       wanted: the tensors that the model restores.
       resolution: what the checkpoint has of them.
       on_missing: the model's own policy for what the checkpoint lacks.
+      no_averages: rows of the averages that ought to be there, and are not.
     """
 
     wanted: Sequence[Wanted]
     resolution: Resolution
     on_missing: Union[str, Mapping[str, str]] = "error"
+    no_averages: Sequence[Row] = ()
 
 
 def restore_of(
@@ -78,11 +82,10 @@ def restore_of(
 def _restore_of_made(made: Any, checkpoint: Checkpoint, text: str) -> Restore | Model:
     import tensorflow as tf
 
+    from estimator_ckpt.saving.lacking_averages import average_problems
     from estimator_ckpt.saving.saver import Saver
 
-    own = getattr(getattr(made, "scaffold", made), "saver", None)
-    collection = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.SAVERS)
-    saver = next((s for s in (own, *collection) if isinstance(s, Saver)), None)
+    saver = saver_of(made)
     if saver is None and holds_variables(made):
         found = eager_model(made)
         if not isinstance(made, tf.train.Checkpoint):
@@ -92,7 +95,10 @@ def _restore_of_made(made: Any, checkpoint: Checkpoint, text: str) -> Restore | 
     saver.build()
     if not saver.wanted:
         raise SettingsError("it makes no variables, so there is nothing to check", key=text)
-    return Restore(saver.wanted, saver.resolution(checkpoint), saver.options.on_missing)
+    resolution = saver.resolution(checkpoint)
+    on_missing = saver.options.on_missing
+    lacking = average_problems(checkpoint, saver.wanted, resolution, on_missing)
+    return Restore(saver.wanted, resolution, on_missing, lacking)
 
 
 def _wanted_of(other: Checkpoint, structure: ObjectGraph) -> Iterator[Wanted]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from estimator_ckpt import files
 from estimator_ckpt.bundle.index import read_index, same_tensor, shard_path
@@ -72,18 +73,13 @@ def carry_out(
             companions = carry_meta(checkpoint.index, conversion.source, tensors, site)
             if with_state:
                 write_own_state(conversion.source, site)
-    return Conversion(
-        conversion.source,
-        conversion.destination,
-        conversion.source_format,
-        conversion.checkpoint_format,
-        conversion.rows,
-        True,
-        tuple(written.data_files),
-        written.compared,
-        tuple(written.underflows.items()),
-        companions,
-        conversion.notes,
+    return replace(
+        conversion,
+        written=True,
+        data_files=tuple(written.data_files),
+        companions=companions,
+        verified=written.compared,
+        underflows=tuple(written.underflows.items()),
     )
 
 

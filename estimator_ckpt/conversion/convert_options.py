@@ -42,92 +42,108 @@ class ConvertOptions:
     verify: bool | None = None
 
     def __post_init__(self) -> None:
-        def expect(name: str, allowed: Iterable[str | None]) -> None:
-            value = getattr(self, name)
-            if value not in allowed:
-                choices = ", ".join(repr(one) for one in allowed if one)
-                raise SettingsError(f"expected one of {choices}, found {value!r}", key=name)
+        self._check_values()
+        self._check_together()
+        self._check_optimizers()
+        self._check_hyperparameters()
+        self._check_like()
+        parse_casts(self.dtype)
+        self.rules()
 
-        def refuse(wrong: object, key: str, message: str) -> None:
-            if wrong:
-                raise SettingsError(message, key=key)
+    def _expect(self, name: str, allowed: Iterable[str | None]) -> None:
+        value = getattr(self, name)
+        if value not in allowed:
+            choices = ", ".join(repr(choice) for choice in allowed if choice)
+            raise SettingsError(f"expected one of {choices}, found {value!r}", key=name)
 
-        expect("checkpoint_format", CHECKPOINT_FORMATS)
-        expect("layout", (None, *LAYOUTS))
-        expect("optimizer", (None, *TARGETS))
+    def _check_values(self) -> None:
+        self._expect("checkpoint_format", CHECKPOINT_FORMATS)
+        self._expect("layout", (None, *LAYOUTS))
+        self._expect("optimizer", (None, *TARGETS))
+        self._expect("from_optimizer", (None, *class_names()))
         for name in ("drop_slots", "copy", "compact", "in_place", "verify"):
             value = getattr(self, name)
             wrong = not isinstance(value, bool) and not (name == "verify" and value is None)
-            refuse(wrong, name, f"expected True or False, found {value!r}")
+            _refuse(wrong, name, f"expected True or False, found {value!r}")
+
+    def _check_together(self) -> None:
         names_only = self.checkpoint_format == "saver"
-        refuse(self.layout and names_only, "layout", "a name-based checkpoint has no objects")
-        refuse(
+        _refuse(self.layout and names_only, "layout", "a name-based checkpoint has no objects")
+        _refuse(
             self.like is not None and names_only, "like", "a name-based checkpoint has no objects"
         )
-        refuse(
+        _refuse(
             self.optimizer in (LEGACY, *NEWER_TARGETS) and names_only,
             "optimizer",
             "Keras' optimizers are objects; a name-based checkpoint has none",
         )
-        refuse(self.like is not None and self.layout, "layout", "`like` is a layout already")
-        refuse(self.optimizer and self.drop_slots, "drop_slots", "then there is no optimizer left")
-        refuse(
+        _refuse(self.like is not None and self.layout, "layout", "`like` is a layout already")
+        _refuse(self.optimizer and self.drop_slots, "drop_slots", "then there is no optimizer left")
+        for name in ("copy", "compact", "dtype"):
+            _refuse(
+                self.in_place and getattr(self, name),
+                name,
+                "it writes new data files, and in place none can be replaced",
+            )
+
+    def _check_optimizers(self) -> None:
+        _refuse(
             self.use_averages not in (True, False) and not isinstance(self.use_averages, str),
             "use_averages",
             f"expected True or the name of the averages, found {self.use_averages!r}",
         )
-        refuse(
+        _refuse(
             self.optimizer and self.use_averages,
             "use_averages",
             "an optimizer's slots belong to the raw values, so there is no optimizer left",
         )
-        refuse(
+        _refuse(
             self.keep_raw is not None and not self.use_averages,
             "keep_raw",
             "it is what the raw values are called where averages take their place (use_averages)",
         )
-        refuse(
+        _refuse(
             self.keep_raw is not None and not self.keep_raw, "keep_raw", "expected a name, found ''"
         )
-        refuse(
+        _refuse(
             self.from_optimizer and not self.optimizer and not self.drop_slots,
             "from_optimizer",
             "it is the class of an optimizer that is converted, or whose slots are dropped; say to "
             "what by `optimizer`, or drop_slots",
         )
-        expect("from_optimizer", (None, *class_names()))
-        refuse(
+
+    def _check_hyperparameters(self) -> None:
+        _refuse(
             self.hyperparameters and not self.optimizer,
             "hyperparameters",
             "they belong to an optimizer; say which: optimizer='keras' or 'tf1'",
         )
         is_mapping = isinstance(self.hyperparameters, Mapping)
-        refuse(
+        _refuse(
             not is_mapping,
             "hyperparameters",
             f"expected a mapping from names to numbers, found {self.hyperparameters!r}",
         )
         for name, value in self.hyperparameters.items():
             wrong = isinstance(value, bool) or not isinstance(value, (int, float))
-            refuse(wrong, "hyperparameters", f"expected a number for {name}, found {value!r}")
-        for name in ("copy", "compact", "dtype"):
-            refuse(
-                self.in_place and getattr(self, name),
-                name,
-                "it writes new data files, and in place none can be replaced",
-            )
+            _refuse(wrong, "hyperparameters", f"expected a number for {name}, found {value!r}")
+
+    def _check_like(self) -> None:
         if isinstance(self.like, (str, os.PathLike)):
             object.__setattr__(self, "like", path_text(self.like, "like"))
         no_template = self.like is not None and not (
             isinstance(self.like, str) or hasattr(self.like, "write")
         )
-        refuse(
+        _refuse(
             no_template,
             "like",
             f"expected a checkpoint's path or a tf.train.Checkpoint, found {self.like!r}",
         )
-        parse_casts(self.dtype)
-        self.rules()
 
     def rules(self) -> Rules:
         return Rules(self.assignment_map, self.rename, self.exclude)
+
+
+def _refuse(wrong: object, key: str, message: str) -> None:
+    if wrong:
+        raise SettingsError(message, key=key)

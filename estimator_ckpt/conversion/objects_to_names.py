@@ -9,6 +9,7 @@ from estimator_ckpt.bulk import from_columns
 from estimator_ckpt.bundle.dtypes import STRING
 from estimator_ckpt.bundle.index import Index
 from estimator_ckpt.checkpoint import Checkpoint
+from estimator_ckpt.conversion.found_optimizer import KNOWN_SLOTS
 from estimator_ckpt.conversion.plan import (
     INT64,
     Content,
@@ -17,11 +18,7 @@ from estimator_ckpt.conversion.plan import (
     read_number,
     source_content,
 )
-from estimator_ckpt.conversion.source_optimizers import (
-    KNOWN_SLOTS,
-    object_optimizers,
-    tf1_slot_name,
-)
+from estimator_ckpt.conversion.source_optimizers import object_optimizers, tf1_slot_name
 from estimator_ckpt.formats import GLOBAL_STEP
 from estimator_ckpt.objects.object_graph import (
     OPTIMIZER_SLOT,

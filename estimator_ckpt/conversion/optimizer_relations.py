@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from estimator_ckpt.bundle.checksum import masked_crc32c
+from estimator_ckpt.conversion.found_optimizer import Optimizer, SlotOf
 from estimator_ckpt.conversion.plan import Content, Item, Slot
-from estimator_ckpt.conversion.source_optimizers import Optimizer, SlotOf, tf1_slot_name
+from estimator_ckpt.conversion.source_optimizers import tf1_slot_name
 from estimator_ckpt.errors import SettingsError, UnsupportedCheckpointError
 from estimator_ckpt.objects.object_graph import ObjectPath
 from estimator_ckpt.roles import records

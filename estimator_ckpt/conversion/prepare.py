@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping, Sequence
 
-from absl import logging
-
-from estimator_ckpt.bulk import collector_paused, columns_of, from_columns
+from estimator_ckpt.bulk import collector_paused, columns_of
 from estimator_ckpt.bundle.dtypes import dtype_size
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.conversion.casting import parse_casts
+from estimator_ckpt.conversion.choose import choose, may_be_slots
 from estimator_ckpt.conversion.convert_options import ConvertOptions
+from estimator_ckpt.conversion.found_optimizer import Optimizer
 from estimator_ckpt.conversion.like import like_structure, template_optimizers
 from estimator_ckpt.conversion.names_to_objects import (
     Structure,
@@ -21,7 +20,6 @@ from estimator_ckpt.conversion.names_to_objects import (
     kept_structure,
     new_structure,
 )
-from estimator_ckpt.conversion.objects_to_names import global_step, read_items
 from estimator_ckpt.conversion.plan import (
     Content,
     Conversion,
@@ -30,15 +28,13 @@ from estimator_ckpt.conversion.plan import (
     read_number,
     string_content,
 )
-from estimator_ckpt.conversion.slots_follow import apply_rules
-from estimator_ckpt.conversion.source_optimizers import Optimizer, find_optimizers, mark_parts
+from estimator_ckpt.conversion.plan_rows import row_of, rows_of
 from estimator_ckpt.conversion.translate_optimizer import (
     KERAS_2,
     KERAS_3,
     NEWER_TARGETS,
     Relinker,
 )
-from estimator_ckpt.conversion.use_averages import averages_as_weights
 from estimator_ckpt.errors import (
     CheckpointError,
     ConflictError,
@@ -47,11 +43,9 @@ from estimator_ckpt.errors import (
     UnsupportedCheckpointError,
 )
 from estimator_ckpt.formats import GLOBAL_STEP, keys_in
-from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, SAVE_COUNTER, ObjectGraph
+from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, SAVE_COUNTER
 from estimator_ckpt.reading.object_tensors import Entries
 from estimator_ckpt.roles.records import LEGACY, NEWER
-from estimator_ckpt.roles.slots import unknown_names
-from estimator_ckpt.text.names import first_names
 from estimator_ckpt.verify import structure_faults
 
 
@@ -78,7 +72,7 @@ def _make_plan(
     checkpoint: Checkpoint, destination: str, options: ConvertOptions
 ) -> tuple[Conversion, dict[str, Content]]:
     graph = checkpoint.object_graph
-    chosen = _choose(checkpoint, options)
+    chosen = choose(checkpoint, options)
     rows, step = chosen.rows, chosen.step
     items = _cast(chosen.items, step, options)
     if options.optimizer:
@@ -91,110 +85,30 @@ def _make_plan(
     if options.checkpoint_format != "saver":
         items, keys, content = _with_objects(checkpoint, items, step, chosen.excluded, options)
         tensors[OBJECT_GRAPH_KEY] = content
-        rows.append(_row(content, (OBJECT_GRAPH_KEY,), "the objects and their keys"))
+        rows.append(row_of(content, (OBJECT_GRAPH_KEY,), "the objects and their keys"))
     rows += _configs(checkpoint, tensors, options)
     names = [item.name if item.in_names else "" for item in items]
     targets = keys_in(options.checkpoint_format, names, keys, step)
     _put(tensors, items, targets)
     contents, whys = map(list, columns_of(items, "content", "why"))
-    rows += _rows(contents, targets, whys)
+    rows += rows_of(contents, targets, whys)
     if graph is not None and OBJECT_GRAPH_KEY not in tensors:
         content = _source(checkpoint, OBJECT_GRAPH_KEY)
-        rows.append(_row(content, (), "a name-based checkpoint has no objects"))
+        rows.append(row_of(content, (), "a name-based checkpoint has no objects"))
     if not tensors:
         raise SettingsError("nothing would be left of the checkpoint")
     conversion = Conversion(
-        checkpoint.prefix,
-        destination,
-        "saver" if graph is None else checkpoint.format,
-        options.checkpoint_format,
-        tuple(rows),
+        source=checkpoint.prefix,
+        destination=destination,
+        source_format="saver" if graph is None else checkpoint.format,
+        checkpoint_format=options.checkpoint_format,
+        rows=tuple(rows),
         notes=tuple(chosen.notes),
     )
     return conversion, tensors
 
 
-# --- which tensors, and what they are called ---
-
-
-class _Chosen(NamedTuple):
-    """The tensors that go into the result.
-
-    Attributes:
-      items: these, by their new names.
-      step: which of them is the global step.
-      optimizers: the source's.
-      excluded: the names of what rules have left out.
-      rows: lines for everything that is left out.
-      notes: what is to be said of the options.
-    """
-
-    items: list[Item]
-    step: int | None
-    optimizers: list[Optimizer]
-    excluded: list[str]
-    rows: list[ConversionRow]
-    notes: list[str]
-
-
-def _choose(checkpoint: Checkpoint, options: ConvertOptions) -> _Chosen:
-    """Applies use_averages, the rules and drop_slots, in this order."""
-    graph, rules = checkpoint.object_graph, options.rules()
-    items = read_items(checkpoint)
-    optimizers: list[Optimizer] = []
-    excluded: list[str] = []
-    rows: list[ConversionRow] = []
-    notes: list[str] = []
-    if options.use_averages:
-        items, left_out = _averaged(items, graph, options)
-        rows += [_row(item.content, (), why) for item, why in left_out]
-    if rules or options.drop_slots or options.optimizer or options.dtype is not None:
-        # By the source's own names: rules change what things are called, not what they are.
-        optimizers = find_optimizers(items, graph, options.from_optimizer)
-        mark_parts(items, optimizers)
-    if rules:
-        items, optimizers, left_out = apply_rules(
-            checkpoint,
-            items,
-            optimizers,
-            rules,
-            relinks=options.optimizer is not None,
-            from_optimizer=options.from_optimizer,
-        )
-        rows += [_row(item.content, (), why) for item, why in left_out]
-        excluded = [item.name for item, _ in left_out]
-    step = global_step(items, graph)
-    if options.drop_slots:
-        notes = _not_dropped(items, checkpoint.prefix)
-        items = _without_slots(items, step, rows)
-        step = global_step(items, graph)
-    return _Chosen(items, step, optimizers, excluded, rows, notes)
-
-
-def _averaged(
-    items: list[Item], graph: ObjectGraph | None, options: ConvertOptions
-) -> tuple[list[Item], list[tuple[Item, str]]]:
-    """The items with averages for weights; and those that are left out, each with the reason."""
-    mark_parts(items, find_optimizers(items, graph))
-    step = global_step(items, graph)
-    averaged = averages_as_weights(
-        items,
-        use_averages=options.use_averages,
-        keep_raw=options.keep_raw,
-        stays=() if step is None else (step,),
-    )
-    return averaged.items, averaged.left_out
-
-
-def _without_slots(items: list[Item], step: int | None, rows: list[ConversionRow]) -> list[Item]:
-    """The items that are no optimizer's; the global step stays, if it is its `iter` too."""
-    found = []
-    for position, item in enumerate(items):
-        if item.part is None or position == step:
-            found.append(item)
-        else:
-            rows.append(_row(item.content, (), f"of the optimizer {item.part.label}".rstrip()))
-    return found
+# --- other dtypes ---
 
 
 def _cast(items: list[Item], step: int | None, options: ConvertOptions) -> list[Item]:
@@ -223,28 +137,6 @@ def _cast(items: list[Item], step: int | None, options: ConvertOptions) -> list[
     if not any(item.content.cast for item in found):
         raise SettingsError(f"{options.dtype!r} applies to no variable", key="dtype")
     return found
-
-
-def _not_dropped(items: list[Item], prefix: str) -> list[str]:
-    """What drop_slots leaves, to be said: nothing to drop, or what may be slots all the same."""
-    may_be = _may_be_slots(items)
-    if all(item.part is None for item in items):
-        logging.warning("drop_slots: %s has no variables of optimizers%s", prefix, may_be)
-        return []
-    return [f"drop_slots leaves some{may_be}"] if may_be else []
-
-
-def _may_be_slots(items: list[Item]) -> str:
-    names = unknown_names(
-        {item.name: item.content.shape for item in items if item.part is None and item.name}
-    )
-    if not names:
-        return ""
-    return (
-        "; by their names these may be slots, averages or masks: "
-        f"{first_names([f'VARIABLE/{name}' for name in sorted(names)])}. from_optimizer says the "
-        "class of an optimizer that was given a name, exclude leaves them out"
-    )
 
 
 def _with_hint(step: Item) -> Item:
@@ -291,7 +183,7 @@ def _relink(
     try:
         relinker.relink(optimizers)
     except UnsupportedCheckpointError as error:
-        error.message += _may_be_slots(items) if not optimizers else ""
+        error.message += may_be_slots(items) if not optimizers else ""
         raise
     return relinker.step, relinker.notes
 
@@ -344,7 +236,9 @@ def _structure(
     checkpoint: Checkpoint, items: list[Item], options: ConvertOptions, step: int | None
 ) -> Structure:
     if options.like is not None:
-        return like_structure(items, step, options.like, drop_slots=options.drop_slots)
+        return like_structure(
+            items, step, options.like, source=checkpoint, drop_slots=options.drop_slots
+        )
     if options.layout is None and checkpoint.object_graph is not None:
         if options.optimizer:
             raise SettingsError(
@@ -365,10 +259,10 @@ def _configs(
     for key in Entries(checkpoint.index).configs:
         content = _source(checkpoint, key)
         if options.drop_configs or made_anew or not has_objects:
-            yield _row(content, (), "what an object is, not a variable")
+            yield row_of(content, (), "what an object is, not a variable")
         else:
             tensors[key] = content
-            yield _row(content, (key,), "what an object is")
+            yield row_of(content, (key,), "what an object is")
 
 
 def _put(
@@ -394,34 +288,6 @@ def _put(
 def _source(checkpoint: Checkpoint, key: str) -> Content:
     entry = checkpoint.index.entries[key_bytes(key)]
     return Content(key, entry.dtype, entry.shape, entry.size)
-
-
-# --- lines of the plan ---
-
-
-def _rows(
-    contents: Sequence[Content], targets: Sequence[tuple[str, ...]], whys: Iterable[str]
-) -> Iterator[ConversionRow]:
-    """A line for each tensor; `targets` are its keys in the result."""
-    sources, nbytes = columns_of(contents, "source", "nbytes")
-    actions = map(_action, contents, targets)
-    return from_columns(ConversionRow, actions, sources, targets, whys, nbytes)
-
-
-def _row(content: Content, targets: tuple[str, ...], why: str) -> ConversionRow:
-    return next(_rows([content], [targets], [why]))
-
-
-def _action(content: Content, targets: tuple[str, ...]) -> str:
-    if not targets:
-        return "left out"
-    if not content.source:
-        return "added"
-    if content.cast:
-        return "cast"
-    if content.scale != 1.0:
-        return "computed"
-    return "kept" if content.source in targets else "renamed"
 
 
 # --- the source ---

@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterable
 
 from estimator_ckpt.checkpoint import Checkpoint
+from estimator_ckpt.conversion.found_optimizer import Optimizer
 from estimator_ckpt.conversion.objects_to_names import lookup_tables
 from estimator_ckpt.conversion.plan import Item
-from estimator_ckpt.conversion.source_optimizers import Optimizer, find_optimizers, mark_parts
+from estimator_ckpt.conversion.source_optimizers import find_optimizers, mark_parts
 from estimator_ckpt.errors import ConflictError
 from estimator_ckpt.matching.rules import Line, Rules
 from estimator_ckpt.roles.records import NEWER

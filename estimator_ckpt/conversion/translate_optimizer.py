@@ -13,6 +13,7 @@ from estimator_ckpt.conversion.adam_steps import (
     count_steps,
     least_unbiased_steps,
 )
+from estimator_ckpt.conversion.found_optimizer import Optimizer
 from estimator_ckpt.conversion.optimizer_relations import (
     Related,
     related,
@@ -30,8 +31,9 @@ from estimator_ckpt.conversion.plan import (
     is_number,
     number_content,
 )
-from estimator_ckpt.conversion.source_optimizers import Optimizer, check_parts, tf1_slot_name
-from estimator_ckpt.errors import ConflictError, SettingsError, UnsupportedCheckpointError
+from estimator_ckpt.conversion.several_optimizers import check_several
+from estimator_ckpt.conversion.source_optimizers import check_parts, tf1_slot_name
+from estimator_ckpt.errors import SettingsError, UnsupportedCheckpointError
 from estimator_ckpt.formats import GLOBAL_STEP
 from estimator_ckpt.objects.object_graph import ObjectPath
 from estimator_ckpt.roles.dialects import (
@@ -113,7 +115,8 @@ class Relinker:
             with_class(optimizer, self.items, self._target, self._from_optimizer)
             for optimizer in optimizers
         ]
-        self._check_several(optimizers)
+        counts = self._counts(optimizers) if self._target == TF1 and self.step is None else set()
+        check_several(optimizers, self._numbers, counts)
         for optimizer in optimizers:
             check_parts(self.items, optimizer)
             if len(optimizers) > 1:
@@ -137,29 +140,6 @@ class Relinker:
                 key="hyperparameters",
             )
 
-    def _check_several(self, optimizers: list[Optimizer]) -> None:
-        """Raises an error where nothing tells which of the optimizers is meant."""
-        labels = [optimizer.label for optimizer in optimizers]
-        for optimizer in optimizers:
-            if labels.count(optimizer.label) > 1:
-                raise UnsupportedCheckpointError(several(optimizer))
-        counts = {
-            self._count(one.own[LEGACY_COUNT]) for one in optimizers if LEGACY_COUNT in one.own
-        }
-        if self._target == TF1 and self.step is None and len(counts) > 1:
-            told = " and ".join(sorted(map(str, counts), key=len))
-            raise ConflictError(
-                f"the optimizers count {told} steps; say which is the "
-                f"global step by a rule that calls it {GLOBAL_STEP!r}"
-            )
-        shared = sorted(name for name in self._numbers if "/" not in name)
-        if shared and len(labels) > 1:
-            raise SettingsError(
-                f"{', '.join(shared)}: there are {len(labels)} optimizers, {', '.join(labels)}; "
-                f"say whose it is, as in {labels[0]}/{shared[0]}",
-                key="hyperparameters",
-            )
-
     def _number(self, name: str) -> float | None:
         """A hyperparameter: as it is given, or else as the template has it."""
         self._used.add(self._start + name)
@@ -168,6 +148,10 @@ class Relinker:
     def _count(self, number: int) -> float | None:
         content = self.items[number].content
         return self._read(content) if is_counter(content) else None
+
+    def _counts(self, optimizers: list[Optimizer]) -> set[float | None]:
+        own = [optimizer.own for optimizer in optimizers]
+        return {self._count(names[LEGACY_COUNT]) for names in own if LEGACY_COUNT in names}
 
     def _change(self, number: int, **changes: Any) -> None:
         self.items[number] = self.items[number]._replace(**changes)
@@ -262,6 +246,11 @@ class Relinker:
             self.notes.append(
                 f"{optimizer.label}: exact where gradients are dense; with sparse ones, as of "
                 "embeddings, the two do not treat alike the rows that no gradient hits"
+            )
+        elif self._target == NEWER and self._is_keras_3:
+            self.notes.append(
+                f"{optimizer.label}: exact but for sparse gradients, as of embeddings, that have a "
+                "row more than once: Keras 3 does not add these up"
             )
         if to.relation.why:
             self.notes.append(f"{optimizer.label}: {to.relation.why}")

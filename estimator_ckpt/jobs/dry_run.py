@@ -7,6 +7,9 @@ import inspect
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+import tensorflow as tf
+
+from estimator_ckpt.checking.model import saver_of
 from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.reading import state
 from estimator_ckpt.warm_start import WarmStart
@@ -21,8 +24,11 @@ def preview_warm_start(settings: WarmStart) -> WarmStartReport:
     Raises:
       CheckpointError: the settings do not fit the checkpoint or the model; see WarmStart.
     """
+    saver = None if tf.distribute.has_strategy() else saver_of(None)
+    if saver is not None:
+        saver.build()
     with open_checkpoint(settings.ckpt_to_initialize_from) as checkpoint:
-        return starting_values(settings, checkpoint, graph_model())
+        return starting_values(settings, checkpoint, graph_model(saver))
 
 
 def print_and_exit(settings: WarmStart, model_dir: str | None) -> NoReturn:

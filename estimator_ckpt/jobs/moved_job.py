@@ -11,9 +11,8 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from estimator_ckpt import files
 from estimator_ckpt.errors import NotACheckpointError
-from estimator_ckpt.reading.moved import moved_here
+from estimator_ckpt.reading.moved import is_there, moved_here
 from estimator_ckpt.reading.state import read_state
 from estimator_ckpt.saving import tf_internals
 
@@ -36,7 +35,7 @@ def refuse_initial_values(scaffold: tf.compat.v1.train.Scaffold, model_dir: str 
     """
     newest = moved_here(model_dir)
     listed = None if newest is None or model_dir is None else read_state(model_dir)
-    if listed is None or files.exists(f"{listed.model_checkpoint_path}.index"):
+    if listed is None or is_there(listed.model_checkpoint_path):
         return
 
     def refuse(scaffold: Any, session: Any) -> None:

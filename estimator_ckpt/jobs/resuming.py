@@ -6,11 +6,10 @@ import os
 from dataclasses import dataclass
 
 from estimator_ckpt import files
-from estimator_ckpt.bundle.v1 import v1_prefix
 from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.errors import NotACheckpointError, SettingsError
 from estimator_ckpt.options import ON_CORRUPT
-from estimator_ckpt.reading.moved import in_directory
+from estimator_ckpt.reading.moved import in_directory, is_there
 from estimator_ckpt.reading.state import read_state
 from estimator_ckpt.saving.resume import check, resume
 
@@ -99,7 +98,7 @@ def newest_checkpoint(model_dir: str) -> str | None:
     if found is None:
         return None
     newest = in_directory(found.model_checkpoint_path, model_dir)
-    if not files.exists(f"{newest}.index") and v1_prefix(newest) is None:
+    if not is_there(newest):
         raise NotACheckpointError(
             f"the file `checkpoint` in {model_dir} names it as the newest one, but it is not "
             "there; bring it back, or remove the file `checkpoint` to start anew",

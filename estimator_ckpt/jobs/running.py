@@ -13,7 +13,6 @@ from estimator_ckpt.jobs.parameter_server import serve_until_trainers_end
 from estimator_ckpt.jobs.resuming import newest_checkpoint
 from estimator_ckpt.jobs.stopping import STOP, StopHook
 from estimator_ckpt.jobs.training_hooks import Progress, Show, shown_lines
-from estimator_ckpt.reading.state import read_state
 
 _TRAINERS = ("chief", "master", "worker")
 
@@ -70,7 +69,7 @@ def run(plan: Plan, estimator_lib: Any) -> int:
         newest_checkpoint(config.model_dir)  # or a training would start anew
     with _signals_handled(config), shown_lines() as show:
         progress = Progress(plan.max_steps, config.model_dir, plan.progress_secs, show)
-        if trains and config.is_chief and read_state(config.model_dir) is not None:
+        if trains and config.is_chief and _goes_on(plan):
             for note in plan.notes:
                 show(note)
         try:
@@ -81,6 +80,12 @@ def run(plan: Plan, estimator_lib: Any) -> int:
         if trains:
             show(_last_line(plan, progress))
     return STOP.exit_code
+
+
+def _goes_on(plan: Plan) -> bool:
+    """Whether there is a checkpoint to resume from, and a step left to make."""
+    newest, step = _newest(plan.estimator)
+    return newest is not None and (plan.max_steps is None or step < plan.max_steps)
 
 
 def _run(plan: Plan, estimator_lib: Any, progress: Progress, show: Show) -> None:

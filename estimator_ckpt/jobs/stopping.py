@@ -27,8 +27,8 @@ def stop_hook() -> StopHook:
     that a stop does not wait for an evaluation.
 
     While steps are made, a signal is kept until the step is done. Then the session ends as it does
-    at the end of its input: every hook's `end()` runs, the CheckpointSaverHook saves. When the
-    session is closed, a handler that the program had installed before is called, and SystemExit
+    at the end of its input: every hook's `end()` runs, the CheckpointSaverHook saves; this one's
+    calls a handler that the program had installed before. When the session is closed, SystemExit
     is raised, with the code that shells report of the signal: 143 for SIGTERM, 130 for SIGINT. What
     stands behind the training in the program (evaluations, exports) does not run; `finally` blocks
     and exit handlers do. The next start resumes at the step that was saved. A training inside
@@ -45,7 +45,9 @@ def stop_hook() -> StopHook:
     In a cluster that TF_CONFIG describes, each process has the hook: the chief saves, workers
     leave after their step, the evaluator at once. Parameter servers hold the variables, so they
     serve until the chief and all workers are gone. Call stop_hook() before train_and_evaluate()
-    there, as the TrainSpec does.
+    there, as the TrainSpec does. Where the steps of several workers wait for each other (collective
+    all-reduce), a worker that stops leaves the others waiting: signal all of them, and let the
+    second signal, or the scheduler, end those that hang.
 
     Signals reach the main thread alone. A training in another thread goes on without a clean
     stop, and a warning says so.

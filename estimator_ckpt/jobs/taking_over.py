@@ -32,7 +32,7 @@ def not_taken_over(
       keep_checkpoint_max: how many checkpoints stay; 0 or None: all.
     """
     parts = [*(_LACKING[flag] for flag in lacking), *_NEVER]
-    notes = [f"of a program that trained here before, this run has not: {', '.join(parts)}"]
+    notes = [f"not taken over from a program that trained here before: {', '.join(parts)}"]
     gone = [n for n in _directories(os.path.join(model_dir, "export")) if n not in exporters]
     if gone:
         where = ", ".join(os.path.join(model_dir, "export", name) for name in gone)

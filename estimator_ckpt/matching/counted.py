@@ -6,10 +6,26 @@ would have made it: then another program, which makes one object more before, gi
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 _UNNAMED = re.compile(r"[Vv]ariable(_\d+)?")
+# The layers of Keras that have variables, and its models.
+_KERAS_CLASSES = frozenset(
+    re.findall(
+        r"\w+",
+        """
+        Attention AdditiveAttention BatchNormalization Bidirectional Conv1D Conv1DTranspose Conv2D
+        Conv2DTranspose Conv3D Conv3DTranspose ConvLSTM1D ConvLSTM2D ConvLSTM3D Dense
+        DepthwiseConv1D DepthwiseConv2D Discretization EinsumDense Embedding Functional GRU GRUCell
+        GroupNormalization GroupQueryAttention LSTM LSTMCell LayerNormalization LocallyConnected1D
+        LocallyConnected2D Model MultiHeadAttention Normalization PReLU RNN SeparableConv1D
+        SeparableConv2D Sequential SimpleRNN SimpleRNNCell SpectralNormalization StackedRNNCells
+        TimeDistributed UnitNormalization
+        """,
+    )
+)
 _COUNT = re.compile(r"_\d+$")
 _POSITION = re.compile(r"(?:layer-|layer_with_weights-)?\d+")
 
@@ -22,14 +38,15 @@ _STYLES = (
 )
 
 
-def default_names(class_name: str) -> set[str]:
+@functools.cache
+def default_names(class_name: str) -> frozenset[str]:
     """What an object of a class is called if nobody names it, without a count."""
     found = {"model", "functional"} if class_name == "Functional" else set()
     for first, second in _STYLES:
         name = re.sub(r"\W+", "", class_name)
         name = second.sub(r"\1_\2", first.sub(r"\1_\2", name)).lower()
         found.add(f"private{name}" if name.startswith("_") else name)
-    return found
+    return frozenset(found)
 
 
 def weak_segments(name: str, class_names: Iterable[str]) -> tuple[bool, ...]:
@@ -49,6 +66,34 @@ def weak_segments(name: str, class_names: Iterable[str]) -> tuple[bool, ...]:
 
 def _is_default(segment: str, defaults: Collection[str]) -> bool:
     return segment in defaults or _COUNT.sub("", segment) in defaults
+
+
+def may_be_counted(names: Sequence[str]) -> list[bool]:
+    """For each variable name whether a class of the program would call a layer so, with a count.
+
+    Keras counts layers through the whole life of an eager program, so that the names of a model
+    depend on what was made before it. A variable in a list does not show which layer it is of.
+    """
+    import tensorflow as tf
+
+    known = {tf.__internal__.tracking.Trackable: None}  # in the order of their finding
+    waiting = list(known)
+    for one in waiting:
+        new = [below for below in one.__subclasses__() if below not in known]
+        known.update(dict.fromkeys(new))
+        waiting += new
+    class_names = {
+        one.__name__
+        for one in known
+        if issubclass(one, tf.Module) or all(hasattr(one, name) for name in ("call", "weights"))
+    }
+    defaults = frozenset().union(*map(default_names, class_names - {"Layer"}))
+    return [any(_is_default(part, defaults) for part in name.split("/")[:-1]) for name in names]
+
+
+def keras_segments(name: str) -> tuple[bool, ...]:
+    """weak_segments() where only names are known: Keras' own classes may hold the variable."""
+    return weak_segments(name, _KERAS_CLASSES)
 
 
 def without_counts(name: str) -> str:

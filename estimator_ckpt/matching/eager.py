@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from estimator_ckpt.errors import SettingsError
-from estimator_ckpt.matching.counted import weak_segments
+from estimator_ckpt.matching.counted import may_be_counted, weak_segments
 from estimator_ckpt.matching.live import (
     LiveObjects,
     is_layer,
@@ -75,7 +75,7 @@ def eager_model(given: Any) -> EagerModel:
             f"{type(given).__name__}",
             key=_KEY,
         ) from None
-    if not any(map(is_variable, objects.live)) and not objects.beside:
+    if not objects.hold_anything:
         raise SettingsError(f"{type(given).__name__} has no variables yet; {_BUILD}", key=_KEY)
     _check_built(objects.live)
     return of_objects(objects)
@@ -114,8 +114,10 @@ def _by_names(given: Sequence[tuple[str, Any]]) -> EagerModel:
     called = [name or own_name(variable) for name, variable in given]
     roles = state_by_names({name: shape for name, (shape, _) in zip(called, shapes)})
     times = Counter(called)
-    for (_, variable), known_as, (shape, dtype) in zip(given, called, shapes):
-        weak = weak_segments(known_as, ()) if known_as == own_name(variable) else ()
+    counted = may_be_counted([own_name(variable) for _, variable in given])
+    for (_, variable), known_as, (shape, dtype), is_counted in zip(given, called, shapes, counted):
+        is_own = known_as.partition(":")[0] == own_name(variable)
+        weak = weak_segments(known_as, ()) if is_own else ()
         name = known_as
         if times[known_as] > 1:
             name = f"{known_as} [{len(found)}]"
@@ -129,6 +131,8 @@ def _by_names(given: Sequence[tuple[str, Any]]) -> EagerModel:
                 trainable=bool(variable.trainable),
                 parts=(f"{known_as}:0",),
                 called="" if any(weak) else known_as,
+                is_given=not is_own,
+                is_counted=is_own and is_counted,
                 role=role or role_by_name(variable),
                 optimizer=optimizer,
                 owner=owner,

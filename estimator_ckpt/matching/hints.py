@@ -17,7 +17,9 @@ def scope_to_paste(model: Model, missing: Sequence[str], saved: Saved) -> str:
     """The one change of a scope that explains most of what is missing, as a rule to paste, or "".
 
     Applied to the model it maps each variable of the scope to one of the checkpoint with the same
-    shape and dtype, no two to one, and no weight to a slot or number of an optimizer.
+    shape and dtype, no two to one, and no weight to a slot or number of an optimizer. Of names that
+    a counter may have made none is offered where the checkpoint has objects: `dense_1` for `dense`
+    would be a guess.
 
     Args:
       model: its variables.
@@ -30,6 +32,8 @@ def scope_to_paste(model: Model, missing: Sequence[str], saved: Saved) -> str:
         by_last.setdefault(name.rpartition("/")[2], []).append(name)
     wanted = {v.name: v for v in model.variables if v.known_as and v.is_required}
     known = [wanted[name] for name in missing if name in wanted][:_MOST_HINTS]
+    if saved.has_objects and any(one.is_weak or one.is_counted for one in known):
+        return ""
     shifts: Counter[tuple[str, str]] = Counter()
     for variable in known:
         alike = by_last.get(variable.known_as.rpartition("/")[2], ())

@@ -8,7 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from estimator_ckpt.errors import SettingsError
-from estimator_ckpt.matching.counted import weak_segments
+from estimator_ckpt.matching.counted import may_be_counted, weak_segments
+from estimator_ckpt.matching.lookup_tables import ATTRIBUTE, SUFFIXES, TablePart, is_table
 from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.objects.object_graph import (
     SAVE_COUNTER,
@@ -124,6 +125,7 @@ class LiveObjects:
                 edges = {**view.children(inner), **edges, "root": root}
             self._children.append({name: self._add(child) for name, child in edges.items()})
         self._variables = [n for n, one in enumerate(self.live) if is_variable(one)]
+        self._tables = [n for n, one in enumerate(self.live) if is_table(one)]
         self._optimizers = self._outermost_optimizers()
         self._slots = list(self._find_slots())
         known = {id(self.live[node]) for node in self._variables}
@@ -151,6 +153,7 @@ class LiveObjects:
         """The variables, the model's own before those of its training; and these by their names."""
         paths, roles, optimizer_of = self._ways()
         own = {node: own_name(self.live[node]) for node in paths if node in roles}
+        counted = dict(zip(own, may_be_counted(list(own.values()))))
         times = Counter([*own.values(), *map(own_name, self.beside)])
         owners = self._owners(own)
         classes = self._classes()
@@ -173,11 +176,31 @@ class LiveObjects:
                 parts=(f"{called}:0",),
                 called=called if is_named else "",
                 weak=weak if optimizer is None else (True,) * len(weak),
+                is_counted=counted[node],
                 node=node,
                 role=roles[node],
                 optimizer="" if optimizer is None else path_string(paths[optimizer]),
                 owner=owners.get(node, ""),
             )
+        for node in filter(paths.__contains__, self._tables):
+            table, values = self.live[node], dict[str, Any]()
+            for suffix in SUFFIXES:
+                part = TablePart(table, suffix, values)
+                name = path_string(paths[node]) + suffix
+                variables.append(
+                    ModelVariable(
+                        name=name,
+                        shape=None,
+                        dtype=str(part.dtype.name),
+                        trainable=False,
+                        parts=(),
+                        called="",
+                        node=node,
+                        attribute=ATTRIBUTE,
+                        suffix=suffix,
+                    )
+                )
+                by_name[name] = part
         metrics = {
             id(variable)
             for one in self.live
@@ -197,6 +220,11 @@ class LiveObjects:
         optimizers = {path_string(paths[node]): node for node in self._optimizers if node in paths}
         structure = self._structure(paths)
         return Model(variables, structure, optimizers, self._is_bare, starts_all=True), by_name
+
+    @property
+    def hold_anything(self) -> bool:
+        """Whether there is anything to start: variables, or lookup tables."""
+        return bool(self._variables or self._tables or self.beside)
 
     def weak_names(self) -> dict[str, tuple[bool, ...]]:
         """By the names of the variables, for each segment whether a counter may have made it."""

@@ -161,6 +161,9 @@ class _Resolver:
         if name or suffix:
             named = self._saved.named(name, variable.attribute, suffix)
         is_given = variable.is_given or self._saved.is_renamed(name + suffix)
+        if is_given and not any(named):
+            at_path = self._saved.find(name + suffix)  # an object path may be given, too
+            named = Named(key=[at_path] if at_path is not None else [])
         here = () if is_given else self._structure.tensors.get(variable.name, ())
         match = self._choose(variable, here, named, is_given)
         return _Found(variable, here, named, match, is_given)
@@ -244,7 +247,7 @@ class _Resolver:
             return variable.is_weak
         name = variable.known_as
         alike = len(self._saved.of_counted_name(name))
-        return max(alike, len(self._alike[without_counts(name)])) > 1
+        return max(alike, len(self._alike.get(without_counts(name), ()))) > 1
 
     def _by_name(self, variable: ModelVariable, here: Sequence[Variable], named: Named) -> Match:
         name = variable.known_as

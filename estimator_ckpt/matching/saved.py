@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from functools import cached_property
 from itertools import count
 from typing import NamedTuple
@@ -60,19 +60,33 @@ class Saved(dict[str, Variable]):
         *,
         require_all_rules_match: bool = True,
         use_averages: str | bool = False,
+        names: Mapping[str, Variable] | None = None,
+        given: Collection[str] = (),
     ) -> None:
+        """Gives names to what a checkpoint has.
+
+        Args:
+          checkpoint: whose variables they are.
+          rename, require_all_rules_match, use_averages: as WarmStart has them.
+          names: the variables by the names that others have given them; no rule is applied then.
+          given: which of these names were given on purpose.
+        """
         variables: Mapping[str, Variable] = checkpoint.variables
         if use_averages:
             variables = with_averages(variables, use_averages)
-        if rename:
+        self._given = set(given)
+        if names is not None:
+            super().__init__(names)
+        elif rename:
             lines = Rules(rename=rename).resolve(
                 variables, require_all_rules_match=require_all_rules_match
             )
             super().__init__((line.target, variables[line.source]) for line in lines if line.target)
+            self._given = {name for name, variable in self.items() if name != variable.name}
         else:
             super().__init__(variables)
         # An object's path often is its variable's name, which must not find it when it is renamed.
-        kept = [variable for name, variable in self.items() if name == variable.name]
+        kept = [variable for name, variable in self.items() if name not in self._given]
         self.object_paths: dict[str, Variable] = {}
         for variable in kept:
             if variable.object_path is not None:
@@ -83,7 +97,6 @@ class Saved(dict[str, Variable]):
         }
         self.checkpoint = checkpoint
         self.graph = checkpoint.object_graph or ObjectGraph()
-        self._has_renamed = bool(rename)
         self._var_list: Mapping[str, int] = {}
         listed = self.graph.child_at((VAR_LIST,))
         if listed is not None:
@@ -166,7 +179,7 @@ class Saved(dict[str, Variable]):
 
     def is_renamed(self, name: str) -> bool:
         """Whether a rule has given this name, on purpose."""
-        return self._has_renamed and name in self and self[name].name != name
+        return name in self._given
 
     def named(self, name: str, attribute: str = "", suffix: str = "") -> Named:
         """What has a name; `attribute` and `suffix` as at_node() has them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from estimator_ckpt.checkpoint import Variable
 from estimator_ckpt.matching.model import Model, ModelVariable
@@ -43,6 +43,27 @@ def left_out(
         reason = "the step goes together with the optimizer's state"
         found.update({v.name: reason for v in model.variables if v.role == STEP})
     return found
+
+
+def lacking_halves(model: Model, fitting: Collection[str]) -> dict[str, str]:
+    """The parts of lookup tables whose other part does not start, each with the reason.
+
+    Args:
+      model: its variables.
+      fitting: the names of those that would start.
+    """
+    parts: dict[int, list[str]] = {}
+    for variable in model.variables:
+        if variable.suffix:
+            parts.setdefault(variable.node, []).append(variable.name)
+    reason = "keys and values of a table start together"
+    return {
+        name: reason
+        for names in parts.values()
+        if not set(names) <= set(fitting)
+        for name in names
+        if name in fitting
+    }
 
 
 def _why_not(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from estimator_ckpt import files
+from estimator_ckpt.bundle.v1 import v1_prefix
 from estimator_ckpt.reading.state import read_state, real_prefix
 
 
@@ -17,7 +18,12 @@ def in_directory(prefix: str, directory: str | None) -> str:
     if directory is None or _is_below(prefix, directory):
         return prefix
     here = os.path.join(directory, os.path.basename(prefix))
-    return here if files.exists(f"{here}.index") else prefix
+    return here if is_there(here) else prefix
+
+
+def is_there(prefix: str) -> bool:
+    """Whether there is a checkpoint, or a part of one, in either of TensorFlow's formats."""
+    return files.exists(f"{prefix}.index") or v1_prefix(prefix) is not None
 
 
 def _is_below(prefix: str, directory: str) -> bool:

@@ -97,7 +97,6 @@ OPTIMIZERS = (
                 *((TF1, LEGACY), (LEGACY, TF1)),
             ),
             (TF1, NEWER): _STEPS._replace(dense_only=True),
-            (LEGACY, NEWER): Relation(EXACT, dense_only=True),
         },
     ),
     Optimizer(
@@ -112,7 +111,6 @@ OPTIMIZERS = (
             ),
             (TF1, NEWER): _STEPS._replace(why=_DECAY),
             (NEWER, TF1): _POWERS._replace(why=_DECAY),
-            (LEGACY, NEWER): Relation(EXACT, _DECAY),
             **_WITHIN_KERAS,
         },
     ),
@@ -190,7 +188,6 @@ OPTIMIZERS = (
             (TF1, NEWER): Relation(
                 SCALED, f"{_RATE}; {_DECAY}", ("learning_rate",), dense_only=True
             ),
-            (LEGACY, NEWER): Relation(EXACT, _DECAY, dense_only=True),
         },
     ),
     Optimizer(
@@ -220,7 +217,7 @@ OPTIMIZERS = (
             **dict.fromkeys(
                 _ALL_PAIRS, Relation(EXACT, "TF1's has no epsilon: an epsilon of 1e-30 is none")
             ),
-            (LEGACY, NEWER): _AS_IT_IS,
+            (LEGACY, NEWER): Relation(EXACT, "exact with an epsilon of 1e-30: it stands elsewhere"),
             **_WITHIN_KERAS,
         },
     ),
@@ -257,7 +254,14 @@ OPTIMIZERS = (
             {"accum": "_accumulators", "linear": "_linears"},
             ("accumulator", "gradient_accumulator", "linear"),
         ),
-        {**dict.fromkeys(_ALL_PAIRS[:4], _AS_IT_IS), **_WITHIN_KERAS},
+        {
+            (TF1, LEGACY): _AS_IT_IS,
+            (LEGACY, TF1): _AS_IT_IS,
+            # Keras' sets rows of embeddings that no gradient ever hit to 0; TF1's leaves them.
+            (TF1, NEWER): Relation(EXACT, dense_only=True),
+            (NEWER, TF1): Relation(EXACT, dense_only=True),
+            **_WITHIN_KERAS,
+        },
     ),
     Optimizer(
         "AdaMax",
@@ -341,7 +345,6 @@ OPTIMIZERS = (
             ("momentum", "velocity"),
             only_keras_3=True,
         ),
-        relations=_WITHIN_KERAS,
     ),
     Optimizer(
         "ScheduleFreeAdamW",

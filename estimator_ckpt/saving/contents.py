@@ -99,6 +99,12 @@ class Contents:
                 found.setdefault(tensor.wanted.tensor, tensor.wanted)
         return list(found.values())
 
+    def by_holder(self) -> dict[str, Wanted]:
+        """What is wanted of each variable, by the names of the ops that hold it."""
+        return {
+            holder: record.tensors[0].wanted for record in self.records for holder in record.holders
+        }
+
     def held(
         self,
         absent: Collection[str] = (),

@@ -25,6 +25,7 @@ from estimator_ckpt.saving.journal import (
     Journal,
     fingerprint,
     journal_path,
+    mark,
     read_journal,
     temporary_name,
     write_journal,
@@ -105,6 +106,17 @@ class Keeper:
     def leaving(self) -> frozenset[str]:
         """The names of those that the state file still has, but that are to be deleted."""
         return frozenset(map(os.path.basename, self._deleting))
+
+    def has_synced_beside(self, prefix: str) -> bool:
+        """Whether a power cut would leave a checkpoint beside this one. A directory's first one is
+        therefore on the disk before the state file names it."""
+        if files.is_remote(self._directory):
+            return True  # a file that is closed is stored
+        for other, found in read_journal(self._directory, self._state_name).synced.items():
+            one = mark(os.path.join(self._directory, other))
+            if other != os.path.basename(prefix) and one is not None and one[1] == found:
+                return True
+        return False
 
     def replaces(self, prefix: str) -> None:
         """Before the files of a checkpoint are replaced: notes the old ones, which go later."""

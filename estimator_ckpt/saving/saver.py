@@ -16,6 +16,7 @@ from estimator_ckpt.errors import SettingsError, WriteError
 from estimator_ckpt.formats import CheckpointFormat
 from estimator_ckpt.matching.policies import may_initialize
 from estimator_ckpt.matching.restoring import Resolution, Wanted
+from estimator_ckpt.objects.object_graph import ObjectGraph
 from estimator_ckpt.options import SaverOptions, check_format
 from estimator_ckpt.reading.moved import in_directory
 from estimator_ckpt.saving import tf_internals
@@ -185,6 +186,13 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         """The tensors that a restore needs."""
         return self._complete().wanted
 
+    @property
+    def objects(self) -> tuple[ObjectGraph, Mapping[str, Wanted]]:
+        """The objects that it was given, and what is wanted of each variable, by the names of the
+        ops that hold it."""
+        contents = self._complete().contents
+        return contents.structure, contents.by_holder()
+
     def resolution(self, checkpoint: Checkpoint) -> Resolution:
         """What a checkpoint has of these, and where the two do not fit."""
         return self._complete().resolution(checkpoint)
@@ -238,15 +246,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
                 "`ema` to evaluation and prediction alone",
                 key="ema",
             )
-        save_path = tf.compat.as_str(save_path)
-        prefix: str = save_path
-        if global_step is not None:
-            if not isinstance(global_step, numbers.Integral):
-                global_step = tf.compat.v1.train.global_step(sess, global_step)
-            prefix += f"-{global_step:0{8 if self._pad_step_number else 1}d}"
-        directory = os.path.dirname(prefix) or "."
-        if not files.is_dir(directory):
-            raise WriteError(f"the directory {directory} doesn't exist", path=prefix)
+        prefix = self._prefix(sess, tf.compat.as_str(save_path), global_step)
         with sess.graph.as_default():
             built = self._complete()
         write = super().save
@@ -287,6 +287,18 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         if write_state:
             self._beside_first.clear()
         self._sound = mark(prefix)
+        return prefix
+
+    def _prefix(self, sess: tf.compat.v1.Session, save_path: str, global_step: Any) -> str:
+        """The prefix of a checkpoint that is to be written, in a directory that is there."""
+        prefix = save_path
+        if global_step is not None:
+            if not isinstance(global_step, numbers.Integral):
+                global_step = tf.compat.v1.train.global_step(sess, global_step)
+            prefix += f"-{global_step:0{8 if self._pad_step_number else 1}d}"
+        directory = os.path.dirname(prefix) or "."
+        if not files.is_dir(directory):
+            raise WriteError(f"the directory {directory} doesn't exist", path=prefix)
         return prefix
 
     def export_meta_graph(self, filename: str | None = None, *args: Any, **kwargs: Any) -> Any:

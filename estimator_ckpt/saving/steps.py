@@ -54,7 +54,7 @@ class Save:
 
     def run(self) -> bool:
         """Writes the checkpoint, and nothing else; False if there is nothing to save."""
-        return self._write(secrets.token_hex(4), None)
+        return self._write(secrets.token_hex(4), None, is_durable=self.durable)
 
     def run_with_state(
         self,
@@ -77,7 +77,8 @@ class Save:
         keeper = keeper_of(directory, state_name)
         keeper.begin(self.prefix, session)
         retention = list_of(keeper.leaving)
-        if not self._write(keeper.token, keeper):
+        is_durable = self.durable or not keeper.has_synced_beside(self.prefix)
+        if not self._write(keeper.token, keeper, is_durable=is_durable):
             return False
         for name, content in beside.items():
             path = os.path.join(directory, name)
@@ -91,18 +92,18 @@ class Save:
             listed,
             grace_secs=self.grace_secs,
             meta_graph_suffix=self.meta_graph_suffix,
-            is_synced=self.durable,
+            is_synced=is_durable,
         )
         return True
 
-    def _write(self, token: str, keeper: Keeper | None) -> bool:
+    def _write(self, token: str, keeper: Keeper | None, *, is_durable: bool) -> bool:
         with staging(self.prefix, token) as staged:
             index = self._stage(staged)
             if index is None:
                 move_beside(staged, self.prefix)
                 return False
             self._swap(staged, with_keys(index, self.names), keeper)
-        if self.durable:
+        if is_durable:
             sync_checkpoint(self.prefix)
         return True
 

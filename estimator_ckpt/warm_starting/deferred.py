@@ -17,7 +17,8 @@ from absl import logging
 
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.matching.eager import EagerModel, eager_model, of_objects
-from estimator_ckpt.matching.live import LiveObjects, is_layer, is_variable
+from estimator_ckpt.matching.live import LiveObjects, is_layer
+from estimator_ckpt.matching.lookup_tables import TablePart
 from estimator_ckpt.matching.saved import Saved
 from estimator_ckpt.warm_starting.eager import assign, check_eager, read_values
 from estimator_ckpt.warm_starting.report import WarmStartReport
@@ -157,7 +158,7 @@ class _Early:
             result = build(*arguments, **keywords)
             self._watch()
             objects = LiveObjects(self._root)
-            if any(map(is_variable, objects.live)):
+            if objects.hold_anything:
                 self._start(of_objects(objects))
             return result
 
@@ -199,7 +200,7 @@ def _inner(variable: Any) -> Any:
     """The tf.Variable that Keras 3 has in its own."""
     import tensorflow as tf
 
-    return variable if isinstance(variable, tf.Variable) else variable.value
+    return variable if isinstance(variable, (tf.Variable, TablePart)) else variable.value
 
 
 def _has_value(variable: Any) -> bool:

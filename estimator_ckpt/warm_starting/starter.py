@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import tensorflow as tf
@@ -19,7 +20,8 @@ from absl import logging
 
 from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.errors import CheckpointError, SettingsError
-from estimator_ckpt.matching.model import Model, ModelVariable
+from estimator_ckpt.matching.model import NO_NODE, Model, ModelVariable
+from estimator_ckpt.objects.object_graph import ObjectGraph
 from estimator_ckpt.roles import NUMBER, SLOT, STATISTIC, WEIGHT
 from estimator_ckpt.roles.training_state import BY_NAME, state_by_names
 from estimator_ckpt.saving import tf_internals
@@ -28,7 +30,7 @@ from estimator_ckpt.saving.saver import Saver
 from estimator_ckpt.saving.upstream import upstream
 from estimator_ckpt.warm_starting.report import WarmStartReport
 from estimator_ckpt.warm_starting.settings import Settings
-from estimator_ckpt.warm_starting.values import starting_values
+from estimator_ckpt.warm_starting.values import find_starting_values, starting_values
 
 # The ops of optimizers (tensorflow/core/ops/training_ops.cc): the variable, then its slots.
 _UPDATE = re.compile(r"(?:Resource)?(?:Sparse)?Apply(?!GradientDescent|ProximalGradientDescent)")
@@ -94,7 +96,9 @@ class Starter:
         if not vocabularies:
             return
         with open_checkpoint(self._settings.ckpt_to_initialize_from) as checkpoint:
-            found = starting_values(self._settings, checkpoint, graph_model())
+            # These have their sources by name. What is wrong is told when the objects are known.
+            lenient = replace(self._settings, require_all_rules_match=False)
+            found, _, _ = find_starting_values(lenient, checkpoint, graph_model())
             prefix = checkpoint.prefix
         keys = {v.target: v.source for v in found.values if v.has_vocabulary and v.source}
         variables = {name: parts for name, parts in _graph_variables().items() if name in keys}
@@ -127,7 +131,8 @@ class Starter:
         variables = _graph_variables()
         try:
             with open_checkpoint(self._settings.ckpt_to_initialize_from) as checkpoint:
-                self._found = starting_values(self._settings, checkpoint, _model(variables))
+                model = _model(variables, self._saver)
+                self._found = starting_values(self._settings, checkpoint, model)
                 reading = {
                     value.target: value.source
                     for value in self._found.values
@@ -202,12 +207,17 @@ def _graph_variables() -> dict[str, list[tf.Variable]]:
     return found
 
 
-def graph_model() -> Model:
-    """The global variables of the default graph."""
-    return _model(_graph_variables())
+def graph_model(saver: Saver | None = None) -> Model:
+    """The global variables of the default graph.
+
+    Args:
+      saver: one that is built, whose objects say where the variables stand; None: names alone.
+    """
+    return _model(_graph_variables(), saver)
 
 
-def _model(variables: dict[str, list[tf.Variable]]) -> Model:
+def _model(variables: dict[str, list[tf.Variable]], saver: Saver | None) -> Model:
+    structure, wanted = saver.objects if saver is not None else (ObjectGraph(), {})
     trainable = {variable.name for variable in tf.compat.v1.trainable_variables()}
     shapes = {name: tf_internals.full_shape(parts[0]) for name, parts in variables.items()}
     state = {**state_by_names(shapes), **_state_by_ops(variables)}
@@ -217,9 +227,12 @@ def _model(variables: dict[str, list[tf.Variable]]) -> Model:
         role, optimizer, owner = ("", "", "")
         if not is_trainable:
             role, optimizer, owner = state.get(name, ("", "", ""))
+        own = wanted.get(_replica_ops(parts[0])[0].name)
         found.append(
             ModelVariable(
                 name=name,
+                weak=() if own is None else own.weak,
+                node=NO_NODE if own is None else own.node,
                 shape=shapes[name],
                 dtype=parts[0].dtype.base_dtype.name,
                 trainable=is_trainable,
@@ -229,7 +242,7 @@ def _model(variables: dict[str, list[tf.Variable]]) -> Model:
                 owner=owner,
             )
         )
-    return Model(found)
+    return Model(found, structure)
 
 
 def _holders(variables: dict[str, list[tf.Variable]], names: Iterable[str]) -> list[str]:

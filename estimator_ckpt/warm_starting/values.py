@@ -17,7 +17,7 @@ from estimator_ckpt.matching.policies import policy_for
 from estimator_ckpt.matching.resolve import Resolution, resolve
 from estimator_ckpt.matching.restoring import mismatch
 from estimator_ckpt.matching.saved import Saved
-from estimator_ckpt.matching.together import left_out
+from estimator_ckpt.matching.together import lacking_halves, left_out
 from estimator_ckpt.objects.object_graph import SAVE_COUNTER
 from estimator_ckpt.roles import COUNTER, NUMBER, SLOT, STEP
 from estimator_ckpt.text.quantities import tensor_text
@@ -118,6 +118,9 @@ def find_starting_values(
         for name, reason in left_out(model, saved, matches.structure, fitting).items():
             found.started.pop(name, None)
             found.kept[name] = (reason, False)
+    for name, reason in lacking_halves(model, found.started).items():
+        found.started.pop(name)
+        found.kept[name] = (reason, True)
     problems = [*matches.problems, *(found.problems.values() if not matches.problems else ())]
     if selection.is_default and not found.started and not problems and found.missing:
         note = "nothing of the model is there: a bare object fits nowhere; root= says where it is"

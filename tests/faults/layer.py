@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -193,9 +194,7 @@ def trial(
 
 
 def join_threads() -> None:
-    """What the end of a process waits for: a fork that ends by os._exit() would not."""
-    import threading
-
+    """Waits as the end of a process does; a fork that ends by os._exit() would not."""
     for thread in threading.enumerate():
         if thread is not threading.current_thread() and not thread.daemon:
             thread.join()

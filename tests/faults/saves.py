@@ -146,6 +146,7 @@ class Scenario:
         if state is not None and self.name == "warm":
             assert os.path.exists(f"{self.directory}/warm_start.json"), "no warm_start.json"
         self.run(steps=1)
+        layer.join_threads()  # what expired is deleted beside the training
         state = read_state(self.directory)
         assert state is not None
         for prefix in state.all_model_checkpoint_paths:

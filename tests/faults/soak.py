@@ -1,4 +1,4 @@
-"""Many saves with retention in each format: python soak.py [--count N].
+"""Many saves with retention in each format: python soak.py [--count N] [--formats ...].
 
 After them as few files are there as before, and the process has as much memory, as many open files,
 threads and ops in its graph as after the first tenth.
@@ -59,8 +59,9 @@ def soak(checkpoint_format: str, count: int) -> bool:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--count", type=int, default=5000)
-    count = parser.parse_args().count
-    results = [soak(one, count) for one in saves.FORMATS]
+    parser.add_argument("--formats", nargs="*", default=saves.FORMATS)
+    arguments = parser.parse_args()
+    results = [soak(one, arguments.count) for one in arguments.formats]
     return 0 if all(results) else 1
 
 

@@ -1,0 +1,39 @@
+"""Where a checkpoint has several optimizers: whether it is clear which is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from estimator_ckpt.conversion.found_optimizer import Optimizer
+from estimator_ckpt.conversion.optimizer_relations import several
+from estimator_ckpt.errors import ConflictError, SettingsError, UnsupportedCheckpointError
+from estimator_ckpt.formats import GLOBAL_STEP
+
+
+def check_several(
+    optimizers: list[Optimizer], hyperparameters: Iterable[str], counts: Collection[float | None]
+) -> None:
+    """Raises an error where nothing tells which of the optimizers is meant.
+
+    Args:
+      optimizers: of a checkpoint.
+      hyperparameters: the names of those that are given, `Adam/iter` or `iter`.
+      counts: their different counts of steps, where one is to be the global step.
+    """
+    labels = [optimizer.label for optimizer in optimizers]
+    for optimizer in optimizers:
+        if labels.count(optimizer.label) > 1:
+            raise UnsupportedCheckpointError(several(optimizer))
+    if len(counts) > 1:
+        told = " and ".join(sorted(map(str, counts), key=len))
+        raise ConflictError(
+            f"the optimizers count {told} steps; say which is the "
+            f"global step by a rule that calls it {GLOBAL_STEP!r}"
+        )
+    shared = sorted(name for name in hyperparameters if "/" not in name)
+    if shared and len(labels) > 1:
+        raise SettingsError(
+            f"{', '.join(shared)}: there are {len(labels)} optimizers, {', '.join(labels)}; "
+            f"say whose it is, as in {labels[0]}/{shared[0]}",
+            key="hyperparameters",
+        )
