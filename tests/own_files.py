@@ -80,3 +80,20 @@ def _extents(shape: tuple[int, ...], count: int) -> list[tuple[tuple[int, int], 
     step = shape[0] // count
     rest = [(0, size) for size in shape[1:]]
     return [((start, step), *rest) for start in range(0, shape[0], step)]
+
+
+def save_boxes(prefix: Path, key: str, value: np.ndarray, boxes: list[tuple[int, ...]]) -> str:
+    """A partitioned variable of two dimensions; each box is start, length, start, length."""
+    data = bytearray()
+    entries: dict[bytes, Entry] = {}
+    extents = [((a, b), (c, d)) for a, b, c, d in boxes]
+    number = _NUMBERS[value.dtype.name]
+    for one in extents:
+        (a, b), (c, d) = one
+        raw, crc = _encoded(np.ascontiguousarray(value[a : a + b, c : c + d]))
+        entries[slice_key(key, one)] = Entry(number, (b, d), 0, len(data), len(raw), crc)
+        data += raw
+    entries[key_bytes(key)] = Entry(number, value.shape, 0, 0, 0, 0, tuple(extents))
+    Path(shard_path(str(prefix), 0, 1)).write_bytes(data)
+    write_index(str(prefix), Index(1, entries))
+    return str(prefix)

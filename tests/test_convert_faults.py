@@ -169,7 +169,7 @@ def test_a_mark_that_says_nothing_is_no_obstacle(content, source, tmp_path):
 @pytest.mark.parametrize("work", ["a training job", "a conversion in place"])
 def test_in_place_where_another_is_at_work_in_the_directory(work, source, tmp_path, monkeypatch):
     monkeypatch.setattr(destination, "_MOST_WAITED", 0.0)
-    monkeypatch.setattr(claims, "is_own", lambda _: False)
+    monkeypatch.setattr(claims, "is_own", lambda *_: False)
     data = Path(f"{source}.data-00001-of-00002")
     before = data.read_bytes()
     with acquire(lease_path(os.path.dirname(source)), work) as claim:

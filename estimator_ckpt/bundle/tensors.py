@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     # NumPy takes longer to import than a listing takes in all, and strings do without it.
     import numpy as np
 
+    # Where a slice is in the whole, and its values.
+    _Part = tuple[tuple[slice, ...], np.ndarray[Any, Any]]
+
 __all__ = [
     "TensorReader",
     "dtype_name",
@@ -40,6 +43,7 @@ __all__ = [
 ]
 
 _UINT32_MAX = (1 << 32) - 1
+_CHUNK = 16 << 20
 _MAX_MAPPED = 64  # data files at a time, as each of them holds a file descriptor
 
 
@@ -199,13 +203,47 @@ class TensorReader:
             self.check(entry)
         return np.ndarray(entry.shape, dtype, self.raw(entry))
 
+    def rows(self, key: bytes) -> Iterator[np.ndarray[Any, Any]]:
+        """The value of a partitioned variable, some rows of its first dimension at a time.
+
+        Of local files 16 MiB are in memory, or a row; of remote ones the slices, too.
+
+        Raises:
+          CorruptCheckpointError, UnsupportedCheckpointError: as read() does.
+        """
+        entry = self._index.entries[key]
+        if not entry.shape:
+            yield self.read(key)
+            return
+        try:
+            parts = self._parts(key, entry, check=True)
+        except UnsupportedCheckpointError as error:
+            raise type(error)(error.message, path=self._prefix, key=key_text(key)) from None
+        except CorruptCheckpointError as error:
+            raise type(error)(error.message, path=error.path, key=key_text(key)) from None
+        dtype = numpy_dtype(entry.dtype)
+        step = max(1, _CHUNK // max(1, math.prod(entry.shape[1:]) * dtype.itemsize))
+        for start in range(0, entry.shape[0], step):
+            yield _assemble(parts, entry.shape, dtype, start, min(start + step, entry.shape[0]))
+
     def _read_sliced(self, key: bytes, entry: Entry, check: bool) -> np.ndarray[Any, Any]:
         import numpy as np
 
+        parts = self._parts(key, entry, check)
+        dtype = numpy_dtype(entry.dtype)
+        if entry.shape:
+            return _assemble(parts, entry.shape, dtype, 0, entry.shape[0])
+        whole = np.empty((), dtype)
+        for place, part in parts:
+            whole[place] = part
+        return whole
+
+    def _parts(self, key: bytes, entry: Entry, check: bool) -> list[_Part]:
+        """The slices, with where they are; all of them before memory is asked for."""
         name = key_text(key)
-        parts = []
+        parts: list[_Part] = []
         count = 0
-        for extents in entry.slices:  # all of them before memory is asked for
+        for extents in entry.slices:
             part = self._read_entry(self._index.entries[slice_key(name, extents)], check)
             count += part.size
             starts = (start for start, _ in extents)
@@ -216,10 +254,7 @@ class TensorReader:
                 f"its slices have {count} of the {math.prod(entry.shape)} values, so it cannot be "
                 "read as a whole"
             )
-        whole = np.empty(entry.shape, numpy_dtype(entry.dtype))
-        for place, part in parts:
-            whole[place] = part
-        return whole
+        return parts
 
     def _check_crc(self, entry: Entry, crc: int) -> None:
         if mask(crc) != entry.crc32c:
@@ -283,6 +318,21 @@ class TensorReader:
         if position != len(data):
             raise self._corrupt(entry, f"its variants take {position} bytes")
         return crc
+
+
+def _assemble(
+    parts: list[_Part], shape: tuple[int, ...], dtype: np.dtype[Any], start: int, stop: int
+) -> np.ndarray[Any, Any]:
+    """Rows `start` to `stop` of what the parts make together."""
+    import numpy as np
+
+    whole = np.empty((stop - start, *shape[1:]), dtype)
+    for (rows, *rest), part in parts:
+        first, last = max(rows.start, start), min(rows.stop, stop)
+        if first < last:
+            here = (slice(first - start, last - start), *rest)
+            whole[here] = part[first - rows.start : last - rows.start]
+    return whole
 
 
 # A string tensor: the lengths (varint64 each), their masked checksum (fixed32), the strings.

@@ -133,9 +133,10 @@ def _run_directory(
     outcomes: list[Outcome] = []
     through = total = 0
     interrupted = False
+    on_terminal = sys.stdout.isatty()  # asked before the bar puts something of rich in its place
     with counting_bar(f"converting {printable(source)}") as count:
         lines = not (flag_values.json or flag_values.quiet)
-        lines = lines and (count is None or flag_values.dry_run or not sys.stdout.isatty())
+        lines = lines and (count is None or flag_values.dry_run or not on_terminal)
 
         def report(outcome: Outcome, number: int, of: int) -> None:
             nonlocal through, total

@@ -16,8 +16,6 @@ from estimator_ckpt.conversion.pieces import Piece, read_chunks, split_chunks
 from estimator_ckpt.conversion.plan import Content
 from estimator_ckpt.errors import CorruptCheckpointError, MismatchError
 
-_CHUNK = 16 << 20
-
 
 class ResultBytes:
     """Reads the source of a conversion, and computes from it what the result has.
@@ -100,7 +98,7 @@ class ResultBytes:
     def values(self, content: Content) -> Iterator[bytes]:
         """The bytes of a whole tensor of the result, a few megabytes at a time.
 
-        Those of a partitioned variable are put together in memory first.
+        Those of a partitioned variable are put together from its slices, some rows at a time.
 
         Raises:
           CorruptCheckpointError, MismatchError: as chunks() does.
@@ -110,10 +108,8 @@ class ResultBytes:
             yield from self.chunks(first)
             return
         with open_reader(self._source, self._index) as reader:
-            data = reader.read(key_bytes(content.source)).tobytes()
-        for start in range(0, len(data), _CHUNK):
-            chunk = data[start : start + _CHUNK]
-            yield self._computed(chunk, first.entry.dtype, content, count=True)
+            for rows in reader.rows(key_bytes(content.source)):
+                yield self._computed(rows.tobytes(), first.entry.dtype, content, count=True)
 
     def compare(self, tensors: Mapping[str, Content], destination: str, index: Index) -> int:
         """Reads source and result again; returns how many tensors were compared.

@@ -187,9 +187,7 @@ class Relinker:
             dtype = INT64 if is_counter(content) else FLOAT32
             if content.dtype != dtype:
                 content = number_content(self._read(content), dtype)
-            known_as = self.items[number].name
-            if self._target == TF1:
-                known_as = wrapper.names[name]
+            known_as = wrapper.names[name] if self._target == TF1 else self.items[number].name
             self._change(
                 number,
                 content=content,
@@ -223,7 +221,8 @@ class Relinker:
                     node=-1,
                 )
             elif scale == 1.0:
-                self._change(slot.item, slot=place, **self._moved())
+                node = -1 if self._target == NEWER else item.node
+                self._change(slot.item, slot=place, node=node)
             else:
                 # Under its name stays what its optimizer means by it; Keras' has another value.
                 new = f"{label}/{variable.name}/{place.name}"
@@ -237,10 +236,6 @@ class Relinker:
             self._numbers_of_newer(optimizer, to, path)
         else:
             self._numbers_of_tf1(optimizer, to, path)
-
-    def _moved(self) -> dict[str, int]:
-        """Of what is in a structure that does not stay: its object is none of the result's."""
-        return {"node": -1} if self._target == NEWER else {}
 
     def _scale(self, optimizer: Optimizer, to: Related) -> float:
         """What a slot's values are multiplied by."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -115,7 +116,7 @@ def read_header(path: str) -> tuple[dict[str, Member], dict[str, str]]:
 def read_chunks(path: str, member: Member) -> Iterator[bytes]:
     """The bytes of an array, little-endian, the last dimension fastest; 16 MiB at a time.
 
-    One in Fortran's order is turned in memory, whole.
+    One in Fortran's order is first laid into a temporary file, if it is larger than that.
 
     Raises:
       CorruptCheckpointError: the file is cut off, or a checksum is wrong.
@@ -124,25 +125,62 @@ def read_chunks(path: str, member: Member) -> Iterator[bytes]:
 
     tensor = member.tensor
     dtype = numpy_dtype(tensor.dtype)
-    left = tensor.nbytes
+    if member.swapped:
+        dtype = dtype.newbyteorder(">")
     with _archive(path) as archive, archive.open(tensor.name + _ENDING) as stream:
         _read_array_header(stream)
-        step = left if member.in_fortran_order else _CHUNK
-        while left:
-            chunk = stream.read(min(step, left))
-            if not chunk or len(chunk) % dtype.itemsize:
-                raise corrupt(f"{left} bytes are missing at its end", path, tensor.name)
-            left -= len(chunk)
+        stored = _stored_chunks(stream, tensor, dtype.itemsize, path)
+        if member.in_fortran_order:
+            with tempfile.SpooledTemporaryFile(_CHUNK) as turned:
+                turned.writelines(stored)
+                yield from _turned(turned, tensor.shape, dtype)
+            return
+        for chunk in stored:
             if member.swapped:
-                chunk = np.frombuffer(chunk, dtype.newbyteorder(">")).astype(dtype).tobytes()
-            if member.in_fortran_order:
-                if left:
-                    raise corrupt(f"{left} bytes are missing at its end", path, tensor.name)
-                array = np.frombuffer(chunk, dtype).reshape(tensor.shape, order="F")
-                chunk = array.tobytes(order="C")
+                chunk = np.frombuffer(chunk, dtype).astype(dtype.newbyteorder("<")).tobytes()
             yield chunk
-        if stream.read(1):
-            raise corrupt("bytes are left behind its values", path, tensor.name)
+
+
+def _stored_chunks(
+    stream: IO[bytes], tensor: FileTensor, itemsize: int, path: str
+) -> Iterator[bytes]:
+    """The bytes of an array as they are stored; its end, and so its checksum, is looked at."""
+    left = tensor.nbytes
+    while left:
+        chunk = stream.read(min(_CHUNK, left))
+        if not chunk or len(chunk) % itemsize:
+            raise corrupt(f"{left} bytes are missing at its end", path, tensor.name)
+        left -= len(chunk)
+        yield chunk
+    if stream.read(1):
+        raise corrupt("bytes are left behind its values", path, tensor.name)
+
+
+def _turned(file: IO[bytes], shape: tuple[int, ...], dtype: Any) -> Iterator[bytes]:
+    """What a file has in Fortran's order, in C's, little-endian."""
+    import numpy as np
+
+    if math.prod(shape) * dtype.itemsize <= _CHUNK:
+        file.seek(0)
+        array = np.frombuffer(file.read(), dtype).reshape(shape, order="F")
+    else:
+        array = np.memmap(file, dtype, "r", shape=shape, order="F")
+    for block in _blocks(array):
+        yield block.astype(dtype.newbyteorder("<"), copy=False).tobytes(order="C")
+
+
+def _blocks(array: Any) -> Iterator[Any]:
+    """An array in parts of 16 MiB at most, in C's order."""
+    if array.nbytes <= _CHUNK:
+        yield array
+        return
+    if array[0].nbytes > _CHUNK:
+        for part in array:
+            yield from _blocks(part)
+        return
+    step = _CHUNK // array[0].nbytes
+    for start in range(0, len(array), step):
+        yield array[start : start + step]
 
 
 @contextlib.contextmanager
