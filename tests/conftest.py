@@ -10,6 +10,7 @@ WITHOUT_TENSORFLOW=1 makes a run fail that skips for any other reason, or has a 
 import importlib.abc
 import os
 import pathlib
+import signal
 import sys
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -23,6 +24,10 @@ from tensorflow_party import WITH_TENSORFLOW
 settings.register_profile("bounded_by_examples", deadline=None)
 settings.load_profile("bounded_by_examples")
 
+# A shell starts what is to run in the background with Ctrl-C ignored, and what ignores it hands that
+# on: the programs that tests interrupt would never end.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _NO_TENSORFLOW = "needs TensorFlow"
 _TESTS = str(pathlib.Path(__file__).parent)
