@@ -24,8 +24,8 @@ from tensorflow_party import WITH_TENSORFLOW
 settings.register_profile("bounded_by_examples", deadline=None)
 settings.load_profile("bounded_by_examples")
 
-# A shell starts what is to run in the background with Ctrl-C ignored, and what ignores it hands that
-# on: the programs that tests interrupt would never end.
+# A shell starts what is to run in the background with Ctrl-C ignored, and that is handed on: the
+# programs that tests interrupt would never end.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
