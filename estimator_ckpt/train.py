@@ -90,6 +90,8 @@ def train(settings: TrainSettings, job: JobFlags, arguments: Sequence[str] = ())
     """
     estimator_lib = estimator_module()
     _check(settings, job)
+    # What is wrong with the flags is said before the user's own code runs.
+    config = None if settings.run_config else _config(settings, job, None, {})
     import_from_current_directory()
     code = {name: load_function(spec, f"--{name}") for name, spec in _given(settings, _FUNCTIONS)}
     inputs = {name: load_input_fn(spec, f"--{name}") for name, spec in _given(settings, _INPUT_FNS)}
@@ -97,7 +99,8 @@ def train(settings: TrainSettings, job: JobFlags, arguments: Sequence[str] = ())
     exporters = [(spec, load_function(spec, "--exporter")) for spec in settings.exporter]
     _parse_flags_of_modules(arguments)
     params = load_params(settings.params)
-    config = _config(settings, job, code.get("run_config"), params)
+    if config is None:
+        config = _config(settings, job, code["run_config"], params)
     if settings.estimator:
         estimator = _call_factory(code["estimator"], settings, job, (config, params))
     else:

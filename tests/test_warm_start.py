@@ -512,15 +512,15 @@ def test_a_jobs_own_objects_decide_before_names_that_a_counter_made(tmp_path):
     assert (start["dense_1/kernel"], start["dense_2/kernel"]) == (1.0, 2.0)
 
 
-REFUSED = {
+DISAGREEING = {
     "one layer more": (["dense", "dense_1", "dense_2"], "3 alike there in the model, 2"),
     "names that were given": (["two", "one"], "ambiguous"),
 }
 
 
-@pytest.mark.parametrize("case", REFUSED)
+@pytest.mark.parametrize("case", DISAGREEING)
 def test_a_job_whose_objects_and_names_disagree_does_not_start(tmp_path, case):
-    names, message = REFUSED[case]
+    names, message = DISAGREEING[case]
     theirs = ["one", "two"] if "two" in names else ["dense", "dense_1"]
     prefix = eager_layers(tmp_path, *theirs)
     build, objects = layered(*names)
