@@ -386,3 +386,23 @@ def test_a_remote_claim_that_beats_no_more_is_taken_over_and_its_owner_leaves_it
     assert second.holds()
     second.release()
     assert not files.exists(remote)
+
+
+def test_a_thread_of_the_owners_process_sees_it_alive_from_the_first_moment(path, monkeypatch):
+    create, refusals = claims.exclusive.create, []
+
+    def create_and_look(*arguments):
+        descriptor = create(*arguments)
+        with pytest.raises(BusyError) as refusal:
+            acquire(path, "another")
+        refusals.append(refusal)
+        return descriptor
+
+    def create_once(*arguments):
+        monkeypatch.setattr(claims.exclusive, "create", create)
+        return create_and_look(*arguments)
+
+    monkeypatch.setattr(claims.exclusive, "create", create_once)
+    with acquire(path, "a test") as claim:
+        assert claim.holds()
+    assert len(refusals) == 1

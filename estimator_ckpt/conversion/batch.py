@@ -49,6 +49,7 @@ from estimator_ckpt.files.log import append_line
 from estimator_ckpt.reading.state import CheckpointState, read_state, real_prefix, write_state
 
 _MOST_WAITED = 10.0  # seconds, for another conversion that writes a state file
+_POLL = 0.05  # seconds
 
 # Called with each outcome, how many checkpoints are through, and how many there are.
 Report = Optional[Callable[[Outcome, int, int], None]]
@@ -198,7 +199,11 @@ def _convert(
         try:
             done = carry_out(checkpoint, conversion, tensors, options, progress, wait=wait)
         except WriteError as error:  # perhaps because another process has just done the same
-            is_left = is_unfinished(result) and not isinstance(error, BusyError)
+            until = time.monotonic() + wait
+            is_left = not isinstance(error, BusyError) and is_unfinished(result)
+            while is_left and time.monotonic() < until:  # a third may be looking at it
+                time.sleep(_POLL)
+                is_left = is_unfinished(result)
             if options.in_place or is_left or not _has_result(checkpoint, tensors, result):
                 raise
             return is_there

@@ -98,7 +98,6 @@ class Claim:
         self._descriptor = descriptor
         self._over = threading.Event()
         self._beating = threading.Lock()  # no beat comes after the last word
-        _held.add(owner.token)
         if owner.beats:
             threading.Thread(target=self._beat, name="claim", daemon=True).start()
 
@@ -186,9 +185,11 @@ def acquire(path: str, work: str, *, wait: float = 0.0) -> Claim:
     content: bytes | None = None
     beats = told = False
     while True:
+        _held.add(own.token)  # first: threads of this process see the file as soon as it is there
         descriptor = _create(path, own)
         if descriptor is not None:
             return Claim(path, own, descriptor)
+        _held.discard(own.token)
         before, content = content, _read(path)
         if content is None:
             continue  # released meanwhile
