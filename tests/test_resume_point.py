@@ -4,8 +4,9 @@ import os
 import shutil
 
 import pytest
+import tensorflow as tf
 from jobs import FORMATS, build_plain_model, latest
-from tensorflow_party import tf, v1
+from tensorflow_party import v1
 
 from estimator_ckpt import errors, make_scaffold, resume_point
 
