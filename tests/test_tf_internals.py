@@ -27,6 +27,23 @@ def test_every_function_is_tested_here():
     ] == []
 
 
+def test__objects_of_a_class_are_those_of_derived_ones_too():
+    class Unhashable(type):
+        __hash__ = None
+
+    class Base:
+        pass
+
+    class Derived(Base):
+        pass
+
+    class Other(metaclass=Unhashable):
+        pass
+
+    made = [Base(), Derived(), Other()]
+    assert {id(one) for one in tf_internals._objects_of(Base)} == {id(one) for one in made[:2]}
+
+
 def test_nothing_else_imports_what_is_private():
     pattern = re.compile(r"^\s*(from|import) tensorflow(_estimator)?\.python", re.MULTILINE)
     found = {

@@ -10,6 +10,7 @@ import copy
 import gc
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from itertools import compress
 from types import FrameType
 from typing import Any, NamedTuple
 
@@ -239,13 +240,27 @@ def resuming_directory() -> str | None:
     return None if frame is None else frame.f_locals.get("checkpoint_dir")
 
 
+def _objects_of(kind: type) -> list[Any]:
+    """The objects of a class, and of those that derive from it, that the garbage collector knows.
+
+    Large processes have millions of others: their classes are compared in C, and by id, as not
+    every class can be hashed.
+    """
+    kinds = [kind]
+    for one in kinds:
+        kinds.extend(type.__subclasses__(one))
+    ids = set(map(id, kinds))
+    objects = gc.get_objects()
+    return list(compress(objects, map(ids.__contains__, map(id, map(type, objects)))))
+
+
 def stock_savers(graph: tf.Graph) -> list[Any]:
     """The stock Savers, and those of subclasses of the user's own, that anyone holds of a graph.
 
     A graph does not know its Savers, but the garbage collector does.
     """
     kind = tf.compat.v1.train.Saver
-    savers = [one for one in gc.get_objects() if issubclass(type(one), kind)]
+    savers = _objects_of(kind)
 
     def graph_of(saver: Any) -> Any:
         given = getattr(saver, "_var_list", None) or ()
@@ -259,7 +274,7 @@ def hooks_with(savers: Sequence[Any]) -> list[Any]:
     """The hooks that have one of some savers for an attribute; found as stock_savers() are."""
     kind = tf.compat.v1.train.SessionRunHook
     wanted = set(map(id, savers))
-    hooks = [one for one in gc.get_objects() if issubclass(type(one), kind)]
+    hooks = _objects_of(kind)
     return [hook for hook in hooks if not wanted.isdisjoint(map(id, vars(hook).values()))]
 
 
@@ -284,7 +299,7 @@ def last_steps(graph: tf.Graph) -> list[int]:
     """The global steps at which the StopAtStepHooks of a graph end a training; found as
     stock_savers() are (tensorflow/python/training/basic_session_run_hooks.py)."""
     kind = tf.compat.v1.train.StopAtStepHook
-    hooks = [one for one in gc.get_objects() if issubclass(type(one), kind)]
+    hooks = _objects_of(kind)
     return [
         hook._last_step
         for hook in hooks
