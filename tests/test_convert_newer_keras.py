@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from convert_helper import v1
+from tf1_session import Tf1Session
 
 from estimator_ckpt import convert_checkpoint, open_checkpoint, verify_checkpoint
 from estimator_ckpt.errors import (
@@ -89,8 +90,10 @@ def initial(name):
     return np.cos(np.arange(count, dtype=np.float32) + len(name)).reshape(SHAPES[name])
 
 
-class Tf1Job:
+class Tf1Job(Tf1Session):
     """A TF1 graph with its session."""
+
+    STEPS = STEPS
 
     def __init__(self, kind, slices=None):
         with tf.Graph().as_default() as self.graph:
@@ -119,24 +122,7 @@ class Tf1Job:
             self.loss = loss_of(*map(tf.convert_to_tensor, self.variables.values()))
             step = v1.train.get_or_create_global_step()
             self.train_op = KINDS[kind][0]().minimize(self.loss, step)
-            self.saver = v1.train.Saver()
-            self.session = v1.Session()
-            self.session.run(v1.global_variables_initializer())
-
-    def save(self, prefix):
-        with self.graph.as_default():
-            return self.saver.save(self.session, str(prefix), write_meta_graph=False)
-
-    def restore(self, prefix):
-        with self.graph.as_default():
-            self.saver.restore(self.session, str(prefix))
-
-    def train(self):
-        losses = []
-        for _ in range(STEPS):
-            losses.append(self.session.run(self.loss))
-            self.session.run(self.train_op)
-        return losses
+            self.start()
 
 
 class KerasJob:

@@ -8,6 +8,7 @@ from convert_helper import contents, stock_values, v1
 from goldens_helper import golden_cases
 from stock_files import save_slots_of_parts
 from tensorflow_party import tf
+from tf1_session import Tf1Session
 
 from estimator_ckpt import convert_checkpoint, open_checkpoint, verify_checkpoint
 from estimator_ckpt.errors import ConflictError, UnsupportedCheckpointError
@@ -92,8 +93,10 @@ def initial(name):
     return np.cos(np.arange(count, dtype=np.float32)).reshape(SHAPES[name])
 
 
-class Tf1Job:
+class Tf1Job(Tf1Session):
     """A TF1 graph with its session."""
+
+    STEPS = STEPS
 
     def __init__(self, kind, slices=None, scope=""):
         with tf.Graph().as_default() as self.graph:
@@ -113,24 +116,7 @@ class Tf1Job:
             step = v1.train.create_global_step()
             with v1.variable_scope(scope):
                 self.train_op = TF1[kind]().minimize(self.loss, global_step=step)
-            self.saver = v1.train.Saver()
-            self.session = v1.Session()
-            self.session.run(v1.global_variables_initializer())
-
-    def save(self, prefix):
-        with self.graph.as_default():
-            return self.saver.save(self.session, str(prefix), write_meta_graph=False)
-
-    def restore(self, prefix):
-        with self.graph.as_default():
-            self.saver.restore(self.session, str(prefix))
-
-    def train(self):
-        losses = []
-        for _ in range(STEPS):
-            losses.append(self.session.run(self.loss))
-            self.session.run(self.train_op)
-        return losses
+            self.start()
 
 
 class EagerJob:
