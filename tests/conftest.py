@@ -98,19 +98,23 @@ def skipped_reports(terminalreporter):
     return without, [report for report in skipped if report not in without]
 
 
+def _places(reports):
+    return "; ".join(sorted(f"{report.nodeid}: {report.longrepr[-1]}" for report in reports))
+
+
 def pytest_sessionfinish(session, exitstatus):
     if hasattr(session.config, "workerinput"):
         return  # the process that started the workers counts what they skip
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
     complaint = ""
     if os.environ.get("ESTIMATOR_REQUIRED") == "1" and reporter.stats.get("skipped"):
-        reasons = {str(report.longrepr[-1]) for report in reporter.stats["skipped"]}
-        complaint = f"ESTIMATOR_REQUIRED=1, but tests were skipped: {'; '.join(sorted(reasons))}"
+        skipped = _places(reporter.stats["skipped"])
+        complaint = f"ESTIMATOR_REQUIRED=1, but tests were skipped: {skipped}"
     elif os.environ.get("WITHOUT_TENSORFLOW") == "1":
         if WITH_TENSORFLOW:
             complaint = "WITHOUT_TENSORFLOW=1, but there is a TensorFlow"
-        elif skipped_reports(reporter)[1]:
-            complaint = "WITHOUT_TENSORFLOW=1, but tests were skipped for another reason"
+        elif others := skipped_reports(reporter)[1]:
+            complaint = f"WITHOUT_TENSORFLOW=1, but tests were skipped: {_places(others)}"
     if complaint:
         reporter.write_line(f"\n{complaint}")
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
