@@ -12,7 +12,7 @@ import time
 
 import numpy as np
 import tensorflow as tf
-from jobs import global_values, minimize
+from graph_jobs import global_values, minimize
 
 from estimator_ckpt import wrap_model_fn
 

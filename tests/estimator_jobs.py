@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import tensorflow as tf
-from jobs import global_values, latest
+from graph_jobs import global_values, latest
 
 from estimator_ckpt import wrap_model_fn
 

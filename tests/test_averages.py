@@ -13,8 +13,8 @@ from estimator_jobs import (
     predict_input_fn,
     train,
 )
-from jobs import FORMATS
-from sessions import (
+from graph_jobs import FORMATS
+from saver_sessions import (
     COUNT,
     make_saver,
     partitioned,

@@ -18,9 +18,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import Run, command_runner
-from convert_helper import write_bundle
-from goldens_helper import golden_case
-from terminal import start
+from command_process import start
+from conversion_files import write_bundle
+from golden_files import golden_case
 
 from estimator_ckpt.checking.audit import AuditReport, verify_directory
 from estimator_ckpt.conversion.batch import convert_directory

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from jobs import FORMATS, build_model, build_plain_model, latest, run_job, v1
-from sessions import make_saver, save
+from graph_jobs import FORMATS, build_model, build_plain_model, latest, run_job, v1
+from saver_sessions import make_saver, save
 from tensorflow_party import tf
 
 from estimator_ckpt import (

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from absl import logging
-from goldens_helper import GoldenCase, golden_cases
+from golden_files import GoldenCase, golden_cases
 from stock_files import data_file, edit_index, rename, save, value
 from tensorflow_party import tf
 

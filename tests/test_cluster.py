@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from cluster import Cluster, free_ports
 from cluster_job import build_model, expected_metrics
-from jobs import (
+from graph_jobs import (
     FORMATS,
     assert_same,
     latest,

@@ -8,7 +8,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 import pytest
-from goldens_helper import GoldenCase, golden_case, golden_cases
+from golden_files import GoldenCase, golden_case, golden_cases
 from stock_files import data_file, edit_index, flip, save, value
 from tensorflow_party import tf
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from convert_helper import contents, names_in, stock_values, v1, variables_like, write_bundle
-from goldens_helper import golden_case, golden_cases, texts
+from conversion_files import contents, names_in, stock_values, v1, variables_like, write_bundle
+from golden_files import golden_case, golden_cases, texts
 from tensorflow_party import tf
 
 from estimator_ckpt import convert_checkpoint, open_checkpoint, verify_checkpoint

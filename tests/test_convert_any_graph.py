@@ -8,7 +8,7 @@ import tempfile
 from unittest import mock
 
 import numpy as np
-from convert_helper import write_bundle
+from conversion_files import write_bundle
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import command_runner
-from convert_helper import v1, write_bundle
+from conversion_files import v1, write_bundle
 from tensorflow_party import tf
 
 from estimator_ckpt import convert_checkpoint, open_checkpoint

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from convert_helper import names_in, stock_values, write_bundle
-from goldens_helper import golden_case
-from terminal import run_on_terminal, start
+from command_process import run_on_terminal, start
+from conversion_files import names_in, stock_values, write_bundle
+from golden_files import golden_case
 
 import estimator_ckpt
 from estimator_ckpt import cli, open_checkpoint

@@ -5,8 +5,8 @@ from __future__ import annotations
 import ml_dtypes
 import numpy as np
 import pytest
-from convert_helper import contents, names_in, stock_values, v1, write_bundle
-from goldens_helper import golden_case, golden_cases
+from conversion_files import contents, names_in, stock_values, v1, write_bundle
+from golden_files import golden_case, golden_cases
 from tensorflow_party import tf
 
 from estimator_ckpt import convert_checkpoint, open_checkpoint, verify_checkpoint

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from convert_helper import contents, names_in, write_bundle
+from conversion_files import contents, names_in, write_bundle
 from tensorflow_party import tf
 
 import estimator_ckpt

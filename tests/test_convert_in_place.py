@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from convert_helper import contents, names_in, stock_values, v1, variables_like, write_bundle
-from goldens_helper import golden_cases
+from conversion_files import contents, names_in, stock_values, v1, variables_like, write_bundle
+from golden_files import golden_cases
 from tensorflow_party import tf
 
 from estimator_ckpt import convert_checkpoint, files, open_checkpoint, verify_checkpoint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from convert_helper import contents, names_in, v1, write_bundle
+from conversion_files import contents, names_in, v1, write_bundle
 from tensorflow_party import tf
 
 from estimator_ckpt import convert_checkpoint, open_checkpoint

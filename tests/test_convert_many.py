@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from convert_helper import contents, names_in, write_bundle
-from goldens_helper import golden_case
+from conversion_files import contents, names_in, write_bundle
+from golden_files import golden_case
 from tensorflow_party import tf
 
 from estimator_ckpt import open_checkpoint

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from convert_helper import v1
+from conversion_files import v1
 from tf1_session import Tf1Session
 
 from estimator_ckpt import convert_checkpoint, open_checkpoint, verify_checkpoint

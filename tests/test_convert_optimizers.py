@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from convert_helper import contents, stock_values, v1
-from goldens_helper import golden_cases
+from conversion_files import contents, stock_values, v1
+from golden_files import golden_cases
 from stock_files import save_slots_of_parts
 from tensorflow_party import tf
 from tf1_session import Tf1Session

@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from convert_helper import stock_values, v1
+from conversion_files import stock_values, v1
 from tf1_session import Tf1Session
 
 from estimator_ckpt import convert_checkpoint, verify_checkpoint

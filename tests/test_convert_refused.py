@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from convert_helper import contents, write_bundle
-from goldens_helper import golden_cases
+from conversion_files import contents, write_bundle
+from golden_files import golden_cases
 from hypothesis import given
 from hypothesis import strategies as st
 from tensorflow_party import tf

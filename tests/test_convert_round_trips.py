@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from convert_helper import contents, variables_like, write_bundle
-from goldens_helper import golden_cases
+from conversion_files import contents, variables_like, write_bundle
+from golden_files import golden_cases
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tensorflow_party import tf

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from convert_helper import contents, names_in, stock_values, v1, variables_like, write_bundle
-from goldens_helper import golden_case, golden_cases
+from conversion_files import contents, names_in, stock_values, v1, variables_like, write_bundle
+from golden_files import golden_case, golden_cases
 from stock_files import save, value
 from tensorflow_party import tf
 

@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 import pytest
-from convert_helper import names_in, write_bundle
+from conversion_files import names_in, write_bundle
 
 from estimator_ckpt import convert_checkpoint
 from estimator_ckpt.errors import ConflictError, SettingsError

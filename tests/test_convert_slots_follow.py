@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from convert_helper import stock_values, v1, write_bundle
-from goldens_helper import golden_cases
+from conversion_files import stock_values, v1, write_bundle
+from golden_files import golden_cases
 from tensorflow_party import tf
 
 from estimator_ckpt import convert_checkpoint, open_checkpoint

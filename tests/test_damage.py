@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from goldens_helper import golden_cases
+from golden_files import golden_cases
 from stock_files import data_file, edit_index, flip, save, save_in_shards
 
 from estimator_ckpt import compare_checkpoints, open_checkpoint, verify_checkpoint

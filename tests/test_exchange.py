@@ -18,7 +18,7 @@ import pytest
 import safetensors
 import safetensors.numpy
 from command_line import Run, command_runner
-from goldens_helper import GOLDENS, golden_cases
+from golden_files import GOLDENS, golden_cases
 from own_files import save, save_boxes
 
 from estimator_ckpt import (

@@ -15,7 +15,7 @@ from estimator_jobs import (
     predict_input_fn,
     train,
 )
-from jobs import FORMATS, assert_same, latest
+from graph_jobs import FORMATS, assert_same, latest
 
 from estimator_ckpt import wrap_model_fn
 from estimator_ckpt.errors import MismatchError

@@ -14,7 +14,7 @@ import train_jobs
 from absl import flags
 from absl.testing import flagsaver
 from estimator_jobs import file_format
-from jobs import build_plain_model, latest, run_job
+from graph_jobs import build_plain_model, latest, run_job
 
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.flags import define_flags

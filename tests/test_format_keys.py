@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from convert_helper import contents, stock_values, v1, write_bundle
+from conversion_files import contents, stock_values, v1, write_bundle
 from estimator_jobs import estimator, input_fn, train
-from goldens_helper import golden_cases
+from golden_files import golden_cases
+from graph_jobs import FORMATS, latest
 from hypothesis import given
 from hypothesis import strategies as st
-from jobs import FORMATS, latest
-from sessions import make_saver
+from saver_sessions import make_saver
 from tensorflow_party import tf
 
 from estimator_ckpt import convert_checkpoint, open_checkpoint

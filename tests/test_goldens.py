@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from goldens_helper import GOLDENS, KINDS, V1, GoldenCase, golden_case, golden_cases, texts
+from golden_files import GOLDENS, KINDS, V1, GoldenCase, golden_case, golden_cases, texts
 from tensorflow_party import WITH_TENSORFLOW, tf
 
 from estimator_ckpt.bundle.index import encode_index, read_index

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import command_runner
-from convert_helper import names_in, write_bundle
+from conversion_files import names_in, write_bundle
 
 import estimator_ckpt
 from estimator_ckpt import convert_checkpoint, load_warm_start, open_checkpoint, verify_checkpoint

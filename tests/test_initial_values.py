@@ -5,8 +5,8 @@ import contextlib
 import numpy as np
 import pytest
 import tensorflow as tf
-from jobs import run_job
-from sessions import COUNT, make_saver, partitioned, restore, variable
+from graph_jobs import run_job
+from saver_sessions import COUNT, make_saver, partitioned, restore, variable
 
 from estimator_ckpt import WarmStart, checkpoint_scaffold, open_checkpoint
 from estimator_ckpt.errors import ConflictError, SettingsError

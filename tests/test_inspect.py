@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from command_line import Result, Run, command_runner, model, objects
-from goldens_helper import golden_case
+from golden_files import golden_case
 from stock_files import save, save_slots_of_parts
 from tensorflow_party import tf, v1
 

@@ -11,7 +11,7 @@ from estimator_jobs import (
     steps_on_disk,
     train,
 )
-from jobs import FORMATS, assert_same, latest
+from graph_jobs import FORMATS, assert_same, latest
 from tensorflow_party import v1
 
 pytestmark = pytest.mark.estimator

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 import pytest
-from jobs import assert_same, latest, read_with_stock_saver, run_job
-from sessions import make_saver, save, variable
+from graph_jobs import assert_same, latest, read_with_stock_saver, run_job
+from saver_sessions import make_saver, save, variable
 from tensorflow_party import tf
 
 from estimator_ckpt import make_scaffold

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from absl import logging
-from goldens_helper import golden_case
+from golden_files import golden_case
 from stock_files import data_file, save
 from tensorflow_party import tf
 

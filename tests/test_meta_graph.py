@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from convert_helper import v1
+from conversion_files import v1
 from tensorflow_party import tf
 
 from estimator_ckpt import convert_checkpoint

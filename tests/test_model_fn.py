@@ -15,7 +15,7 @@ from estimator_jobs import (
     steps_on_disk,
     train,
 )
-from jobs import assert_same
+from graph_jobs import assert_same
 
 from estimator_ckpt import wrap_model_fn
 

@@ -6,7 +6,7 @@ import shutil
 import pytest
 import tensorflow as tf
 from estimator_jobs import estimator, input_fn, predict_input_fn, steps_on_disk, train
-from jobs import FORMATS, assert_same, latest, run_job
+from graph_jobs import FORMATS, assert_same, latest, run_job
 
 from estimator_ckpt import make_scaffold, wrap_estimator
 from estimator_ckpt.errors import MismatchError, NotACheckpointError

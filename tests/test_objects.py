@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from jobs import FORMATS, latest, run_job
-from sessions import eager_values, make_saver, restore, save, variable
+from graph_jobs import FORMATS, latest, run_job
+from saver_sessions import eager_values, make_saver, restore, save, variable
 
 from estimator_ckpt import checkpoint_scaffold, dual_scaffold
 

@@ -10,7 +10,7 @@ import shutil
 
 import pytest
 import tensorflow as tf
-from goldens_helper import GoldenCase, golden_cases, texts
+from golden_files import GoldenCase, golden_cases, texts
 
 from estimator_ckpt import make_scaffold
 

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from goldens_helper import KINDS
+from golden_files import KINDS
 
 from estimator_ckpt import SaverOptions, configs, load_warm_start
 from estimator_ckpt.errors import SettingsError

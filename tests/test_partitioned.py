@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from jobs import FORMATS
-from sessions import (
+from graph_jobs import FORMATS
+from saver_sessions import (
     COUNT,
     make_saver,
     partitioned,

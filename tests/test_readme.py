@@ -5,7 +5,7 @@ import re
 
 import numpy as np
 import pytest
-from jobs import (
+from graph_jobs import (
     build_model,
     build_plain_model,
     global_values,

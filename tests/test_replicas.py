@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from sessions import make_saver, restore, variable
+from saver_sessions import make_saver, restore, variable
 
 from estimator_ckpt import open_checkpoint
 

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sessions import (
+from saver_sessions import (
     COUNT,
     VALUE,
     eager,

@@ -6,8 +6,8 @@ import re
 import numpy as np
 import pytest
 import tensorflow as tf
-from jobs import FORMATS
-from sessions import (
+from graph_jobs import FORMATS
+from saver_sessions import (
     COUNT,
     VALUE,
     make_saver,

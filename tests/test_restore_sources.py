@@ -5,8 +5,18 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
-from jobs import FORMATS
-from sessions import COUNT, VALUE, eager, partitioned, refused, restored, rows_of, variable, written
+from graph_jobs import FORMATS
+from saver_sessions import (
+    COUNT,
+    VALUE,
+    eager,
+    partitioned,
+    refused,
+    restored,
+    rows_of,
+    variable,
+    written,
+)
 
 from estimator_ckpt.errors import CorruptCheckpointError, NotACheckpointError
 

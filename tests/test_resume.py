@@ -5,8 +5,8 @@ import os
 import threading
 
 import pytest
-from jobs import FORMATS, assert_same, latest, run_job
-from sessions import make_saver, variable
+from graph_jobs import FORMATS, assert_same, latest, run_job
+from saver_sessions import make_saver, variable
 from tensorflow_party import tf
 
 from estimator_ckpt import convert_checkpoint, make_scaffold

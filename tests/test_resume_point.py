@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import tensorflow as tf
-from jobs import FORMATS, build_plain_model, latest
+from graph_jobs import FORMATS, build_plain_model, latest
 from tensorflow_party import v1
 
 from estimator_ckpt import errors, make_scaffold, resume_point

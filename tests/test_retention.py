@@ -5,7 +5,7 @@ import shutil
 
 import pytest
 import tensorflow as tf
-from jobs import latest, run_job
+from graph_jobs import latest, run_job
 
 from estimator_ckpt import make_scaffold
 from estimator_ckpt.reading.state import CheckpointState

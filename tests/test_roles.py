@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from convert_helper import write_bundle
+from conversion_files import write_bundle
 
 import estimator_ckpt
 from estimator_ckpt import convert_checkpoint, open_checkpoint

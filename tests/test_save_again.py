@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
-from jobs import (
+from graph_jobs import (
     FORMATS,
     assert_same,
     build_model,
@@ -15,7 +15,7 @@ from jobs import (
     read_with_stock_saver,
     run_job,
 )
-from sessions import eager_values, make_saver, save, variable
+from saver_sessions import eager_values, make_saver, save, variable
 
 from estimator_ckpt import make_scaffold, verify_checkpoint
 from estimator_ckpt.errors import WriteError

@@ -5,7 +5,7 @@ import os
 import numpy as np
 import pytest
 import tensorflow as tf
-from jobs import (
+from graph_jobs import (
     FORMATS,
     assert_same,
     build_model,

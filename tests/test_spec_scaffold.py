@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 from estimator_jobs import estimator, file_format, input_fn, linear_spec, steps_on_disk
-from jobs import FORMATS
+from graph_jobs import FORMATS
 
 v1 = tf.compat.v1
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from command_line import model
+from command_process import run_on_terminal, start
 from own_files import save
-from terminal import run_on_terminal, start
 
 
 def widths(shown: str) -> set[int]:
@@ -79,6 +79,7 @@ def test_lines_and_errors_in_one_pipe_that_closes(tmp_path: Path) -> None:
 
 def test_an_interpreter_that_a_person_uses_hears_nothing_of_tensorflow(tmp_path: Path) -> None:
     import tensorflow  # noqa: F401, the program checked imports it
+
     (tmp_path / "my_model.py").write_text(
         "import tensorflow as tf\n"
         "def build():\n"

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from sessions import COUNT, make_saver, partitioned, save, variable, whole
+from saver_sessions import COUNT, make_saver, partitioned, save, variable, whole
 
 from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
 from estimator_ckpt.saving import tf_internals

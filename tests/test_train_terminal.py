@@ -4,7 +4,7 @@ import re
 
 import pytest
 from estimator_jobs import latest_step
-from terminal_run import Terminal
+from terminal_screen import Terminal
 from train_runs import JOB
 
 pytestmark = [pytest.mark.estimator, pytest.mark.faults]

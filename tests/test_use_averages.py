@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from convert_helper import v1
+from conversion_files import v1
 from stock_files import save
 
 from estimator_ckpt import WarmStart, convert_checkpoint, make_scaffold

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from goldens_helper import GoldenCase, golden_case, golden_cases
+from golden_files import GoldenCase, golden_case, golden_cases
 from hypothesis import given
 from hypothesis import strategies as st
 from stock_files import (

@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from jobs import FORMATS, build_model, global_values, run_job, v1
+from graph_jobs import FORMATS, build_model, global_values, run_job, v1
 
 from estimator_ckpt import make_scaffold
 from estimator_ckpt.errors import MismatchError, SettingsError

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from jobs import FORMATS, latest, run_job, v1
+from graph_jobs import FORMATS, latest, run_job, v1
 
 from estimator_ckpt import WarmStart, make_scaffold, open_checkpoint
 from estimator_ckpt.errors import CheckpointError, MismatchError, SettingsError

@@ -17,7 +17,7 @@ from estimator_jobs import (
     predict_input_fn,
     train,
 )
-from jobs import FORMATS, global_values, latest, run_job, v1
+from graph_jobs import FORMATS, global_values, latest, run_job, v1
 
 from estimator_ckpt import WarmStart, checkpoint_scaffold, make_scaffold, wrap_estimator
 from estimator_ckpt.errors import MismatchError

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from jobs import run_job, v1
+from graph_jobs import run_job, v1
 
 import estimator_ckpt
 from estimator_ckpt import WarmStart, load_warm_start

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from estimator_jobs import estimator, input_fn, linear_spec, run_config, train
-from jobs import FORMATS, latest, v1
+from graph_jobs import FORMATS, latest, v1
 
 from estimator_ckpt import WarmStart
 from estimator_ckpt.errors import SettingsError

@@ -22,7 +22,7 @@ from estimator_jobs import (
     steps_on_disk,
     train,
 )
-from jobs import FORMATS, assert_same, latest
+from graph_jobs import FORMATS, assert_same, latest
 
 from estimator_ckpt import open_checkpoint, wrap_model_fn
 

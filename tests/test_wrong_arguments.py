@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
-from goldens_helper import golden_case
+from golden_files import golden_case
 
 import estimator_ckpt as ec
 from estimator_ckpt.errors import NotACheckpointError, SettingsError

@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import layer
 import numpy as np
-from convert_helper import contents, write_bundle
+from conversion_files import contents, write_bundle
 
 from estimator_ckpt import convert_checkpoint, verify_checkpoint
 from estimator_ckpt.conversion.batch import convert_directory
