@@ -78,13 +78,12 @@ def export_checkpoint(
     """Writes the variables of a checkpoint, by name, to a file that needs no TensorFlow.
 
     One tensor after the other goes through memory, a few megabytes at a time, its checksum
-    verified; a partitioned one whole. docs/exchange.md has the table of dtypes.
+    verified; a partitioned one whole. docs/exchange.md has the table of dtypes. Arguments
+    that are not explained here are those of convert_checkpoint().
 
     Args:
       source: whatever open_checkpoint() takes, or what it returns.
       path: the new file; its name ends in `.safetensors` or `.npz`.
-      rename, assignment_map, exclude, drop_slots, use_averages, dtype: as convert_checkpoint()
-        takes them.
       skip_unsupported: leave out what the format cannot hold (strings, complex128 in safetensors,
         bfloat16 in npz, ...), instead of an error.
       dry_run: only say what would be written.

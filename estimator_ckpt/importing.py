@@ -45,13 +45,13 @@ def import_checkpoint(
     """Makes a checkpoint of a file of another library: each tensor becomes a variable of its name.
 
     The values are streamed, and not turned: a kernel that PyTorch has as [out, in] stays so.
+    Arguments that are not explained here are those of convert_checkpoint().
 
     Args:
       path: a `.safetensors` or `.npz` file.
       destination: the prefix of the result; or a directory, one that is there or ends in "/", in
         which it is called as the file is.
       checkpoint_format: "saver", "checkpoint" or "both".
-      layout, like, rename, assignment_map, exclude, dtype: as convert_checkpoint() takes them.
       progress: called with the bytes done and those in all.
 
     Returns:

@@ -44,6 +44,7 @@ def test_the_base_needs_no_tensorflow() -> None:
     assert names("estimator") == {"tensorflow-estimator"}
     assert names("remote") == {"fsspec"}
     assert names("beam") == {"apache-beam"}
+    assert {"zensical", "mkdocstrings-python"} <= names("docs")
 
 
 def test_the_wheel_takes_every_kind_of_file_that_the_package_has() -> None:

@@ -142,7 +142,9 @@ def convert_directory(
     """Runs ConvertDirectory, and waits for its end.
 
     Args:
-      source, destination, options: as for ConvertDirectory.
+      source: as for ConvertDirectory.
+      destination: as for ConvertDirectory.
+      options: as for ConvertDirectory.
       log: the same, where this machine reaches it, too.
       arguments: flags of Beam, as in `["--runner=DataflowRunner", "--region=europe-west1"]`.
 
