@@ -16,19 +16,17 @@ from estimator_ckpt.roles.dialects import (
     RATE,
     has_powers,
 )
+from estimator_ckpt.roles.newer_names import flat_names, newer_keras_slot
 from estimator_ckpt.roles.records import LEGACY, NEWER, TF1
 from estimator_ckpt.roles.slots import (
     BETA_POWER,
     KERAS_SCOPE,
-    flat_names,
     legacy_owner,
     legacy_scope,
     named_by_users,
-    newer_keras_slot,
-    slot_variable,
-    tf1_slot,
     unknown_names,
 )
+from estimator_ckpt.roles.tf1_slots import slot_variable, tf1_slot
 
 # By their names, or by those of the objects where the optimizers are several.
 _COUNTS = (NEWER_COUNTS[0], ITERATIONS)

@@ -17,7 +17,7 @@ from estimator_ckpt.conversion.source_optimizers import find_optimizers, mark_pa
 from estimator_ckpt.errors import ConflictError
 from estimator_ckpt.matching.rules import Line, Rules
 from estimator_ckpt.roles.records import NEWER
-from estimator_ckpt.roles.slots import slot_variable
+from estimator_ckpt.roles.tf1_slots import slot_variable
 from estimator_ckpt.text.names import some_of
 
 _MOST_SHOWN = 10

@@ -36,11 +36,8 @@ from estimator_ckpt.roles.newer_keras import (
     newer_state,
 )
 from estimator_ckpt.roles.records import LEGACY, NEWER, TF1
-from estimator_ckpt.roles.slots import (
-    BETA_POWER,
-    COUNTED,
-    slot_variable,
-)
+from estimator_ckpt.roles.slots import BETA_POWER
+from estimator_ckpt.roles.tf1_slots import COUNTED, slot_variable
 
 
 def find_optimizers(

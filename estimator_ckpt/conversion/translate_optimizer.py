@@ -14,6 +14,7 @@ from estimator_ckpt.conversion.adam_steps import (
     least_unbiased_steps,
 )
 from estimator_ckpt.conversion.found_optimizer import Optimizer
+from estimator_ckpt.conversion.hyperparameters import Hyperparameters
 from estimator_ckpt.conversion.optimizer_relations import (
     Related,
     exactness,
@@ -89,13 +90,10 @@ class Relinker:
         self.step = step
         self._target = target
         self._numbers = numbers
-        self._given: Mapping[str, float] = {}  # to the optimizer that is being relinked
-        self._start = ""  # of its numbers' names: "Adam/" if there are several optimizers
+        self._hyper = Hyperparameters(numbers, template or {})
         self._read = read
-        self._template = template or {}
         self._from_optimizer = from_optimizer
         self._is_keras_3 = is_keras_3
-        self._used: set[str] = set()
         self.notes: list[str] = []
 
     def relink(self, optimizers: list[Optimizer]) -> None:
@@ -121,30 +119,14 @@ class Relinker:
         for optimizer in optimizers:
             check_parts(self.items, optimizer)
             if len(optimizers) > 1:
-                self._start = f"{optimizer.label}/"
-            self._given = {
-                name[len(self._start) :]: value
-                for name, value in self._numbers.items()
-                if name.startswith(self._start)
-            }
+                self._hyper.scope = f"{optimizer.label}/"
             name = OPTIMIZER if len(optimizers) == 1 else f"{OPTIMIZER}_{optimizer.label}"
             path = self._place_scale(optimizer, (name,))
             if optimizer.dialect == self._target != NEWER:
                 self._place(optimizer, path)
             else:
                 self._translate(optimizer, path)
-        unused = sorted(self._numbers.keys() - self._used)
-        if unused:
-            labels = " and ".join(optimizer.label for optimizer in optimizers)
-            raise SettingsError(
-                f"{', '.join(unused)}: no such variable in {labels}, to be {self._target}'s",
-                key="hyperparameters",
-            )
-
-    def _number(self, name: str) -> float | None:
-        """A hyperparameter: as it is given, or else as the template has it."""
-        self._used.add(self._start + name)
-        return self._given.get(name, self._template.get(self._start + name))
+        self._hyper.check_used([optimizer.label for optimizer in optimizers], self._target)
 
     def _count(self, number: int) -> float | None:
         content = self.items[number].content
@@ -168,7 +150,7 @@ class Relinker:
             self._change(number, place=(*path, name))
         if self._target == LEGACY:
             for name, number in optimizer.own.items():
-                given = self._number(name)
+                given = self._hyper.get(name)
                 if given is not None:
                     content = number_content(given, self.items[number].content.dtype)
                     self._change(number, content=content, why="given")
@@ -240,21 +222,22 @@ class Relinker:
     def _scale(self, optimizer: Optimizer, to: Related) -> float:
         """What a slot's values are multiplied by."""
         for name in to.relation.positive:
-            if not self._number(name):
+            if not self._hyper.get(name):
                 raise SettingsError(
-                    f"{optimizer.label} can be converted only with a {self._start}{name} above 0, "
-                    f"given: {to.relation.why}. Or leave the slots out (drop_slots)",
+                    f"{optimizer.label} can be converted only with a "
+                    f"{self._hyper.full_name(name)} above 0, given: {to.relation.why}. "
+                    "Or leave the slots out (drop_slots)",
                     key="hyperparameters",
                 )
         if to.relation.how != SCALED:
             return 1.0
-        rate = self._number(RATE)
+        rate = self._hyper.get(RATE)
         if rate is None and optimizer.newer and LEARNING_RATE in optimizer.newer.own:
             rate = self._read(self.items[optimizer.newer.own[LEARNING_RATE]].content)
         if not rate or rate < 0:
             raise SettingsError(
                 "Keras' SGD keeps -learning_rate times what TF1's Momentum keeps; give the "
-                f"{self._start}{RATE} with which the training goes on, or leave the "
+                f"{self._hyper.full_name(RATE)} with which the training goes on, or leave the "
                 "slots out (drop_slots)",
                 key="hyperparameters",
             )
@@ -269,7 +252,7 @@ class Relinker:
         self._add_iter(optimizer, f"{scope}/{LEGACY_COUNT}", (*path, LEGACY_COUNT), to)
         legacy = to.record.legacy
         for name in (RATE, DECAY, *(legacy.numbers if legacy is not None else ())):
-            value = self._number(name)
+            value = self._hyper.get(name)
             if value is not None:
                 content = number_content(value, FLOAT32)
                 self.items.append(Item(content, f"{scope}/{name}", "given", place=(*path, name)))
@@ -284,7 +267,7 @@ class Relinker:
         for number in optimizer.others:
             self._change(number, in_objects=False, why=f"of {label} itself")
         place = (*path, ITERATIONS)
-        if optimizer.dialect == TF1 or self._number(LEGACY_COUNT) is not None:
+        if optimizer.dialect == TF1 or self._hyper.get(LEGACY_COUNT) is not None:
             self._add_iter(optimizer, f"{label}/iter", place, to)
         elif LEGACY_COUNT in optimizer.own:
             steps = int(self._read(self.items[optimizer.own[LEGACY_COUNT]].content))
@@ -297,24 +280,24 @@ class Relinker:
     def _add_iter(
         self, optimizer: Optimizer, name: str, place: ObjectPath, to: Related | None = None
     ) -> None:
-        given = self._number(LEGACY_COUNT)
+        given = self._hyper.get(LEGACY_COUNT)
         powers = self._powers(optimizer)
         if given is not None:
             steps, why = int(given), "given"
             check_given_steps(powers, steps)
         else:
             step = None if self.step is None else int(self._read(self.items[self.step].content))
-            steps, why = count_steps(powers, step, iter_name=f"{self._start}{LEGACY_COUNT}")
+            steps, why = count_steps(powers, step, iter_name=self._hyper.full_name(LEGACY_COUNT))
         if to is not None and to.relation.late:
             beta = max(POWER_OF)
-            value = self._given_beta(beta)
+            value = self._hyper.given_beta(beta)
             if not bias_is_gone(beta, value, steps):
                 least = least_unbiased_steps(beta, value)
                 raise UnsupportedCheckpointError(
                     f"{optimizer.label}: {to.relation.why}. The two are equal from {least:,} steps "
-                    f"on, and it has made {steps:,}: give a {self._start}{LEGACY_COUNT} of at "
-                    "least that, where no schedule depends on it, or leave the slots out "
-                    "(drop_slots)"
+                    f"on, and it has made {steps:,}: give a "
+                    f"{self._hyper.full_name(LEGACY_COUNT)} of at least that, where no schedule "
+                    "depends on it, or leave the slots out (drop_slots)"
                 )
         content = number_content(steps, INT64)
         if given is None and self.step is not None:
@@ -330,23 +313,14 @@ class Relinker:
             number = optimizer.own.get(name)
             if number is not None and is_number(self.items[number].content):
                 value = self._read(self.items[number].content)
-                found.append(Power(name, beta, value, self._given_beta(beta)))
+                found.append(Power(name, beta, value, self._hyper.given_beta(beta)))
         return [power for power in found if 0 <= power.value < 1]
-
-    def _given_beta(self, name: str) -> float | None:
-        self._used.add(self._start + name)
-        beta = self._given.get(name)
-        if beta is not None and not 0 < beta < 1:
-            raise SettingsError(
-                f"expected {self._start}{name} between 0 and 1, found {beta}", key="hyperparameters"
-            )
-        return beta
 
     def _numbers_of_tf1(self, optimizer: Optimizer, to: Related, path: ObjectPath) -> None:
         self.items += unused_slots(self.items, optimizer, to, path)
         for number in optimizer.others:
             self._change(number, in_names=False, in_objects=False, why="no variable in TF1")
-        steps = self._number(LEGACY_COUNT)
+        steps = self._hyper.get(LEGACY_COUNT)
         counter = optimizer.own.get(LEGACY_COUNT, self.step)  # or the global step is its count
         if steps is None and counter is not None:
             steps = self._count(counter)
@@ -367,13 +341,13 @@ class Relinker:
     ) -> None:
         for name in to.record.tf1.powers if to.record.tf1 is not None else ():
             power = POWER_OF[name]
-            beta = self._number(name)
+            beta = self._hyper.get(name)
             if beta is None and name in optimizer.own:
                 beta = self._read(self.items[optimizer.own[name]].content)
             if beta is None or steps is None:
                 raise SettingsError(
                     f"TF1's Adam keeps {power}, which takes {name} and iter; the checkpoint lacks "
-                    f"it; give {self._start}{name if beta is None else LEGACY_COUNT}",
+                    f"it; give {self._hyper.full_name(name if beta is None else LEGACY_COUNT)}",
                     key="hyperparameters",
                 )
             beta = struct.unpack("<f", struct.pack("<f", beta))[0]  # as TF1 multiplies it

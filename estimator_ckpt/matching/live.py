@@ -20,7 +20,7 @@ from estimator_ckpt.objects.object_graph import (
     path_string,
 )
 from estimator_ckpt.roles import COUNTER, METRIC, NUMBER, SEED, SLOT, STATISTIC, STEP, WEIGHT
-from estimator_ckpt.roles.slots import flat_names, newer_keras_slot
+from estimator_ckpt.roles.newer_names import flat_names, newer_keras_slot
 from estimator_ckpt.roles.training_state import METRIC_NAMES, SEED_NAME, STEP_NAMES
 
 # Of Keras 3's optimizers: a list of the model's variables, not of their own.

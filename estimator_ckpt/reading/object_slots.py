@@ -8,7 +8,7 @@ from estimator_ckpt.bundle.index import Entry
 from estimator_ckpt.objects.object_graph import ObjectGraph
 from estimator_ckpt.roles.dialects import LIST_NAMES
 from estimator_ckpt.roles.newer_keras import ALL_VARIABLES, is_newer
-from estimator_ckpt.roles.slots import flat_names, newer_keras_slot
+from estimator_ckpt.roles.newer_names import flat_names, newer_keras_slot
 
 
 def slots_of_graph(

@@ -25,13 +25,8 @@ from estimator_ckpt.roles.dialects import (
     TF1_ORDERS,
     pattern,
 )
-from estimator_ckpt.roles.slots import (
-    flat_names,
-    legacy_scope,
-    named_by_users,
-    newer_keras_slot,
-    slot_by_name,
-)
+from estimator_ckpt.roles.newer_names import flat_names, newer_keras_slot
+from estimator_ckpt.roles.slots import legacy_scope, named_by_users, slot_by_name
 
 STEP_NAMES = ("global_step", "step")
 SEED_NAME = "seed_generator_state"

@@ -1,0 +1,63 @@
+"""The numbers of optimizers that a conversion takes: those given, else those of the template."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from estimator_ckpt.errors import SettingsError
+
+
+class Hyperparameters:
+    """Numbers by name; of several optimizers `Adam/beta_1`. Remembers which of them were used.
+
+    Args:
+      numbers: those that the user gives.
+      template: those that the objects of `like` have, for what is not given.
+
+    Attributes:
+      scope: of the optimizer at hand: "Adam/" if there are several, else "".
+    """
+
+    def __init__(self, numbers: Mapping[str, float], template: Mapping[str, float]) -> None:
+        self.scope = ""
+        self._numbers = numbers
+        self._template = template
+        self._used: set[str] = set()
+
+    def full_name(self, name: str) -> str:
+        """What the user calls a number of the optimizer at hand."""
+        return self.scope + name
+
+    def get(self, name: str) -> float | None:
+        """A number as it is given, or else as the template has it."""
+        given = self.given(name)
+        return self._template.get(self.full_name(name)) if given is None else given
+
+    def given(self, name: str) -> float | None:
+        """A number as it is given."""
+        self._used.add(self.full_name(name))
+        return self._numbers.get(self.full_name(name))
+
+    def given_beta(self, name: str) -> float | None:
+        """A number between 0 and 1 as it is given.
+
+        Raises:
+          SettingsError: it is another.
+        """
+        beta = self.given(name)
+        if beta is not None and not 0 < beta < 1:
+            raise SettingsError(
+                f"expected {self.full_name(name)} between 0 and 1, found {beta}",
+                key="hyperparameters",
+            )
+        return beta
+
+    def check_used(self, labels: Iterable[str], target: str) -> None:
+        """Raises SettingsError for numbers that none of the optimizers has."""
+        unused = sorted(self._numbers.keys() - self._used)
+        if unused:
+            raise SettingsError(
+                f"{', '.join(unused)}: no such variable in {' and '.join(labels)}, to be "
+                f"{target}'s",
+                key="hyperparameters",
+            )

@@ -1,0 +1,48 @@
+"""The slots of Keras' optimizers since 2.11 by their names: `Adam/m/dense/kernel`.
+
+Keras 2 names them so; Keras 3 `adam/dense_kernel_momentum`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from estimator_ckpt.roles.dialects import NEWER_ENDS
+
+
+def newer_keras_slot(
+    name: str,
+    shape: tuple[int, ...],
+    shape_of: Callable[[str], tuple[int, ...] | None],
+    by_flat_name: Mapping[str, Sequence[str]],
+) -> tuple[str, str] | None:
+    """The variable of a slot of Keras' newer optimizers and the slot's name, by the name of both.
+
+    Args:
+      name: of the slot variable.
+      shape: of it.
+      shape_of: as slot_by_name() takes it.
+      by_flat_name: the variable names, as flat_names() makes it.
+    """
+    scopes = name.split("/")
+    for number, scope in enumerate(scopes[:-1]):
+        variable = "/".join(scopes[number + 1 :])
+        if scope in NEWER_ENDS and shape_of(variable) == shape:
+            return variable, scope
+    last = scopes[-1]
+    slot = next((slot for slot in NEWER_ENDS if last.endswith(f"_{slot}")), None)
+    if slot is None or len(scopes) == 1:
+        return None
+    flat = last[: -len(slot) - 1]
+    # A variable that is none of Keras' own is called `X:0` there.
+    flats = {flat, flat.removesuffix("_0")}
+    variables = [v for one in flats for v in by_flat_name.get(one, ()) if shape_of(v) == shape]
+    return (variables[0], slot) if len(variables) == 1 else None
+
+
+def flat_names(names: Iterable[str]) -> dict[str, list[str]]:
+    """Variable names by what they are with "_" for each "/", as in the names of Keras 3's slots."""
+    found: dict[str, list[str]] = {}
+    for name in names:
+        found.setdefault(name.replace("/", "_"), []).append(name)
+    return found
