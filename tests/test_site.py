@@ -130,3 +130,39 @@ def search(built: str) -> Search:
 def test_a_search_finds_what_is_there_and_nothing_else(search: Search) -> None:
     assert search.pages("float8_e5m2fnuz")[0] == "exchange"
     assert search.pages("xyzzyqwv") == []
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "Key dense/kernel not found in checkpoint",
+        "Key step/.ATTRIBUTES/VARIABLE_VALUE not found in checkpoint",
+        "Graph is finalized and cannot be modified.",
+        "Graph is finalized",
+        "Key _CHECKPOINTABLE_OBJECT_GRAPH not found in checkpoint",
+        "_CHECKPOINTABLE_OBJECT_GRAPH not found",
+        "Found 1 Python objects that were not bound to checkpointed values, likely due to changes in",
+        "not bound to checkpointed values",
+        "Existing variables not in the checkpoint",
+        "Attempting to use uninitialized value",
+        "Unresolved object in checkpoint",
+        "Some objects had attributes which were not restored",
+        "Tensor dense/kernel is not found in",
+        "Could not find some variables in the checkpoint (see names above)",
+        "The passed save_path is not a valid checkpoint",
+        "Assign requires shapes of both tensors to match",
+        "Received incompatible tensor with shape",
+        "keep_checkpoint_max ignored",
+        "keep_checkpoint_max is ignored",
+        "moved model_dir",
+        "another optimizer",
+        "averages not found in checkpoint",
+        "bigger vocabulary",
+        "another number of partitions",
+        "does not fit this name-based checkpoint",
+    ],
+)
+def test_a_message_leads_to_the_page_of_errors(search: Search, message: str) -> None:
+    """Typed as it is; and without what the search of other sites takes for operators."""
+    assert "errors" in search.pages(message)
+    assert "errors" in search.pages(re.sub(r"[:^~*+-]", " ", message))
