@@ -59,6 +59,12 @@ def test_looking(place, tmp_path):
     assert files.size(f"{place}/b") == 5
 
 
+def test_no_directory_is_the_current_one(tmp_path, monkeypatch):
+    (tmp_path / "a").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert files.list_dir(os.path.dirname("model.ckpt")) == ["a"]
+
+
 def test_reading(place, tmp_path):
     (tmp_path / "b").write_bytes(b"12345")
     assert files.read_bytes(f"{place}/b") == b"12345"

@@ -1,4 +1,4 @@
-"""What the README says is true: its table of readers, its names, its commands."""
+"""What the README and the pages that it leads to say is true: the table of readers, names."""
 
 import pathlib
 import re
@@ -20,7 +20,9 @@ from tensorflow_party import tf
 
 import estimator_ckpt
 
-README = (pathlib.Path(__file__).parents[1] / "README.md").read_text()
+ROOT = pathlib.Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PAGES = [(ROOT / "docs" / f"{name}.md").read_text() for name in ("promises", "jobs", "warm_start")]
 
 
 def stock_saver(model_dir, end):
@@ -114,7 +116,7 @@ READERS = {
 
 
 def table():
-    lines = README[README.index("| reader |") :].splitlines()
+    lines = PAGES[0][PAGES[0].index("| reader |") :].splitlines()
     rows = [
         [cell.strip() for cell in line.strip("| ").split("|")] for line in lines[: len(READERS) + 2]
     ]
@@ -140,9 +142,10 @@ def test_the_table_of_readers_is_true(tmp_path, reader, checkpoint_format):
     assert {"yes": True, "no": False}[table()[reader, checkpoint_format]] == reads
 
 
-def test_every_public_function_that_it_names_exists():
-    named = set(re.findall(r"`(?:estimator_ckpt\.)?(\w+)\(", README))
-    named |= set(re.findall(r"estimator_ckpt\.(\w+)\(", README))
+def test_every_public_function_that_they_name_exists():
+    text = "\n".join([README, *PAGES])
+    named = set(re.findall(r"`(?:estimator_ckpt\.)?(\w+)\(", text))
+    named |= set(re.findall(r"estimator_ckpt\.(\w+)\(", text))
     named -= {"assert_consumed", "Estimator", "MonitoredTrainingSession"}
     assert named
     assert named <= set(estimator_ckpt.__all__)

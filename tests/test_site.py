@@ -141,7 +141,7 @@ def test_a_search_finds_what_is_there_and_nothing_else(search: Search) -> None:
         "Graph is finalized",
         "Key _CHECKPOINTABLE_OBJECT_GRAPH not found in checkpoint",
         "_CHECKPOINTABLE_OBJECT_GRAPH not found",
-        "Found 1 Python objects that were not bound to checkpointed values, likely due to changes in",
+        "Found 1 Python objects that were not bound to checkpointed values, likely due to",
         "not bound to checkpointed values",
         "Existing variables not in the checkpoint",
         "Attempting to use uninitialized value",

@@ -61,7 +61,7 @@ def test_files_that_it_names_are_there():
 
 def test_python_names_are_there():
     names = set(re.findall(r"\b(\w+)\(", PAGE)) & {*estimator_ckpt.__all__}
-    assert names == {"stop_hook", "wrap_model_fn"}
+    assert names == {"open_checkpoint", "stop_hook", "wrap_model_fn"}
     for name in re.findall(r"JOB\.(\w+)\(", PAGE):
         assert callable(getattr(JobFlags, name))
 

@@ -211,8 +211,7 @@ def test_every_example_is_loaded_here():
 
 
 def test_the_readmes_settings_and_command(tmp_path, monkeypatch, capsys):
-    readme = (CONFIGS.parent / "README.md").read_text()
-    section = readme.split("## Starting from another checkpoint")[1].split("\n## ")[0]
+    section = (CONFIGS.parent / "docs" / "warm_start.md").read_text()
     code = section.split("settings = ")[1].split("wrap_model_fn")[0]
     settings = eval(code, {"WarmStart": WarmStart})
     monkeypatch.chdir(tmp_path)

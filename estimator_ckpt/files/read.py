@@ -43,7 +43,7 @@ def list_dir(path: str) -> list[str]:
     with raising(NotACheckpointError, "list the directory", path):
         if is_remote(path):
             return sorted(name.rstrip("/") for name in remote_files().listdir(path))
-        return sorted(os.listdir(path))
+        return sorted(os.listdir(path or os.curdir))  # "": what dirname() says of a bare name
 
 
 def size(path: str) -> int:
