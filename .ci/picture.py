@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""Makes docs/assets/three_acts.svg anew: what the README's first command prints, in a terminal's colours.
+"""Makes docs/assets/three_acts.svg anew, a picture of what the README's first command prints.
 
-    .venv/bin/python .ci/picture
+    .venv/bin/python .ci/picture.py
 """
 
 from __future__ import annotations
@@ -25,5 +25,6 @@ console.print(Text("$ ", style="green bold") + Text(COMMAND, style="bold"))
 for line in done.stdout.rstrip().splitlines():
     console.print(Text(line, style="cyan bold" if re.match(r"\S.*:$|\d\.|act", line) else ""))
 svg = console.export_svg(title="A TF1 job goes on in TF2 checkpoints")
-svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)  # nothing is fetched from elsewhere
+# Nothing is fetched from elsewhere.
+svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL)
 (ROOT / "docs" / "assets" / "three_acts.svg").write_text(svg, encoding="utf-8")
