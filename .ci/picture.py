@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Makes docs/assets/three_acts.svg anew, a picture of what the README's first command prints.
 
-    .venv/bin/python .ci/picture.py
+Run it by .venv/bin/python .ci/picture.py.
 """
 
 from __future__ import annotations
