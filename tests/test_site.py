@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import estimator_ckpt
+from estimator_ckpt import cli
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS, SITE = ROOT / "docs", ROOT / "site"
@@ -89,6 +90,15 @@ def test_every_public_name_is_described_once() -> None:
     assert len(described) == len(set(described))
     own = re.findall(r"^::: estimator_ckpt\.(\w+)$", page, flags=re.MULTILINE)
     assert sorted(own) == sorted([*estimator_ckpt.__all__, "errors"])
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_the_reference_of_the_command_has_each_flag_of_a_verb(verb: str) -> None:
+    text = (SITE / "reference" / "verbs" / "index.html").read_text(encoding="utf-8")
+    section = text.partition(f'<h2 id="{verb}">')[2].partition("<h2 ")[0]
+    shown = re.findall(r"<td><code>--(?:\[no\])?(\w+)[^<]*</code></td>", section)
+    values = cli.flags_of(verb)
+    assert sorted(shown) == sorted(name for name in values if values[name].name == name)
 
 
 # --- the search ---
