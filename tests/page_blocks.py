@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import contextlib
 import doctest
-import importlib.util
+import importlib.metadata
 import io
 import os
 import re
@@ -91,7 +91,11 @@ def run(path: Path) -> tuple[int, list[str]]:
 
 def has_estimator() -> bool:
     """Whether this environment has tf.estimator."""
-    return importlib.util.find_spec("tensorflow_estimator") is not None
+    try:
+        importlib.metadata.distribution("tensorflow-estimator")
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def _regions(path: Path) -> Iterable[Region]:

@@ -10,10 +10,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-
-sybil = pytest.importorskip("sybil")
-
-from page_blocks import ROOT, PageError, pages, run  # noqa: E402
+from page_blocks import ROOT, PageError, pages, run
 
 
 def name_of(page: Path) -> str:
