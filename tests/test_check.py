@@ -80,7 +80,7 @@ SIDES = {
     "meta graph": lambda jobs, tmp_path: f"{latest(jobs / 'checkpoint')}.meta",
     "graph.pbtxt": lambda jobs, tmp_path: str(jobs / "checkpoint" / "graph.pbtxt"),
     "graph.pbtxt of a saver": lambda jobs, tmp_path: str(jobs / "saver" / "graph.pbtxt"),
-    "function": lambda jobs, tmp_path: "jobs:build_model",
+    "function": lambda jobs, tmp_path: "graph_jobs:build_model",
 }
 
 
@@ -310,8 +310,8 @@ def test_one_rule_that_helps_is_shown(jobs):
         (3, "expected a mapping"),
         ({"x": 3}, "expected a shape and a dtype"),
         ("no_such_module:build", "there is no module 'no_such_module'"),
-        ("jobs:build_modell", "did you mean 'build_model'"),
-        ("jobs:FORMATS", "expected a function"),
+        ("graph_jobs:build_modell", "did you mean 'build_model'"),
+        ("graph_jobs:FORMATS", "expected a function"),
         ("test_check:fails", "building the model failed: ZeroDivisionError"),
         ("test_check:takes_features", "--input_fn"),
     ],
@@ -372,7 +372,7 @@ def test_the_command_says_that_it_fits(jobs, capsys):
 
 def test_the_command_says_what_does_not_fit(jobs, tmp_path, capsys):
     run_job(tmp_path / "plain", build=build_plain_model)
-    assert main(["check", "--model=jobs:build_model", str(tmp_path / "plain")]) == 1
+    assert main(["check", "--model=graph_jobs:build_model", str(tmp_path / "plain")]) == 1
     out = capsys.readouterr().out
     assert "scope/parts" in out
     assert out.endswith("3 missing, 6 matched\ndoes not fit\n")
@@ -389,7 +389,7 @@ def test_the_command_prints_json(jobs, capsys):
 def test_the_command_checks_a_settings_file(jobs, tmp_path, capsys):
     config = tmp_path / "settings.yaml"
     config.write_text(f"ckpt_to_initialize_from: {jobs / 'checkpoint'}\n")
-    arguments = ["check", f"--warm_start_config={config}", "--model=jobs:build_model"]
+    arguments = ["check", f"--warm_start_config={config}", "--model=graph_jobs:build_model"]
     assert main(arguments) == 0
     assert "2 warm-started" in capsys.readouterr().out
     config.write_text(
