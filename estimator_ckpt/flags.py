@@ -38,6 +38,7 @@ _SAVER_OPTIONS = (
     "deletion_grace_secs",
     "match_by",
     "durable",
+    "async_checkpoint",
     "on_corrupt",
     "check_data",
     "ema",
