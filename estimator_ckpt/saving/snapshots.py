@@ -6,8 +6,7 @@
 A resource variable is held by its value, which shares the memory of the variable: an op that is
 about to write there sees that somebody else holds it, and moves the variable to new memory first
 (tensorflow/core/kernels/training_op_helpers.h, resource_variable_ops.cc). Ops on reference
-variables write in place, whoever holds the value: those are copied. So is any other tensor but
-those whose ops make a new one at every run.
+variables write in place, whoever holds the value: those are copied, and so is any other tensor.
 
 A snapshot has a random key, under which it is taken out once. So whatever an earlier save or
 another session has left in the staging area, a save writes its own snapshot or none.
@@ -33,9 +32,9 @@ _DTYPES = frozenset(
     )
 )
 
-# These make new tensors at every run (tensorflow/core/kernels/lookup_table_op.h,
-# tensorflow/core/kernels/data/iterator_ops.cc).
-_NEW_AT_EVERY_RUN = frozenset({"LookupTableExportV2", "SerializeIterator"})
+# Makes a new tensor at every run (tensorflow/core/kernels/data/iterator_ops.cc). The export of a
+# lookup table does not: a dense one gives its own memory (lookup_table_op.cc).
+_NEW_AT_EVERY_RUN = "SerializeIterator"
 
 _HoldBy = Callable[[tf.Tensor], tf.Tensor]
 
@@ -53,7 +52,7 @@ def _hold_by(tensor: tf.Tensor) -> _HoldBy | None:
     origin = tensor
     while origin.op.type == "Identity" and origin.dtype == origin.dtype.base_dtype:
         origin = origin.op.inputs[0]  # the same memory
-    if origin.op.type in _NEW_AT_EVERY_RUN:
+    if origin.op.type == _NEW_AT_EVERY_RUN:
         return _by_value
     if tensor.dtype.base_dtype.name not in _DTYPES:
         return None
