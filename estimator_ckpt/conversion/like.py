@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 from estimator_ckpt.bundle.dtypes import dtype_name
+from estimator_ckpt.bundle.slices import key_bytes, key_text
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.conversion.like_optimizers import (
     drop_all_variables,
@@ -29,6 +30,7 @@ from estimator_ckpt.conversion.source_optimizers import find_optimizers
 from estimator_ckpt.conversion.template_places import place_items
 from estimator_ckpt.errors import MismatchError, SettingsError
 from estimator_ckpt.objects.object_graph import (
+    OBJECT_GRAPH_KEY,
     SAVE_COUNTER,
     VARIABLE_VALUE,
     Attribute,
@@ -83,6 +85,24 @@ def template_optimizers(like: Any) -> TemplateOptimizers:
                     value = read_number(template.prefix, template.index, content)
                     numbers[start + name.lstrip("_")] = value
         return TemplateOptimizers(bool(newer), any(one.is_keras_3 for one in newer), numbers)
+
+
+def template_stamp(like: Any, *, numbers: bool) -> list[Any]:
+    """What a template has that a result depends on, as JSON: its objects, keys, dtypes and shapes.
+
+    Args:
+      like: as for convert_checkpoint().
+      numbers: whether the hyperparameters of its optimizers count, too.
+
+    Raises:
+      CheckpointError: it cannot be read.
+    """
+    with _opened(like) as template:
+        index = template.index
+        graph = index.entries.get(key_bytes(OBJECT_GRAPH_KEY))
+        tensors = [[key_text(key), one.dtype, one.shape] for key, one in index.entries.items()]
+        stamp = [graph and graph.crc32c, tensors]
+    return [*stamp, dict(template_optimizers(like).numbers)] if numbers else stamp
 
 
 @contextlib.contextmanager
