@@ -13,7 +13,7 @@ Scenarios:
   detach    the same where the data file is linked from elsewhere
   tree      two checkpoints with their state file
   swap      in place, by rules that mean the opposite on their own result: two names are swapped
-  swap_tree the same for two checkpoints of a directory
+  swap_tree the same for two checkpoints of a directory, to names alone
   race      no faults: three processes convert to one place, by different rules
 """
 
@@ -66,7 +66,7 @@ def job(scenario: str, home: str) -> None:
     if scenario in TREES:
         where, options = f"{home}/target", ConvertOptions("both")
         if scenario == "swap_tree":
-            where, options = None, ConvertOptions("both", rename=SWAP, in_place=True)
+            where, options = None, ConvertOptions("saver", rename=SWAP, in_place=True)
         outcomes = convert_directory(f"{home}/source", where, options)
         failed = [one.message for one in outcomes if one.status == "failed"]
         if failed:
