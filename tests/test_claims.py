@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -159,7 +160,9 @@ def linked(source, destination):
 
 
 @pytest.mark.parametrize("copy", [shutil.copytree, linked])
-def test_a_copy_of_the_directory_is_free_while_the_owner_works_on(copy, tmp_path, monkeypatch):
+def test_a_copy_of_the_directory_is_free_while_the_owner_works_on(
+    copy, tmp_path, monkeypatch, caplog
+):
     monkeypatch.setattr(claims, "_POLL", 0.01)
     monkeypatch.setattr(claims, "COPY", 0.2)
     (tmp_path / "run").mkdir()
@@ -170,6 +173,8 @@ def test_a_copy_of_the_directory_is_free_while_the_owner_works_on(copy, tmp_path
         start = time.monotonic()
         with acquire(copied, "a job in the copy") as claim:
             assert (time.monotonic() - start >= 0.2) == (copy is not linked)
+            named = re.search(rf"that this is a copy of: .*process {process.pid} on", caplog.text)
+            assert bool(named) == (copy is not linked)
             assert claim.holds()
             assert Path(path).read_bytes() == content
             with pytest.raises(BusyError, match=f"process {process.pid} on"):

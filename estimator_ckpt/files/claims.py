@@ -222,8 +222,10 @@ def acquire(path: str, work: str, *, wait: float = 0.0) -> Claim:
         if not told:
             from absl import logging
 
+            is_copy = owner is not None and owner.place != _place(path)
             logging.warning(
-                "another is at work here: %s; waiting until it ends, or is seen to be dead: %s",
+                "another is at work here%s: %s; waiting until it ends, or is seen to be dead: %s",
+                ", or in a directory that this is a copy of" if is_copy else "",
                 printable(str(owner or "an owner that cannot be read")),
                 printable(path),
             )
