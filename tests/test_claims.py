@@ -338,6 +338,37 @@ def test_a_full_disk_leaves_nothing(path, way, monkeypatch):
     assert names(path) == []
 
 
+def test_what_a_kill_left_that_was_about_to_make_it_is_cleared_away(path, way, monkeypatch):
+    monkeypatch.setattr(claims, "STALE", 0.1)
+    monkeypatch.setattr(claims, "_POLL", 0.01)
+    left = f"{path}.{'0' * 16}"
+    Path(left).write_bytes(b"")
+    Path(f"{path}.old").write_bytes(b"")
+    with acquire(path, "a job"):
+        cleared = way != "nameless"  # where it leaves nothing
+        assert (not os.path.exists(left)) == cleared
+        assert os.path.exists(f"{path}.old")
+    Path(path).write_text("of a dead process")  # taken over
+    with acquire(path, "a job"):
+        assert names(path) == ["job.lease", "job.lease.old"]
+
+
+def test_who_is_about_to_make_it_finds_that_another_was_first(path, monkeypatch):
+    monkeypatch.delattr(os, "O_TMPFILE")
+    real = os.link
+
+    def late(own_name, target):
+        monkeypatch.setattr(os, "link", real)
+        acquire(target, "the first")
+        assert not os.path.exists(own_name)
+        real(own_name, target)
+
+    monkeypatch.setattr(os, "link", late)
+    with pytest.raises(BusyError, match="the first: process"):
+        acquire(path, "the second")
+    assert names(path) == ["job.lease"]
+
+
 def test_what_is_no_file_is_said(path, tmp_path):
     with pytest.raises(WriteError, match="No such file"):
         acquire(f"{path}/deeper/m", "a conversion")

@@ -265,6 +265,8 @@ def _take_over(path: str, dead: bytes, work: str, wait: float) -> Claim | None:
         with claim._beating:  # a remote one beats by its name
             files.rename(claim.path, path)
             claim.path = path
+        if not files.is_remote(path):
+            exclusive.clear_own_names(path)
     except BaseException:
         claim.release()
         raise
