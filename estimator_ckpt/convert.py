@@ -18,6 +18,7 @@ from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.destination import clear_in_place
 from estimator_ckpt.conversion.plan import Conversion
 from estimator_ckpt.conversion.prepare import make_plan
+from estimator_ckpt.conversion.request import done_in_place, is_done_in_place
 from estimator_ckpt.conversion.result_path import result_path
 from estimator_ckpt.files import Progress
 from estimator_ckpt.formats import CheckpointFormat
@@ -98,7 +99,8 @@ def convert_checkpoint(
       copy: make independent data files instead of links.
       compact: write new data files without what was left out.
       in_place: rewrite the index where it is; an object graph is appended to the last data file, of
-        which a copy is made first if it is linked from elsewhere.
+        which a copy is made first if it is linked from elsewhere. Run again with the same options,
+        after a kill as well, it changes nothing: the index tells by what options it was made.
       verify: read source and result again and compare them, tensor by tensor. None: if bytes were
         copied or cast. True: also checks all of the source before anything is written.
       dry_run: only say what would be done.
@@ -153,6 +155,10 @@ def convert_with(
     """convert_checkpoint() with the options in one."""
     with open_checkpoint(source) as checkpoint:
         target = result_path(checkpoint, destination, options)
+        if is_done_in_place(checkpoint, options):
+            if not dry_run:
+                clear_in_place(target)
+            return done_in_place(checkpoint, options)
         conversion, tensors = make_plan(checkpoint, target, options)
         if dry_run:
             return conversion

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from estimator_ckpt.bundle.slices import key_bytes, key_text
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.like_optimizers import (
@@ -30,6 +31,7 @@ from estimator_ckpt.conversion.template_places import place_items
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.matching.resolve import BY_POSITION
 from estimator_ckpt.objects.object_graph import (
+    OBJECT_GRAPH_KEY,
     SAVE_COUNTER,
     VARIABLE_VALUE,
     Attribute,
@@ -87,6 +89,24 @@ def template_optimizers(like: Any) -> TemplateOptimizers:
                     numbers[start + name.lstrip("_")] = value
         is_keras_3 = any(one.is_keras_3 for one in newer)
         return TemplateOptimizers(_name_of(like, template), bool(newer), is_keras_3, numbers)
+
+
+def template_stamp(like: Any, *, numbers: bool) -> list[Any]:
+    """What a template has that a result depends on, as JSON: its objects, keys, dtypes and shapes.
+
+    Args:
+      like: as for convert_checkpoint().
+      numbers: whether the hyperparameters of its optimizers count, too.
+
+    Raises:
+      CheckpointError: it cannot be read.
+    """
+    with _opened(like) as template:
+        index = template.index
+        graph = index.entries.get(key_bytes(OBJECT_GRAPH_KEY))
+        tensors = [[key_text(key), one.dtype, one.shape] for key, one in index.entries.items()]
+        stamp = [graph and graph.crc32c, tensors]
+    return [*stamp, dict(template_optimizers(like).numbers)] if numbers else stamp
 
 
 @contextlib.contextmanager
