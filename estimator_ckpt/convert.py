@@ -32,6 +32,7 @@ def convert_checkpoint(
     *,
     layout: str | None = None,
     like: Any = None,
+    match_by: str | None = None,
     rename: Pairs = (),
     assignment_map: Pairs = (),
     exclude: Sequence[str] = (),
@@ -62,7 +63,11 @@ def convert_checkpoint(
         object for each scope, so that a tf.Module tree with the same attribute names restores it.
         None: "var_list" for a name-based source; the objects that are there for another.
       like: an object-based checkpoint, or a tf.train.Checkpoint, whose objects are to be those of
-        the result, matched by variable name.
+        the result. Each of its variables is found as a restore would find it, by the rules of
+        matching/resolve.py: by the source's objects first, where it has any, else by name. Names
+        without objects may be the template's object paths, too. The plan tells by which way.
+      match_by: "path" or "name" decides where the two lead to different variables of the source;
+        None makes that an error that shows both.
       rename: pairs of a regular expression and a replacement; see matching/rules.py for all three.
         What belongs to a variable, its slots, its moving average and all below its name, goes along
         wherever rules take the variable, and out with it, unless a rule names it alone. The root
@@ -118,6 +123,7 @@ def convert_checkpoint(
         checkpoint_format,
         layout=layout,
         like=like,
+        match_by=match_by,
         rename=rename,
         assignment_map=assignment_map,
         exclude=exclude,

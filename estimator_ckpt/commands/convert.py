@@ -65,7 +65,7 @@ GROUPS = {
     "Which variables, by what names": (
         "rename exclude assignment_map drop_slots use_averages keep_raw dtype drop_configs"
     ),
-    "Objects": "layout like",
+    "Objects": "layout like match_by",
     "Optimizers": "optimizer from_optimizer hyperparameters",
     "Data files": "copy compact",
     "Directories": "log quiet beam",
@@ -122,8 +122,8 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
         _print_plan(conversion)
     else:
         print(printable(summary(conversion)))
-        if conversion.warning:
-            print(f"estimator-ckpt: {printable(conversion.warning)}", file=sys.stderr)
+    if conversion.warning and not flag_values.json:
+        print(f"estimator-ckpt: {printable(conversion.warning)}", file=sys.stderr)
     return EXIT_OK
 
 
@@ -344,6 +344,7 @@ def conversion_json(conversion: Conversion) -> dict[str, Any]:
         "already": conversion.already,
         "verified": conversion.verified,
         "underflows": dict(conversion.underflows),
+        "notes": list(conversion.notes),
         "data_files": [{"path": path, "how": how} for path, how in conversion.data_files],
         "companions": [companion._asdict() for companion in conversion.companions],
         "rows": [row._asdict() for row in conversion.rows],

@@ -5,22 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.bundle.slices import key_bytes, key_text
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
+from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.like_optimizers import (
     drop_all_variables,
     matched_slots,
     relinked_optimizers,
     with_newer,
 )
+from estimator_ckpt.conversion.misfits import Fit, Refusal, check_fit
 from estimator_ckpt.conversion.names_to_objects import Structure, pruned, save_counter_item
 from estimator_ckpt.conversion.objects_to_names import read_items
 from estimator_ckpt.conversion.plan import (
-    Content,
     Item,
     is_counter,
     is_number,
@@ -28,7 +28,8 @@ from estimator_ckpt.conversion.plan import (
 )
 from estimator_ckpt.conversion.source_optimizers import find_optimizers
 from estimator_ckpt.conversion.template_places import place_items
-from estimator_ckpt.errors import MismatchError, SettingsError
+from estimator_ckpt.errors import SettingsError
+from estimator_ckpt.matching.resolve import BY_POSITION
 from estimator_ckpt.objects.object_graph import (
     OBJECT_GRAPH_KEY,
     SAVE_COUNTER,
@@ -41,24 +42,23 @@ from estimator_ckpt.roles.dialects import (
     ITERATIONS,
     LEGACY_COUNT,
 )
-from estimator_ckpt.text.names import NameIndex, meant
-from estimator_ckpt.text.quantities import counted, tensor_text
-from estimator_ckpt.text.rows import Row, fold
-from estimator_ckpt.text.tables import text_table
+from estimator_ckpt.text.names import some_of
 
-_MOST_HINTS = 100
+_MOST_NAMED = 5
 
 
 class TemplateOptimizers(NamedTuple):
     """What the optimizers of a template are.
 
     Attributes:
+      name: what the user calls the template.
       newer: whether one of them is one of Keras' since 2.11.
       is_keras_3: whether that one is Keras 3's.
       numbers: the hyperparameters that they have as variables, by name; of several optimizers by
         their labels, `Adam/learning_rate`.
     """
 
+    name: str
     newer: bool
     is_keras_3: bool
     numbers: Mapping[str, float]
@@ -75,8 +75,11 @@ def template_optimizers(like: Any) -> TemplateOptimizers:
         places = read_items(template)
         optimizers = find_optimizers(places, _graph_of(template))
         newer = [one.newer for one in optimizers if one.newer is not None]
-        numbers = {}
+        numbers: dict[str, float] = {}
+        labels = [optimizer.label for optimizer in optimizers]
         for optimizer in optimizers:
+            if labels.count(optimizer.label) > 1:
+                continue  # nothing tells whose number it would be
             own = optimizer.own if optimizer.newer is None else optimizer.newer.own
             start = f"{optimizer.label}/" if len(optimizers) > 1 else ""
             for name, number in own.items():
@@ -84,7 +87,8 @@ def template_optimizers(like: Any) -> TemplateOptimizers:
                 if is_number(content) and not is_counter(content):
                     value = read_number(template.prefix, template.index, content)
                     numbers[start + name.lstrip("_")] = value
-        return TemplateOptimizers(bool(newer), any(one.is_keras_3 for one in newer), numbers)
+        is_keras_3 = any(one.is_keras_3 for one in newer)
+        return TemplateOptimizers(_name_of(like, template), bool(newer), is_keras_3, numbers)
 
 
 def template_stamp(like: Any, *, numbers: bool) -> list[Any]:
@@ -117,6 +121,11 @@ def _opened(like: Any) -> Iterator[Checkpoint]:
             yield template
 
 
+def _name_of(like: Any, template: Checkpoint) -> str:
+    """What the user calls a template."""
+    return "the tf.train.Checkpoint given as `like`" if hasattr(like, "write") else template.prefix
+
+
 def _graph_of(template: Checkpoint) -> ObjectGraph:
     if template.object_graph is None:
         raise SettingsError(
@@ -128,7 +137,12 @@ def _graph_of(template: Checkpoint) -> ObjectGraph:
 
 
 def like_structure(
-    items: list[Item], step: int | None, like: Any, *, source: Checkpoint, drop_slots: bool
+    items: list[Item],
+    step: int | None,
+    options: ConvertOptions,
+    *,
+    source: Checkpoint,
+    refusal: Refusal | None = None,
 ) -> Structure:
     """The objects of another checkpoint, or of a tf.train.Checkpoint, with the values of `items`.
 
@@ -138,13 +152,21 @@ def like_structure(
     optimizer of the same class, such an optimizer's own variable that of its name, the root's
     `step` the global step.
 
+    Args:
+      items: what the source has.
+      step: which of them is the global step.
+      options: `like`, `match_by`, `drop_slots`.
+      source: where the items are.
+      refusal: why the source's optimizers were not converted; nothing is returned then, but what
+        else does not fit is told with it.
+
     Raises:
       MismatchError: a value of the template has no item, or one of another shape or dtype; or an
         item has no place in the template. Lists all of them.
       SettingsError: the template has no objects.
     """
-    with _opened(like) as template:
-        return _fill(items, step, template, source=source, like=like, drop_slots=drop_slots)
+    with _opened(options.like) as template:
+        return _fill(items, step, template, source=source, options=options, refusal=refusal)
 
 
 def _fill(
@@ -153,30 +175,32 @@ def _fill(
     template: Checkpoint,
     *,
     source: Checkpoint,
-    like: Any,
-    drop_slots: bool,
+    options: ConvertOptions,
+    refusal: Refusal | None,
 ) -> Structure:
-    with_counter = hasattr(like, "write")
+    with_counter = hasattr(options.like, "write")
     graph = _graph_of(template)
     places = read_items(template)
     optimizers = find_optimizers(places, graph)
-    unwanted = {number for one in optimizers for number in one.items()} if drop_slots else set()
+    unwanted = {n for one in optimizers for n in one.items()} if options.drop_slots else set()
     wanted = {
         number: place
         for number, place in enumerate(places)
         if place.node >= 0 and number not in unwanted
     }
-    found, problems = place_items(
+    found, ways, problems = place_items(
         items,
         step,
         places=wanted,
         optimizers=[one.newer.node for one in optimizers if one.newer is not None],
         template=template,
         source=source,
-        like=like,
+        like=options.like,
+        match_by=options.match_by,
     )
     matched, notes = matched_slots(items, found, wanted, optimizers)
     found.update(matched)
+    ways.update(dict.fromkeys(matched, ""))  # what they are to the optimizer says it
     # Without a conversion of optimizers, what the template has is found by its name or path.
     newer = [one for one in optimizers if one.newer is not None and relinked_optimizers(items)]
     items = with_newer(items, found, notes, template, places=wanted, optimizers=newer)
@@ -195,7 +219,9 @@ def _fill(
         if place.node == counter and number not in found:
             items = [*items, save_counter_item()]
             found[number] = len(items) - 1
-    _check(items, wanted, found, notes, template.prefix, problems)
+    fit = Fit(_name_of(options.like, template), wanted, found, problems, notes, optimizers, refusal)
+    check_fit(fit, items, source.object_graph, options)
+    items = _with_ways(items, found, ways)
 
     new = pruned(graph, {(wanted[n].node, wanted[n].attribute): "" for n in found})
     drop_all_variables(new, newer)
@@ -205,53 +231,26 @@ def _fill(
     if with_counter and SAVE_COUNTER not in new.nodes[0].children:
         items, keys = [*items, save_counter_item()], [*keys, object_key(SAVE_COUNTER)]
         new.add(0, SAVE_COUNTER, Attribute(VARIABLE_VALUE, SAVE_COUNTER, object_key(SAVE_COUNTER)))
-    return Structure(items, keys, new)
+    return Structure(items, keys, new, _notes(items, found, ways))
 
 
-def _check(
-    items: list[Item],
-    wanted: dict[int, Item],
-    found: dict[int, int],
-    notes: dict[int, str],
-    template: str,
-    problems: Mapping[int, Row],
-) -> None:
-    """Raises MismatchError for places without an item, items without one, and what does not fit."""
-    rows = []
-    missing = [number for number in wanted if number not in found]
-    index = NameIndex(item.name for item in items if item.in_objects)
-    for count, number in enumerate(missing):
-        name, note = wanted[number].name, notes.get(number, "")
-        if number in problems and not note:
-            rows.append(problems[number])
-            continue
-        if not note and count < _MOST_HINTS:
-            note = meant(index.near(name, 1))
-        rows.append(Row("missing", name, note=note))
-    place_of: dict[int, str] = {}
-    for number, match in found.items():
-        place, has = wanted[number], items[match].content
-        other = place_of.setdefault(match, place.name)
-        if other != place.name:
-            rows.append(Row("two places", items[match].name, note=f"{other} and {place.name}"))
-        if place.content.shape != has.shape:
-            rows.append(Row("shape", place.name, _text(place.content), _text(has)))
-        elif place.content.dtype != has.dtype:
-            names = dtype_name(place.content.dtype), dtype_name(has.dtype)
-            rows.append(Row("dtype", place.name, *names))
-    for number, item in enumerate(items):
-        if item.in_objects and number not in place_of and item.place != (SAVE_COUNTER,):
-            rows.append(Row("no place", item.name, note="rename it, or leave it out"))
-    if rows:
-        table = text_table(
-            ("problem", "variable", "expected", "found", "note"),
-            [(r.status, r.name, r.expected, r.found, r.note) for r in fold(rows)],
-        )
-        do = "does" if len(rows) == 1 else "do"
-        raise MismatchError(
-            f"{counted(len(rows), 'variable')} {do} not fit the objects of {template}:\n{table}"
-        )
+def _with_ways(items: list[Item], found: Mapping[int, int], ways: Mapping[int, str]) -> list[Item]:
+    """The items, each with the way by which its place was found."""
+    items = list(items)
+    for place, number in found.items():
+        if ways.get(place):
+            why = f"matched by {ways[place]}"
+            items[number] = items[number]._replace(
+                why="; ".join(filter(None, (items[number].why, why)))
+            )
+    return items
 
 
-def _text(content: Content) -> str:
-    return tensor_text(dtype_name(content.dtype), content.shape)
+def _notes(
+    items: Sequence[Item], found: Mapping[int, int], ways: Mapping[int, str]
+) -> Sequence[str]:
+    """What was matched by nothing more than its position, to be said."""
+    names = [items[found[place]].name for place, way in ways.items() if way.endswith(BY_POSITION)]
+    if not names:
+        return ()
+    return (f"matched by position only: {some_of(names, _MOST_NAMED)}",)

@@ -14,6 +14,7 @@ from estimator_ckpt.conversion.choose import choose, may_be_slots
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.found_optimizer import Optimizer
 from estimator_ckpt.conversion.like import like_structure, template_optimizers
+from estimator_ckpt.conversion.misfits import Refusal
 from estimator_ckpt.conversion.names_to_objects import (
     Structure,
     check_scopes,
@@ -43,7 +44,7 @@ from estimator_ckpt.errors import (
     UnsupportedCheckpointError,
 )
 from estimator_ckpt.formats import GLOBAL_STEP, keys_in
-from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, SAVE_COUNTER
+from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, SAVE_COUNTER, ObjectGraph
 from estimator_ckpt.reading.object_tensors import Entries
 from estimator_ckpt.roles.records import LEGACY, NEWER
 from estimator_ckpt.verify import structure_faults
@@ -75,15 +76,24 @@ def _make_plan(
     chosen = choose(checkpoint, options)
     rows, step = chosen.rows, chosen.step
     items = _cast(chosen.items, step, options)
+    refusal = None
     if options.optimizer:
-        step, notes = _relink(checkpoint, items, chosen.optimizers, step, options)
-        chosen.notes.extend(notes)
+        before = list(items)
+        relinked = _relink(checkpoint, items, chosen.optimizers, step, options)
+        if isinstance(relinked, Refusal):
+            items, refusal = before, relinked
+        else:
+            step, notes = relinked
+            chosen.notes.extend(notes)
     if step is not None and options.checkpoint_format != "checkpoint":
         items[step] = _with_hint(items[step])
     keys: list[str | None] = [None] * len(items)
     tensors: dict[str, Content] = {}
     if options.checkpoint_format != "saver":
-        items, keys, content = _with_objects(checkpoint, items, step, chosen.excluded, options)
+        structure = _structure(checkpoint, items, options, step, refusal)
+        items, keys = structure.items, structure.keys
+        chosen.notes.extend(structure.notes)
+        content = _objects(checkpoint, structure.graph, chosen.excluded, options)
         tensors[OBJECT_GRAPH_KEY] = content
         rows.append(row_of(content, (OBJECT_GRAPH_KEY,), "the objects and their keys"))
     rows += _configs(checkpoint, tensors, options)
@@ -159,11 +169,12 @@ def _relink(
     optimizers: list[Optimizer],
     step: int | None,
     options: ConvertOptions,
-) -> tuple[int | None, list[str]]:
+) -> tuple[int | None, list[str]] | Refusal:
     """Makes the optimizers those of `options.optimizer`, in `items`.
 
     Returns:
-      The global step, and what the program must see to.
+      The global step, and what the program must see to. With `like` also why it cannot be done, to
+      be told with all else that does not fit.
     """
 
     def read(content: Content) -> float:
@@ -182,9 +193,12 @@ def _relink(
     )
     try:
         relinker.relink(optimizers)
-    except UnsupportedCheckpointError as error:
-        error.message += may_be_slots(items) if not optimizers else ""
-        raise
+    except CheckpointError as error:
+        if not optimizers and isinstance(error, UnsupportedCheckpointError):
+            error.message += may_be_slots(items)
+        if options.like is None:
+            raise
+        return Refusal(error, relinker.asked)
     return relinker.step, relinker.notes
 
 
@@ -207,7 +221,9 @@ def _target(options: ConvertOptions) -> tuple[str, Mapping[str, float]]:
     if template.newer:
         there = KERAS_3 if template.is_keras_3 else KERAS_2
     if target in NEWER_TARGETS and there != target:
-        raise SettingsError(f"expected an optimizer of {target} in it, found {there}", key="like")
+        raise SettingsError(
+            f"expected an optimizer of {target} in {template.name}, found {there}", key="like"
+        )
     if target in (LEGACY, *NEWER_TARGETS) and template.newer:
         target = NEWER
     return target, template.numbers
@@ -216,29 +232,29 @@ def _target(options: ConvertOptions) -> tuple[str, Mapping[str, float]]:
 # --- objects and keys ---
 
 
-def _with_objects(
+def _objects(
     checkpoint: Checkpoint,
-    items: list[Item],
-    step: int | None,
+    graph: ObjectGraph | None,
     excluded: Sequence[str],
     options: ConvertOptions,
-) -> tuple[list[Item], list[str | None], Content]:
-    """The items as objects have them, the keys of these, and the object graph."""
-    items, keys, graph = _structure(checkpoint, items, options, step)
+) -> Content:
+    """The object graph as a tensor; None for the source's, unchanged."""
     if graph is None:
-        return items, keys, _source(checkpoint, OBJECT_GRAPH_KEY)
+        return _source(checkpoint, OBJECT_GRAPH_KEY)
     if options.layout == "scopes":
         check_scopes(excluded, graph)
-    return items, keys, string_content(graph.serialize())
+    return string_content(graph.serialize())
 
 
 def _structure(
-    checkpoint: Checkpoint, items: list[Item], options: ConvertOptions, step: int | None
+    checkpoint: Checkpoint,
+    items: list[Item],
+    options: ConvertOptions,
+    step: int | None,
+    refusal: Refusal | None,
 ) -> Structure:
     if options.like is not None:
-        return like_structure(
-            items, step, options.like, source=checkpoint, drop_slots=options.drop_slots
-        )
+        return like_structure(items, step, options, source=checkpoint, refusal=refusal)
     if options.layout is None and checkpoint.object_graph is not None:
         if options.optimizer:
             raise SettingsError(
