@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from estimator_ckpt.best import record_metrics
     from estimator_ckpt.check import check_checkpoint
     from estimator_ckpt.checkpoint import open_checkpoint
     from estimator_ckpt.compare import compare_checkpoints
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from estimator_ckpt.jobs.stopping import stop_hook
     from estimator_ckpt.model_fn import wrap_estimator, wrap_model_fn
     from estimator_ckpt.options import SaverOptions
+    from estimator_ckpt.pins import pin_checkpoint, unpin_checkpoint
     from estimator_ckpt.scaffold import (
         checkpoint_scaffold,
         dual_scaffold,
@@ -40,9 +42,12 @@ _HOMES = {
     "load_warm_start": "warm_start",
     "make_scaffold": "scaffold",
     "open_checkpoint": "checkpoint",
+    "pin_checkpoint": "pins",
+    "record_metrics": "best",
     "resume_point": "jobs.resuming",
     "saver_scaffold": "scaffold",
     "stop_hook": "jobs.stopping",
+    "unpin_checkpoint": "pins",
     "verify_checkpoint": "verify",
     "wrap_estimator": "model_fn",
     "wrap_model_fn": "model_fn",
@@ -61,9 +66,12 @@ __all__ = [
     "load_warm_start",
     "make_scaffold",
     "open_checkpoint",
+    "pin_checkpoint",
+    "record_metrics",
     "resume_point",
     "saver_scaffold",
     "stop_hook",
+    "unpin_checkpoint",
     "verify_checkpoint",
     "wrap_estimator",
     "wrap_model_fn",
