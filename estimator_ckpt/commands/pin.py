@@ -5,9 +5,8 @@ RUN/pinned/NAME, which takes no room while the run has it as well; remote ones a
 be running. `estimator-ckpt unpin RUN@NAME` lets it go.
 
 Examples:
-  estimator-ckpt pin run@step=1200 --name=release-7
-  estimator-ckpt pin run@best --name=paper
-  estimator-ckpt inspect run@release-7
+  estimator-ckpt pin run@step=1000 --name=release-7
+  estimator-ckpt pin run --name=before_the_new_data
 """
 
 from __future__ import annotations

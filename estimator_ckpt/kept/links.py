@@ -72,7 +72,7 @@ def link_checkpoint(prefix: str, directory: str) -> str:
     for left in range(_TRIES - 1, -1, -1):
         try:
             files.make_dirs(staged)
-            _link(prefix, os.path.join(staged, name), index_last=is_remote)
+            _link(prefix, os.path.join(staged, name))
             if not is_remote:
                 files.rename(staged, directory)
             return os.path.join(directory, name)
@@ -94,7 +94,7 @@ def _is_unfinished(directory: str, name: str) -> bool:
     return all(one.startswith(parts) for one in files.list_dir(directory))
 
 
-def _link(prefix: str, target: str, *, index_last: bool) -> None:
+def _link(prefix: str, target: str) -> None:
     if not files.exists(f"{prefix}.index"):
         if files.exists(prefix):
             raise UnsupportedCheckpointError(
@@ -103,17 +103,17 @@ def _link(prefix: str, target: str, *, index_last: bool) -> None:
                 path=prefix,
             )
         raise NotACheckpointError("there is no such checkpoint, or it was deleted", path=prefix)
-    # The index first, where that is no step of its own: it says which data files belong to it.
-    if not index_last:
-        files.link_or_copy(f"{prefix}.index", f"{target}.index")
-    count = read_index(prefix if index_last else target).num_shards
+    index = files.read_bytes(f"{prefix}.index")
+    count = read_index(prefix).num_shards
     for shard in range(count):
         files.link_or_copy(shard_path(prefix, shard, count), shard_path(target, shard, count))
     if files.exists(f"{prefix}.meta"):
         with contextlib.suppress(NotACheckpointError):  # just deleted
             files.link_or_copy(f"{prefix}.meta", f"{target}.meta")
-    if index_last:
-        files.link_or_copy(f"{prefix}.index", f"{target}.index")
+    files.link_or_copy(f"{prefix}.index", f"{target}.index")
+    # Data files of the same names may be another checkpoint's by now, which has their index.
+    if files.read_bytes(f"{target}.index") != index:
+        raise NotACheckpointError("it was replaced while it was being linked", path=prefix)
     with open_checkpoint(target):  # all data files are there, in their lengths
         pass
 

@@ -40,16 +40,16 @@ class Criterion(NamedTuple):
 
     Attributes:
       metric: as the evaluation calls it.
-      count: how many stay.
+      keep: how many stay.
       mode: "max" or "min": which values are better.
     """
 
     metric: str
-    count: int
+    keep: int
     mode: str = "max"
 
     def __str__(self) -> str:
-        return f"{self.metric}:{self.count}:{self.mode}"
+        return f"{self.metric}:{self.keep}:{self.mode}"
 
 
 class Evaluated(NamedTuple):
@@ -84,7 +84,7 @@ class BestList(NamedTuple):
         sign = -1 if criterion.mode == "max" else 1
         valued = [one for one in self.checkpoints if criterion.metric in one.metrics]
         ranked = sorted(valued, key=lambda one: sign * one.metrics[criterion.metric])
-        return ranked[: criterion.count]
+        return ranked[: criterion.keep]
 
 
 def criteria_of(keep_best: Any, key: str = "keep_best") -> tuple[Criterion, ...]:

@@ -39,7 +39,7 @@ def find_prefix(path: str) -> str:
       path: a prefix; its `.index`, `.meta` or one of its data files; a directory with checkpoints,
         of which the newest counts; that directory's `checkpoint` file; a SavedModel's directory; a
         file in the V1 format, or what the names of several begin with, which their pattern
-        `PREFIX-?????-of-00002` stands for. Where nothing has that path, a name of one in a directory:
+        `PREFIX-?????-of-00002` stands for. Where nothing has that path, a name in a directory:
         `RUN@newest`, `RUN@step=1200`, `RUN@best`, `RUN@best:METRIC`, `RUN@PIN`.
 
     Raises:
@@ -69,7 +69,7 @@ def find_prefix(path: str) -> str:
         raise _no_checkpoint_file(path)
     first = 0 if not files.is_dir(directory) else len(path) - len(name)
     for at in reversed([at for at, character in enumerate(path) if character == "@"]):
-        if at > first and files.is_dir(path[:at]):
+        if at and at >= first and files.is_dir(path[:at]):
             return _by_name(path[:at], path[at + 1 :])
     raise _nothing(path)
 
@@ -105,7 +105,8 @@ def _of_step(run: str, text: str) -> str:
     here = complete_prefixes(run)
     found = list(filter(is_meant, here))
     if len(found) > 1 and (state := read_state(run)) is not None:
-        listed = set(map(os.path.basename, state.all_model_checkpoint_paths))
+        paths = (*state.all_model_checkpoint_paths, state.model_checkpoint_path)
+        listed = set(map(os.path.basename, paths))
         found = [one for one in found if os.path.basename(one) in listed] or found
     kept = [*pins(run).values(), *best_directories(run).values()]
     if not found:  # names for one and the same are one

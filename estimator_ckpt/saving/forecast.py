@@ -123,7 +123,7 @@ def _kept(run: str) -> list[Fate]:
     for criterion in best.criteria:
         for rank, one in enumerate(best.ranked(criterion), 1):
             value = one.metrics[criterion.metric]
-            why = f"number {rank} of the best {criterion.count} by {criterion.metric}: {value:g}"
+            why = f"number {rank} of the best {criterion.keep} by {criterion.metric}: {value:g}"
             found.append(Fate(one.prefix, False, why))
     found += [Fate(one, False, f"pinned as {name}") for name, one in pins(run).items()]
     return found

@@ -25,12 +25,12 @@ class Retention:
     And one for every so many steps. What is pinned, and the best, is of no concern here: those are
     links under names of their own, which stay when a checkpoint is deleted (reading/named.py).
 
-    Unlike the stock Saver, adopts what an earlier run has left, shrinks to the limit at once when the limit was
-    lowered, goes on counting the hours where that run left off, does not count a pause as hours of
-    training, can wait before it deletes, knows one checkpoint under two spellings of its directory,
-    and leaves those of another directory alone: a state file with absolute paths goes on naming the
-    checkpoints of the model_dir that it was copied from. What another saver wrote into the
-    directory is listed, but it does not count and is never deleted.
+    Unlike the stock Saver, adopts what an earlier run has left, shrinks to the limit at once when
+    the limit was lowered, goes on counting the hours where that run left off, does not count a
+    pause as hours of training, can wait before it deletes, knows one checkpoint under two spellings
+    of its directory, and leaves those of another directory alone: a state file with absolute paths
+    goes on naming the checkpoints of the model_dir that it was copied from. What another saver
+    wrote into the directory is listed, but it does not count and is never deleted.
 
     Attributes:
       max_to_keep: how many stay; 0 or None: all. The state file names them all the same, so that
