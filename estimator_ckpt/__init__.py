@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from estimator_ckpt.importing import import_checkpoint
     from estimator_ckpt.jobs.resuming import resume_point
     from estimator_ckpt.jobs.stopping import stop_hook
+    from estimator_ckpt.manager import save_both
     from estimator_ckpt.model_fn import wrap_estimator, wrap_model_fn
     from estimator_ckpt.options import SaverOptions
     from estimator_ckpt.pins import pin_checkpoint, unpin_checkpoint
@@ -45,6 +46,7 @@ _HOMES = {
     "pin_checkpoint": "pins",
     "record_metrics": "best",
     "resume_point": "jobs.resuming",
+    "save_both": "manager",
     "saver_scaffold": "scaffold",
     "stop_hook": "jobs.stopping",
     "unpin_checkpoint": "pins",
@@ -69,6 +71,7 @@ __all__ = [
     "pin_checkpoint",
     "record_metrics",
     "resume_point",
+    "save_both",
     "saver_scaffold",
     "stop_hook",
     "unpin_checkpoint",

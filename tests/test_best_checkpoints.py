@@ -410,6 +410,7 @@ def test_in_memory_evaluation_keeps_none(model_dir: Path) -> None:
 def test_a_session_of_ones_own_records_by_what_its_scaffold_says(
     model_dir: Path, checkpoint_format: str
 ) -> None:
+    import tensorflow  # noqa: F401 (or skip)
     from graph_jobs import build_plain_model, run_job
 
     from estimator_ckpt import make_scaffold

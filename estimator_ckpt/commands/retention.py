@@ -80,7 +80,7 @@ def _print(run: str, found: Forecast) -> None:
     ]
     goes = sum(one.goes for one in found.fates)
     total = f"{counted(goes, 'checkpoint')} of {len(rows):,} would go at the next save"
-    print_table(["checkpoint", "", "why"], rows, total)
+    print_table(["checkpoint", "next save", "why"], rows, total)
 
 
 def _json(run: str, found: Forecast) -> dict[str, Any]:
