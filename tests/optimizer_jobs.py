@@ -1,7 +1,7 @@
 """Programs of one model in TF1 and in every Keras there is, each with the same optimizer.
 
-On TensorFlow 2.15 Keras' optimizers since 2.11 are those of Keras 2, on later ones those of Keras 3,
-beside which tf_keras has the others.
+On TensorFlow 2.15 Keras' optimizers since 2.11 are those of Keras 2, on later ones those of Keras
+3, beside which tf_keras has the others.
 """
 
 from __future__ import annotations
@@ -53,9 +53,7 @@ KERAS = {
     "Momentum": lambda keras: keras.SGD(0.05, 0.9),
     "Nesterov": lambda keras: keras.SGD(0.05, 0.9, nesterov=True),
     "RMSProp": lambda keras: keras.RMSprop(0.02, rho=0.8, epsilon=1e-3),
-    "RMSProp with momentum": lambda keras: keras.RMSprop(
-        0.02, rho=0.8, momentum=0.5, epsilon=1e-3
-    ),
+    "RMSProp with momentum": lambda keras: keras.RMSprop(0.02, rho=0.8, momentum=0.5, epsilon=1e-3),
     "Centered": lambda keras: keras.RMSprop(
         0.02, rho=0.8, momentum=0.5, epsilon=1e-3, centered=True
     ),
@@ -103,8 +101,11 @@ class Tf1Job(Tf1Session):
             }
             self.loss = loss_of(*map(tf.convert_to_tensor, self.variables.values()))
             step = v1.train.get_or_create_global_step()
-            self.train_op = TF1[kind]().minimize(self.loss, step)
+            self.train_op = self.minimize(kind, step)
             self.start()
+
+    def minimize(self, kind, step):
+        return TF1[kind]().minimize(self.loss, step)
 
 
 class KerasJob:
@@ -126,7 +127,17 @@ class KerasJob:
         for _ in range(STEPS):
             with tf.GradientTape() as tape:
                 loss = loss_of(*self.variables.values())
+                scaled = scaled_loss(self.optimizer, loss)
             losses.append(loss.numpy())
             ordered = [self.variables[name] for name in self.order]
-            self.optimizer.apply_gradients(zip(tape.gradient(loss, ordered), ordered))
+            gradients = tape.gradient(scaled, ordered)
+            if hasattr(self.optimizer, "get_unscaled_gradients"):
+                gradients = self.optimizer.get_unscaled_gradients(gradients)
+            self.optimizer.apply_gradients(zip(gradients, ordered))
         return losses
+
+
+def scaled_loss(optimizer, loss):
+    if hasattr(optimizer, "get_scaled_loss"):
+        return optimizer.get_scaled_loss(loss)
+    return optimizer.scale_loss(loss) if hasattr(optimizer, "scale_loss") else loss

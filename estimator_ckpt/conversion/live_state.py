@@ -17,6 +17,7 @@ from estimator_ckpt.conversion.casting import cast_chunk
 from estimator_ckpt.conversion.found_optimizer import Optimizer
 from estimator_ckpt.conversion.like_optimizers import Relinked, relinked_optimizers
 from estimator_ckpt.conversion.objects_to_names import global_step, read_items
+from estimator_ckpt.conversion.optimizer_relations import related, with_class
 from estimator_ckpt.conversion.plan import (
     FLOAT32,
     INT32,
@@ -29,7 +30,7 @@ from estimator_ckpt.conversion.plan import (
 )
 from estimator_ckpt.conversion.source_optimizers import find_optimizers
 from estimator_ckpt.conversion.translate_optimizer import ReadNumber, Relinker
-from estimator_ckpt.errors import CheckpointError, SettingsError, UnsupportedCheckpointError
+from estimator_ckpt.errors import SettingsError, UnsupportedCheckpointError
 from estimator_ckpt.formats import GLOBAL_STEP
 from estimator_ckpt.matching.model import LiveOptimizer, ModelVariable
 from estimator_ckpt.roles.dialects import (
@@ -49,11 +50,11 @@ if TYPE_CHECKING:
 
 FLOAT64 = 2
 # What a conversion says to do, and who has a program in hand cannot.
-_ADVICE = re.compile(
+ADVICE = re.compile(
     r"[.,]?( or| Or)? [Ll]eave (?:it|them|the slots) out \(drop_slots\)"
     r"(?:, or convert without `optimizer`)?"
 )
-_STAYS = "a number of the program's own, which stays"
+STAYS = "a number of the program's own, which stays"
 
 
 class Start(NamedTuple):
@@ -144,15 +145,14 @@ class SourceOptimizers:
                 f"an optimizer's state starts all or not at all: {lacking[0]!r}, which "
                 f"{live.label} trains, does not start from the checkpoint"
             )
+        label = self._class_there(self._copy(optimizer, live), live)
+        if label != live.label:
+            raise UnsupportedCheckpointError(_other_class(live, label))
         relinker = self._relinker(live, numbers)
-        try:
-            relinker.relink([self._copy(optimizer, live)])
-        except CheckpointError as error:
-            error.message = _ADVICE.sub("", error.message)
-            raise
+        relinker.relink([self._copy(optimizer, live)])
         made = next((one for one in relinked_optimizers(relinker.items) if one.slots), None)
-        if made is None or made.kind != live.label:
-            raise UnsupportedCheckpointError(_other_class(live, made.kind if made else ""))
+        if made is None:
+            return None
         return self._placed(live, variables, owners, relinker, made, optimizer)
 
     def another_class(
@@ -166,7 +166,9 @@ class SourceOptimizers:
         optimizer = self._counterpart(live, self._owners(sources))
         if optimizer is None or optimizer.dialect != live.dialect:
             return None
-        if optimizer.newer is not None:
+        if self._from_optimizer is not None:
+            labels = [self._from_optimizer]
+        elif optimizer.newer is not None:
             labels = classes(optimizer.newer)
             labels += [n for n, one in NEWER_BY_CLASS.items() if one.taken_for in labels]
         elif optimizer.dialect == LEGACY:
@@ -175,6 +177,25 @@ class SourceOptimizers:
         else:
             labels = [optimizer.label] if optimizer.label in BY_NAME else []
         return None if live.label in labels or not labels else _other_class(live, labels[0])
+
+    def slots_fit(self, live: LiveOptimizer, sources: Mapping[str, Collection[str]]) -> bool | None:
+        """Whether what has the objects or names of an optimizer's slots are slots of what starts
+        the same variables.
+
+        Returns:
+          None where nothing but an order tells whose they are in the checkpoint.
+        """
+        owners = self._owners(sources)
+        owner_of: dict[int, int | None] = {}
+        for optimizer in self._optimizers:
+            owner_of.update(_owner_of_slots(optimizer))
+        is_clear = True
+        for (variable, _), name in live.slots.items():
+            owner = owner_of.get(owners[name], owners.get(variable))
+            if owner is not None and owner != owners.get(variable):
+                return False
+            is_clear = is_clear and owner is not None
+        return True if is_clear else None
 
     def _owners(self, sources: Mapping[str, Collection[str]]) -> dict[str, int]:
         """The items of the program's variables; -1 where they do not start."""
@@ -216,6 +237,13 @@ class SourceOptimizers:
                 )
             optimizer.label = labels[0] if labels else optimizer.label
         return optimizer
+
+    def _class_there(self, optimizer: Optimizer, live: LiveOptimizer) -> str:
+        """The class that an optimizer becomes in the program's dialect."""
+        optimizer = with_class(optimizer, self._items, live.dialect, self._from_optimizer)
+        if optimizer.dialect == live.dialect != NEWER:
+            return optimizer.label
+        return related(optimizer, live.dialect).class_in(live.dialect)
 
     def _relinker(self, live: LiveOptimizer, numbers: Mapping[str, float]) -> Relinker:
         return Relinker(
@@ -263,7 +291,7 @@ class SourceOptimizers:
                     items[made.own[name]], variables[variable], self._read
                 )
             else:
-                found.stays[variable] = _STAYS
+                found.stays[variable] = STAYS
         for name, variable in live.scale.items():
             path = loss_scale_of(live.dialect, live.is_keras_3).paths[name]
             at = [one for one in items if (one.place or ())[-len(path) :] == path]
@@ -292,6 +320,19 @@ def _trained(optimizer: Optimizer) -> set[int]:
     if optimizer.newer is not None:
         return {owner for owner in optimizer.newer.owners if owner is not None}
     return {slot.variable for slot in optimizer.slots} | set(optimizer.follows.values())
+
+
+def _owner_of_slots(optimizer: Optimizer) -> Mapping[int, int | None]:
+    """By the items of slots those of their variables; None where nothing tells."""
+    state = optimizer.newer
+    if state is None:
+        return {slot.item: slot.variable for slot in optimizer.slots} | dict(optimizer.follows)
+    found: dict[int, int | None] = {}
+    for members in state.lists.values():
+        for index, item in enumerate(members):
+            if item is not None:
+                found[item] = state.owners[index] if index < len(state.owners) else None
+    return found
 
 
 def _slot_names(live: LiveOptimizer) -> dict[str, str]:

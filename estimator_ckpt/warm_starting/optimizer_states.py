@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from estimator_ckpt.checkpoint import Checkpoint, Variable
-from estimator_ckpt.conversion.live_state import LiveState, SourceOptimizers, Start
+from estimator_ckpt.conversion.live_state import ADVICE, STAYS, LiveState, SourceOptimizers, Start
 from estimator_ckpt.errors import CheckpointError, SettingsError, UnsupportedCheckpointError
 from estimator_ckpt.matching.model import LiveOptimizer, Model, ModelVariable
 from estimator_ckpt.roles import NUMBER, SLOT
@@ -14,6 +14,10 @@ from estimator_ckpt.warm_starting.findings import Findings
 from estimator_ckpt.warm_starting.selection import Selection, exclusion
 from estimator_ckpt.warm_starting.settings import Settings
 
+_BY_ORDER = (
+    "its slots start by the order of its lists alone: in the checkpoint several variables have one "
+    "name, or none, so the optimizer must have been built in the same order"
+)
 _HYPERPARAMETERS = "hyperparameters"
 
 
@@ -57,28 +61,32 @@ def start_optimizers(
             sources = {name: one.keys for name, (one, _, _) in found.started.items()}
             if starts and own:
                 reason = source.another_class(live, sources)
-                if reason is None:
+                if reason is not None:
+                    raise UnsupportedCheckpointError(reason)
+                fit = source.slots_fit(live, sources)
+                if fit is None:
+                    found.notes.append(f"{live.name}: {_BY_ORDER}")
+                if fit is not False:
                     continue
-                raise UnsupportedCheckpointError(reason)
-            state = source.state_for(live, by_name, sources, others[live.name])
+            whole = _with_all_slots(live, own, by_name)
+            state = source.state_for(whole, by_name, sources, others[live.name])
             if state is None:
                 continue
-            _check_all(live, own, state, by_name)
         except CheckpointError as error:
-            if error.path is None:
-                error.path = checkpoint.prefix
+            error.message = ADVICE.sub("", error.message)
+            error.path = error.path or checkpoint.prefix
             if asked or not live.is_built:
                 raise
             decided[live.name] = error.message
             _refuse(live, own, error.message, selection, found)
             continue
         decided[live.name] = ""
-        _take(checkpoint, state, found)
-    if asked and not decided and settings.require_all_rules_match:
+        _take(checkpoint, own, state, found)
+    if settings.hyperparameters and not decided and settings.require_all_rules_match:
         raise SettingsError(
-            "it says how an optimizer's state becomes another's, and no optimizer of the model is "
+            "they say how an optimizer's state becomes another's, and no optimizer of the model is "
             "selected that starts so; require_all_rules_match=False allows that",
-            key=asked[0],
+            key=_HYPERPARAMETERS,
         )
     return decided
 
@@ -110,23 +118,25 @@ def _is_selected(
     )
 
 
-def _check_all(
-    live: LiveOptimizer,
-    own: Sequence[str],
-    state: LiveState,
-    variables: Mapping[str, ModelVariable],
-) -> None:
-    """Raises SettingsError for a slot that nobody knows: it would begin anew beside the others."""
-    for name in own:
-        if name in state.starts or name in state.stays:
-            continue
-        if variables[name].role == SLOT:
-            raise SettingsError(
-                f"an optimizer's state starts all or not at all: nothing says what {name!r} of "
-                f"{live.label} is to start from",
-                key=name,
-            )
-        state.stays[name] = "the program's own"
+def _with_all_slots(
+    live: LiveOptimizer, own: Sequence[str], variables: Mapping[str, ModelVariable]
+) -> LiveOptimizer:
+    """The optimizer, refused if it has slots of no known meaning: they would begin anew."""
+    known = set(live.variables())
+    unknown = [
+        name
+        for name in own
+        if name not in known
+        and variables[name].role == SLOT
+        and (variables[name].shape != () or not live.scale)  # a wrapper has numbers inside
+    ]
+    if not unknown or live.problem:
+        return live
+    problem = (
+        "an optimizer's state starts all or not at all: nothing says what "
+        f"{unknown[0]!r} of {live.label} is to start from"
+    )
+    return replace(live, problem=problem)
 
 
 def _refuse(
@@ -146,15 +156,16 @@ def _refuse(
             found.problems[name] = replace(found.problems[name], note=reason)
 
 
-def _take(checkpoint: Checkpoint, state: LiveState, found: Findings) -> None:
+def _take(checkpoint: Checkpoint, own: Sequence[str], state: LiveState, found: Findings) -> None:
     by_key: dict[str, Variable] = {}
     for variable in checkpoint.variables.values():
         by_key.update(dict.fromkeys(variable.keys, variable))
     for name, start in state.starts.items():
         put_start(name, start, by_key, found)
-    for name, reason in state.stays.items():
-        found.forget(name)
-        found.kept[name] = (reason, False)
+    for name in own:
+        if name not in state.starts:
+            found.forget(name)
+            found.kept[name] = (state.stays.get(name, STAYS), False)
     found.notes += [note for note in state.notes if note not in found.notes]
     found.used_keys |= state.keys
 

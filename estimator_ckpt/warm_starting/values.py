@@ -59,6 +59,8 @@ def starting_values(settings: Settings, checkpoint: Checkpoint, model: Model) ->
             logging.warning("%s is initialized, not warm-started: %s", value.target, value.rule)
     for refusal in report.refused:
         logging.warning("The state of an optimizer does not start: %s", refusal)
+    for note in report.notes:
+        logging.warning("The state of an optimizer starts, but see to this: %s", note)
     if report.not_trainable:
         rows = fold(Row("initialized", name) for name in report.not_trainable)
         logging.warning(
