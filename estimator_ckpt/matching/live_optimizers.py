@@ -11,17 +11,18 @@ from estimator_ckpt.roles.dialects import (
     DECAY,
     LEARNING_RATE,
     LEGACY_COUNT,
+    LEGACY_NUMBERS,
     LEGACY_RECORDS,
     NEWER_BY_CLASS,
     RATE,
 )
+from estimator_ckpt.roles.loss_scale import WRAPPED
 from estimator_ckpt.roles.newer_keras import MODEL_VARIABLES, list_name
 from estimator_ckpt.roles.optimizers import LOSS_SCALES
 from estimator_ckpt.roles.records import LEGACY, NEWER, TF1
 
-_INNER = "inner_optimizer"
-# What Keras' optimizers since 2.11 keep as plain numbers.
-_ATTRIBUTES = ("beta_1", "beta_2", "rho", "momentum")
+# Keras' optimizers since 2.11 keep as plain numbers what the legacy ones have as variables.
+_ATTRIBUTES = sorted(LEGACY_NUMBERS - {LEGACY_COUNT, RATE, DECAY})
 _BUILD = {
     TF1: "apply gradients once",
     LEGACY: "apply gradients once",
@@ -38,7 +39,7 @@ def live_optimizer(name: str, given: Any, by_name: Mapping[str, Any]) -> LiveOpt
       by_name: the program's variables by their names in the model.
     """
     names = {id(variable): variable_name for variable_name, variable in by_name.items()}
-    optimizer = getattr(given, _INNER, given)
+    optimizer = getattr(given, WRAPPED, given)
     children = _children(optimizer)
     dialect = _dialect(optimizer)
     is_keras_3 = dialect == NEWER and (
