@@ -28,6 +28,8 @@ NAMES = (
     "save_checkpoints_secs",
     "keep_checkpoint_max",
     "keep_checkpoint_every_n_hours",
+    "keep_checkpoint_every_n_steps",
+    "keep_best",
     "deletion_grace_secs",
     "on_missing",
     "match_by",
@@ -180,6 +182,8 @@ def test_flags_that_have_not_been_parsed_have_no_value():
     [
         ("--keep_checkpoint_max=0", {"keep_checkpoint_max": 0}),
         ("--keep_checkpoint_every_n_hours=1.5", {"keep_checkpoint_every_n_hours": 1.5}),
+        ("--keep_checkpoint_every_n_steps=7", {"keep_checkpoint_every_n_steps": 7}),
+        ("--keep_best=loss:3:min", {"keep_best": (("loss", 3, "min"),)}),
         ("--deletion_grace_secs=30", {"deletion_grace_secs": 30.0}),
         ("--on_missing=init", {"on_missing": "init"}),
         ("--on_missing={head/.*: init}", {"on_missing": {"head/.*": "init"}}),

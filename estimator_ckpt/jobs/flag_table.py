@@ -46,6 +46,22 @@ FLAGS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         flags.DEFINE_float,
         {"default": None, "help": "One more stays for every so many hours of training."},
     ),
+    "keep_checkpoint_every_n_steps": (
+        flags.DEFINE_integer,
+        {
+            "default": None,
+            "lower_bound": 1,
+            "help": "One more stays for every so many steps: the first at or after each multiple.",
+        },
+    ),
+    "keep_best": (
+        flags.DEFINE_multi_string,
+        {
+            "default": [],
+            "help": "METRIC:COUNT, or METRIC:COUNT:min, as accuracy:3: so many checkpoints stay"
+            " that evaluations found best, in MODEL_DIR/best. May be repeated, for other metrics.",
+        },
+    ),
     "deletion_grace_secs": (
         flags.DEFINE_float,
         {

@@ -12,7 +12,8 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from absl import logging
 
@@ -156,6 +157,7 @@ class Keeper:
         grace_secs: float,
         meta_graph_suffix: str,
         is_synced: bool,
+        policy: Mapping[str, Any],
     ) -> None:
         """After a save: gets it onto the disk, then deletes what has expired. Waits a second for
         that; the rest goes on beside training.
@@ -166,13 +168,14 @@ class Keeper:
           grace_secs: how long a data file that was replaced stays.
           meta_graph_suffix: of the graphs beside the checkpoints.
           is_synced: whether it is on the disk already.
+          policy: the options by which checkpoints are kept, for the journal.
         """
 
         def finish() -> None:
             try:
                 if not is_synced:
                     sync_checkpoint(prefix)
-                self._expire(prefix, listed, grace_secs, meta_graph_suffix)
+                self._expire(prefix, listed, grace_secs, meta_graph_suffix, policy)
             except CheckpointError as error:
                 if files.is_dir(self._directory):  # else it was removed, and nobody waits for it
                     logging.warning(
@@ -192,7 +195,12 @@ class Keeper:
             self._thread.join(_PATIENCE)
 
     def _expire(
-        self, prefix: str, listed: CheckpointState, grace_secs: float, meta_graph_suffix: str
+        self,
+        prefix: str,
+        listed: CheckpointState,
+        grace_secs: float,
+        meta_graph_suffix: str,
+        policy: Mapping[str, Any],
     ) -> None:
         old = read_journal(self._directory, self._state_name)
         names = {os.path.basename(one) for one in listed.all_model_checkpoint_paths}
@@ -208,6 +216,7 @@ class Keeper:
             },
             tuple(map(os.path.basename, self._deleting)),
             tuple(self._unused),
+            policy,
         )
         self._write(journal)
         deleted = [one for one in self._deleting if delete(one, meta_graph_suffix)]

@@ -41,6 +41,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
     Attributes:
       checkpoint_format: "saver", "checkpoint" or "both": what save() writes.
       options: how it keeps and restores checkpoints.
+      sound: the checkpoint that was restored or written last: its prefix, and its fingerprint.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         self._objects = objects
         self.options = options
         self._lists = CheckpointLists(
-            lambda: Retention(max_to_keep, every_n_hours, options.deletion_grace_secs),
+            lambda: Retention.by(options, max_to_keep, every_n_hours),
             self._has_all,
         )
         self._reshaping = reshape
@@ -104,7 +105,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         self._lacking: frozenset[str] = frozenset()  # at the start, and initialized then
         self._has_told = False
         # The checkpoint that was restored or written last.
-        self._sound: tuple[str, str] | None = None
+        self.sound: tuple[str, str] | None = None
         self._background = Background()
 
     def replace(self, theirs: tf.compat.v1.train.Saver) -> Saver:
@@ -260,7 +261,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             if write_meta_graph
             else None,
             names=built.contents.further_keys(self.checkpoint_format),
-            is_sound=self._sound == mark(prefix),
+            is_sound=self.sound == mark(prefix),
             durable=self.options.durable,
             grace_secs=self.options.deletion_grace_secs,
             meta_graph_suffix=meta_graph_suffix,
@@ -287,7 +288,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         if is_written:
             if state_name is not None:
                 self._beside_first.clear()
-            self._sound = mark(prefix)
+            self.sound = mark(prefix)
         return is_written
 
     def wait_until_finished(self) -> None:
@@ -354,7 +355,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
     def _restore(self, sess: tf.compat.v1.Session, path: str) -> None:
         restored = steadily(lambda: self.built.restore(sess, path), path)
         self._lacking = restored.lacking
-        self._sound = mark(restored.prefix)
+        self.sound = mark(restored.prefix)
 
     @property
     def last_checkpoints(self) -> list[str]:

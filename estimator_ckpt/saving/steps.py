@@ -106,6 +106,7 @@ class Save:
             grace_secs=self.grace_secs,
             meta_graph_suffix=self.meta_graph_suffix,
             is_synced=is_durable,
+            policy=retention.policy,
         )
         return True
 
