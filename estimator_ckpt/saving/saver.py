@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import numbers
 import os
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import tensorflow as tf
 
-from estimator_ckpt import files
 from estimator_ckpt.checkpoint import Checkpoint
-from estimator_ckpt.errors import SettingsError, WriteError
+from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.formats import CheckpointFormat
 from estimator_ckpt.matching.policies import may_initialize
 from estimator_ckpt.matching.restoring import Resolution, Wanted
@@ -26,7 +25,9 @@ from estimator_ckpt.saving.given import Objects, VarList
 from estimator_ckpt.saving.graph_contents import graph_contents
 from estimator_ckpt.saving.graph_ops import SaverOps
 from estimator_ckpt.saving.initial_values import InitialValues
+from estimator_ckpt.saving.input_position import InputPosition
 from estimator_ckpt.saving.journal import mark
+from estimator_ckpt.saving.on_disk import checkpoint_prefix
 from estimator_ckpt.saving.other_savers import explain_restores, tell_of_checkpoint, tell_of_hooks
 from estimator_ckpt.saving.resume import resume, steadily, whole_in_place_of
 from estimator_ckpt.saving.retention import Retention
@@ -42,6 +43,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
     Attributes:
       checkpoint_format: "saver", "checkpoint" or "both": what save() writes.
       options: how it keeps and restores checkpoints.
+      input: what saves and restores the position of the input, if that is asked for.
     """
 
     def __init__(
@@ -106,6 +108,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         self._has_told = False
         # The checkpoint that was restored or written last.
         self._sound: tuple[str, str] | None = None
+        self.input: InputPosition | None = None
 
     def replace(self, theirs: tf.compat.v1.train.Saver) -> Saver:
         """Makes a stock Saver become this one, so that all who hold it have this saver.
@@ -246,7 +249,8 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
                 "`ema` to evaluation and prediction alone",
                 key="ema",
             )
-        prefix = self._prefix(sess, tf.compat.as_str(save_path), global_step)
+        digits = 8 if self._pad_step_number else 1
+        prefix = checkpoint_prefix(sess, tf.compat.as_str(save_path), global_step, digits)
         with sess.graph.as_default():
             built = self._complete()
         write = super().save
@@ -266,6 +270,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             prefix=prefix,
             write=write_staged,
             write_graph=write_graph if write_meta_graph else None,
+            stage_input=partial(self.input.stage, sess, prefix=prefix) if self.input else None,
             names=built.contents.further_keys(self.checkpoint_format),
             is_sound=self._sound == mark(prefix),
             durable=self.options.durable,
@@ -287,18 +292,6 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         if write_state:
             self._beside_first.clear()
         self._sound = mark(prefix)
-        return prefix
-
-    def _prefix(self, sess: tf.compat.v1.Session, save_path: str, global_step: Any) -> str:
-        """The prefix of a checkpoint that is to be written, in a directory that is there."""
-        prefix = save_path
-        if global_step is not None:
-            if not isinstance(global_step, numbers.Integral):
-                global_step = tf.compat.v1.train.global_step(sess, global_step)
-            prefix += f"-{global_step:0{8 if self._pad_step_number else 1}d}"
-        directory = os.path.dirname(prefix) or "."
-        if not files.is_dir(directory):
-            raise WriteError(f"the directory {directory} doesn't exist", path=prefix)
         return prefix
 
     def export_meta_graph(self, filename: str | None = None, *args: Any, **kwargs: Any) -> Any:
@@ -345,7 +338,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             if self._complete().missing(newest):
                 newest = whole_in_place_of(newest, self._has_all)
             used = resume(
-                lambda prefix: self._restore(sess, prefix),
+                lambda prefix: self._restore(sess, prefix, self.input),
                 newest,
                 on_corrupt=self.options.on_corrupt,
                 check_data=self.options.check_data,
@@ -353,8 +346,12 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             if used != newest:
                 self._lists.skip(newest)
 
-    def _restore(self, sess: tf.compat.v1.Session, path: str) -> None:
+    def _restore(
+        self, sess: tf.compat.v1.Session, path: str, position: InputPosition | None = None
+    ) -> None:
         restored = steadily(lambda: self._complete().restore(sess, path), path)
+        if position is not None:
+            position.find(path)
         self._lacking = restored.lacking
         self._sound = mark(restored.prefix)
 

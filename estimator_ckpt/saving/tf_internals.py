@@ -306,3 +306,12 @@ def last_steps(graph: tf.Graph) -> list[int]:
         if hook._last_step is not None
         and getattr(getattr(hook, "_global_step_tensor", None), "graph", None) is graph
     ]
+
+
+def put_local_init(
+    scaffold: tf.compat.v1.train.Scaffold, local_init_op: tf.Operation, feeds: dict[Any, Any]
+) -> None:
+    """Gives a Scaffold another local_init_op, and what it is fed with, in place; for the reason see
+    put_saver(). The SessionManager keeps the very dict, whose values may change."""
+    scaffold._local_init_op = local_init_op
+    scaffold._local_init_feed_dict = feeds

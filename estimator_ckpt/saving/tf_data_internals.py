@@ -1,0 +1,47 @@
+"""The uses of TensorFlow's private API that concern tf.data; see tf_internals.py for the others."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+from tensorflow.python.framework import op_def_registry
+
+
+def iterators(graph: tf.Graph) -> list[tf.Tensor]:
+    """The handles of the tf.data iterators of a graph, in the order in which they were made.
+
+    Private because only the collection has them, whose name is in
+    tensorflow/python/data/ops/iterator_ops.py (GLOBAL_ITERATORS) alone.
+    """
+    return list(graph.get_collection("iterators"))
+
+
+def is_stateful(op_type: str) -> bool:
+    """Whether ops of a type have state; of ops in functions only the definition tells."""
+    definition = op_def_registry.get(op_type)
+    return definition is not None and bool(definition.is_stateful)
+
+
+def default_attributes(op_type: str) -> dict[str, Any]:
+    """The default values of an op's attributes, by name; for the reason see is_stateful()."""
+    definition = op_def_registry.get(op_type)
+    if definition is None:
+        return {}
+    return {a.name: a.default_value for a in definition.attr if a.HasField("default_value")}
+
+
+def input_names(node: Any) -> list[str]:
+    """What a node's op calls its data inputs, one name for each; see is_stateful()."""
+    definition = op_def_registry.get(node.op)
+    if definition is None:
+        return [f"input {number}" for number in range(len(node.input))]
+    names: list[str] = []
+    for argument in definition.input_arg:
+        count = 1
+        if argument.number_attr:
+            count = node.attr[argument.number_attr].i
+        elif argument.type_list_attr:
+            count = len(node.attr[argument.type_list_attr].list.type)
+        names += [argument.name] * count
+    return names
