@@ -57,9 +57,10 @@ examples __main__
 
 # These import TensorFlow when they are imported; the others inside a function, or not at all.
 WITH_TENSORFLOW = _modules("""
-    model_fn scaffold examples.digits jobs.dry_run jobs.moved_job jobs.running jobs.stopping
-    jobs.training_hooks saving.built saving.checkpoint_lists saving.contents saving.given
-    saving.graph_contents saving.graph_ops saving.initial_values saving.keeping saving.on_disk
+    model_fn scaffold examples.digits jobs.dry_run jobs.input_hook jobs.moved_job jobs.running
+    jobs.stopping jobs.training_hooks saving.built saving.checkpoint_lists saving.contents
+    saving.given saving.graph_contents saving.graph_ops saving.initial_values saving.input_ops
+    saving.input_position saving.pipelines saving.tf_data_internals saving.keeping saving.on_disk
     saving.other_savers saving.saveables saving.saver saving.staging saving.steps
     saving.tf_internals saving.upstream warm_starting.starter
 """)

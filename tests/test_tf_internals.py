@@ -11,7 +11,7 @@ import tensorflow as tf
 from saver_sessions import COUNT, make_saver, partitioned, save, variable, whole
 
 from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
-from estimator_ckpt.saving import tf_internals
+from estimator_ckpt.saving import tf_data_internals, tf_internals
 
 v1 = tf.compat.v1
 
@@ -19,8 +19,12 @@ PACKAGE = Path(tf_internals.__file__).parent
 
 
 def test_every_function_is_tested_here():
-    functions = inspect.getmembers(tf_internals, inspect.isfunction)
-    own = {name for name, f in functions if f.__module__ == tf_internals.__name__}
+    own = {
+        name
+        for module in (tf_internals, tf_data_internals)
+        for name, f in inspect.getmembers(module, inspect.isfunction)
+        if f.__module__ == module.__name__
+    }
     tests = {name for name in globals() if name.startswith("test_")}
     assert [
         name for name in sorted(own) if not any(t.startswith(f"test_{name}") for t in tests)
@@ -49,7 +53,7 @@ def test_nothing_else_imports_what_is_private():
     found = {
         str(p.relative_to(PACKAGE)) for p in PACKAGE.rglob("*.py") if pattern.search(p.read_text())
     }
-    assert found == {"tf_internals.py"}
+    assert found == {"tf_internals.py", "tf_data_internals.py"}
 
 
 # --- what a Saver saves ---
@@ -420,6 +424,53 @@ def test_replicas_are_the_variables_of_a_strategy_or_the_variable_itself(graph):
     assert [replica.op.name for replica in tf_internals.replicas(a)] == ["a"]
     assert isinstance(tf_internals.replicas(a)[0].op, tf.Operation)
     assert tf_internals.replicas(b)[0] is b
+
+
+# --- tf.data ---
+
+
+def test_iterators_are_those_that_were_made(graph):
+    dataset = tf.data.Dataset.range(2)
+    first = v1.data.make_initializable_iterator(dataset)
+    second = v1.data.make_one_shot_iterator(dataset)
+    handles = tf_data_internals.iterators(graph)
+    assert [one.op.type for one in handles] == ["IteratorV2", "OneShotIterator"]
+    assert second.get_next().op.inputs[0] is handles[1]
+    assert first.initializer.inputs[1] is handles[0]
+
+
+def test_is_stateful_as_a_graph_has_it(graph):
+    ops = [tf.random.uniform([]).op, tf.constant(1).op]
+    assert [tf_data_internals.is_stateful(op.type) for op in ops] == [
+        op.op_def.is_stateful for op in ops
+    ]
+    assert not tf_data_internals.is_stateful("NoSuchOp")
+
+
+def test_default_attributes_are_those_of_an_op_to_which_nothing_is_said(graph):
+    op = tf.raw_ops.StridedSlice(input=[1, 2], begin=[0], end=[1], strides=[1]).op
+    defaults = tf_data_internals.default_attributes(op.type)
+    assert {name: op.get_attr(name) for name in defaults} == dict.fromkeys(defaults, 0)
+    assert "begin_mask" in defaults
+
+
+def test_input_names_are_one_for_each_input(graph):
+    zipped = tf.raw_ops.ConcatV2(values=[[1], [2]], axis=0).op
+    printed = tf.raw_ops.PrintV2(input="x")
+    assert tf_data_internals.input_names(zipped.node_def) == ["values", "values", "axis"]
+    assert tf_data_internals.input_names(printed.node_def) == ["input"]
+
+
+def test_put_local_init_is_what_a_session_runs(graph):
+    fed = v1.placeholder_with_default(1, [])
+    v = v1.get_variable("v", initializer=0, trainable=False)
+    scaffold = v1.train.Scaffold()
+    feeds = {fed: 2}
+    tf_internals.put_local_init(scaffold, v.assign(fed).op, feeds)
+    creator = v1.train.ChiefSessionCreator(scaffold)
+    feeds[fed] = 3  # also what is said after
+    with v1.train.MonitoredSession(creator) as session:
+        assert session.run(v) == 3
 
 
 # --- model functions and Estimators ---

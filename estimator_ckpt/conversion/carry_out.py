@@ -105,7 +105,7 @@ def _finished(
 
 
 def _check_data(prefix: str, progress: Progress) -> None:
-    from estimator_ckpt.verify import verify_checkpoint
+    from estimator_ckpt.verify import verify_tensors
 
-    for fault in verify_checkpoint(prefix, progress=progress).faults:
+    for fault in verify_tensors(prefix, progress=progress).faults:
         raise CorruptCheckpointError(fault.message, path=fault.file, key=fault.key)

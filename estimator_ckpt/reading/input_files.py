@@ -10,10 +10,12 @@ prefix, each has its own position until the new one is whole.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 
 from estimator_ckpt import files
+from estimator_ckpt.errors import CheckpointError
 
 _POSITION = re.compile(r"position-(\d+)\.(?:index|data-\d{5}-of-\d{5})")
 _SUFFIX = ".input"
@@ -37,6 +39,17 @@ def positions(prefix: str) -> dict[int, str]:
     found = map(_POSITION.fullmatch, files.list_dir(directory))
     steps = sorted({int(match[1]) for match in found if match})
     return {step: position_prefix(prefix, step) for step in steps}
+
+
+def had_position(prefix: str) -> bool:
+    """Whether the journal of its directory says that a checkpoint was saved with a position."""
+    directory, name = os.path.split(prefix)
+    path = os.path.join(directory, "checkpoint.journal")  # of saving/journal.py
+    try:
+        said = json.loads(files.read_bytes(path)) if files.exists(path) else {}
+        return isinstance(said, dict) and name in said.get("positions", ())
+    except (CheckpointError, ValueError, TypeError, RecursionError):
+        return False  # one that is torn says nothing
 
 
 def is_input_directory(path: str) -> bool:

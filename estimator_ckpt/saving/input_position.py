@@ -27,7 +27,7 @@ from estimator_ckpt.reading.state import real_prefix
 from estimator_ckpt.saving.input_ops import InputIterator, InputOps, end_message, input_iterators
 from estimator_ckpt.saving.on_disk import open_any
 from estimator_ckpt.saving.staging import remove_tree
-from estimator_ckpt.verify import verify_checkpoint
+from estimator_ckpt.verify import verify_tensors
 
 
 class _Found(NamedTuple):
@@ -171,7 +171,7 @@ class InputPosition:
 
     def _check_files(self, position: str, directory: str) -> None:
         try:
-            faults = verify_checkpoint(position).faults
+            faults = verify_tensors(position).faults
         except CheckpointError as error:
             raise CorruptCheckpointError(
                 f"the position of the input is not there: {error.message}. Remove {directory} to "

@@ -1,7 +1,7 @@
 """The journal beside a state file: what a saver knows of its checkpoints that the latter lacks.
 
     checkpoint.journal = JSON {"tokens": [TOKEN], "synced": {NAME: FINGERPRINT}, "deleting": [NAME],
-                               "unused": [FILE]}
+                               "unused": [FILE], "positions": [NAME]}
 
 Names and files are those of its directory. A journal that is missing, torn or of another kind says
 nothing, and then nothing is removed, and nothing taken for synced.
@@ -31,12 +31,14 @@ class Journal(NamedTuple):
         their indexes at that time.
       deleting: the names of checkpoints that were being deleted.
       unused: data files that were replaced, and go at the next save.
+      positions: the names of checkpoints that were saved with the position of the input.
     """
 
     tokens: tuple[str, ...] = ()
     synced: Mapping[str, str] = {}
     deleting: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    positions: tuple[str, ...] = ()
 
 
 def journal_path(directory: str, state_name: str) -> str:
@@ -63,6 +65,7 @@ def read_journal(directory: str, state_name: str) -> Journal:
         {name: mark for name, mark in synced.items() if isinstance(mark, str)},
         _names(said.get("deleting")),
         _names(said.get("unused")),
+        _names(said.get("positions")),
     )
 
 

@@ -199,6 +199,11 @@ class Keeper:
             },
             tuple(map(os.path.basename, self._deleting)),
             tuple(self._unused),
+            tuple(
+                one
+                for one in dict.fromkeys([*old.positions, name])
+                if (one in names and one != name) or (one == name and positions(prefix))
+            ),
         )
         self._write(journal)
         deleted = [one for one in self._deleting if delete(one, meta_graph_suffix)]

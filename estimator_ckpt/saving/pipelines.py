@@ -27,7 +27,7 @@ _PASSES = ("Options", "Model", "Optimize", "Finalize", "MaxIntraOpParallelism", 
 # change what comes out: tests/test_input_position.py resumes with others.
 _NO_ATTRIBUTES = frozenset(
     {"metadata", "container", "shared_name", "output_types", "output_shapes"}
-    | {"preserve_cardinality", "use_inter_op_parallelism", "legacy_autotune", "slack_period"}
+    | {"preserve_cardinality", "use_inter_op_parallelism", "legacy_autotune", "slack_period", "N"}
 )
 _NO_INPUTS = frozenset({"seed", "seed2", "seed_generator", "num_parallel_calls"})
 _MAX_TEXT = 40
