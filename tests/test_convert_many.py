@@ -341,6 +341,7 @@ OTHER_OPTIONS = {
     "from_optimizer": "SGD",
     "hyperparameters": {"momentum": 0.5},
     "dtype": "float16",
+    "with_input": True,
 }
 NEEDED = {
     "keep_raw": {"use_averages": True},

@@ -11,7 +11,7 @@ from graph_jobs import build_plain_model, latest
 from input_jobs import numbers, run
 from tensorflow_party import v1
 
-from estimator_ckpt import errors, make_scaffold, verify_checkpoint
+from estimator_ckpt import cli, convert_checkpoint, errors, make_scaffold, verify_checkpoint
 from estimator_ckpt.checking.audit import verify_directory
 from estimator_ckpt.reading.input_files import positions
 from estimator_ckpt.saving.pipelines import Pipelines
@@ -293,3 +293,29 @@ def test_names_and_seeds_do_not_count(make):
 def test_what_runs_in_a_pipeline_counts(make, other):
     assert text(make) != text(other)
     assert re.search(r"\b[0-9a-f]{8}\b", text(make))
+
+
+# --- conversions ---
+
+
+def test_conversions_leave_the_position_behind_unless_asked(trained, tmp_path, capsys):
+    source = shutil.copytree(trained[0], tmp_path / "run")
+    done = convert_checkpoint(source, tmp_path / "one" / "", "saver")
+    meta, position = done.companions
+    assert (meta.path, position.path) == (
+        f"{source}/model.ckpt-4.meta",
+        f"{source}/model.ckpt-4.input",
+    )
+    assert (position.how, position.why) == ("left out", "it goes along with with_input")
+    assert positions(str(tmp_path / "one" / "model.ckpt-4")) == {}
+
+    command = ["convert", str(source), str(tmp_path / "all"), "--checkpoint_format=saver"]
+    assert cli.main([*command, "--with_input"]) == 0
+    assert "positions of the input: 3 linked" in capsys.readouterr().out
+    assert verify_checkpoint(tmp_path / "all").ok
+
+    (_, position) = convert_checkpoint(
+        source / "model.ckpt-4", None, "saver", in_place=True
+    ).companions
+    assert position.how == "same"
+    assert run(source, 2) == run(tmp_path / "all", 2)
