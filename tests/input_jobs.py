@@ -45,6 +45,7 @@ def run(
     hooks=(),
     every=100,
     checkpoint_format="both",
+    copied=lambda scaffold: scaffold,
     **options,
 ):
     """Trains in a MonitoredTrainingSession, as far as the data go; returns each step's batch and
@@ -57,7 +58,7 @@ def run(
         scaffold = make_scaffold(checkpoint_format, **{"save_input": True, **options})
         with v1.train.MonitoredTrainingSession(
             checkpoint_dir=str(model_dir),
-            scaffold=scaffold,
+            scaffold=copied(scaffold),
             hooks=[one(v1.get_default_graph()) for one in hooks],
             save_checkpoint_steps=every,
             log_step_count_steps=None,

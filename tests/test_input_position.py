@@ -121,6 +121,14 @@ def test_what_a_scaffold_cannot_serve_is_refused(tmp_path, options, why):
     assert latest(tmp_path) is None
 
 
+def test_a_copy_of_the_scaffold_would_restore_nothing(tmp_path):
+    def copied(scaffold):
+        return v1.train.Scaffold(copy_from_scaffold=scaffold)
+
+    with pytest.raises(errors.SettingsError, match="another Scaffold than the factory's begins"):
+        run(tmp_path, 1, copied=copied)
+
+
 def test_a_graph_without_an_iterator_is_refused(graph):
     build_plain_model()
     with pytest.raises(errors.SettingsError, match=r"the graph has no iterator of tf\.data"):

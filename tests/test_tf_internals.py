@@ -293,13 +293,15 @@ def test_last_steps_are_those_that_are_known_on_a_graph(graph):
     assert tf_internals.last_steps(graph) == [7]
 
 
-def test_resuming_directory_is_known_while_a_job_restores_its_newest_checkpoint(tmp_path, graph):
+def test_resuming_directory_and_local_init_op_are_known_while_a_job_restores(tmp_path, graph):
     variable("a", 1.0)
-    seen = []
+    seen, runs = [], []
+    local_init = v1.local_variables_initializer()
 
     class Restores(v1.train.Saver):
         def restore(self, sess, save_path):
             seen.append(tf_internals.resuming_directory())
+            runs.append(tf_internals.resuming_local_init_op())
             super().restore(sess, save_path)
 
         def recover_last_checkpoints(self, checkpoint_paths):
@@ -310,10 +312,16 @@ def test_resuming_directory_is_known_while_a_job_restores_its_newest_checkpoint(
         session.run(v1.global_variables_initializer())
         prefix = saver.save(session, str(tmp_path / "model"))
         saver.restore(session, prefix)
-    manager = v1.train.SessionManager()
+    manager = v1.train.SessionManager(local_init_op=local_init)
     manager.prepare_session("", saver=saver, checkpoint_dir=str(tmp_path))
     manager.prepare_session("", saver=saver, checkpoint_filename_with_path=prefix)
     assert seen == [None, str(tmp_path), str(tmp_path), None]
+    assert runs == [None, local_init, local_init]
+
+
+def test_resuming_local_init_op_is_that_of_the_test_above():
+    """test_resuming_directory_and_local_init_op_are_known_while_a_job_restores() shows it."""
+    assert tf_internals.resuming_local_init_op() is None
 
 
 def test_put_start_is_how_the_scaffold_then_starts(graph):

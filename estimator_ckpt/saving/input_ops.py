@@ -75,7 +75,7 @@ def input_iterators(count: int | None, local_init_op: Any = None) -> list[InputI
     found: list[InputIterator] = []
     for number, handle in own:
         makers = pipelines.makers(handle.op.name)
-        _check(handle.op.name, makers, run)
+        _check(handle.op.name, handle.op.type, makers, run)
         role = "input" if count is None or number < count else "model"
         index = sum(one.key.startswith(f"{role}/") for one in found)
         found.append(
@@ -89,13 +89,18 @@ def input_iterators(count: int | None, local_init_op: Any = None) -> list[InputI
     return found
 
 
-def _check(name: str, makers: Sequence[str], run: set[str] | None) -> None:
+def _check(name: str, op_type: str, makers: Sequence[str], run: set[str] | None) -> None:
     """Raises SettingsError for an iterator whose position cannot be restored."""
     if len(makers) > 1:
         raise SettingsError(
             f"the iterator {name!r} has {len(makers)} initializers ({', '.join(makers)}), so that "
             "nobody can tell which pipeline its position is in; give each pipeline its own "
             "iterator",
+            key="save_input",
+        )
+    if not makers and op_type != "OneShotIterator":
+        raise SettingsError(
+            f"the iterator {name!r} ({op_type}) has no initializer, which would tell its pipeline",
             key="save_input",
         )
     if run is not None and makers and makers[0] not in run:
@@ -117,6 +122,7 @@ class InputOps:
       path: the prefix to write to or to read from, a string; nothing is restored from "".
       step: the global step.
       save: writes the positions.
+      local_init_op: what a Scaffold runs, after restore_in().
       random: the types of random ops of the model, whose numbers a resumed job does not repeat.
     """
 
@@ -124,6 +130,7 @@ class InputOps:
         """Adds them to the default graph."""
         self.iterators = iterators
         self.random = _random_ops()
+        self.local_init_op: tf.Operation | None = None
         with tf.name_scope("input_position"), tf.device("/cpu:0"):
             self.path = tf.compat.v1.placeholder_with_default("", [], name="path")
             self.step = tf.identity(tf.compat.v1.train.get_global_step(), name="step")
@@ -190,6 +197,7 @@ class InputOps:
             # The predicate, too, is to wait for the initializers.
             is_given = tf.not_equal(tf.identity(self.path), "")
             done = tf.cond(is_given, restore, lambda: tf.constant(True))
+        self.local_init_op = done.op
         tf_internals.put_local_init(scaffold, done.op, feeds)
         return feeds
 

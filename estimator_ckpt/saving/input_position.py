@@ -24,10 +24,16 @@ from estimator_ckpt.errors import (
 from estimator_ckpt.options import SaverOptions
 from estimator_ckpt.reading.input_files import input_directory, position_prefix, positions
 from estimator_ckpt.reading.state import real_prefix
+from estimator_ckpt.saving import tf_internals
 from estimator_ckpt.saving.input_ops import InputIterator, InputOps, end_message, input_iterators
 from estimator_ckpt.saving.on_disk import open_any
 from estimator_ckpt.saving.staging import remove_tree
 from estimator_ckpt.verify import verify_tensors
+
+_COPIED = (
+    "another Scaffold than the factory's begins the session, a copy of it, which does not restore "
+    "the position; give what the copy has to the factory instead: base=Scaffold(...)"
+)
 
 
 class _Found(NamedTuple):
@@ -104,7 +110,10 @@ class InputPosition:
     def _iterators(self) -> list[InputIterator]:
         local_init_op = None
         if self._scaffold is not None:
-            local_init_op = tf.group(self._scaffold.local_init_op)
+            local_init_op = self._scaffold.local_init_op
+            if local_init_op is None:
+                raise SettingsError(_COPIED, key="save_input")
+            local_init_op = tf.group(local_init_op)
         try:
             return input_iterators(self._count, local_init_op)
         except SettingsError as error:
@@ -145,6 +154,8 @@ class InputPosition:
         self._found = found
         if self._scaffold is not None:
             self._feeds[self._ops.path] = found.position
+            if tf_internals.resuming_local_init_op() is not self._ops.local_init_op:
+                raise SettingsError(_COPIED, key="save_input")
 
     def _in_files(self, prefix: str) -> _Found | None:
         with open_any(prefix) as checkpoint:

@@ -150,9 +150,7 @@ class Save:
         replaced = data_files(self.prefix)
         put_in_place(staged, index, self.prefix)
         self._remove_positions_but(placed)
-        for paths in replaced.values():
-            for path in paths:
-                files.remove(path)
+        _remove_all(replaced)
 
     def _place_input(self, staged: str, *, stays: bool) -> set[int]:
         """Gives a staged position its name, before the checkpoint has its own; returns its step.
@@ -165,7 +163,10 @@ class Save:
             remove_tree(input_directory(self.prefix))
         for step, position in found.items():
             files.make_dirs(input_directory(self.prefix))
-            put_in_place(position, read_index(position), position_prefix(self.prefix, step))
+            target = position_prefix(self.prefix, step)
+            replaced = data_files(target)
+            put_in_place(position, read_index(position), target)
+            _remove_all(replaced)
         return set(found)
 
     def _remove_positions_but(self, placed: set[int]) -> None:
@@ -173,5 +174,11 @@ class Save:
         for step, position in positions(self.prefix).items() if placed else ():
             if step not in placed:
                 files.remove(f"{position}.index")
-                for path in (path for paths in data_files(position).values() for path in paths):
-                    files.remove(path)
+                _remove_all(data_files(position))
+
+
+def _remove_all(found: Mapping[int, Sequence[str]]) -> None:
+    """Removes what data_files() has found."""
+    for paths in found.values():
+        for path in paths:
+            files.remove(path)

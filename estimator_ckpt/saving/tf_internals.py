@@ -233,11 +233,23 @@ def resuming_directory() -> str | None:
     the function that calls them is looked for on the stack
     (tensorflow/python/training/session_manager.py).
     """
+    frame = _restoring_frame()
+    return None if frame is None else frame.f_locals.get("checkpoint_dir")
+
+
+def resuming_local_init_op() -> Any:
+    """What a SessionManager that is restoring at this moment will run when that is done; for the
+    reason see resuming_directory()."""
+    frame = _restoring_frame()
+    return None if frame is None else frame.f_locals["self"]._local_init_op
+
+
+def _restoring_frame() -> FrameType | None:
     code = tf.compat.v1.train.SessionManager._restore_checkpoint.__code__
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None and frame.f_code is not code:
         frame = frame.f_back
-    return None if frame is None else frame.f_locals.get("checkpoint_dir")
+    return frame
 
 
 def _objects_of(kind: type) -> list[Any]:
