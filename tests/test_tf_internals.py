@@ -319,9 +319,14 @@ def test_resuming_directory_and_local_init_op_are_known_while_a_job_restores(tmp
     assert runs == [None, local_init, local_init]
 
 
-def test_resuming_local_init_op_is_that_of_the_test_above():
-    """test_resuming_directory_and_local_init_op_are_known_while_a_job_restores() shows it."""
+def test_resuming_local_init_op_and__restoring_frame_are_none_else():
     assert tf_internals.resuming_local_init_op() is None
+    assert tf_internals._restoring_frame() is None
+
+
+def test__restoring_frame_is_that_of_the_session_manager(graph):
+    code = v1.train.SessionManager._restore_checkpoint.__code__
+    assert {"checkpoint_dir", "self"} <= set(code.co_varnames)
 
 
 def test_put_start_is_how_the_scaffold_then_starts(graph):
