@@ -204,7 +204,8 @@ def input_of(saver: Any) -> InputPosition | None:
     if saver.input is None:
         saver.input = InputPosition(saver.options)
         saver.when_built(saver.input.build)
-    return saver.input
+    found: InputPosition = saver.input
+    return found
 
 
 def _check(base: object, run_config: object, warm_start: object) -> None:

@@ -160,7 +160,7 @@ def test_a_checkpoint_that_is_replaced_has_one_position(tmp_path):
             assert list(positions(prefix)) == [2]
             scaffold.saver.input = None
             session.run(train)
-            scaffold.saver._sound = None
+            scaffold.saver.sound = None
             scaffold.saver.save(session._tf_sess(), prefix, write_meta_graph=False)
             assert positions(prefix) == {}
 

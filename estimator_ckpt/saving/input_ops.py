@@ -9,8 +9,9 @@ from typing import Any
 import tensorflow as tf
 
 from estimator_ckpt.errors import SettingsError
-from estimator_ckpt.saving import tf_data_internals, tf_internals
+from estimator_ckpt.saving import tf_data_internals
 from estimator_ckpt.saving.pipelines import Pipelines
+from estimator_ckpt.saving.snapshots import SnapshotOps, Snapshots
 from estimator_ckpt.saving.upstream import upstream
 from estimator_ckpt.text.quantities import counted
 
@@ -121,7 +122,7 @@ class InputOps:
       iterators: whose positions they are.
       path: the prefix to write to or to read from, a string; nothing is restored from "".
       step: the global step.
-      save: writes the positions.
+      snapshots: holds the positions of one moment, and writes them.
       local_init_op: what a Scaffold runs, after restore_in().
       random: the types of random ops of the model, whose numbers a resumed job does not repeat.
     """
@@ -137,12 +138,16 @@ class InputOps:
             states = [_serialized(one, _FAIL) for one in iterators]
             pipelines = [tf.constant(one.pipeline) for one in iterators]
             names = [STEP, *self._state_keys, *(f"{one.key}/pipeline" for one in iterators)]
-            self.save: tf.Operation = tf.raw_ops.SaveV2(
+            key = tf.compat.v1.placeholder(tf.int64, [], name="key")
+            holding = SnapshotOps(key)
+            held = holding.through([tf.cast(self.step, tf.int64), *states])
+            save = tf.raw_ops.SaveV2(
                 prefix=self.path,
                 tensor_names=names,
                 shape_and_slices=[""] * len(names),
-                tensors=[tf.cast(self.step, tf.int64), *states, *pipelines],
+                tensors=[*held, *pipelines],
             )
+            self.snapshots = Snapshots(holding, save, self.path, None)
             self._trials = [
                 (state.op, _serialized(one, _IGNORE).op) for state, one in zip(states, iterators)
             ]
@@ -198,7 +203,7 @@ class InputOps:
             is_given = tf.not_equal(tf.identity(self.path), "")
             done = tf.cond(is_given, restore, lambda: tf.constant(True))
         self.local_init_op = done.op
-        tf_internals.put_local_init(scaffold, done.op, feeds)
+        tf_data_internals.put_local_init(scaffold, done.op, feeds)
         return feeds
 
     def _tell_of_end(self) -> tf.Tensor:

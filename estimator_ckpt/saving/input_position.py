@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -24,9 +25,10 @@ from estimator_ckpt.errors import (
 from estimator_ckpt.options import SaverOptions
 from estimator_ckpt.reading.input_files import input_directory, position_prefix, positions
 from estimator_ckpt.reading.state import real_prefix
-from estimator_ckpt.saving import tf_internals
+from estimator_ckpt.saving import tf_data_internals
 from estimator_ckpt.saving.input_ops import InputIterator, InputOps, end_message, input_iterators
 from estimator_ckpt.saving.on_disk import open_any
+from estimator_ckpt.saving.snapshots import Snapshot
 from estimator_ckpt.saving.staging import remove_tree
 from estimator_ckpt.verify import verify_tensors
 
@@ -154,7 +156,7 @@ class InputPosition:
         self._found = found
         if self._scaffold is not None:
             self._feeds[self._ops.path] = found.position
-            if tf_internals.resuming_local_init_op() is not self._ops.local_init_op:
+            if tf_data_internals.resuming_local_init_op() is not self._ops.local_init_op:
                 raise SettingsError(_COPIED, key="save_input")
 
     def _in_files(self, prefix: str) -> _Found | None:
@@ -258,48 +260,52 @@ class InputPosition:
 
     # --- saving ---
 
-    def stage(self, session: tf.compat.v1.Session, staged: str, prefix: str) -> bool:
-        """Writes the position beside a checkpoint that is being written.
+    def take(self, session: tf.compat.v1.Session, prefix: str) -> Callable[[str], bool]:
+        """Holds the position of this moment, for a checkpoint that is about to be written.
 
         Args:
           session: whose iterators.
-          staged: the prefix where the checkpoint is written to.
-          prefix: what it will have.
+          prefix: what the checkpoint will have.
 
         Returns:
-          Whether the position that is beside `prefix` already is right, and stays.
+          What writes the position beside a checkpoint that is staged under a prefix, and tells
+          whether the one that is beside `prefix` already is right, and stays.
 
         Raises:
-          SettingsError: it could not be saved, or is too large; at the first try.
+          SettingsError: it could not be saved; at the first try.
         """
         if self._is_off or self._ops is None:
-            return False
+            return lambda staged: False
         step, found = int(session.run(self._ops.step)), self._found
         if found is not None and found.step == step:
             if real_prefix(found.prefix) == real_prefix(prefix):
-                return True
-            _copy(found.position, position_prefix(staged, step))
-            return False
+                return lambda staged: True
+            return lambda staged: _copy(found.position, position_prefix(staged, step))
         if not self._is_live:
-            return False  # a first save, before the iterators are initialized
+            return lambda staged: False  # a first save, before the iterators are initialized
         if not self._is_tried and found is None:
             self._try(session)
             if self._is_off:
-                return False
-        self._write(session, position_prefix(staged, step), prefix)
-        return False
+                return lambda staged: False
+        try:
+            snapshot = self._ops.snapshots.take(session)
+        except tf.errors.OpError as error:
+            logging.error("%s has no input position beside it: %s", prefix, error.message)
+            snapshot = None
+        if snapshot is None:
+            return lambda staged: False
+        return lambda staged: self._write(snapshot, position_prefix(staged, step), prefix)
 
-    def _write(self, session: tf.compat.v1.Session, position: str, prefix: str) -> None:
-        assert self._ops is not None
+    def _write(self, snapshot: Snapshot, position: str, prefix: str) -> bool:
         directory, name = os.path.split(position)
         files.make_dirs(directory)
         began = time.monotonic()
         try:
-            session.run(self._ops.save, {self._ops.path: position})
+            snapshot.write(position)
         except tf.errors.OpError as error:
             remove_tree(directory)
             logging.error("%s has no input position beside it: %s", prefix, error.message)
-            return
+            return False
         names = [one for one in files.list_dir(directory) if one.startswith(name)]
         size = sum(files.size(os.path.join(directory, one)) for one in names)
         limit = self._options.save_input_max_bytes
@@ -309,7 +315,7 @@ class InputPosition:
             if not self._told_bytes:
                 self._refuse(why)
             logging.error("%s has no input position beside it: %s", prefix, why)
-            return
+            return False
         if size > 2 * self._told_bytes:
             self._told_bytes = size
             logging.info(
@@ -317,6 +323,7 @@ class InputPosition:
                 f"{size:,}",
                 time.monotonic() - began,
             )
+        return False
 
 
 def _pipelines(position: str) -> dict[str, str]:
@@ -337,8 +344,8 @@ def _difference(saved: dict[str, str], now: dict[str, str]) -> str:
     return "\n".join(lines)
 
 
-def _copy(position: str, staged: str) -> None:
-    """Copies the position of the checkpoint that was restored."""
+def _copy(position: str, staged: str) -> bool:
+    """Copies the position of the checkpoint that was restored; False, as none stays."""
     (directory, name), (target, new) = os.path.split(position), os.path.split(staged)
     files.make_dirs(target)
     for one in files.list_dir(directory):
@@ -346,3 +353,4 @@ def _copy(position: str, staged: str) -> None:
             files.link_or_copy(
                 os.path.join(directory, one), os.path.join(target, new + one[len(name) :])
             )
+    return False

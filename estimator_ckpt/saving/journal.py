@@ -1,7 +1,8 @@
 """The journal beside a state file: what a saver knows of its checkpoints that the latter lacks.
 
     checkpoint.journal = JSON {"tokens": [TOKEN], "synced": {NAME: FINGERPRINT}, "deleting": [NAME],
-                               "unused": [FILE], "positions": [NAME]}
+                               "unused": [FILE], "policy": {OPTION: VALUE},
+                               "positions": [NAME]}
 
 Names and files are those of its directory. A journal that is missing, torn or of another kind says
 nothing, and then nothing is removed, and nothing taken for synced.
@@ -31,6 +32,7 @@ class Journal(NamedTuple):
         their indexes at that time.
       deleting: the names of checkpoints that were being deleted.
       unused: data files that were replaced, and go at the next save.
+      policy: the options by which the last save kept checkpoints, by their names.
       positions: the names of checkpoints that were saved with the position of the input.
     """
 
@@ -38,6 +40,7 @@ class Journal(NamedTuple):
     synced: Mapping[str, str] = {}
     deleting: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    policy: Mapping[str, Any] = {}
     positions: tuple[str, ...] = ()
 
 
@@ -60,11 +63,13 @@ def read_journal(directory: str, state_name: str) -> Journal:
     synced = said.get("synced")
     if not isinstance(synced, dict):
         synced = {}
+    policy = said.get("policy")
     return Journal(
         _names(said.get("tokens")),
         {name: mark for name, mark in synced.items() if isinstance(mark, str)},
         _names(said.get("deleting")),
         _names(said.get("unused")),
+        policy if isinstance(policy, dict) else {},
         _names(said.get("positions")),
     )
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import numbers
 import os
-from typing import Any
 
 import tensorflow as tf
 from absl import logging
 
 from estimator_ckpt import files
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
-from estimator_ckpt.errors import CheckpointError, WriteError
+from estimator_ckpt.errors import CheckpointError
 from estimator_ckpt.reading.input_files import input_directory
 from estimator_ckpt.saving.staging import data_files, remove_tree
 
@@ -22,31 +20,6 @@ def open_any(path: str) -> Checkpoint:
         # RunConfig("~/run") makes a directory of that name, and is what a saver is asked for.
         path = os.path.join(os.curdir, path)
     return open_checkpoint(path)
-
-
-def checkpoint_prefix(
-    session: tf.compat.v1.Session, save_path: str, global_step: Any, digits: int
-) -> str:
-    """The prefix of a checkpoint that is to be written, in a directory that is there.
-
-    Args:
-      session: has the step.
-      save_path: the prefix without a step.
-      global_step: a number, a tensor or its name; None: the prefix has no step.
-      digits: of the step, at least.
-
-    Raises:
-      WriteError: there is no such directory.
-    """
-    prefix = save_path
-    if global_step is not None:
-        if not isinstance(global_step, numbers.Integral):
-            global_step = tf.compat.v1.train.global_step(session, global_step)
-        prefix += f"-{global_step:0{digits}d}"
-    directory = os.path.dirname(prefix) or "."
-    if not files.is_dir(directory):
-        raise WriteError(f"the directory {directory} doesn't exist", path=prefix)
-    return prefix
 
 
 def written_at(prefix: str) -> float | None:

@@ -1,4 +1,5 @@
-"""The uses of TensorFlow's private API that concern tf.data; see tf_internals.py for the others."""
+"""The uses of TensorFlow's private API for tf.data, and for the position of an input; all others
+are in tf_internals.py."""
 
 from __future__ import annotations
 
@@ -6,6 +7,8 @@ from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.framework import op_def_registry
+
+from estimator_ckpt.saving import tf_internals
 
 
 def iterators(graph: tf.Graph) -> list[tf.Tensor]:
@@ -45,3 +48,19 @@ def input_names(node: Any) -> list[str]:
             count = len(node.attr[argument.type_list_attr].list.type)
         names += [argument.name] * count
     return names
+
+
+def put_local_init(
+    scaffold: tf.compat.v1.train.Scaffold, local_init_op: tf.Operation, feeds: dict[Any, Any]
+) -> None:
+    """Gives a Scaffold another local_init_op, and what it is fed with, in place; for the reason see
+    tf_internals.put_saver(). The SessionManager keeps the very dict, whose values may change."""
+    scaffold._local_init_op = local_init_op
+    scaffold._local_init_feed_dict = feeds
+
+
+def resuming_local_init_op() -> Any:
+    """What a SessionManager that is restoring at this moment will run when that is done; for the
+    reason see tf_internals.resuming_directory()."""
+    frame = tf_internals.restoring_frame()
+    return None if frame is None else frame.f_locals["self"]._local_init_op
