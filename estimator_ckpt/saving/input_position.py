@@ -287,6 +287,7 @@ class InputPosition:
             self._try(session)
             if self._is_off:
                 return lambda staged: False
+        began = time.monotonic()
         try:
             snapshot = self._ops.snapshots.take(session)
         except tf.errors.OpError as error:
@@ -294,9 +295,10 @@ class InputPosition:
             snapshot = None
         if snapshot is None:
             return lambda staged: False
-        return lambda staged: self._write(snapshot, position_prefix(staged, step), prefix)
+        taken = time.monotonic() - began
+        return lambda staged: self._write(snapshot, position_prefix(staged, step), prefix, taken)
 
-    def _write(self, snapshot: Snapshot, position: str, prefix: str) -> bool:
+    def _write(self, snapshot: Snapshot, position: str, prefix: str, secs: float) -> bool:
         directory, name = os.path.split(position)
         files.make_dirs(directory)
         began = time.monotonic()
@@ -321,7 +323,7 @@ class InputPosition:
             logging.info(
                 "The input's position takes %s bytes beside each checkpoint, written in %.2f s",
                 f"{size:,}",
-                time.monotonic() - began,
+                secs + time.monotonic() - began,
             )
         return False
 
