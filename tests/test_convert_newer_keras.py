@@ -301,7 +301,7 @@ def test_a_template_of_another_keras_or_class_is_refused(tmp_path):
     like = KerasJob(K.Adagrad(0.1)).save(tmp_path / "like")
     other = "keras2" if IS_KERAS_3 else "keras3"
     with pytest.raises(
-        SettingsError, match=f"expected an optimizer of {other} in it, found {WORD}"
+        SettingsError, match=f"expected an optimizer of {other} in {like}, found {WORD}"
     ):
         convert_checkpoint(prefix, tmp_path / "out", "checkpoint", like=like, optimizer=other)
     with pytest.raises(MismatchError, match="of Adagrad; there is Adam"):

@@ -120,6 +120,7 @@ class Relinker:
             check_parts(self.items, optimizer)
             if len(optimizers) > 1:
                 self._hyper.scope = f"{optimizer.label}/"
+            self._hyper.counterpart = optimizer.label
             name = OPTIMIZER if len(optimizers) == 1 else f"{OPTIMIZER}_{optimizer.label}"
             path = self._place_scale(optimizer, (name,))
             if optimizer.dialect == self._target != NEWER:
@@ -127,6 +128,12 @@ class Relinker:
             else:
                 self._translate(optimizer, path)
         self._hyper.check_used([optimizer.label for optimizer in optimizers], self._target)
+        self._hyper.check_asked()
+
+    @property
+    def asked(self) -> Mapping[str, str]:
+        """The numbers that relink() has asked for, by the names that the user gives them."""
+        return self._hyper.asked
 
     def _count(self, number: int) -> float | None:
         content = self.items[number].content
@@ -183,6 +190,7 @@ class Relinker:
     def _translate(self, optimizer: Optimizer, path: ObjectPath) -> None:
         """Gives the slots the names, places and values of the target's; then the numbers."""
         to = related(optimizer, self._target)
+        self._hyper.counterpart = to.class_in(self._target)
         self.notes += exactness(optimizer, to, self._target, self._is_keras_3)
         scale = self._scale(optimizer, to)
         label = to.class_in(self._target)
@@ -223,11 +231,11 @@ class Relinker:
         """What a slot's values are multiplied by."""
         for name in to.relation.positive:
             if not self._hyper.get(name):
-                raise SettingsError(
+                self._hyper.ask(
+                    name,
                     f"{optimizer.label} can be converted only with a "
                     f"{self._hyper.full_name(name)} above 0, given: {to.relation.why}. "
                     "Or leave the slots out (drop_slots)",
-                    key="hyperparameters",
                 )
         if to.relation.how != SCALED:
             return 1.0
@@ -235,12 +243,13 @@ class Relinker:
         if rate is None and optimizer.newer and LEARNING_RATE in optimizer.newer.own:
             rate = self._read(self.items[optimizer.newer.own[LEARNING_RATE]].content)
         if not rate or rate < 0:
-            raise SettingsError(
+            self._hyper.ask(
+                RATE,
                 "Keras' SGD keeps -learning_rate times what TF1's Momentum keeps; give the "
                 f"{self._hyper.full_name(RATE)} with which the training goes on, or leave the "
                 "slots out (drop_slots)",
-                key="hyperparameters",
             )
+            return 1.0
         return -1 / rate if self._target == TF1 else -rate
 
     # --- numbers ---
@@ -287,7 +296,12 @@ class Relinker:
             check_given_steps(powers, steps)
         else:
             step = None if self.step is None else int(self._read(self.items[self.step].content))
-            steps, why = count_steps(powers, step, iter_name=self._hyper.full_name(LEGACY_COUNT))
+            iter_name = self._hyper.full_name(LEGACY_COUNT)
+            try:
+                steps, why = count_steps(powers, step, iter_name=iter_name)
+            except SettingsError as error:
+                self._hyper.ask(LEGACY_COUNT, error.message)
+                return
         if to is not None and to.relation.late:
             beta = max(POWER_OF)
             value = self._hyper.given_beta(beta)
@@ -345,11 +359,13 @@ class Relinker:
             if beta is None and name in optimizer.own:
                 beta = self._read(self.items[optimizer.own[name]].content)
             if beta is None or steps is None:
-                raise SettingsError(
+                lacking = name if beta is None else LEGACY_COUNT
+                self._hyper.ask(
+                    lacking,
                     f"TF1's Adam keeps {power}, which takes {name} and iter; the checkpoint lacks "
-                    f"it; give {self._hyper.full_name(name if beta is None else LEGACY_COUNT)}",
-                    key="hyperparameters",
+                    f"it; give {self._hyper.full_name(lacking)}",
                 )
+                continue
             beta = struct.unpack("<f", struct.pack("<f", beta))[0]  # as TF1 multiplies it
             content = number_content(beta ** (int(steps) + 1), FLOAT32)
             item = Item(content, power, f"{name}^(iter+1)", place=(*path, power))
