@@ -17,6 +17,7 @@ from estimator_ckpt.saving.given import Objects, VarList, check_objects, check_v
 from estimator_ckpt.saving.saver import Saver
 from estimator_ckpt.text.quantities import counted
 from estimator_ckpt.warm_start import warm_start_from
+from estimator_ckpt.warm_starting.reset import apply_reset
 from estimator_ckpt.warm_starting.starter import apply_warm_start
 
 if TYPE_CHECKING:
@@ -184,6 +185,7 @@ def _scaffold(
         collected.append(saver)
     scaffold = tf.compat.v1.train.Scaffold(saver=saver, copy_from_scaffold=base)
     apply_warm_start(scaffold, warm_start_from(warm_start))
+    apply_reset(saver, settings)
     return scaffold
 
 

@@ -35,6 +35,7 @@ reading
 checkpoint
 matching
 options verify
+kept
 conversion
 convert
 manager saving
@@ -44,7 +45,6 @@ checking
 beam
 check compare exchange
 export importing
-kept
 pins best
 scaffold
 jobs
@@ -63,7 +63,7 @@ WITH_TENSORFLOW = _modules("""
     jobs.stopping jobs.training_hooks saving.built saving.checkpoint_lists saving.contents
     saving.given saving.graph_contents saving.graph_ops saving.initial_values saving.keeping
     saving.on_disk saving.other_savers saving.saveables saving.saver saving.staging saving.steps
-    saving.tf_internals saving.upstream warm_starting.starter
+    saving.tf_internals saving.upstream warm_starting.reset warm_starting.starter
 """)
 TENSORFLOW_INSIDE = _modules("""
     check flags manager train warm_start checking.model checking.restore files.remote

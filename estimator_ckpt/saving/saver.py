@@ -28,6 +28,7 @@ from estimator_ckpt.saving.graph_ops import SaverOps
 from estimator_ckpt.saving.initial_values import InitialValues
 from estimator_ckpt.saving.journal import mark
 from estimator_ckpt.saving.other_savers import explain_restores, tell_of_checkpoint, tell_of_hooks
+from estimator_ckpt.saving.resets import Request, Reset, encode_resets
 from estimator_ckpt.saving.resume import resume, steadily, whole_in_place_of
 from estimator_ckpt.saving.retention import Retention
 from estimator_ckpt.saving.steps import Save
@@ -42,6 +43,8 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
     Attributes:
       checkpoint_format: "saver", "checkpoint" or "both": what save() writes.
       options: how it keeps and restores checkpoints.
+      request: what is to be initialized at a resume, once, although the checkpoint has it.
+      resets: what a checkpoint says of such requests.
       sound: the checkpoint that was restored or written last: its prefix, and its fingerprint.
     """
 
@@ -104,6 +107,8 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         self._when_built: list[Callable[[], None]] = []
         self._beside_first: dict[str, Any] = {}
         self._lacking: frozenset[str] = frozenset()  # at the start, and initialized then
+        self.request: Request | None = None
+        self.resets: tuple[Reset, ...] = ()
         self._has_told = False
         self.sound: tuple[str, str] | None = None
 
@@ -198,18 +203,12 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         return self._complete().resolution(checkpoint)
 
     def initial_values(self) -> InitialValues:
-        """The initializers of the graph; first asked for while ops can be added."""
         return self._complete().initial_values
 
     def restore_ops(
         self, keys: Mapping[str, str], checkpoint: Checkpoint
     ) -> tuple[list[Any], dict[Any, Any]]:
-        """What to fetch and what to feed, to restore some variables and no others.
-
-        Args:
-          keys: name of a whole variable, as this saver saves it -> its key in the checkpoint.
-          checkpoint: where from.
-        """
+        """See Built.restore_ops()."""
         return self._complete().restore_ops(keys, checkpoint)
 
     def save(
@@ -271,6 +270,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             durable=self.options.durable,
             grace_secs=self.options.deletion_grace_secs,
             meta_graph_suffix=meta_graph_suffix,
+            resets=encode_resets(self.resets),
         )
         if write_state and not self._is_empty:
             name = latest_filename or "checkpoint"
@@ -345,7 +345,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             if self._complete().missing(newest):
                 newest = whole_in_place_of(newest, self._has_all)
             used = resume(
-                lambda prefix: self._restore(sess, prefix),
+                lambda prefix: self._restore(sess, prefix, self.request),
                 newest,
                 on_corrupt=self.options.on_corrupt,
                 check_data=self.options.check_data,
@@ -353,9 +353,10 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             if used != newest:
                 self._lists.skip(newest)
 
-    def _restore(self, sess: tf.compat.v1.Session, path: str) -> None:
-        restored = steadily(lambda: self._complete().restore(sess, path), path)
+    def _restore(self, sess: Any, path: str, request: Request | None = None) -> None:
+        restored = steadily(lambda: self._complete().restore(sess, path, request), path)
         self._lacking = restored.lacking
+        self.resets = restored.resets
         self.sound = mark(restored.prefix)
 
     @property
