@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from graph_jobs import FORMATS, minimize, run_job
 
-from estimator_ckpt import convert_checkpoint, make_scaffold, open_checkpoint
+from estimator_ckpt import convert_checkpoint, make_scaffold, open_checkpoint, verify_checkpoint
 from estimator_ckpt.errors import CheckpointError, CorruptCheckpointError, SettingsError
 from estimator_ckpt.formats import RESETS_KEY
 
@@ -87,13 +87,12 @@ def test_what_is_asked_for_begins_anew_and_nothing_else(reset, expected):
 
 @pytest.mark.parametrize("checkpoint_format", FORMATS)
 def test_it_is_done_once_and_every_later_checkpoint_says_so(checkpoint_format):
-    _, end = train(checkpoint_format=checkpoint_format)
+    train(checkpoint_format=checkpoint_format)
     assert resets() == []
-    start, end = train(["optimizer"], checkpoint_format=checkpoint_format)
-    assert start["body/w/Adam"].any() == False  # noqa: E712 (a NumPy bool)
-    for options in ({"reset": ["optimizer"]}, {}, {"reset": ["optimizer", "optimizer"]}):
-        start, end = train(checkpoint_format=checkpoint_format, **options), end
-        start, end = start[0], start[1]
+    start, _ = train(["optimizer"], checkpoint_format=checkpoint_format)
+    assert not start["body/w/Adam"].any()
+    for reset in (["optimizer", "optimizer"], None):
+        start, _ = train(reset, steps=1, checkpoint_format=checkpoint_format)
         assert start["body/w/Adam"].any()
         assert resets() == [["optimizer"]]
     start, _ = train(["optimizer"], reset_once="again", checkpoint_format=checkpoint_format)
@@ -101,7 +100,7 @@ def test_it_is_done_once_and_every_later_checkpoint_says_so(checkpoint_format):
     assert resets() == [["optimizer"], ["optimizer"]]
     with open_checkpoint("run") as checkpoint:
         assert checkpoint.format == checkpoint_format
-        assert RESETS_KEY not in checkpoint  # it is no variable
+        assert RESETS_KEY not in checkpoint.variables  # it is no variable
     if checkpoint_format != "saver":
         variables = {name: tf.Variable(tf.zeros_like(value)) for name, value in start.items()}
         reader = tf.train.Checkpoint(var_list=variables, step=variables["global_step"])
@@ -218,6 +217,8 @@ def test_a_conversion_carries_the_record(checkpoint_format):
     train()
     train(["optimizer"])
     convert_checkpoint("run", "to", checkpoint_format)
+    report = verify_checkpoint("to")
+    assert (report.faults, report.notes) == ((), ())
     assert resets("to/model.ckpt-4") == [["optimizer"]]
     os.rename("to", "moved")
     shutil.rmtree("run")
@@ -227,6 +228,24 @@ def test_a_conversion_carries_the_record(checkpoint_format):
         file.write('model_checkpoint_path: "model.ckpt-4"')
     start, _ = train(["optimizer"], checkpoint_format=checkpoint_format)
     assert start["body/w/Adam"].any()
+
+
+@pytest.mark.estimator
+def test_an_estimator_resets_where_it_trains_and_not_where_it_evaluates():
+    from estimator_jobs import estimator, input_fn
+    from estimator_jobs import train as train_estimator
+
+    _, end = train_estimator(estimator("run", "checkpoint"), steps=2)
+    job = estimator("run", "checkpoint", reset=["b", "optimizer"])
+    assert job.evaluate(input_fn, steps=1)["global_step"] == 2
+    with open_checkpoint("run") as checkpoint:
+        np.testing.assert_array_equal(checkpoint["b"], end["b"])
+    start, _ = train_estimator(job)
+    assert {"b", "b/Adam", "linear/w/Adam", "beta1_power"} < changed(end, start)
+    assert not {"linear/w", "global_step"} & changed(end, start)
+    start, _ = train_estimator(job)
+    assert start["b"] != 0
+    assert resets() == [["b", "optimizer"]]
 
 
 def test_a_record_that_is_none_is_an_error():

@@ -34,6 +34,7 @@ GROUPS = {
     "Checkpoints": (
         "save_checkpoints_steps save_checkpoints_secs keep_checkpoint_max"
         " keep_checkpoint_every_n_hours keep_checkpoint_every_n_steps keep_best deletion_grace_secs"
+        " reset reset_once"
         " durable ema on_missing match_by on_corrupt check_data"
     ),
     "Warm start": (

@@ -43,7 +43,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
     Attributes:
       checkpoint_format: "saver", "checkpoint" or "both": what save() writes.
       options: how it keeps and restores checkpoints.
-      request: what is to be initialized at a resume, once, although the checkpoint has it.
+      request: what is to be initialized at a resume, once.
       resets: what a checkpoint says of such requests.
       sound: the checkpoint that was restored or written last: its prefix, and its fingerprint.
     """
@@ -392,7 +392,6 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         return retention
 
     def _has_all(self, prefix: str) -> bool:
-        """Whether a checkpoint has all that this saver saves."""
         missing = self._complete().missing(prefix)
         return missing is not None and missing <= self._lacking
 
