@@ -67,8 +67,8 @@ FLAGS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         {
             "default": [],
             "help": "What a job initializes, once, although the checkpoint that it resumes from has"
-            " it: optimizer, averages, statistics, early_stopping, or a regular expression of names."
-            " May be repeated; all are one request.",
+            " it: optimizer, averages, statistics, early_stopping, or a regular expression of"
+            " names. May be repeated; all are one request.",
         },
     ),
     "reset_once": (
