@@ -41,6 +41,7 @@ _SAVER_OPTIONS = (
     "reset_once",
     "match_by",
     "durable",
+    "async_checkpoint",
     "on_corrupt",
     "check_data",
     "ema",
@@ -65,9 +66,10 @@ def define_flags(
 
     --model_dir, --checkpoint_format, --save_checkpoints_steps, --save_checkpoints_secs,
     --keep_checkpoint_max, --keep_checkpoint_every_n_hours, --keep_checkpoint_every_n_steps,
-    --keep_best, --reset, --reset_once, --deletion_grace_secs, --on_missing, --match_by, --ema,
-    --warm_start_from (or --init_checkpoint), --warm_start_config, --warm_start_override,
-    --warm_start_dry_run, --checkpoint_exclude_scopes, --ignore_missing_vars.
+    --keep_best, --reset, --reset_once, --deletion_grace_secs, --on_missing, --match_by, --durable,
+    --async_checkpoint, --on_corrupt, --check_data, --ema, --warm_start_from (or --init_checkpoint),
+    --warm_start_config, --warm_start_override, --warm_start_dry_run,
+    --checkpoint_exclude_scopes, --ignore_missing_vars.
 
     Args:
       prefix: what each name begins with, for a program whose own flags would clash: "ckpt_".

@@ -242,7 +242,7 @@ def _put_saver(
     else:
         # Nothing is written but exports. And initial values must not pass for trained ones.
         checkpoint_format = "saver"
-        options = replace(options, on_missing=weaken(options.on_missing))
+        options = replace(options, on_missing=weaken(options.on_missing), async_checkpoint=False)
 
     # The collection, too: other Scaffolds and hooks of this graph look for the saver there. It may
     # be ours already: a strategy calls the model_fn once for each replica.

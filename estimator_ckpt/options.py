@@ -49,6 +49,12 @@ class SaverOptions:
       durable: whether a save waits until its data are on the disk, and only then has the state file
         name the checkpoint. Otherwise that happens beside training; nothing older is deleted before
         it has happened.
+      async_checkpoint: whether training goes on while a checkpoint is written. A save then takes a
+        snapshot of the variables, at the cost of their memory once more at most, and a thread
+        writes that. The state file names the checkpoint, older ones are deleted, and listeners of a
+        CheckpointSaverHook are called when it is complete. A save waits for the one before it, and
+        the end of the session for the last one. What goes wrong in the thread is raised at the next
+        step. See docs/async_saves.md.
       on_corrupt: what a job does whose newest checkpoint is damaged: "error", or "fall_back" to the
         newest one before it that is sound. One that was not yet known to be on the disk when the
         machine stopped is read through, and is fallen back from in any case. Evaluation and
@@ -77,6 +83,7 @@ class SaverOptions:
     on_missing: Policy = "error"
     match_by: MatchBy | None = None
     durable: bool = False
+    async_checkpoint: bool = False
     on_corrupt: OnCorrupt = "error"
     check_data: bool = False
     ema: Any = None
@@ -102,7 +109,7 @@ class SaverOptions:
             raise _unexpected("match_by", "'path', 'name' or None", self)
         if self.on_corrupt not in ON_CORRUPT:
             raise _unexpected("on_corrupt", "'error' or 'fall_back'", self)
-        for name in ("durable", "check_data"):
+        for name in ("durable", "async_checkpoint", "check_data"):
             if not isinstance(getattr(self, name), bool):
                 raise _unexpected(name, "True or False", self)
         if self.average is None and self.ema is not None:
@@ -172,6 +179,7 @@ class SaverKeywords(TypedDict, total=False):
     on_missing: Policy
     match_by: MatchBy | None
     durable: bool
+    async_checkpoint: bool
     on_corrupt: OnCorrupt
     check_data: bool
     ema: Any

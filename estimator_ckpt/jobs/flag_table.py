@@ -108,6 +108,14 @@ FLAGS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
             " are on the disk. Otherwise that happens beside training.",
         },
     ),
+    "async_checkpoint": (
+        flags.DEFINE_bool,
+        {
+            "default": False,
+            "help": "Train on while a checkpoint is written, from a snapshot of its step. Takes the"
+            " memory of the variables once more.",
+        },
+    ),
     "on_corrupt": (
         flags.DEFINE_enum,
         {

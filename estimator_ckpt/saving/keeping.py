@@ -55,11 +55,13 @@ class Keeper:
     Attributes:
       process: which this belongs to.
       token: which names what this process may leave behind.
+      saving: held by the one thread that saves.
     """
 
     def __init__(self, directory: str, state_name: str) -> None:
         self.process = os.getpid()
         self.token = secrets.token_hex(4)
+        self.saving = threading.Lock()
         self._directory = directory
         self._state_name = state_name
         self._lease = Lease(directory, state_name)
@@ -68,6 +70,14 @@ class Keeper:
         self._deleting: list[str] = []
         self._unused: dict[str, float] = {}
         self._unused_before: tuple[str, ...] = ()
+
+    def take_lease(self, session: object) -> None:
+        """Takes the lease of the directory for a session that is about to save.
+
+        Raises:
+          BusyError: another process trains in the directory.
+        """
+        self._lease.take(session)
 
     def begin(self, prefix: str, session: object) -> None:
         """Before a save: waits for the end of the one before, takes the lease of the directory, and

@@ -66,12 +66,12 @@ def _prepare(saver: Saver, reset: tuple[str, ...], once: str | None) -> None:
                 "warm_start='RUN/before'; or leave the step out by a pattern",
                 key="reset",
             )
-    _, wanted = saver.objects
+    wanted = saver.built.contents.by_holder()
     by_name = {want.name: want.tensor for want in wanted.values()}
     parts = {part.rpartition(":")[0]: v.name for v in variables for part in v.parts}
     tensors = {want.tensor for op, want in wanted.items() if parts.get(op) in chosen}
     tensors |= {by_name[name] for name in chosen if name in by_name}
-    saver.initial_values()  # while ops can be added
+    saver.built.initial_values  # noqa: B018 (while ops can be added)
     saver.request = Request(request_id(reset, once), reset, frozenset(tensors))
     # Where there is nothing to resume from, all is initial: a restart resets nothing then.
     saver.resets = (Reset(saver.request.id, 0, reset),)
