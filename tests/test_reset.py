@@ -107,9 +107,11 @@ def test_it_is_done_once_and_every_later_checkpoint_says_so(checkpoint_format):
         reader.restore(v1.train.latest_checkpoint("run")).assert_consumed()
 
 
-def test_the_checkpoint_from_before_is_pinned_and_the_first_save_has_its_step():
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_the_checkpoint_from_before_is_pinned_and_the_first_save_has_its_step(asynchronous):
     _, end = train()
-    _, _ = train(["optimizer"], steps=0)
+    train(["optimizer"], steps=0, async_checkpoint=asynchronous)
+    assert resets() == [["optimizer"]]
     assert os.path.basename(v1.train.latest_checkpoint("run")) == "model.ckpt-2"
     (name,) = os.listdir("run/pinned")
     assert re.fullmatch(r"before-reset-[0-9a-f]{8}", name)
