@@ -554,3 +554,16 @@ def test_whole_values_of_the_helper_are_right(graph):
     with v1.Session() as session:
         session.run(v1.global_variables_initializer())
         np.testing.assert_array_equal(session.run(w), COUNT)
+
+
+def test_create_slots_makes_what_the_first_step_would():
+    if not hasattr(tf.keras, "__version__"):
+        keras = tf.keras
+    else:
+        keras = __import__("tf_keras")
+    optimizer, weight = keras.optimizers.legacy.Adam(), tf.Variable([1.0, 2.0])
+    tf_internals.create_slots(optimizer, [weight])
+    assert optimizer.get_slot_names() == ["m", "v"]
+    np.testing.assert_array_equal(optimizer.get_slot(weight, "v"), [0.0, 0.0])
+    assert int(optimizer.iterations) == 0
+    np.testing.assert_array_equal(weight, [1.0, 2.0])

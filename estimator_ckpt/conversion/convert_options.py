@@ -8,15 +8,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from estimator_ckpt.conversion.casting import Casts, parse_casts
+from estimator_ckpt.conversion.hyperparameters import check_hyperparameters
 from estimator_ckpt.conversion.names_to_objects import LAYOUTS
-from estimator_ckpt.conversion.translate_optimizer import NEWER_TARGETS, TARGETS
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.files import path_text
 from estimator_ckpt.formats import CHECKPOINT_FORMATS, CheckpointFormat
-from estimator_ckpt.matching.resolve import MATCH_BY
+from estimator_ckpt.matching.policies import MATCH_BY
 from estimator_ckpt.matching.rules import Pairs, Rules
 from estimator_ckpt.roles.dialects import class_names
-from estimator_ckpt.roles.records import LEGACY
+from estimator_ckpt.roles.records import LEGACY, NEWER_TARGETS, TARGETS
 
 
 @dataclass(frozen=True)
@@ -126,15 +126,7 @@ class ConvertOptions:
             "hyperparameters",
             "they belong to an optimizer; say which: optimizer='keras' or 'tf1'",
         )
-        is_mapping = isinstance(self.hyperparameters, Mapping)
-        _refuse(
-            not is_mapping,
-            "hyperparameters",
-            f"expected a mapping from names to numbers, found {self.hyperparameters!r}",
-        )
-        for name, value in self.hyperparameters.items():
-            wrong = isinstance(value, bool) or not isinstance(value, (int, float))
-            _refuse(wrong, "hyperparameters", f"expected a number for {name}, found {value!r}")
+        check_hyperparameters(self.hyperparameters)
 
     def _check_like(self) -> None:
         if isinstance(self.like, (str, os.PathLike)):

@@ -3,8 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from estimator_ckpt.errors import SettingsError
+
+
+def check_hyperparameters(given: Any) -> None:
+    """Raises SettingsError for what is no mapping from names to numbers."""
+    key = "hyperparameters"
+    if not isinstance(given, Mapping):
+        raise SettingsError(f"expected a mapping from names to numbers, found {given!r}", key=key)
+    for name, value in given.items():
+        if (
+            not isinstance(name, str)
+            or isinstance(value, bool)
+            or not isinstance(value, (int, float))
+        ):
+            raise SettingsError(f"expected a number for {name}, found {value!r}", key=key)
 
 
 class Hyperparameters:

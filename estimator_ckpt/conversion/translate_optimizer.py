@@ -8,6 +8,7 @@ from typing import Any
 
 from estimator_ckpt.conversion.adam_steps import (
     Power,
+    best_assumed,
     bias_is_gone,
     check_given_steps,
     count_steps,
@@ -50,8 +51,6 @@ from estimator_ckpt.roles.dialects import (
 from estimator_ckpt.roles.loss_scale import loss_scale_of
 from estimator_ckpt.roles.records import LEGACY, NEWER, SCALED, TF1
 
-KERAS_2, KERAS_3 = NEWER_TARGETS = ("keras2", "keras3")
-TARGETS = (LEGACY, *NEWER_TARGETS, TF1)
 OPTIMIZER = "optimizer"
 
 ReadNumber = Callable[[Content], float]
@@ -327,8 +326,11 @@ class Relinker:
             number = optimizer.own.get(name)
             if number is not None and is_number(self.items[number].content):
                 value = self._read(self.items[number].content)
-                found.append(Power(name, beta, value, self._hyper.given_beta(beta)))
-        return [power for power in found if 0 <= power.value < 1]
+                assumed = self._hyper.get(beta)
+                found.append(Power(name, beta, value, self._hyper.given_beta(beta), assumed))
+        step = None if self.step is None else self._count(self.step)
+        found = [power for power in found if 0 <= power.value < 1]
+        return best_assumed(found, None if step is None else int(step))
 
     def _numbers_of_tf1(self, optimizer: Optimizer, to: Related, path: ObjectPath) -> None:
         self.items += unused_slots(self.items, optimizer, to, path)

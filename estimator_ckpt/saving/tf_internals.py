@@ -378,3 +378,12 @@ def last_steps(graph: tf.Graph) -> list[int]:
         if hook._last_step is not None
         and getattr(getattr(hook, "_global_step_tensor", None), "graph", None) is graph
     ]
+
+
+def create_slots(optimizer: Any, variables: Sequence[Any]) -> None:
+    """Makes the variables of one of Keras' legacy optimizers, as its first step would.
+
+    Public is only apply_gradients(), which changes what it trains, and counts
+    (keras/src/optimizers/legacy/optimizer_v2.py).
+    """
+    optimizer._create_all_weights(variables)
