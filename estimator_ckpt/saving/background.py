@@ -48,7 +48,7 @@ class Background:
             except Exception as error:
                 snapshot.let_go()
                 raised = _raised(error, prefix)
-                logging.error("%s", raised, exc_info=None if raised is error else error)
+                logging.error("%s", raised)
                 _let_go_of_frames(error)
                 self._error = raised
 
