@@ -14,7 +14,8 @@ from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.errors import CheckpointError, NotACheckpointError, SettingsError
 from estimator_ckpt.loading import has_form_of_function, load_function
 from estimator_ckpt.matching.eager import eager_model
-from estimator_ckpt.matching.live import LiveObjects, is_layer, is_variable
+from estimator_ckpt.matching.kinds import is_layer, is_variable
+from estimator_ckpt.matching.live import LiveObjects
 from estimator_ckpt.matching.lookup_tables import is_table
 from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.objects.object_graph import BEFORE_ATTRIBUTE, SAVE_COUNTER, VAR_LIST, unescape

@@ -9,14 +9,14 @@ from typing import Any
 
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.matching.counted import may_be_counted, weak_segments
-from estimator_ckpt.matching.live import (
-    LiveObjects,
+from estimator_ckpt.matching.kinds import (
     is_layer,
     is_variable,
     own_name,
     role_by_name,
     shape_and_dtype,
 )
+from estimator_ckpt.matching.live import LiveObjects
 from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.roles.training_state import state_by_names
 from estimator_ckpt.text.names import some_of

@@ -17,7 +17,8 @@ from absl import logging
 
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.matching.eager import EagerModel, eager_model, of_objects
-from estimator_ckpt.matching.live import LiveObjects, is_layer
+from estimator_ckpt.matching.kinds import is_layer
+from estimator_ckpt.matching.live import LiveObjects
 from estimator_ckpt.matching.lookup_tables import TablePart
 from estimator_ckpt.matching.saved import Saved
 from estimator_ckpt.warm_starting.eager import assign, check_eager, read_values
