@@ -15,7 +15,7 @@ from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.matching.model import Model
 from estimator_ckpt.matching.policies import policy_for
-from estimator_ckpt.matching.restoring import missing_rows
+from estimator_ckpt.matching.restoring import conversion_that_helps, missing_rows
 from estimator_ckpt.objects.object_graph import SAVE_COUNTER
 from estimator_ckpt.text.html import html_table
 from estimator_ckpt.text.quantities import counted, tensor_text
@@ -37,7 +37,7 @@ class Fit:
       rows: one for each variable of the model, and one for each of the checkpoint that nothing
         reads. The status is `matched`; `warm-started` or `initialized`; `unused`; or, where it does
         not fit, `missing`, `no average`, `shape`, `dtype`, `ambiguous` or `unexpected`.
-      hint: a rule for a warm start that would help, or "".
+      hint: a setting for a warm start that would help, or a conversion for a restore, or "".
     """
 
     checkpoint: str
@@ -101,7 +101,7 @@ def check_checkpoint(
         if warm_start is None:
             restore = restore_of(expected, checkpoint, input_fn)
             if isinstance(restore, Restore):
-                return Fit(checkpoint.prefix, _restored(checkpoint, restore))
+                return _restored(checkpoint, restore)
             return _started(checkpoint, WarmStart(checkpoint.prefix), restore, "matched")
         model = expected_model(expected, input_fn)
         settings = replace(warm_start, ckpt_to_initialize_from=checkpoint.prefix)
@@ -124,7 +124,8 @@ def _started(checkpoint: Checkpoint, settings: WarmStart, model: Model, word: st
     return Fit(checkpoint.prefix, rows, hint.strip())
 
 
-def _restored(checkpoint: Checkpoint, restore: Restore) -> list[Row]:
+def _restored(checkpoint: Checkpoint, restore: Restore) -> Fit:
+    """What a restore would do."""
     resolution = restore.resolution
     policies = {w.tensor: policy_for(w.variable, restore.on_missing) for w in resolution.missing}
     required = [want for want in resolution.missing if policies[want.tensor] == "error"]
@@ -145,7 +146,8 @@ def _restored(checkpoint: Checkpoint, restore: Restore) -> list[Row]:
         for v in checkpoint.variables.values()
         if v.name not in named and used.isdisjoint(v.keys)
     ]
-    return rows
+    hint = conversion_that_helps(checkpoint, resolution, required)
+    return Fit(checkpoint.prefix, rows, hint.strip())
 
 
 def _is_unused_slot(row: Row) -> bool:

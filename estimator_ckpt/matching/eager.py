@@ -10,6 +10,7 @@ from typing import Any
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.matching.counted import may_be_counted, weak_segments
 from estimator_ckpt.matching.kinds import (
+    has_other_state,
     is_layer,
     is_variable,
     own_name,
@@ -75,6 +76,12 @@ def eager_model(given: Any) -> EagerModel:
             f"{type(given).__name__}",
             key=_KEY,
         ) from None
+    if not objects.hold_anything and any(map(has_other_state, objects.live)):
+        raise SettingsError(
+            f"{type(given).__name__} has state, but neither variables nor lookup tables: a warm "
+            "start leaves it alone, tf.train.Checkpoint.read() restores it",
+            key=_KEY,
+        )
     if not objects.hold_anything:
         raise SettingsError(f"{type(given).__name__} has no variables yet; {_BUILD}", key=_KEY)
     _check_built(objects.live)

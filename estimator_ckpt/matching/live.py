@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from estimator_ckpt.matching.counted import may_be_counted, weak_segments
 from estimator_ckpt.matching.kinds import (
+    has_other_state,
     is_layer,
     is_metric,
     is_optimizer,
@@ -19,7 +20,7 @@ from estimator_ckpt.matching.kinds import (
     shape_and_dtype,
 )
 from estimator_ckpt.matching.lookup_tables import ATTRIBUTE, SUFFIXES, TablePart, is_table
-from estimator_ckpt.matching.model import Model, ModelVariable
+from estimator_ckpt.matching.model import Model, ModelVariable, OtherState
 from estimator_ckpt.objects.object_graph import (
     SAVE_COUNTER,
     Node,
@@ -136,7 +137,7 @@ class LiveObjects:
             table, values = self.live[node], dict[str, Any]()
             for suffix in SUFFIXES:
                 part = TablePart(table, suffix, values)
-                name = path_string(paths[node]) + suffix
+                name = (path_string(paths[node]) or ATTRIBUTE) + suffix
                 variables.append(
                     ModelVariable(
                         name=name,
@@ -168,8 +169,23 @@ class LiveObjects:
                 role=METRIC if id(variable) in metrics else role_by_name(variable),
             )
         optimizers = {path_string(paths[node]): node for node in self._optimizers if node in paths}
-        structure = self._structure(paths)
-        return Model(variables, structure, optimizers, self._is_bare, starts_all=True), by_name
+        model = Model(
+            variables,
+            self._structure(paths),
+            optimizers,
+            self._is_bare,
+            starts_all=True,
+            others=self._others(paths, by_name),
+        )
+        return model, by_name
+
+    def _others(self, paths: Mapping[int, ObjectPath], taken: Collection[str]) -> list[OtherState]:
+        found = []
+        for node, one in enumerate(self.live):
+            if node in paths and has_other_state(one):
+                name, kind = path_string(paths[node]) or "/", type(one).__name__
+                found.append(OtherState(f"{name} ({kind})" if name in taken else name, kind))
+        return found
 
     @property
     def hold_anything(self) -> bool:

@@ -164,7 +164,9 @@ class _Resolver:
         if is_given and not any(named):
             at_path = self._saved.find(name + suffix)  # an object path may be given, too
             named = Named(key=[at_path] if at_path is not None else [])
-        here = () if is_given else self._structure.tensors.get(variable.name, ())
+        # A name that was given on purpose stands for no object, but for one below a given root.
+        by_objects = not is_given or self._model.has_names_alone
+        here = self._structure.tensors.get(variable.name, ()) if by_objects else ()
         match = self._choose(variable, here, named, is_given)
         return _Found(variable, here, named, match, is_given)
 

@@ -16,12 +16,12 @@ from estimator_ckpt.errors import SettingsError, WriteError
 from estimator_ckpt.formats import CheckpointFormat
 from estimator_ckpt.matching.policies import may_initialize
 from estimator_ckpt.matching.restoring import Resolution, Wanted
-from estimator_ckpt.objects.object_graph import ObjectGraph
 from estimator_ckpt.options import SaverOptions, check_format
 from estimator_ckpt.reading.moved import in_directory
 from estimator_ckpt.saving import tf_internals
 from estimator_ckpt.saving.built import Built
 from estimator_ckpt.saving.checkpoint_lists import CheckpointLists
+from estimator_ckpt.saving.contents import Contents
 from estimator_ckpt.saving.given import Objects, VarList
 from estimator_ckpt.saving.graph_contents import graph_contents
 from estimator_ckpt.saving.graph_ops import SaverOps
@@ -177,21 +177,14 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         self._beside_first[name] = content
 
     @property
-    def holders(self) -> set[str]:
-        """The names of the ops that hold what it restores."""
-        return self._complete().contents.held()[0]
+    def contents(self) -> Contents:
+        """Everything that it writes and restores."""
+        return self._complete().contents
 
     @property
     def wanted(self) -> Sequence[Wanted]:
         """The tensors that a restore needs."""
         return self._complete().wanted
-
-    @property
-    def objects(self) -> tuple[ObjectGraph, Mapping[str, Wanted]]:
-        """The objects that it was given, and what is wanted of each variable, by the names of the
-        ops that hold it."""
-        contents = self._complete().contents
-        return contents.structure, contents.by_holder()
 
     def resolution(self, checkpoint: Checkpoint) -> Resolution:
         """What a checkpoint has of these, and where the two do not fit."""

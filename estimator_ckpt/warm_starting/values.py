@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from absl import logging
 
 from estimator_ckpt.checkpoint import Checkpoint, Variable
-from estimator_ckpt.errors import SettingsError
-from estimator_ckpt.matching.hints import scope_to_paste
+from estimator_ckpt.errors import CheckpointError, SettingsError
 from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.matching.policies import policy_for
 from estimator_ckpt.matching.resolve import Resolution, resolve
@@ -22,10 +21,12 @@ from estimator_ckpt.objects.object_graph import SAVE_COUNTER
 from estimator_ckpt.roles import COUNTER, NUMBER, SLOT, STEP
 from estimator_ckpt.text.quantities import tensor_text
 from estimator_ckpt.text.rows import Row, fold
+from estimator_ckpt.warm_starting.advice import NOTHING, what_helps
 from estimator_ckpt.warm_starting.report import StartingValue, WarmStartReport
 from estimator_ckpt.warm_starting.selection import (
     DEFAULT,
     Choice,
+    Selection,
     check_all_apply,
     exclusion,
     select,
@@ -44,13 +45,14 @@ def starting_values(settings: Settings, checkpoint: Checkpoint, model: Model) ->
       SettingsError: two rules for one variable (names both), or a rule that applies to nothing.
       ConflictError: a rule's source is the name of one variable and the object path of another.
       MismatchError: with one table of everything that is missing, or has another shape or dtype,
-        where the settings make that an error, or of which it is not clear what it is; and with a
-        rule to paste, where one shift of scopes explains most of what is missing.
+        where the settings make that an error, or of which it is not clear what it is, or of all if
+        objects would start from nothing; and with a setting to paste, where one explains most of
+        what is missing.
     """
-    report, problems, hint = find_starting_values(settings, checkpoint, model)
+    report, problems, help_text = find_starting_values(settings, checkpoint, model)
     if problems:
-        error = mismatch(checkpoint, problems)
-        error.message += hint
+        error = mismatch(checkpoint, problems, may_be_missing=NOTHING not in help_text)
+        error.message += help_text
         raise error
     for value in report.values:
         if value.warns:
@@ -78,10 +80,32 @@ class _Findings:
     missing: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class _Decision:
+    """What starts from what, and what does not fit.
+
+    Attributes:
+      selection: what the settings make of the model.
+      excluded: the names of the selected variables that `exclude` leaves out.
+      found: for the selected variables.
+      problems: rows of what does not fit: about the model as a whole, or variable by variable.
+    """
+
+    selection: Selection
+    excluded: Collection[str]
+    found: _Findings
+    problems: list[Row]
+
+    @property
+    def to_start(self) -> list[str]:
+        """The names of the variables that would start, if the checkpoint had them."""
+        return [name for name in self.selection.chosen if name not in self.excluded]
+
+
 def find_starting_values(
     settings: Settings, checkpoint: Checkpoint, model: Model, *, saved: Saved | None = None
 ) -> tuple[WarmStartReport, list[Row], str]:
-    """What starting_values() returns, what it would raise as rows, and the rule to paste or "".
+    """What starting_values() returns, what it would raise as rows, and what would help, or "".
 
     Args:
       settings, checkpoint, model: as starting_values() takes them.
@@ -91,24 +115,59 @@ def find_starting_values(
       SettingsError, ConflictError: as starting_values() does.
     """
     if saved is None:
-        must_match = settings.require_all_rules_match
-        saved = Saved(
-            checkpoint,
-            settings.rename,
-            require_all_rules_match=must_match,
-            use_averages=settings.use_averages,
-        )
+        saved = _saved(settings, checkpoint)
+    decision = _decide(settings, saved, model)
+    found, problems = decision.found, list(decision.problems)
+    if settings.require_all_rules_match and not problems:
+        _check_rules(settings, decision)
+    is_nothing = not problems and _starts_nothing(settings, decision, model)
+    if is_nothing:
+        problems = _nothing_rows(decision, model)
+        found.kept.clear()
+        found.problems.update({row.name: row for row in problems})
+    chosen = decision.selection.chosen
+    values = [_value(variable, found, chosen) for variable in model.variables]
+    values += [_other_value(*other) for other in model.others]
+    used = {source.name for source, _, _ in found.started.values()}
+    unexpected = [n for n, v in saved.items() if v.name not in used and n != SAVE_COUNTER]
+    help_text = ""
+    if problems:
+        lacking = decision.to_start if is_nothing else found.missing
+
+        def in_thought(tried: Settings) -> Collection[str] | None:
+            return _in_thought(tried, checkpoint, model, decision)
+
+        help_text = what_helps(settings, model, lacking, saved, in_thought, is_nothing=is_nothing)
+        problems = _with_near_names(problems, decision, model, saved, is_nothing=is_nothing)
+    if settings.on_unexpected == "error":
+        problems += [Row("unexpected", name) for name in unexpected]
+    others = _not_trainable(settings, model, chosen, saved)
+    return WarmStartReport(checkpoint.prefix, values, unexpected, others), problems, help_text
+
+
+def _saved(settings: Settings, checkpoint: Checkpoint) -> Saved:
+    return Saved(
+        checkpoint,
+        settings.rename,
+        require_all_rules_match=settings.require_all_rules_match,
+        use_averages=settings.use_averages,
+    )
+
+
+def _decide(settings: Settings, saved: Saved, model: Model) -> _Decision:
     selection = select(settings, model)
     found = _Findings()
     matches = Resolution({})
     if any(choice.source is None for choice in selection.chosen.values()):
         matches = resolve(model, saved, match_by=settings.match_by, root=settings.root)
+    all_excluded = set()
     for variable in model.variables:
         choice = selection.chosen.get(variable.name)
         excluded = exclusion(settings, variable.name) if choice is not None else None
         if excluded is not None:
-            place, rule = excluded
-            selection.matched.add(place)
+            rule_name, rule = excluded
+            selection.matched.add(rule_name)
+            all_excluded.add(variable.name)
             found.kept[variable.name] = (rule, False)
         elif choice is not None:
             is_optional = selection.is_default and not variable.is_required
@@ -122,27 +181,93 @@ def find_starting_values(
         found.started.pop(name)
         found.kept[name] = (reason, True)
     problems = [*matches.problems, *(found.problems.values() if not matches.problems else ())]
-    if selection.is_default and not found.started and not problems and found.missing:
-        note = "nothing of the model is there: a bare object fits nowhere; root= says where it is"
-        problems = [Row("missing", name, note=note) for name in found.missing]
-        found.kept.clear()
-        found.problems.update({row.name: row for row in problems})
-    values = [_value(variable, found, selection.chosen) for variable in model.variables]
-    if settings.require_all_rules_match and not problems:
-        check_all_apply(settings, selection.matched)
-        if not selection.chosen:
-            raise SettingsError(
-                "the settings select no variable of the model, so nothing would start from the "
-                "checkpoint; require_all_rules_match=False allows that",
-                key="vars_to_warm_start",
-            )
-    used = {source.name for source, _, _ in found.started.values()}
-    unexpected = [n for n, v in saved.items() if v.name not in used and n != SAVE_COUNTER]
-    hint = scope_to_paste(model, found.missing, saved) if problems else ""
-    if settings.on_unexpected == "error":
-        problems += [Row("unexpected", name) for name in unexpected]
-    others = _not_trainable(settings, model, selection.chosen, saved)
-    return WarmStartReport(checkpoint.prefix, values, unexpected, others), problems, hint
+    return _Decision(selection, all_excluded, found, problems)
+
+
+def _check_rules(settings: Settings, decision: _Decision) -> None:
+    """Raises SettingsError where a rule applies to nothing, or the rules leave nothing to start."""
+    check_all_apply(settings, decision.selection.matched)
+    if not decision.to_start:
+        verb = "exclude every" if decision.selection.chosen else "select no"
+        raise SettingsError(
+            f"the settings {verb} variable of the model, so nothing would start from the "
+            "checkpoint; require_all_rules_match=False allows that",
+            key="exclude" if decision.selection.chosen else "vars_to_warm_start",
+        )
+
+
+def _starts_nothing(settings: Settings, decision: _Decision, model: Model) -> bool:
+    """Whether a start of objects has nothing to do, which nobody can have meant.
+
+    A job that allows all to be missing may well start with nothing of an earlier one.
+    """
+    if decision.found.started or not decision.to_start or not model.starts_all:
+        return False
+    return decision.selection.is_default or settings.require_all_rules_match
+
+
+def _nothing_rows(decision: _Decision, model: Model) -> list[Row]:
+    """A row for each variable that was to start where none does."""
+    to_start = set(decision.to_start)
+    kept = decision.found.kept
+    return [
+        _missing(v, kept.get(v.name, ("", False))[0]) for v in model.variables if v.name in to_start
+    ]
+
+
+def _with_near_names(
+    problems: Sequence[Row],
+    decision: _Decision,
+    model: Model,
+    saved: Saved,
+    *,
+    is_nothing: bool,
+) -> list[Row]:
+    """The same rows; those of what is missing with the nearest name that the checkpoint has."""
+    by_name = {variable.name: variable for variable in model.variables}
+    taken = {source.key for source, _, _ in decision.found.started.values()}
+    rows: list[Row] = []
+    for row in problems:
+        variable = by_name.get(row.name)
+        is_explained = bool(row.note) and not is_nothing
+        if row.status == "missing" and variable and not is_explained and len(rows) < _MOST_HINTS:
+            choice = decision.selection.chosen[row.name]
+            name = choice.source or variable.known_as
+            near = saved.hint(name, variable.shape, variable.dtype, taken) if name else ""
+            row = replace(row, note="; ".join(filter(None, (row.note, near))))
+        rows.append(row)
+    return rows
+
+
+def _in_thought(
+    settings: Settings, checkpoint: Checkpoint, model: Model, before: _Decision
+) -> Collection[str] | None:
+    """The variables that would start under other settings; None if these do any harm.
+
+    They would where a variable does not start that did before, or of one that did not the tensor
+    does not fit, or is a slot where the variable is none.
+    """
+    try:
+        decision = _decide(settings, _saved(settings, checkpoint), model)
+    except CheckpointError:
+        return None
+    started = decision.found.started
+    fit = {v.name for v in model.variables if v.name in started}
+    slots = {
+        v.name
+        for v in model.variables
+        if v.is_required and v.name in started and started[v.name][0].slot_of is not None
+    }
+    known = {row.name for row in before.problems}
+    new = [row for row in decision.problems if row.name not in known or row.status != "missing"]
+    if slots or new or not fit >= before.found.started.keys():
+        return None
+    return fit
+
+
+def _other_value(name: str, kind: str) -> StartingValue:
+    reason = f"no variable but {kind}: a restore brings its state, a warm start does not"
+    return StartingValue(name, None, reason, None, is_selected=False, kind=kind)
 
 
 def _value(variable: ModelVariable, found: _Findings, chosen: Collection[str]) -> StartingValue:
@@ -180,16 +305,12 @@ def _find(
     if choice.source is None:
         match = matches.matches[name]
         source, row, rule = match.source, match.problem, match.rule
-        if row is not None and row.status == "missing" and not row.note:
-            note = saved.hint(variable.known_as) if len(found.missing) < _MOST_HINTS else ""
-            row = replace(row, note=note)
         if choice.place.startswith("assignment_map"):
             rule = f"{choice}, {rule}"
     else:
         source, row, rule = saved.find(choice.source), None, str(choice)
         if source is None:
-            note = saved.hint(choice.source) if len(found.missing) < _MOST_HINTS else ""
-            row = Row("missing", name, tensor_text(variable.dtype, variable.shape), "", note)
+            row = _missing(variable)
     has_vocabulary = name in settings.var_name_to_vocab_info
     if source is not None:
         info = settings.var_name_to_vocab_info.get(name)
@@ -216,6 +337,10 @@ def _find(
         found.problems[name] = row
     else:
         found.kept[name] = (reason, policy == "warn")
+
+
+def _missing(variable: ModelVariable, note: str = "") -> Row:
+    return Row("missing", variable.name, tensor_text(variable.dtype, variable.shape), "", note)
 
 
 def _not_trainable(
