@@ -78,12 +78,12 @@ def check_checkpoint(
     Args:
       path: a checkpoint, as open_checkpoint() takes it.
       expected: the model's variables: a mapping from variable names to (shape, dtype); a tf.Graph;
-        a Keras model, a tf.Module or another object of an eager program; the path of another
-        checkpoint, a SavedModel, a `.meta` graph or a `graph.pbtxt`; or `package.module:function`,
-        a model_fn or a function without arguments, which is called in a graph: a Scaffold, a
-        tf.train.Checkpoint or a Keras model that it returns counts. Of files without that
-        knowledge, all variables count as trainable but the state of a training: slots and numbers
-        of optimizers, the global step.
+        what WarmStart.apply() takes (a Keras model, a tf.Module, a list or mapping of these or of
+        variables); another checkpoint, open or its path, a SavedModel, a `.meta` graph or a
+        `graph.pbtxt`; or `package.module:function`, a model_fn or a function without arguments,
+        which is called in a graph: a Scaffold, a tf.train.Checkpoint or a Keras model that it
+        returns counts. Of files without that knowledge, all variables count as trainable but the
+        state of a training: slots and numbers of optimizers, the global step.
       warm_start: settings by which the model would start from this checkpoint; the one that they
         name does not count. None: it would restore all of its variables, as its saver does: that of
         a function which makes one (wrap_model_fn(), or a factory's Scaffold that it returns), with
@@ -97,6 +97,8 @@ def check_checkpoint(
     """
     if warm_start is not None and not isinstance(warm_start, WarmStart):
         raise SettingsError(f"expected a WarmStart, found {warm_start!r}", key="warm_start")
+    if isinstance(expected, Checkpoint):
+        expected = expected.prefix
     with open_checkpoint(path) as checkpoint:
         if warm_start is None:
             restore = restore_of(expected, checkpoint, input_fn)

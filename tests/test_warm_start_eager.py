@@ -411,7 +411,7 @@ def test_root_says_which_of_two_objects_is_meant(tmp_path):
 
 def test_a_model_of_which_nothing_is_there_is_refused_whatever_may_be_missing(tmp_path):
     prefix = write(tmp_path, model=net(["dense"]))
-    with pytest.raises(MismatchError, match="nothing of the model is there"):
+    with pytest.raises(MismatchError, match="Nothing of the model is there"):
         WarmStart(prefix, on_missing="init").apply(Pair(0.0))
 
 

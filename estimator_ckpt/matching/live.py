@@ -175,9 +175,18 @@ class LiveObjects:
             optimizers,
             self._is_bare,
             starts_all=True,
+            scope=self._scope(variables),
             others=self._others(paths, by_name),
         )
         return model, by_name
+
+    def _scope(self, variables: Sequence[ModelVariable]) -> str:
+        """What a bare model, and not one layer alone, puts before all names of its variables."""
+        root = self.live[0]
+        scope = f"{root.name}/" if self._is_bare and is_layer(root) else ""
+        names = [v.known_as for v in variables if v.is_required]
+        in_layers = all(name.startswith(scope) and name.count("/") > 1 for name in names)
+        return scope if in_layers else ""
 
     def _others(self, paths: Mapping[int, ObjectPath], taken: Collection[str]) -> list[OtherState]:
         found = []

@@ -99,6 +99,8 @@ class Model:
         at the root.
       starts_all: whether all variables start where no setting selects some; otherwise those that
         are trainable do, as in a job.
+      scope: with what all names begin that the model itself has given: its own name and a slash,
+        as in Keras 3; or "". A checkpoint of names alone may lack it.
       others: its objects with state of another kind. A restore gives them their state; a warm start
         leaves them alone, and says so.
     """
@@ -108,6 +110,7 @@ class Model:
     optimizers: dict[str, int] = field(default_factory=dict)
     is_bare: bool = False
     starts_all: bool = False
+    scope: str = ""
     others: Sequence[OtherState] = ()
 
     @property

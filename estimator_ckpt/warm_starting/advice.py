@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from estimator_ckpt.matching.hints import roots_that_fit, scopes_that_fit
@@ -14,8 +14,8 @@ from estimator_ckpt.warm_starting.settings import Settings
 
 NOTHING = "Nothing of the model is there."
 
-# The names of the variables that would start under other settings; None if these did any harm.
-InThought = Callable[[Settings], "Collection[str] | None"]
+# The sources of the variables that would start under other settings; None if these did any harm.
+InThought = Callable[[Settings], "Mapping[str, str] | None"]
 
 
 def what_helps(
@@ -26,7 +26,7 @@ def what_helps(
     in_thought: InThought,
     *,
     is_nothing: bool,
-) -> str:
+) -> tuple[str, Mapping[str, str]]:
     """The end of an error's message: the one setting that explains most of what is missing, or "".
 
     Args:
@@ -36,13 +36,18 @@ def what_helps(
       saved: what the checkpoint has.
       in_thought: applies settings, and changes nothing.
       is_nothing: whether nothing starts.
+
+    Returns:
+      The text; and what the setting would start from what, by names.
     """
     start = f"\n{NOTHING}" if is_nothing else ""
     for text, tried in _to_try(settings, model, missing, saved, is_nothing=is_nothing):
-        count = len(set(in_thought(tried) or ()).intersection(missing))
+        sources = in_thought(tried) or {}
+        count = len(sources.keys() & set(missing))
         if count and count * 2 >= len(missing):
-            return f"{start}\nThis rule would find {count} of {len(missing)}:\n{text}"
-    return start
+            rule = f"{start}\nThis rule would find {count} of {len(missing)}:\n{text}"
+            return rule, sources
+    return start, {}
 
 
 def _to_try(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -19,6 +19,7 @@ from estimator_ckpt.matching.saved import Saved
 from estimator_ckpt.matching.together import lacking_halves, left_out
 from estimator_ckpt.objects.object_graph import SAVE_COUNTER
 from estimator_ckpt.roles import COUNTER, NUMBER, SLOT, STEP
+from estimator_ckpt.text.names import meant
 from estimator_ckpt.text.quantities import tensor_text
 from estimator_ckpt.text.rows import Row, fold
 from estimator_ckpt.warm_starting.advice import NOTHING, what_helps
@@ -134,11 +135,17 @@ def find_starting_values(
     if problems:
         lacking = decision.to_start if is_nothing else found.missing
 
-        def in_thought(tried: Settings) -> Collection[str] | None:
+        def in_thought(tried: Settings) -> Mapping[str, str] | None:
             return _in_thought(tried, checkpoint, model, decision)
 
-        help_text = what_helps(settings, model, lacking, saved, in_thought, is_nothing=is_nothing)
-        problems = _with_near_names(problems, decision, model, saved, is_nothing=is_nothing)
+        help_text, meant_by_it = what_helps(
+            settings, model, lacking, saved, in_thought, is_nothing=is_nothing
+        )
+        near = _near_names(problems, decision, model, saved, meant_by_it, is_nothing=is_nothing)
+        problems = [
+            replace(row, note="; ".join(filter(None, (row.note, near.get(row.name, "")))))
+            for row in problems
+        ]
     if settings.on_unexpected == "error":
         problems += [Row("unexpected", name) for name in unexpected]
     others = _not_trainable(settings, model, chosen, saved)
@@ -215,34 +222,37 @@ def _nothing_rows(decision: _Decision, model: Model) -> list[Row]:
     ]
 
 
-def _with_near_names(
+def _near_names(
     problems: Sequence[Row],
     decision: _Decision,
     model: Model,
     saved: Saved,
+    meant_by_rule: Mapping[str, str],
     *,
     is_nothing: bool,
-) -> list[Row]:
-    """The same rows; those of what is missing with the nearest name that the checkpoint has."""
+) -> dict[str, str]:
+    """What each may be that is missing, as a note: what the offered rule says, or what is near."""
     by_name = {variable.name: variable for variable in model.variables}
     taken = {source.key for source, _, _ in decision.found.started.values()}
-    rows: list[Row] = []
+    found: dict[str, str] = {}
     for row in problems:
         variable = by_name.get(row.name)
         is_explained = bool(row.note) and not is_nothing
-        if row.status == "missing" and variable and not is_explained and len(rows) < _MOST_HINTS:
-            choice = decision.selection.chosen[row.name]
-            name = choice.source or variable.known_as
-            near = saved.hint(name, variable.shape, variable.dtype, taken) if name else ""
-            row = replace(row, note="; ".join(filter(None, (row.note, near))))
-        rows.append(row)
-    return rows
+        if row.status != "missing" or variable is None or is_explained or len(found) > _MOST_HINTS:
+            continue
+        name = decision.selection.chosen[row.name].source or variable.known_as
+        if row.name in meant_by_rule:
+            source = meant_by_rule[row.name]
+            found[row.name] = meant([source] if source != name else [])
+        elif name:
+            found[row.name] = saved.hint(name, variable.shape, variable.dtype, taken)
+    return found
 
 
 def _in_thought(
     settings: Settings, checkpoint: Checkpoint, model: Model, before: _Decision
-) -> Collection[str] | None:
-    """The variables that would start under other settings; None if these do any harm.
+) -> Mapping[str, str] | None:
+    """What would start from what under other settings, by names; None if these do any harm.
 
     They would where a variable does not start that did before, or of one that did not the tensor
     does not fit, or is a slot where the variable is none.
@@ -262,7 +272,7 @@ def _in_thought(
     new = [row for row in decision.problems if row.name not in known or row.status != "missing"]
     if slots or new or not fit >= before.found.started.keys():
         return None
-    return fit
+    return {name: started[name][0].name for name in fit}
 
 
 def _other_value(name: str, kind: str) -> StartingValue:
