@@ -1,5 +1,5 @@
-"""Errors of what is not found offer what helps, and only what was applied in thought: what is pasted
-does what they say. Shown on files of TensorFlow's guide and of other writers."""
+"""Errors of what is not found offer what helps, and only what was applied in thought: when pasted,
+it does what they say. Shown on files of TensorFlow's guide and of other writers."""
 
 import json
 import os

@@ -37,7 +37,7 @@ matching
 options verify
 conversion
 convert
-saving
+manager saving
 warm_starting
 warm_start
 checking
@@ -64,8 +64,8 @@ WITH_TENSORFLOW = _modules("""
     saving.tf_internals saving.upstream warm_starting.starter
 """)
 TENSORFLOW_INSIDE = _modules("""
-    check flags train warm_start checking.model checking.restore files.remote matching.counted
-    matching.eager matching.kinds matching.live matching.lookup_tables text.logs
+    check flags manager train warm_start checking.model checking.restore files.remote
+    matching.counted matching.eager matching.kinds matching.live matching.lookup_tables text.logs
     warm_starting.deferred warm_starting.eager warm_starting.stock_settings
 """)
 

@@ -116,9 +116,9 @@ class Model:
     @property
     def has_names_alone(self) -> bool:
         """Whether no objects of the user's own hold its variables, as in most jobs."""
+        if self.starts_all:
+            return all(variable.node == NO_NODE for variable in self.variables)
         nodes = self.structure.nodes
         edges = nodes.children(0)
-        if self.starts_all:
-            return not edges
         listed = edges.get(VAR_LIST)
         return edges.keys() <= set(DEFAULT_EDGES) and (listed is None or not nodes.children(listed))

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint, Variable
 from estimator_ckpt.errors import MismatchError
 from estimator_ckpt.formats import IN_WORDS
@@ -205,16 +206,21 @@ def _near_names(
     """What each may be that was not found, as a note; of slots only other slots are named."""
     if not missing or len(missing) * len(checkpoint.variables) > _MOST_COMPARED:
         return {}
-    taken = set(resolution.keys.values())
-    state = state_by_names({want.tensor: want.shape for want in missing})
+    keys = resolution.keys
+    taken = set(keys.values())
     saved = Saved(checkpoint)
+    shapes = {name: saved.checkpoint.index.entries[key_bytes(k)].shape for name, k in keys.items()}
+    state = state_by_names({**shapes, **{want.tensor: want.shape for want in missing}})
     slots = NameIndex(v.name for v in saved.values() if v.slot_of is not None)
-    return {
-        want.tensor: meant(slots.near(want.tensor))
-        if state.get(want.tensor, ("",))[0] == SLOT
-        else saved.hint(want.tensor, want.shape, want.dtype, taken)
-        for want in missing
-    }
+
+    def note(want: Wanted) -> str:
+        if state.get(want.tensor, ("",))[0] != SLOT:
+            return saved.hint(want.tensor, want.shape, want.dtype, taken)
+        # Another optimizer's slot means something else: the name of the slot is in its end.
+        end = want.tensor.rpartition("/")[2]
+        return meant([name for name in slots.near(want.tensor) if name.endswith(f"/{end}")])
+
+    return {want.tensor: note(want) for want in missing}
 
 
 def conversion_that_helps(

@@ -133,7 +133,8 @@ def find_starting_values(
     unexpected = [n for n, v in saved.items() if v.name not in used and n != SAVE_COUNTER]
     help_text = ""
     if problems:
-        lacking = decision.to_start if is_nothing else found.missing
+        unfound = [r.name for r in problems if r.status in ("missing", "ambiguous")]
+        lacking = [v.name for v in model.variables if v.name in set(unfound)]
 
         def in_thought(tried: Settings) -> Mapping[str, str] | None:
             return _in_thought(tried, checkpoint, model, decision)
