@@ -80,8 +80,8 @@ def test_a_warm_start_names_the_setting_that_finds_all(files, tmp_path, kind, sc
 def test_a_restore_names_the_conversion_that_makes_it_fit(files, tmp_path, capsys, kind, scope):
     with tf.Graph().as_default(), v1.Session() as session:
         job(scope)()
-        saver = make_scaffold("saver", on_missing={"global_step": "init"}).finalize().saver
         session.run(v1.global_variables_initializer())
+        saver = make_scaffold("saver", on_missing={"global_step": "init"}).finalize().saver
         with pytest.raises(MismatchError, match="A copy under the names") as caught:
             saver.restore(session, files[kind])
         command = shlex.split(caught.value.message.splitlines()[-1])

@@ -46,7 +46,7 @@ def scopes_that_fit(model: Model, missing: Sequence[str], saved: Saved) -> list[
         shifts.update({_shift(variable.known_as, name): 1 for name in alike[:_MOST_HINTS]})
     found = []
     for (theirs, ours), _ in sorted(shifts.items(), key=lambda item: (-item[1], item[0])):
-        if theirs == ours or counts_tell_apart(theirs.rstrip("/"), ours.rstrip("/")):
+        if counts_tell_apart(theirs.rstrip("/"), ours.rstrip("/")):
             continue
         count = _count(list(wanted.values()), {v.name for v in known}, weights, theirs, ours)
         if count >= 2 and count * 2 >= len(known):

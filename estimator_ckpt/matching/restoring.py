@@ -238,7 +238,7 @@ def conversion_that_helps(
     model = Model([_variable(want) for want in missing if want.tensor not in state])
     lacking = [want.tensor for want in missing]
     alike = [want for want in missing if _is_at_name(want, saved)]
-    scopes = scopes_that_fit(model, lacking, saved)
+    scopes = [pair for pair in scopes_that_fit(model, lacking, saved) if pair[0] != pair[1]]
     options, count = "", len(alike)
     if not alike and scopes:
         theirs, ours = scopes[0]

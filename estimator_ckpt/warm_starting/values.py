@@ -133,8 +133,8 @@ def find_starting_values(
     unexpected = [n for n, v in saved.items() if v.name not in used and n != SAVE_COUNTER]
     help_text = ""
     if problems:
-        unfound = [r.name for r in problems if r.status in ("missing", "ambiguous")]
-        lacking = [v.name for v in model.variables if v.name in set(unfound)]
+        unfound = {row.name for row in problems if row.status in ("missing", "ambiguous")}
+        lacking = [variable.name for variable in model.variables if variable.name in unfound]
 
         def in_thought(tried: Settings) -> Mapping[str, str] | None:
             return _in_thought(tried, checkpoint, model, decision)
