@@ -19,6 +19,7 @@ from estimator_ckpt.matching.kinds import (
     role_by_name,
     shape_and_dtype,
 )
+from estimator_ckpt.matching.live_optimizers import live_optimizer
 from estimator_ckpt.matching.lookup_tables import ATTRIBUTE, SUFFIXES, TablePart, is_table
 from estimator_ckpt.matching.model import Model, ModelVariable, OtherState
 from estimator_ckpt.objects.object_graph import (
@@ -169,6 +170,7 @@ class LiveObjects:
                 role=METRIC if id(variable) in metrics else role_by_name(variable),
             )
         optimizers = {path_string(paths[node]): node for node in self._optimizers if node in paths}
+        live = [live_optimizer(n, self.live[node], by_name) for n, node in optimizers.items()]
         model = Model(
             variables,
             self._structure(paths),
@@ -177,6 +179,7 @@ class LiveObjects:
             starts_all=True,
             scope=self._scope(variables),
             others=self._others(paths, by_name),
+            live_optimizers=live,
         )
         return model, by_name
 
