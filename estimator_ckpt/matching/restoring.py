@@ -231,6 +231,8 @@ def conversion_that_helps(
     What stands in a dictionary of the user's own has its names in no `var_list`; so it is with the
     files of converters that write `vars`.
     """
+    if any(resolution.notes.get(want.tensor) or any(want.weak) for want in missing):
+        return ""  # there are reasons beside the names
     saved = Saved(checkpoint)
     if not missing or not saved.has_objects:
         return ""
