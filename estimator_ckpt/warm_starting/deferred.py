@@ -119,7 +119,7 @@ class _Early:
         if not isinstance(settings.vars_to_warm_start, str) and not settings.selects_by_default:
             return
         report, problems, _ = find_starting_values(
-            settings, self._checkpoint, found.model, saved=self._saved
+            settings, self._checkpoint, found.model, saved=self._saved, explain=False
         )
         if any(row.status == "ambiguous" for row in problems):
             return

@@ -67,13 +67,19 @@ def starting_values(settings: Settings, checkpoint: Checkpoint, model: Model) ->
 
 
 def find_starting_values(
-    settings: Settings, checkpoint: Checkpoint, model: Model, *, saved: Saved | None = None
+    settings: Settings,
+    checkpoint: Checkpoint,
+    model: Model,
+    *,
+    saved: Saved | None = None,
+    explain: bool = True,
 ) -> tuple[WarmStartReport, list[Row], str]:
     """What starting_values() returns, what it would raise as rows, and what would help, or "".
 
     Args:
       settings, checkpoint, model: as starting_values() takes them.
       saved: what the checkpoint has under the settings' `rename` rules, if that is known already.
+      explain: whether to look for near names and for what would help, which takes time.
 
     Raises:
       SettingsError, ConflictError: as starting_values() does.
@@ -99,7 +105,7 @@ def find_starting_values(
         if v.name not in used and n != SAVE_COUNTER and found.used_keys.isdisjoint(v.keys)
     ]
     help_text = ""
-    if problems:
+    if problems and explain:
         unfound = {row.name for row in problems if row.status in ("missing", "ambiguous")}
         lacking = [variable.name for variable in model.variables if variable.name in unfound]
 
