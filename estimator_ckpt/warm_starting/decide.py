@@ -141,7 +141,7 @@ def _find(
     if source is not None and row is None:
         found.started[name] = (source, rule, has_vocabulary)
         return
-    assert row is not None
+    row = row or missing_row(variable)
     if is_optional:
         found.kept[name] = (f"{variable.role}: {row.status} in the checkpoint", False)
         return
