@@ -342,6 +342,7 @@ OTHER_OPTIONS = {
     "from_optimizer": "SGD",
     "hyperparameters": {"momentum": 0.5},
     "dtype": "float16",
+    "with_input": True,
 }
 NEEDED = {
     "match_by": {"like": "LIKE"},

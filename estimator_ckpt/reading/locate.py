@@ -19,6 +19,7 @@ from estimator_ckpt.bundle.v1 import (
 from estimator_ckpt.errors import CorruptCheckpointError, NotACheckpointError, printable
 from estimator_ckpt.files.lookalikes import name_directory, name_file
 from estimator_ckpt.reading.best import best_prefix
+from estimator_ckpt.reading.input_files import is_input_directory
 from estimator_ckpt.reading.named import BEST, NEWEST, STEP, best_directories, pins
 from estimator_ckpt.reading.state import read_state
 from estimator_ckpt.text.names import did_you_mean, near_names, some_of
@@ -196,6 +197,8 @@ def complete_prefixes(directory: str) -> list[str]:
 def sub_directories(directory: str, names: Iterable[str]) -> list[str]:
     """Those of the names in a directory that are directories, and no symbolic links to others.
 
+    Without those of the positions of inputs, which belong to the checkpoints beside them.
+
     Of remote ones those that are called like a file of a checkpoint are taken for files: to ask for
     each is a request, and there may be hundreds of thousands.
     """
@@ -205,7 +208,7 @@ def sub_directories(directory: str, names: Iterable[str]) -> list[str]:
         path = os.path.join(directory, name)
         if remote and _SUFFIX.search(name):
             continue
-        if not os.path.islink(path) and files.is_dir(path):
+        if not os.path.islink(path) and files.is_dir(path) and not is_input_directory(path):
             found.append(name)
     return found
 
