@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from estimator_ckpt.jobs.stopping import stop_hook
     from estimator_ckpt.model_fn import wrap_estimator, wrap_model_fn
     from estimator_ckpt.options import SaverOptions
+    from estimator_ckpt.report import write_report
     from estimator_ckpt.scaffold import (
         checkpoint_scaffold,
         dual_scaffold,
@@ -46,6 +47,7 @@ _HOMES = {
     "verify_checkpoint": "verify",
     "wrap_estimator": "model_fn",
     "wrap_model_fn": "model_fn",
+    "write_report": "report",
 }
 
 __all__ = [
@@ -67,6 +69,7 @@ __all__ = [
     "verify_checkpoint",
     "wrap_estimator",
     "wrap_model_fn",
+    "write_report",
 ]
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from estimator_ckpt.bundle.dtypes import dtype_name
@@ -38,11 +38,13 @@ class Fit:
         reads. The status is `matched`; `warm-started` or `initialized`; `unused`; or, where it does
         not fit, `missing`, `no average`, `shape`, `dtype`, `ambiguous` or `unexpected`.
       hint: a rule for a warm start that would help, or "".
+      sources: what each variable of the model that fits is read from, by its name.
     """
 
     checkpoint: str
     rows: Sequence[Row]
     hint: str = ""
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     def _repr_html_(self) -> str:
         headers, cells = columns(self.folded_rows(), expected="model", found="checkpoint")
@@ -61,9 +63,14 @@ class Fit:
         return fold(rows) + more
 
     @property
+    def misfits(self) -> set[str]:
+        """The statuses of rows that do not fit."""
+        return {row.status for row in self.rows} - {*_FITS}
+
+    @property
     def fits(self) -> bool:
         """Whether the model would start."""
-        return all(row.status in _FITS for row in self.rows)
+        return not self.misfits
 
 
 def check_checkpoint(
@@ -101,7 +108,8 @@ def check_checkpoint(
         if warm_start is None:
             restore = restore_of(expected, checkpoint, input_fn)
             if isinstance(restore, Restore):
-                return Fit(checkpoint.prefix, _restored(checkpoint, restore))
+                keys = restore.resolution.keys
+                return Fit(checkpoint.prefix, _restored(checkpoint, restore), sources=keys)
             return _started(checkpoint, WarmStart(checkpoint.prefix), restore, "matched")
         model = expected_model(expected, input_fn)
         settings = replace(warm_start, ckpt_to_initialize_from=checkpoint.prefix)
@@ -121,7 +129,8 @@ def _started(checkpoint: Checkpoint, settings: WarmStart, model: Model, word: st
     named = {row.name for row in rows}
     unused = (name for name in report.unexpected if name not in named)
     rows += [Row("unused", name, note=_slot_note(checkpoint, name)) for name in unused]
-    return Fit(checkpoint.prefix, rows, hint.strip())
+    sources = {value.target: value.source for value in report.values if value.source is not None}
+    return Fit(checkpoint.prefix, rows, hint.strip(), sources)
 
 
 def _restored(checkpoint: Checkpoint, restore: Restore) -> list[Row]:

@@ -43,7 +43,8 @@ warm_start
 checking
 beam
 check compare exchange
-export importing
+pages
+export importing report
 scaffold
 jobs
 model_fn
