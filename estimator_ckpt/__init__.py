@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from estimator_ckpt.importing import import_checkpoint
     from estimator_ckpt.jobs.resuming import resume_point
     from estimator_ckpt.jobs.stopping import stop_hook
+    from estimator_ckpt.manager import save_both
     from estimator_ckpt.model_fn import wrap_estimator, wrap_model_fn
     from estimator_ckpt.options import SaverOptions
     from estimator_ckpt.report import write_report
@@ -42,6 +43,7 @@ _HOMES = {
     "make_scaffold": "scaffold",
     "open_checkpoint": "checkpoint",
     "resume_point": "jobs.resuming",
+    "save_both": "manager",
     "saver_scaffold": "scaffold",
     "stop_hook": "jobs.stopping",
     "verify_checkpoint": "verify",
@@ -64,6 +66,7 @@ __all__ = [
     "make_scaffold",
     "open_checkpoint",
     "resume_point",
+    "save_both",
     "saver_scaffold",
     "stop_hook",
     "verify_checkpoint",

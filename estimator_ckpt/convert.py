@@ -18,6 +18,7 @@ from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.destination import clear_in_place
 from estimator_ckpt.conversion.plan import Conversion
 from estimator_ckpt.conversion.prepare import make_plan
+from estimator_ckpt.conversion.request import done_in_place, is_done_in_place
 from estimator_ckpt.conversion.result_path import result_path
 from estimator_ckpt.files import Progress
 from estimator_ckpt.formats import CheckpointFormat
@@ -31,6 +32,7 @@ def convert_checkpoint(
     *,
     layout: str | None = None,
     like: Any = None,
+    match_by: str | None = None,
     rename: Pairs = (),
     assignment_map: Pairs = (),
     exclude: Sequence[str] = (),
@@ -61,7 +63,11 @@ def convert_checkpoint(
         object for each scope, so that a tf.Module tree with the same attribute names restores it.
         None: "var_list" for a name-based source; the objects that are there for another.
       like: an object-based checkpoint, or a tf.train.Checkpoint, whose objects are to be those of
-        the result, matched by variable name.
+        the result. Each of its variables is found as a restore would find it, by the rules of
+        matching/resolve.py: by the source's objects first, where it has any, else by name. Names
+        without objects may be the template's object paths, too. The plan tells by which way.
+      match_by: "path" or "name" decides where the two lead to different variables of the source;
+        None makes that an error that shows both.
       rename: pairs of a regular expression and a replacement; see matching/rules.py for all three.
         What belongs to a variable, its slots, its moving average and all below its name, goes along
         wherever rules take the variable, and out with it, unless a rule names it alone. The root
@@ -93,7 +99,8 @@ def convert_checkpoint(
       copy: make independent data files instead of links.
       compact: write new data files without what was left out.
       in_place: rewrite the index where it is; an object graph is appended to the last data file, of
-        which a copy is made first if it is linked from elsewhere.
+        which a copy is made first if it is linked from elsewhere. Run again with the same options,
+        after a kill as well, it changes nothing: the index tells by what options it was made.
       verify: read source and result again and compare them, tensor by tensor. None: if bytes were
         copied or cast. True: also checks all of the source before anything is written.
       dry_run: only say what would be done.
@@ -116,6 +123,7 @@ def convert_checkpoint(
         checkpoint_format,
         layout=layout,
         like=like,
+        match_by=match_by,
         rename=rename,
         assignment_map=assignment_map,
         exclude=exclude,
@@ -147,6 +155,10 @@ def convert_with(
     """convert_checkpoint() with the options in one."""
     with open_checkpoint(source) as checkpoint:
         target = result_path(checkpoint, destination, options)
+        if is_done_in_place(checkpoint, options):
+            if not dry_run:
+                clear_in_place(target)
+            return done_in_place(checkpoint, options)
         conversion, tensors = make_plan(checkpoint, target, options)
         if dry_run:
             return conversion

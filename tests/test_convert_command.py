@@ -137,6 +137,19 @@ def test_a_directory(run, source, tmp_path):
     assert json.loads(log.read_text())["status"] == "converted"
 
 
+def test_in_place_by_rules_and_again(run, source):
+    command = ("--checkpoint_format=saver", "--in_place", "--rename=dense/(.*):net/\\1", source)
+    assert run(*command)[0] == 0
+    for more in ((), ("--dry_run",)):
+        code, out, _ = run(*more, *command)
+        assert code == 0
+        assert out == (
+            f"{source}: converted by the same options already; to apply them once more, convert to "
+            "a new place\n"
+        )
+    assert json.loads(run("--json", *command)[1])["already"] is True
+
+
 def test_values_that_a_cast_makes_0_are_told(run, tmp_path):
     source = write_bundle(tmp_path / "source" / "m", {"x": np.float32([1e-9, 1])})
     told = "values too small for their new dtype became 0: 1 of x"

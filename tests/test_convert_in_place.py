@@ -13,6 +13,7 @@ from golden_files import golden_cases
 from tensorflow_party import tf
 
 from estimator_ckpt import convert_checkpoint, files, open_checkpoint, verify_checkpoint
+from estimator_ckpt.conversion import carry_out
 from estimator_ckpt.errors import SettingsError, WriteError
 from estimator_ckpt.files import copies, write
 
@@ -194,6 +195,70 @@ def test_a_second_time_there_is_nothing_to_do(prefix):
 def test_rules_apply_in_place_too(prefix):
     in_place(prefix, "saver", rename={"dense/(.*)": r"net/\1"}, exclude=["global_step"])
     assert stock_values(prefix) == {"net/kernel": [[0, 1, 2], [3, 4, 5]]}
+
+
+SWAP = {"dense/kernel": "dense/other", "dense/other": "dense/kernel"}
+TWO = {"dense/kernel": np.zeros(2, np.float32), "dense/other": np.ones(2, np.float32)}
+
+
+def test_names_are_swapped_once_however_often_the_same_is_asked(tmp_path):
+    prefix = write_bundle(tmp_path / "model.ckpt-7", TWO)
+    assert in_place(prefix, "both", rename=SWAP).written
+    for again in (SWAP, list(SWAP.items())):
+        result = in_place(prefix, "both", rename=again)
+        assert (result.written, result.already) == (False, True)
+        assert in_place(prefix, "both", rename=again, dry_run=True).already
+    assert stock_values(prefix)["dense/kernel"] == [1, 1]
+    variables = variables_like(TWO)
+    tf.train.Checkpoint(var_list=variables).restore(prefix).assert_consumed()
+    assert variables["dense/kernel"].numpy().tolist() == [1, 1]
+    assert verify_checkpoint(prefix).faults == ()
+
+
+def test_what_is_asked_next_is_done_from_there(tmp_path):
+    prefix = write_bundle(tmp_path / "model.ckpt-7", TWO)
+    in_place(prefix, "saver", rename=SWAP)
+    back = dict(reversed(SWAP.items()))
+    for settings in ({"rename": back}, {"rename": SWAP}):
+        assert in_place(prefix, "saver", **settings).written
+    assert stock_values(prefix)["dense/kernel"] == [1, 1]
+    convert_checkpoint(prefix, tmp_path / "out", "saver", rename=SWAP)
+    assert stock_values(tmp_path / "out")["dense/kernel"] == [0, 0]
+    assert in_place(tmp_path / "out", "saver", rename=SWAP).written
+    assert in_place(prefix, "both").written
+    assert in_place(prefix, "saver", rename=SWAP).written
+    write_bundle(prefix, TWO)  # as a job does that saves there
+    assert in_place(prefix, "saver", rename=SWAP).written
+    assert stock_values(prefix)["dense/kernel"] == [1, 1]
+
+
+@pytest.mark.parametrize("as_object", [False, True])
+def test_a_template_is_part_of_what_is_asked(as_object, prefix, tmp_path):
+    rename = {"dense/kernel": "kernel", "global_step": "step"}
+
+    def convert_like(kernel, step):
+        template = tf.train.Checkpoint(kernel=tf.Variable(kernel), step=tf.Variable(step))
+        path = template if as_object else template.write(str(tmp_path / "like"))
+        return in_place(prefix, "both", rename=rename, like=path)
+
+    assert convert_like(VALUES["dense/kernel"], VALUES["global_step"]).written
+    assert convert_like(VALUES["dense/kernel"] + 1, np.int64(8)).already
+    with pytest.raises(SettingsError, match="matches none"):
+        convert_like(np.zeros(3, np.float32), np.int64(8))
+
+
+def test_two_processes_that_ask_the_same_do_it_once(tmp_path, monkeypatch):
+    prefix = write_bundle(tmp_path / "model.ckpt-7", TWO)
+    real = carry_out.Transfer
+
+    def late(*arguments):
+        monkeypatch.setattr(carry_out, "Transfer", real)
+        assert in_place(prefix, "both", rename=SWAP).written
+        return real(*arguments)
+
+    monkeypatch.setattr(carry_out, "Transfer", late)
+    assert in_place(prefix, "both", rename=SWAP).already
+    assert stock_values(prefix)["dense/kernel"] == [1, 1]
 
 
 def test_one_of_many_checkpoints_is_named_by_its_prefix(prefix, tmp_path):

@@ -301,14 +301,15 @@ def test_the_log_has_a_line_for_each(tree, tmp_path):
     assert [how for _, how in first["data_files"]] == ["link", "write"]
 
 
-def test_rules_that_match_nothing_any_more_are_no_failure_for_what_the_log_has(tree, tmp_path):
+def test_rules_that_match_nothing_any_more_are_no_failure_for_what_was_converted(tree, tmp_path):
     options = ConvertOptions("saver", rename={"x": "y"}, in_place=True)
     log = tmp_path / "log.jsonl"
     convert_directory(tree, None, options, log=log)
     again = convert_directory(tree, None, options, log=log)
     assert {one.status for one in again} == {"already"}
     without = convert_directory(tree, None, options)
-    assert {one.status for one in without} == {"failed"}
+    assert {one.status for one in without} == {"already"}
+    assert {one.message for one in without} == {"converted by the same options"}
     # A job that saves again makes it a new checkpoint.
     write_bundle(tree / "one" / "model.ckpt-100", {"x": np.float32([5, 6, 7])})
     outcomes = convert_directory(tree, None, options, log=log)
@@ -349,6 +350,18 @@ NEEDED = {
 HOW_ONLY = {"copy", "compact", "in_place", "verify"}
 
 
+def test_a_directory_is_gone_on_with_in_place_by_rules_that_swap_names(tree):
+    options = ConvertOptions("saver", rename={"x": "y", "y": "x"}, in_place=True)
+    for prefix in (tree / name for name in ALL):
+        write_bundle(prefix, {"x": np.float32(1), "y": np.float32(2)})
+    first = str(tree / min(ALL))
+    convert_one(first, first, options)  # and was killed then
+    outcomes = convert_directory(tree, None, options)
+    assert sorted(statuses(outcomes, tree).values()) == ["already"] + ["converted"] * 4
+    for name in ALL:
+        assert contents(tree / name)["x"][-1] == np.float32(2).tobytes()
+
+
 def test_the_log_knows_a_conversion_by_every_option_that_changes_the_result(tmp_path):
     source = write_bundle(tmp_path / "m", {"x": np.float32(1)})
     like = write_bundle(tmp_path / "like", {"x": np.float32(2)})
@@ -383,7 +396,9 @@ def test_the_shards_of_a_log_count_as_well(tree, tmp_path):
     (tmp_path / f"log-{'a' * 16}-{'2' * 16}.jsonl").write_bytes(b"".join(lines[3:])[:-30])
     (tmp_path / f"log-b-{'a' * 16}-{'3' * 16}.jsonl").write_text("{}")  # of the log `log-b`
     outcomes = convert_directory(tree, None, options, log=log)
-    assert [one.status for one in outcomes] == ["already"] * 4 + ["failed"]
+    # The last one is known by its index.
+    by_index = "converted by the same options"
+    assert [one.message for one in outcomes] == ["the log has it"] * 4 + [by_index]
 
 
 def test_another_file_is_no_log(tree, tmp_path):

@@ -21,8 +21,7 @@ SCRIPT = Path(__file__).parent / "faults" / "conversions.py"
 def test_kills_full_disks_and_races_lose_nothing():
     command = [sys.executable, str(SCRIPT), "--each=3", "--kills=3", "--races=5"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, timeout=300, check=False)
-    assert re.findall(r"(\w+): .*trials, (\d+) wrong", done.stdout) == [
-        (scenario, "0")
-        for scenario in ("new", "copy", "compact", "in_place", "detach", "tree", "race")
-    ], done.stdout
+    names = ["new", "copy", "compact", "in_place", "detach", "tree", "swap", "swap_tree", "race"]
+    found = re.findall(r"(\w+): .*trials, (\d+) wrong", done.stdout)
+    assert found == [(name, "0") for name in names], done.stdout
     assert done.returncode == 0

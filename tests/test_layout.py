@@ -37,7 +37,7 @@ matching
 options verify
 conversion
 convert
-saving
+manager saving
 warm_starting
 warm_start
 checking
@@ -65,9 +65,9 @@ WITH_TENSORFLOW = _modules("""
     saving.tf_internals saving.upstream warm_starting.starter
 """)
 TENSORFLOW_INSIDE = _modules("""
-    check flags train warm_start checking.model checking.restore files.remote matching.counted
-    matching.eager matching.live matching.lookup_tables text.logs warm_starting.deferred
-    warm_starting.eager warm_starting.stock_settings
+    check flags manager train warm_start checking.model checking.restore files.remote
+    matching.counted matching.eager matching.live matching.lookup_tables text.logs
+    warm_starting.deferred warm_starting.eager warm_starting.stock_settings
 """)
 
 

@@ -31,7 +31,7 @@ from estimator_ckpt.checking.audit import (
     verify_found,
     walk,
 )
-from estimator_ckpt.conversion.outcomes import index_stamp
+from estimator_ckpt.conversion.request import index_stamp
 from estimator_ckpt.errors import CheckpointError
 from estimator_ckpt.files.log import Line, Shards, no_line, read_lines
 from estimator_ckpt.verify import Fault, VerifyReport

@@ -66,7 +66,7 @@ GROUPS = {
     "Which variables, by what names": (
         "rename exclude assignment_map drop_slots use_averages keep_raw dtype drop_configs"
     ),
-    "Objects": "layout like",
+    "Objects": "layout like match_by",
     "Optimizers": "optimizer from_optimizer hyperparameters",
     "Data files": "copy compact",
     "Directories": "log quiet beam",
@@ -128,12 +128,12 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
         write_html(flag_values, title, [plan_view(title, conversion.rows)])
     if flag_values.json:
         print(json.dumps(conversion_json(conversion), indent=2))
-    elif flag_values.dry_run:
+    elif flag_values.dry_run and not conversion.already:
         _print_plan(conversion)
     else:
         print(printable(summary(conversion)))
-        if conversion.warning:
-            print(f"estimator-ckpt: {printable(conversion.warning)}", file=sys.stderr)
+    if conversion.warning and not flag_values.json:
+        print(f"estimator-ckpt: {printable(conversion.warning)}", file=sys.stderr)
     return EXIT_OK
 
 
@@ -180,11 +180,8 @@ def _run_directory(
         _print_noteworthy(outcomes)
     code = _tell(outcomes, left, flag_values, interrupted=interrupted)
     if interrupted:
-        renamed = options.in_place and (options.rename or options.assignment_map)
-        again = "the same command goes on from there"
-        if renamed and flag_values.log is None:
-            again = "without --log the same command would apply its rules to these once more"
         when = f"after {through:,} of {total:,} checkpoints" if total else "before the first one"
+        again = "the same command goes on from there"
         print(f"estimator-ckpt: interrupted {when}; {again}", file=sys.stderr)
         return EXIT_INTERRUPT
     return code
@@ -317,6 +314,11 @@ def _total(conversion: Conversion) -> str:
 
 def summary(conversion: Conversion) -> str:
     """A line on what was done."""
+    if conversion.already:
+        return (
+            f"{conversion.destination}: converted by the same options already; to apply them once "
+            "more, convert to a new place"
+        )
     if not conversion.written:
         return f"{conversion.destination}: {conversion.source_format} already"
     how: dict[str, int] = {}
@@ -349,8 +351,10 @@ def conversion_json(conversion: Conversion) -> dict[str, Any]:
         "source_format": conversion.source_format,
         "checkpoint_format": conversion.checkpoint_format,
         "written": conversion.written,
+        "already": conversion.already,
         "verified": conversion.verified,
         "underflows": dict(conversion.underflows),
+        "notes": list(conversion.notes),
         "data_files": [{"path": path, "how": how} for path, how in conversion.data_files],
         "companions": [companion._asdict() for companion in conversion.companions],
         "rows": [row._asdict() for row in conversion.rows],

@@ -12,6 +12,7 @@ from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.names_to_objects import LAYOUTS
 from estimator_ckpt.conversion.translate_optimizer import TARGETS
 from estimator_ckpt.formats import CHECKPOINT_FORMATS
+from estimator_ckpt.matching.resolve import MATCH_BY
 
 
 class AveragesParser(flags.ArgumentParser):  # type: ignore[type-arg]
@@ -62,6 +63,11 @@ _FLAGS: dict[str, _Define] = {
         " that are there for another.",
     ),
     "like": _string("An object-based checkpoint whose objects the result is to have."),
+    "match_by": _enum(
+        MATCH_BY,
+        "With --like: what decides where objects and names lead to different variables. Unless"
+        " given, that is an error that shows both.",
+    ),
     "rename": _repeated(
         r"REGEX:REPLACEMENT, as in 'old/(.*):new/\1'. The first that matches decides."
     ),

@@ -25,7 +25,16 @@ EXIT_CODES = {
     0: "written",
     2: "an error; nothing is written",
 }
-_OPTIONS = ("checkpoint_format", "rename", "assignment_map", "exclude", "dtype", "layout", "like")
+_OPTIONS = (
+    "checkpoint_format",
+    "rename",
+    "assignment_map",
+    "exclude",
+    "dtype",
+    "layout",
+    "like",
+    "match_by",
+)
 GROUPS = {
     "The result": " ".join(_OPTIONS),
     "How": "json",

@@ -36,6 +36,7 @@ from estimator_ckpt.conversion.outcomes import (
 )
 from estimator_ckpt.conversion.plan import Content
 from estimator_ckpt.conversion.prepare import make_plan
+from estimator_ckpt.conversion.request import is_done_in_place
 from estimator_ckpt.conversion.trees import STATE_FILE, Directory, checkpoint_name, find_tasks
 from estimator_ckpt.errors import (
     BusyError,
@@ -149,7 +150,7 @@ def convert_one(
 ) -> Outcome:
     """Converts one checkpoint of many; to do so twice, or two at once, is to do so once.
 
-    In place that is so where the log has it, or where the rules change nothing a second time.
+    In place the index tells what was done.
 
     Args:
       source: its prefix.
@@ -183,6 +184,11 @@ def _convert(
     if logged and done_by(source, result, options) in logged:
         return Outcome("already", source, result, "the log has it")
     with open_checkpoint(source) as checkpoint:
+        by_these = Outcome("already", source, result, "converted by the same options")
+        if is_done_in_place(checkpoint, options):
+            if not dry_run:
+                clear_in_place(source)
+            return by_these
         conversion, tensors = make_plan(checkpoint, result, options)
         if options.in_place and not changes(checkpoint, tensors):
             if not dry_run:
@@ -207,6 +213,8 @@ def _convert(
             if options.in_place or is_left or not _has_result(checkpoint, tensors, result):
                 raise
             return is_there
+        if done.already:
+            return by_these
         return Outcome("converted", source, result, done.warning, conversion=done)
 
 

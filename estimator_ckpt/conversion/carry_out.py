@@ -14,6 +14,7 @@ from estimator_ckpt.conversion.companions import carry_meta, keep_meta, write_ow
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.destination import claimed
 from estimator_ckpt.conversion.plan import Content, Conversion
+from estimator_ckpt.conversion.request import request_of
 from estimator_ckpt.conversion.transfer import Transfer, Written
 from estimator_ckpt.errors import CorruptCheckpointError, WriteError
 from estimator_ckpt.files import Progress
@@ -57,7 +58,10 @@ def carry_out(
     compact = options.compact or options.dtype is not None or checkpoint.index.v1 is not None
     transfer = Transfer(conversion.source, checkpoint.index, tensors, progress)
     if options.in_place:
-        written = transfer.write_in_place(prove=options.verify)
+        done = transfer.write_in_place(prove=options.verify, request=request_of(options))
+        if done is None:
+            return replace(conversion, rows=(), already=True)
+        written = done
         companions = keep_meta(checkpoint.index, conversion.source, tensors)
     else:
         with claimed(conversion.destination, wait=wait) as site:

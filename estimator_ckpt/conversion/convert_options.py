@@ -13,6 +13,7 @@ from estimator_ckpt.conversion.translate_optimizer import NEWER_TARGETS, TARGETS
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.files import path_text
 from estimator_ckpt.formats import CHECKPOINT_FORMATS, CheckpointFormat
+from estimator_ckpt.matching.resolve import MATCH_BY
 from estimator_ckpt.matching.rules import Pairs, Rules
 from estimator_ckpt.roles.dialects import class_names
 from estimator_ckpt.roles.records import LEGACY
@@ -25,6 +26,7 @@ class ConvertOptions:
     checkpoint_format: CheckpointFormat
     layout: str | None = None
     like: Any = None
+    match_by: str | None = None
     rename: Pairs = ()
     assignment_map: Pairs = ()
     exclude: Sequence[str] = ()
@@ -59,6 +61,7 @@ class ConvertOptions:
     def _check_values(self) -> None:
         self._expect("checkpoint_format", CHECKPOINT_FORMATS)
         self._expect("layout", (None, *LAYOUTS))
+        self._expect("match_by", (None, *MATCH_BY))
         self._expect("optimizer", (None, *TARGETS))
         self._expect("from_optimizer", (None, *class_names()))
         for name in ("drop_slots", "copy", "compact", "in_place", "verify"):
@@ -78,6 +81,11 @@ class ConvertOptions:
             "Keras' optimizers are objects; a name-based checkpoint has none",
         )
         _refuse(self.like is not None and self.layout, "layout", "`like` is a layout already")
+        _refuse(
+            self.match_by and self.like is None,
+            "match_by",
+            "it says how a template's variables are found; there is no `like`",
+        )
         _refuse(self.optimizer and self.drop_slots, "drop_slots", "then there is no optimizer left")
         for name in ("copy", "compact", "dtype"):
             _refuse(

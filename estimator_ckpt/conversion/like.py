@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from estimator_ckpt.bundle.dtypes import dtype_name
+from estimator_ckpt.bundle.slices import key_bytes, key_text
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.conversion.like_optimizers import (
     drop_all_variables,
@@ -28,7 +29,9 @@ from estimator_ckpt.conversion.plan import (
 from estimator_ckpt.conversion.source_optimizers import find_optimizers
 from estimator_ckpt.conversion.template_places import place_items
 from estimator_ckpt.errors import MismatchError, SettingsError
+from estimator_ckpt.matching.resolve import BY_POSITION
 from estimator_ckpt.objects.object_graph import (
+    OBJECT_GRAPH_KEY,
     SAVE_COUNTER,
     VARIABLE_VALUE,
     Attribute,
@@ -39,12 +42,13 @@ from estimator_ckpt.roles.dialects import (
     ITERATIONS,
     LEGACY_COUNT,
 )
-from estimator_ckpt.text.names import NameIndex, meant
+from estimator_ckpt.text.names import NameIndex, meant, some_of
 from estimator_ckpt.text.quantities import counted, tensor_text
 from estimator_ckpt.text.rows import Row, fold
 from estimator_ckpt.text.tables import text_table
 
 _MOST_HINTS = 100
+_MOST_NAMED = 5
 
 
 class TemplateOptimizers(NamedTuple):
@@ -85,6 +89,24 @@ def template_optimizers(like: Any) -> TemplateOptimizers:
         return TemplateOptimizers(bool(newer), any(one.is_keras_3 for one in newer), numbers)
 
 
+def template_stamp(like: Any, *, numbers: bool) -> list[Any]:
+    """What a template has that a result depends on, as JSON: its objects, keys, dtypes and shapes.
+
+    Args:
+      like: as for convert_checkpoint().
+      numbers: whether the hyperparameters of its optimizers count, too.
+
+    Raises:
+      CheckpointError: it cannot be read.
+    """
+    with _opened(like) as template:
+        index = template.index
+        graph = index.entries.get(key_bytes(OBJECT_GRAPH_KEY))
+        tensors = [[key_text(key), one.dtype, one.shape] for key, one in index.entries.items()]
+        stamp = [graph and graph.crc32c, tensors]
+    return [*stamp, dict(template_optimizers(like).numbers)] if numbers else stamp
+
+
 @contextlib.contextmanager
 def _opened(like: Any) -> Iterator[Checkpoint]:
     if hasattr(like, "write"):
@@ -108,7 +130,13 @@ def _graph_of(template: Checkpoint) -> ObjectGraph:
 
 
 def like_structure(
-    items: list[Item], step: int | None, like: Any, *, source: Checkpoint, drop_slots: bool
+    items: list[Item],
+    step: int | None,
+    like: Any,
+    *,
+    source: Checkpoint,
+    drop_slots: bool,
+    match_by: str | None = None,
 ) -> Structure:
     """The objects of another checkpoint, or of a tf.train.Checkpoint, with the values of `items`.
 
@@ -124,7 +152,15 @@ def like_structure(
       SettingsError: the template has no objects.
     """
     with _opened(like) as template:
-        return _fill(items, step, template, source=source, like=like, drop_slots=drop_slots)
+        return _fill(
+            items,
+            step,
+            template,
+            source=source,
+            like=like,
+            drop_slots=drop_slots,
+            match_by=match_by,
+        )
 
 
 def _fill(
@@ -135,6 +171,7 @@ def _fill(
     source: Checkpoint,
     like: Any,
     drop_slots: bool,
+    match_by: str | None,
 ) -> Structure:
     with_counter = hasattr(like, "write")
     graph = _graph_of(template)
@@ -146,7 +183,7 @@ def _fill(
         for number, place in enumerate(places)
         if place.node >= 0 and number not in unwanted
     }
-    found, problems = place_items(
+    found, ways, problems = place_items(
         items,
         step,
         places=wanted,
@@ -154,9 +191,11 @@ def _fill(
         template=template,
         source=source,
         like=like,
+        match_by=match_by,
     )
     matched, notes = matched_slots(items, found, wanted, optimizers)
     found.update(matched)
+    ways.update(dict.fromkeys(matched, ""))  # what they are to the optimizer says it
     # Without a conversion of optimizers, what the template has is found by its name or path.
     newer = [one for one in optimizers if one.newer is not None and relinked_optimizers(items)]
     items = with_newer(items, found, notes, template, places=wanted, optimizers=newer)
@@ -176,7 +215,7 @@ def _fill(
             items = [*items, save_counter_item()]
             found[number] = len(items) - 1
     _check(items, wanted, found, notes, template.prefix, problems)
-
+    items = _with_ways(items, found, ways)
     new = pruned(graph, {(wanted[n].node, wanted[n].attribute): "" for n in found})
     drop_all_variables(new, newer)
     keys: list[str | None] = [None] * len(items)
@@ -185,7 +224,29 @@ def _fill(
     if with_counter and SAVE_COUNTER not in new.nodes[0].children:
         items, keys = [*items, save_counter_item()], [*keys, object_key(SAVE_COUNTER)]
         new.add(0, SAVE_COUNTER, Attribute(VARIABLE_VALUE, SAVE_COUNTER, object_key(SAVE_COUNTER)))
-    return Structure(items, keys, new)
+    return Structure(items, keys, new, _notes(items, found, ways))
+
+
+def _with_ways(items: list[Item], found: Mapping[int, int], ways: Mapping[int, str]) -> list[Item]:
+    """The items, each with the way by which its place was found."""
+    items = list(items)
+    for place, number in found.items():
+        if ways.get(place):
+            why = f"matched by {ways[place]}"
+            items[number] = items[number]._replace(
+                why="; ".join(filter(None, (items[number].why, why)))
+            )
+    return items
+
+
+def _notes(
+    items: Sequence[Item], found: Mapping[int, int], ways: Mapping[int, str]
+) -> Sequence[str]:
+    """What was matched by nothing more than its position, to be said."""
+    names = [items[found[place]].name for place, way in ways.items() if way.endswith(BY_POSITION)]
+    if not names:
+        return ()
+    return (f"matched by position only: {some_of(names, _MOST_NAMED)}",)
 
 
 def _check(
@@ -227,6 +288,8 @@ def _check(
             ("problem", "variable", "expected", "found", "note"),
             [(r.status, r.name, r.expected, r.found, r.note) for r in fold(rows)],
         )
+        if any(row.status == "ambiguous" for row in rows):
+            table += "\nFor one variable a `rename` rule to its name or object path there decides."
         do = "does" if len(rows) == 1 else "do"
         raise MismatchError(
             f"{counted(len(rows), 'variable')} {do} not fit the objects of {template}:\n{table}"

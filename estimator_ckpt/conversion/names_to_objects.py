@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import compress
 from operator import attrgetter
 from typing import NamedTuple
@@ -45,11 +45,13 @@ class Structure(NamedTuple):
       items: those that were given, and what the structure itself needs.
       keys: the object key of each; None for those without an object.
       graph: the object graph; None for the source's, unchanged.
+      notes: what is to be said of it.
     """
 
     items: list[Item]
     keys: list[str | None]
     graph: ObjectGraph | None
+    notes: Sequence[str] = ()
 
 
 def save_counter_item() -> Item:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,9 +11,9 @@ from typing import Any, NamedTuple
 from estimator_ckpt import files
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.plan import Conversion
+from estimator_ckpt.conversion.request import index_stamp, settings_of
 from estimator_ckpt.errors import CheckpointError
 from estimator_ckpt.files.log import Line, no_line, read_lines
-from estimator_ckpt.reading.locate import find_prefix
 from estimator_ckpt.reading.state import real_prefix
 
 
@@ -51,10 +50,6 @@ class Done(NamedTuple):
     result_stamp: int | None
 
 
-# The options that say how a result is written, and not what it is. All others count.
-_SAME_RESULT = frozenset(["copy", "compact", "in_place", "verify"])
-
-
 def done_by(source: str, result: str, options: ConvertOptions) -> Done | None:
     """What a conversion that was carried out is known by; None if by nothing.
 
@@ -65,25 +60,12 @@ def done_by(source: str, result: str, options: ConvertOptions) -> Done | None:
         return None  # objects in Python, of which a log can tell nothing
     if not (options.in_place or files.exists(f"{source}.index")):
         return None  # a V1 file; to know it again it would have to be read
-    settings = {name: value for name, value in vars(options).items() if name not in _SAME_RESULT}
-    rules = options.rules()
-    settings.update(rename=rules.rename, assignment_map=rules.assignment_map, exclude=rules.exclude)
-    if options.like is not None:
-        settings["like"] = [options.like, index_stamp(find_prefix(options.like))]
     return Done(
         real_prefix(source),
         None if options.in_place else index_stamp(source),
-        json.loads(json.dumps(settings)),
+        settings_of(options),
         index_stamp(result),
     )
-
-
-def index_stamp(prefix: str) -> int | None:
-    """A checksum of an index, which changes when a job saves again under the same name."""
-    from estimator_ckpt.bundle.tensors import masked_crc32c
-
-    path = f"{prefix}.index"
-    return masked_crc32c(files.read_bytes(path)) if files.exists(path) else None
 
 
 # --- the log ---

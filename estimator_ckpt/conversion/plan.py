@@ -179,6 +179,7 @@ class Conversion:
         they were too small for the dtype, and how many; known once they are written.
       notes: what the program must see to, for the result to mean the same; and options that found
         nothing to do.
+      already: whether nothing was to be done, as the same options made it what it is, in place.
       companions: the `.meta` file, if there is one; known once it is written.
     """
 
@@ -193,6 +194,7 @@ class Conversion:
     underflows: tuple[tuple[str, int], ...] = ()
     companions: tuple[Companion, ...] = ()
     notes: tuple[str, ...] = ()
+    already: bool = False
 
     def _repr_html_(self) -> str:
         title = f"{self.source} ({self.source_format}) → {self.destination} "
@@ -202,6 +204,8 @@ class Conversion:
         )
         headers = ["action", "old key", "new key", "why", "bytes"]
         total = "written" if self.written else "a plan: nothing is written"
+        if self.already:
+            total = "converted by the same options already"
         return html_table(f"{title}({self.checkpoint_format})", headers, rows, total)
 
     @property

@@ -43,7 +43,7 @@ from estimator_ckpt.errors import (
     UnsupportedCheckpointError,
 )
 from estimator_ckpt.formats import GLOBAL_STEP, keys_in
-from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, SAVE_COUNTER
+from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, SAVE_COUNTER, ObjectGraph
 from estimator_ckpt.reading.object_tensors import Entries
 from estimator_ckpt.roles.records import LEGACY, NEWER
 from estimator_ckpt.verify import structure_faults
@@ -83,7 +83,10 @@ def _make_plan(
     keys: list[str | None] = [None] * len(items)
     tensors: dict[str, Content] = {}
     if options.checkpoint_format != "saver":
-        items, keys, content = _with_objects(checkpoint, items, step, chosen.excluded, options)
+        structure = _structure(checkpoint, items, options, step)
+        items, keys = structure.items, structure.keys
+        chosen.notes.extend(structure.notes)
+        content = _objects(checkpoint, structure.graph, chosen.excluded, options)
         tensors[OBJECT_GRAPH_KEY] = content
         rows.append(row_of(content, (OBJECT_GRAPH_KEY,), "the objects and their keys"))
     rows += _configs(checkpoint, tensors, options)
@@ -216,20 +219,18 @@ def _target(options: ConvertOptions) -> tuple[str, Mapping[str, float]]:
 # --- objects and keys ---
 
 
-def _with_objects(
+def _objects(
     checkpoint: Checkpoint,
-    items: list[Item],
-    step: int | None,
+    graph: ObjectGraph | None,
     excluded: Sequence[str],
     options: ConvertOptions,
-) -> tuple[list[Item], list[str | None], Content]:
-    """The items as objects have them, the keys of these, and the object graph."""
-    items, keys, graph = _structure(checkpoint, items, options, step)
+) -> Content:
+    """The object graph as a tensor; None for the source's, unchanged."""
     if graph is None:
-        return items, keys, _source(checkpoint, OBJECT_GRAPH_KEY)
+        return _source(checkpoint, OBJECT_GRAPH_KEY)
     if options.layout == "scopes":
         check_scopes(excluded, graph)
-    return items, keys, string_content(graph.serialize())
+    return string_content(graph.serialize())
 
 
 def _structure(
@@ -237,7 +238,12 @@ def _structure(
 ) -> Structure:
     if options.like is not None:
         return like_structure(
-            items, step, options.like, source=checkpoint, drop_slots=options.drop_slots
+            items,
+            step,
+            options.like,
+            source=checkpoint,
+            drop_slots=options.drop_slots,
+            match_by=options.match_by,
         )
     if options.layout is None and checkpoint.object_graph is not None:
         if options.optimizer:

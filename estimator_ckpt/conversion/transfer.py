@@ -127,13 +127,19 @@ class Transfer:
 
     # --- in place ---
 
-    def write_in_place(self, *, prove: bool | None) -> Written:
+    def write_in_place(self, *, prove: bool | None, request: bytes) -> Written | None:
         """Rewrites the index; what is new is appended to the last data file before.
 
         Readers of the old index find all that it names until the new one stands in its place. If
         that data file is linked from elsewhere, as conversions and `cp -l` do, a copy takes its
         place first: what others have stays as it is. What an earlier conversion has appended, and
         no index names any more, is used again.
+
+        Args:
+          request: what the index is to tell: see request.py.
+
+        Returns:
+          What was written; None if another process has just done what was asked.
 
         Raises:
           BusyError: a job saves to the directory, or another conversion is at work there.
@@ -142,11 +148,14 @@ class Transfer:
         """
         with claimed_in_place(self._source):
             stamp = self._stamp()
-            if read_index(self._source) != self._index:
+            there = read_index(self._source)
+            if request and there.request == request:
+                return None
+            if there != self._index:
                 raise self._replaced()
-            return self._rewrite(stamp, prove)
+            return self._rewrite(stamp, prove, request)
 
-    def _rewrite(self, stamp: Stamp, prove: bool | None) -> Written:
+    def _rewrite(self, stamp: Stamp, prove: bool | None, request: bytes) -> Written:
         count = self._index.num_shards
         new_entries: dict[tuple[object, ...], Entry] = {}
         new = []
@@ -176,7 +185,8 @@ class Transfer:
                         file, new, shard=count - 1, offset=end, new_entries=new_entries
                     )
             shards = {shard: shard for shard in range(count)}
-            index = Index(count, self._entries(shards, new_entries, False), self._index.version)
+            entries = self._entries(shards, new_entries, False)
+            index = Index(count, entries, self._index.version, request=request)
             if prove is None:
                 prove = any(piece.entry for piece in new)
             compared = self._bytes.compare(self._tensors, self._source, index) if prove else None

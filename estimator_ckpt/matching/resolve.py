@@ -39,6 +39,7 @@ from estimator_ckpt.text.rows import Row
 
 MATCH_BY = ("path", "name")
 
+BY_POSITION = "by position only"  # how the rule of a Match ends, of which nothing more tells
 _DECIDES = "match_by='path' or 'name' decides"
 _TAKES = "match_by='name' takes it"
 
@@ -189,15 +190,19 @@ class _Resolver:
         (tensor,) = here
         strong = by_strong_name(variable, self._saved, named)
         agree = len(strong) == 1 and self._saved.same(tensor, strong[0])
+        if self._match_by == "name" and self._contradicts(tensor, variable, named, strong):
+            if len(strong) > 1:
+                return self._ambiguous(variable, here, strong, "one name, but for counts")
+            return Match(strong[0], f"name {strong[0].name}, but for counts")
         if self._match_by is None and not agree:
             if self._contradicts(tensor, variable, named, strong):
                 return self._ambiguous(variable, here, strong, _DECIDES)
             if variable.name in self._structure.disputed:
-                note = f"by position only, and {self._structure.disputed[variable.name]}"
+                note = f"{BY_POSITION}, and {self._structure.disputed[variable.name]}"
                 return self._ambiguous(variable, here, [], f"{note}; {_DECIDES}")
         rule = f"object path {tensor.object_path}"
         if variable.name in self._structure.by_position and not agree:
-            rule += ", by position only"
+            rule += f", {BY_POSITION}"
         return Match(tensor, rule)
 
     def _contradicts(

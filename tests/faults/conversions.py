@@ -1,9 +1,9 @@
 """Breaks conversions at their file calls, and looks at what is left: python conversions.py [flags].
 
 After each fault: the source is what it was; the result opens, verifies and has the expected values,
-or is not there; in place it is the old checkpoint or the new one. The same conversion, run again,
-succeeds, and thereafter the directory has no file that nothing names. One that told success has
-left the result; one that failed has left nothing.
+or is not there; in place it is the old checkpoint or the new one. The same conversion, run again
+and again, succeeds with the same values, and thereafter the directory has no file that nothing
+names. One that told success has left the result; one that failed has left nothing.
 
 Scenarios:
   new       to a new place: links, one small data file, `.meta`, the state file
@@ -12,6 +12,8 @@ Scenarios:
   in_place  an object graph appended to the data
   detach    the same where the data file is linked from elsewhere
   tree      two checkpoints with their state file
+  swap      in place, by rules that mean the opposite on their own result: two names are swapped
+  swap_tree the same for two checkpoints of a directory, to names alone
   race      no faults: three processes convert to one place, by different rules
 """
 
@@ -38,13 +40,17 @@ from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.errors import CheckpointError, WriteError
 from estimator_ckpt.reading.state import CheckpointState, read_state, write_state
 
-SCENARIOS = ("new", "copy", "compact", "in_place", "detach", "tree")
+SCENARIOS = ("new", "copy", "compact", "in_place", "detach", "tree", "swap", "swap_tree")
+IN_PLACE = ("in_place", "detach", "swap", "swap_tree")
+TREES = ("tree", "swap_tree")
+SWAP = (("w0", "w1"), ("w1", "w0"))
+RERUNS = 3
 WAYS = ({"compact": True}, {"rename": [("w(.*)", r"x\1")]}, {"exclude": ["w1"]})
 
 
 def make(scenario: str, home: str) -> None:
     """The source; for a conversion in place it is the checkpoint that is converted."""
-    for step in (7, 8) if scenario == "tree" else (7,):
+    for step in (7, 8) if scenario in TREES else (7,):
         values = {f"w{n}": np.full(50, step + n, np.float32) for n in range(4)}
         values["global_step"] = np.int64(step)
         write_bundle(f"{home}/source/m-{step}", values, shards=2)
@@ -57,13 +63,17 @@ def make(scenario: str, home: str) -> None:
 def job(scenario: str, home: str) -> None:
     """The conversion."""
     source, target = f"{home}/source/m-7", f"{home}/target/m-7"
-    if scenario == "tree":
-        outcomes = convert_directory(f"{home}/source", f"{home}/target", ConvertOptions("both"))
+    if scenario in TREES:
+        where, options = f"{home}/target", ConvertOptions("both")
+        if scenario == "swap_tree":
+            where, options = None, ConvertOptions("saver", rename=SWAP, in_place=True)
+        outcomes = convert_directory(f"{home}/source", where, options)
         failed = [one.message for one in outcomes if one.status == "failed"]
         if failed:
             raise CheckpointError("; ".join(failed))
-    elif scenario in ("in_place", "detach"):
-        convert_checkpoint(source, None, "both", in_place=True)
+    elif scenario in IN_PLACE:
+        rules = SWAP if scenario == "swap" else ()
+        convert_checkpoint(source, None, "both", in_place=True, rename=rules)
     else:
         more = {} if scenario == "new" else {scenario: True}
         convert_checkpoint(source, target, "both", **more)
@@ -83,7 +93,7 @@ def values(prefix: str) -> dict[str, bytes]:
 
 def results(scenario: str, home: str) -> dict[str, dict[str, bytes]]:
     """What is where the result belongs, by prefix."""
-    where = "source" if scenario in ("in_place", "detach") else "target"
+    where = "source" if scenario in IN_PLACE else "target"
     indexes = sorted(Path(home, where).glob("*.index"))
     return {one.name[:-6]: values(str(one)[:-6]) for one in indexes}
 
@@ -99,6 +109,10 @@ class Checker:
         job(scenario, home)
         self.after = results(scenario, home)
         self.names_after = names(home)
+        if scenario in ("swap", "swap_tree"):
+            for key, one in self.after.items():
+                old = self.before[key]
+                assert (one["w0"], one["w1"]) == (old["w1"], old["w0"]) != (old["w0"], old["w1"])
 
     def _sources(self, home: str) -> list[str]:
         return [one.name[:-6] for one in sorted(Path(home, "source").glob("*.index"))]
@@ -112,10 +126,12 @@ class Checker:
         return None
 
     def _check(self, home: str, ended: str) -> None:
-        in_place = self.scenario in ("in_place", "detach")
         found = results(self.scenario, home)
-        if in_place:
-            assert found in (self.before, self.after), "neither the old nor the new"
+        if self.scenario in IN_PLACE:
+            assert found.keys() == self.before.keys(), "not all are there"
+            for key, one in found.items():
+                old_and_new = (self.before[key], self.after[key])
+                assert one in old_and_new, f"{key} is neither the old nor the new"
         else:
             assert found.items() <= self.after.items(), "another result"
             for key, expected in self.before.items():
@@ -128,15 +144,16 @@ class Checker:
         if ended == "done":
             assert found == self.after, "success was told"
             assert names(home) == self.names_after, set(names(home)) ^ set(self.names_after)
-        elif ended != "killed" and self.scenario != "tree" and not self._disk_is_broken:
+        elif ended != "killed" and self.scenario not in TREES and not self._disk_is_broken:
             left = set(names(home)) - set(self.names_before)
             assert not left or found == self.after, f"a failure has left {sorted(left)}"
-        try:
-            job(self.scenario, home)
-        except WriteError as error:
-            if "there already" not in error.message:  # it was done but for the last call
-                raise
-        assert results(self.scenario, home) == self.after, "not the same when it is run again"
+        for _ in range(RERUNS):
+            try:
+                job(self.scenario, home)
+            except WriteError as error:
+                if "there already" not in error.message:  # it was done but for the last call
+                    raise
+            assert results(self.scenario, home) == self.after, "not the same when it is run again"
         assert names(home) == self.names_after, set(names(home)) ^ set(self.names_after)
 
     _disk_is_broken = False
