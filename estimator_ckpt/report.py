@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -10,15 +9,14 @@ from typing import Any
 from estimator_ckpt import files
 from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.compare import compare_checkpoints
-from estimator_ckpt.errors import CorruptCheckpointError, WriteError
+from estimator_ckpt.errors import WriteError
 from estimator_ckpt.files import Progress
 from estimator_ckpt.pages.contents import contents
 from estimator_ckpt.pages.document import document
 from estimator_ckpt.pages.history import history_view
-from estimator_ckpt.pages.mapping import mapping_view, warm_start_rows
+from estimator_ckpt.pages.mapping import warm_start_view
 from estimator_ckpt.pages.values import changes_view, values_view
 
-_WARM_START = "warm_start.json"
 _PAGE = b"<!DOCTYPE html>"
 
 
@@ -66,22 +64,12 @@ def report_views(path: str, *, values: bool = False, progress: Progress = None) 
         if values:
             views.append(values_view(checkpoint, progress))
         directory = os.path.dirname(checkpoint.prefix) or "."
-    started = os.path.join(directory, _WARM_START)
-    if files.exists(started):
-        views.append(_warm_start_view(started))
+    started = warm_start_view(directory)
+    if started is not None:
+        views.append(started)
     if files.is_dir(path) and files.exists(os.path.join(path, "checkpoint")):
         views.append(history_view(path))
     return views
-
-
-def _warm_start_view(path: str) -> dict[str, Any]:
-    try:
-        report = json.loads(files.read_bytes(path))
-        rows = warm_start_rows(report)
-        source = str(report["checkpoint"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise CorruptCheckpointError(f"no report of a warm start: {error!r}", path=path) from error
-    return mapping_view(f"warm start from {source}", rows, left="checkpoint", right="model")
 
 
 def check_page(output: str) -> None:

@@ -44,7 +44,7 @@ checking
 beam
 check compare exchange
 pages
-export importing report
+export importing report tensorboard_plugin
 scaffold
 jobs
 model_fn

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 from estimator_ckpt.bulk import collector_paused
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import CheckpointError, printable
-from estimator_ckpt.objects.object_graph import ObjectGraph, escape
+from estimator_ckpt.objects.object_graph import VAR_LIST, ObjectGraph, escape
 from estimator_ckpt.reading.graph_facts import GraphFacts, read_graph_facts
 from estimator_ckpt.reading.object_tensors import graph_tensors
 from estimator_ckpt.reading.variables import Columns
@@ -54,11 +54,19 @@ def contents(checkpoint: Checkpoint) -> dict[str, Any]:
                 "role": [_ROLES.index(role) for role in roles],
                 "bytes": list(columns.nbytes),
                 "owner": [index_of.get(owner or "", -1) for owner in columns.slot_of],
-                "path": [printable(path or "") for path in columns.object_path],
+                "path": _paths(columns),
             },
             "folded": _folded(columns),
             "objects": _objects(checkpoint, index_of),
         }
+
+
+def _paths(columns: Columns) -> list[str]:
+    """The object paths, without those in `var_list` that say no more than the name."""
+    return [
+        "" if path is None or path == f"{VAR_LIST}/{escape(name)}" else printable(path)
+        for name, path in zip(columns.name, columns.object_path)
+    ]
 
 
 def _shared(values: Sequence[_T], text: Callable[[_T], str]) -> tuple[list[str], list[int]]:

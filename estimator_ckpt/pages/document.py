@@ -35,6 +35,12 @@ def module_text() -> str:
     return static_text("d3-hierarchy.min.js") + "\n" + static_text("page.js")
 
 
+def tab_module() -> str:
+    """The same with what TensorBoard calls, `render()`, which asks the plugin for the views."""
+    style = json.dumps(static_text("page.css"))
+    return f"{module_text()}\nconst STYLE = {style};\n{static_text('tab.js')}"
+
+
 def static_text(name: str) -> str:
     """A file of the page that is part of the package."""
     with open(os.path.join(_STATIC, name), encoding="utf-8") as file:
@@ -59,7 +65,8 @@ _PAGE = """<!DOCTYPE html>
 <script type="application/json" id="views">{data}</script>
 <script type="module">
 {script}
-render(document.getElementById("page"), JSON.parse(document.getElementById("views").textContent));
+const views = JSON.parse(document.getElementById("views").textContent);
+drawViews(document.getElementById("page"), views);
 </script>
 </body>
 </html>

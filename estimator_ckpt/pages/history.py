@@ -24,6 +24,12 @@ _CHECKPOINT = 3  # SessionLog.SessionStatus.CHECKPOINT
 _MOST_OPENED = 200  # checkpoints whose format is looked up, the newest ones
 
 
+def checkpoint_names(model_dir: str) -> list[str]:
+    """The checkpoints of a directory that have an index, by step."""
+    names = (name.group(1) for name in map(_INDEX.fullmatch, files.list_dir(model_dir)) if name)
+    return sorted(names, key=_by_step)
+
+
 def history_view(model_dir: str) -> dict[str, Any]:
     """The view "history": a line for each checkpoint, those that are gone as far as events tell.
 
@@ -38,10 +44,8 @@ def history_view(model_dir: str) -> dict[str, Any]:
     logged = dict(_logged(model_dir))
     newest = state and os.path.basename(state.model_checkpoint_path)
     rows = []
-    ordered = sorted(
-        sizes.keys() | kept.keys() | logged.keys(), key=lambda name: (_step(name), name)
-    )
-    opened = set(sorted(sizes, key=lambda name: (_step(name), name))[-_MOST_OPENED:])
+    ordered = sorted(sizes.keys() | kept.keys() | logged.keys(), key=_by_step)
+    opened = set(sorted(sizes, key=_by_step)[-_MOST_OPENED:])
     for name in ordered:
         prefix = os.path.join(model_dir, name)
         rows.append(
@@ -66,6 +70,10 @@ def _listed(state: Any) -> Iterator[str]:
 def _step(name: str) -> int:
     found = _STEP.search(name)
     return int(found.group(1)) if found else -1
+
+
+def _by_step(name: str) -> tuple[int, str]:
+    return _step(name), name
 
 
 def _sizes(model_dir: str) -> dict[str, int]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
+from estimator_ckpt import files
 from estimator_ckpt.check import Fit
 from estimator_ckpt.conversion.plan import ConversionRow
-from estimator_ckpt.errors import printable
+from estimator_ckpt.errors import CorruptCheckpointError, printable
 from estimator_ckpt.text.rows import Row, fold_groups, totals
 
+_WARM_START = "warm_start.json"
 _MOST_FOLDED = 50_000  # rows; more take seconds to fold
 
 
@@ -85,12 +89,28 @@ def plan_view(title: str, rows: Iterable[ConversionRow]) -> dict[str, Any]:
     return mapping_view(title, drawn, left="source", right="result")
 
 
-def warm_start_rows(report: Mapping[str, Any]) -> list[Row]:
-    """The rows of a `warm_start.json`, which a job leaves beside its first checkpoint.
+def warm_start_view(directory: str) -> dict[str, Any] | None:
+    """The view "mapping" of the `warm_start.json` that a job leaves beside its first checkpoint.
+
+    Returns:
+      None where there is none.
 
     Raises:
-      KeyError, TypeError: it is none.
+      CorruptCheckpointError: the file is no report of a warm start.
     """
+    path = os.path.join(directory, _WARM_START)
+    if not files.exists(path):
+        return None
+    try:
+        report = json.loads(files.read_bytes(path))
+        rows = _warm_start_rows(report)
+        source = str(report["checkpoint"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptCheckpointError(f"no report of a warm start: {error!r}", path=path) from error
+    return mapping_view(f"warm start from {source}", rows, left="checkpoint", right="model")
+
+
+def _warm_start_rows(report: Mapping[str, Any]) -> list[Row]:
     started = [
         Row(one["status"], str(one["variable"]), "", one["source"] or "", str(one["rule"]))
         for one in report["variables"]

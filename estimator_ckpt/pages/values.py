@@ -114,11 +114,11 @@ def _change(a: Checkpoint, b: Checkpoint, one: Compared) -> dict[str, Any]:
     low, high = _range(before, after)
     change = _distance(x, y)
     found.update(
-        relative=_finite(change / before.norm) if before.norm else None,
+        relative=_shown(change / before.norm) if before.norm else None,
         before=_json(before),
         after=_json(after),
         counts=[histogram(x, low, high), histogram(y, low, high)],
-        range=[low, high],
+        range=[_shown(low), _shown(high)],
     )
     return found
 
@@ -198,10 +198,12 @@ def _chunks(array: Array) -> Iterator[Array]:
         yield np.abs(chunk).astype("f8") if chunk.dtype.kind == "c" else chunk.astype("f8")
 
 
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
-
-
 def _json(spread: Spread) -> dict[str, Any]:
-    """Its fields; null for a norm that no float64 holds."""
-    return {**vars(spread), "norm": _finite(spread.norm)}
+    """Its fields, numbers as far as they are shown."""
+    shown = {name: _shown(getattr(spread, name)) for name in ("norm", "low", "high")}
+    return {**vars(spread), **shown}
+
+
+def _shown(value: float | None) -> float | None:
+    """Six digits of it; None of what no JSON number is."""
+    return float(f"{value:.6g}") if value is not None and math.isfinite(value) else None

@@ -4,7 +4,7 @@
 const ROLE_COLOURS = {
   weight: "--weight", slot: "--slot", average: "--average", statistic: "--statistic",
 };
-const PAGE = 100;
+const PAGE = 50;
 const MOST_CHILDREN = 400;
 const MOST_RECTANGLES = 60;
 const MOST_PRINTED = 2000;
@@ -18,7 +18,7 @@ const DRAW = { contents: drawContents, mapping: drawMapping, changes: drawChange
   history: drawHistory, table: drawTable };
 
 /** Draws all views below each other. `theme` is "light", "dark", or nothing: as the system has it. */
-export function render(root, views, theme) {
+export function drawViews(root, views, theme) {
   root.replaceChildren();
   root.classList.add("ckpt");
   const dark = window.matchMedia("(prefers-color-scheme: dark)");
