@@ -9,9 +9,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import tensorflow as tf
+from absl import logging
 
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.formats import CheckpointFormat
+from estimator_ckpt.jobs.best_hook import KeepBest
 from estimator_ckpt.jobs.estimator_methods import put_methods
 from estimator_ckpt.jobs.moved_job import StopWhereDone, refuse_initial_values
 from estimator_ckpt.matching.policies import weaken
@@ -104,6 +106,8 @@ def wrap_model_fn(
         if hasattr(spec, "scaffold"):
             with_saver(spec.scaffold)
         model_dir = getattr(arguments.get("config"), "model_dir", None)
+        if mode == _EVAL and settings.keep_best and model_dir is not None:
+            return _with_best_kept(spec, settings, model_dir)
         if mode == _TRAIN and hasattr(spec, "training_hooks") and moved_here(model_dir):
             return spec._replace(training_hooks=[*spec.training_hooks, StopWhereDone()])
         return spec  # what is no EstimatorSpec, Estimator refuses in its own words
@@ -111,6 +115,20 @@ def wrap_model_fn(
     wrapped.__signature__ = signature  # type: ignore[attr-defined]
     setattr(wrapped, _SAVES, checkpoint_format)
     return wrapped
+
+
+def _with_best_kept(spec: Any, settings: SaverOptions, model_dir: str) -> Any:
+    """A spec for evaluation with the hook that keeps the best checkpoints."""
+    collection = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.SAVERS)
+    saver = next((one for one in collection if isinstance(one, Saver)), None)
+    if saver is None or not hasattr(spec, "evaluation_hooks"):
+        logging.warning(
+            "keep_best: an evaluation with a saver of another kind, or by a TPUEstimatorSpec, "
+            "keeps no checkpoints; call record_metrics() with what evaluate() returns."
+        )
+        return spec
+    hook = KeepBest(spec, settings.best_criteria, saver, model_dir)
+    return spec._replace(evaluation_hooks=[*spec.evaluation_hooks, hook])
 
 
 def _check_model_fn(model_fn: Any, checkpoint_format: CheckpointFormat) -> None:
@@ -223,7 +241,7 @@ def _put_saver(
     else:
         # Nothing is written but exports. And initial values must not pass for trained ones.
         checkpoint_format = "saver"
-        options = replace(options, on_missing=weaken(options.on_missing))
+        options = replace(options, on_missing=weaken(options.on_missing), async_checkpoint=False)
 
     # The collection, too: other Scaffolds and hooks of this graph look for the saver there. It may
     # be ours already: a strategy calls the model_fn once for each replica.

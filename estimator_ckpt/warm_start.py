@@ -51,6 +51,12 @@ class WarmStart(Settings):
       use_averages: starts each variable from its average (tf.train.ExponentialMovingAverage), where
         the checkpoint has one: True for averages of the default name, else their name. Slots of
         optimizers, which belong to the raw values, are then not there to start from.
+      hyperparameters: numbers with which an optimizer's state becomes that of another kind, by name
+        (`iter`, `learning_rate`, `beta_1`, ...), where neither the program nor the checkpoint tells
+        them; of several optimizers by whose they are, `optimizer/iter` or `Adam/iter`. They are not
+        written into the program's optimizer, but for its count of steps.
+      from_optimizer: the class of the checkpoint's optimizer, where its names do not say it: "SGD",
+        "AdamW", ...
       root: the object path in the checkpoint of the object that apply() is given, `model` or
         `model/encoder`, `/` for the root; None to find it.
 
@@ -83,7 +89,12 @@ class WarmStart(Settings):
         Where neither vars_to_warm_start nor assignment_map is given, every variable of an object
         starts, trainable or not. State of metrics and of random seeds starts where the checkpoint
         has it. An optimizer's state starts if the checkpoint has all of it, and else not at all;
-        the step goes with it.
+        the step goes with it. The state of another kind of optimizer starts one where the two mean
+        the same, as docs/optimizers.md has it: that of a TF1 job one of Keras', say. Where they do
+        not, the report and a warning say why, and the optimizer begins anew; with hyperparameters
+        or from_optimizer that is an error. The optimizer keeps its own learning rate. One that has
+        no slots yet gets them first: the one that a model is compiled with, or the only one beside
+        the only Keras model; another one has to be built before.
 
         Objects are matched by structure before names: a name that a counter made, `dense_1` of a
         Dense layer, says nothing against the place where an object stands. A list of variables
@@ -101,7 +112,10 @@ class WarmStart(Settings):
           What came from where.
 
         Raises:
-          SettingsError: there are no variables yet, or a rule is wrong.
+          SettingsError: there are no variables yet, a rule is wrong, or a number is needed that
+            `hyperparameters` must give.
+          UnsupportedCheckpointError, ConflictError: an optimizer's state cannot become that of the
+            program's, or contradicts the numbers given, and these were given.
           MismatchError: the checkpoint does not fit, or it is not clear what belongs to what; lists
             everything.
           CheckpointError: the checkpoint cannot be read.

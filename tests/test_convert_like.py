@@ -88,7 +88,9 @@ def test_one_variable_for_two_places_is_told(tmp_path):
     write_bundle(tmp_path / "m", {"x": np.float32(1)})
     objects = {"x": tf.Variable(1.0, name="y"), "z": tf.Variable(1.0, name="x")}
     template = write_template(tmp_path, **objects)
-    with pytest.raises(MismatchError, match=r"two places +x +y and x|two places +x +x and y"):
+    with pytest.raises(
+        MismatchError, match=r"two places +x .*(y and x|x and y): --assignment_map=x:PLACE"
+    ):
         convert_checkpoint(tmp_path / "m", tmp_path / "out", "checkpoint", like=template)
 
 
@@ -113,7 +115,9 @@ def test_another_shape_or_dtype_does_not_fit(tmp_path):
     with pytest.raises(MismatchError) as raised:
         convert_checkpoint(tmp_path / "m", tmp_path / "out", "checkpoint", like=template)
     assert "shape    net/dense/kernel  float32[2,3]  float32[3,2]" in str(raised.value)
-    assert "dtype    net/extra         float32       float64" in str(raised.value)
+    assert "dtype    net/extra         float32[2]    float64[2]    --dtype=float64:float32" in str(
+        raised.value
+    )
 
 
 def test_like_a_name_based_checkpoint_is_an_error(source, tmp_path):
@@ -227,7 +231,9 @@ def test_an_optimizer_of_another_class_does_not_take_slots_of_the_same_names(
         )
 
     if not fits:
-        with pytest.raises(MismatchError, match=rf"{name}/iter +of {name}; there is Adam"):
+        with pytest.raises(
+            MismatchError, match=rf"{name}/iter +int64\[\] +of {name}; there is Adam"
+        ):
             convert()
         return
     convert()
@@ -270,7 +276,7 @@ def test_names_that_were_given_and_say_otherwise_are_refused_until_a_rule_says_s
     tmp_path, is_live
 ):
     theirs, names = dense_layers("one", "two"), ("two", "one")
-    with pytest.raises(MismatchError, match=r"ambiguous +one/kernel(.|\n)*`rename` rule"):
+    with pytest.raises(MismatchError, match=r"ambiguous +one/kernel(.|\n)*--rename rule"):
         like_layers(tmp_path, theirs, dense_layers(*names), is_live=is_live)
     rename = {"(.*kernel)": r"\1"}
     found = like_layers(tmp_path, theirs, dense_layers(*names), is_live=is_live, rename=rename)

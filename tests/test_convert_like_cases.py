@@ -312,8 +312,8 @@ def test_a_contradiction_shows_both_and_what_decides(tmp_path):
     assert lines[3].split("  ")[0] == "ambiguous"
     assert "by path: a" in lines[4]
     assert "by name: b" in lines[4]
-    assert "match_by='path' or 'name' decides" in lines[4]
-    assert "`rename` rule" in lines[-1]
+    assert "--match_by=path or name decides" in lines[4]
+    assert "--rename rule" in lines[-1]
 
 
 def test_the_plan_says_by_which_way_each_was_matched(tmp_path, capsys):

@@ -8,8 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-from conversion_files import v1
-from tf1_session import Tf1Session
+from optimizer_jobs import BETAS, IS_KERAS_3, KERAS, SHAPES, STEPS, TF1, KerasJob, Tf1Job
 
 from estimator_ckpt import convert_checkpoint, open_checkpoint, verify_checkpoint
 from estimator_ckpt.errors import (
@@ -19,134 +18,13 @@ from estimator_ckpt.errors import (
     UnsupportedCheckpointError,
 )
 
-IS_KERAS_3 = getattr(tf.keras, "__version__", "2").startswith("3")  # 2.12 has it, 2.15 not
 WORD = "keras3" if IS_KERAS_3 else "keras2"
-STEPS = 5
-INPUTS = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
-LABELS = np.linspace(2, -1, 12, dtype=np.float32).reshape(4, 3)
-# Of one shape, so that slots in another order would fit as well.
-SHAPES = {"net/a/kernel": (3, 3), "net/b/kernel": (3, 3), "net/b/bias": (3,)}
 
 K = tf.keras.optimizers
 HAS_LION = hasattr(K, "Lion")
-# The same optimizer in TF1 and in Keras, with numbers that are no defaults.
-KINDS = {
-    "Adam": (
-        lambda: v1.train.AdamOptimizer(0.05, 0.8, 0.95, epsilon=1e-3),
-        lambda: K.Adam(0.05, 0.8, 0.95, epsilon=1e-3),
-        {"beta_1": 0.8, "beta_2": 0.95},
-    ),
-    "Adagrad": (
-        lambda: v1.train.AdagradOptimizer(0.1),
-        lambda: K.Adagrad(0.1, epsilon=1e-30),
-        {},
-    ),
-    "Adadelta": (
-        lambda: v1.train.AdadeltaOptimizer(0.5, rho=0.9, epsilon=1e-3),
-        lambda: K.Adadelta(0.5, rho=0.9, epsilon=1e-3),
-        {},
-    ),
-    "Ftrl": (
-        lambda: v1.train.FtrlOptimizer(0.2, l1_regularization_strength=0.01),
-        lambda: K.Ftrl(0.2, l1_regularization_strength=0.01),
-        {},
-    ),
-    "Momentum": (
-        lambda: v1.train.MomentumOptimizer(0.05, 0.9),
-        lambda: K.SGD(0.05, 0.9),
-        {},
-    ),
-    "Nesterov": (
-        lambda: v1.train.MomentumOptimizer(0.05, 0.9, use_nesterov=True),
-        lambda: K.SGD(0.05, 0.9, nesterov=True),
-        {},
-    ),
-    "RMSProp": (
-        lambda: v1.train.RMSPropOptimizer(0.02, decay=0.8, epsilon=1e-3),
-        lambda: K.RMSprop(0.02, rho=0.8, epsilon=1e-3),
-        {},
-    ),
-    "RMSProp with momentum": (
-        lambda: v1.train.RMSPropOptimizer(0.02, decay=0.8, momentum=0.5, epsilon=1e-3),
-        lambda: K.RMSprop(0.02, rho=0.8, momentum=0.5, epsilon=1e-3),
-        {},
-    ),
-    "Centered": (
-        lambda: v1.train.RMSPropOptimizer(0.02, 0.8, momentum=0.5, epsilon=1e-3, centered=True),
-        lambda: K.RMSprop(0.02, rho=0.8, momentum=0.5, epsilon=1e-3, centered=True),
-        {},
-    ),
-}
+NUMBERS = {"Adam": BETAS}
 FROM = {"Momentum": "SGD", "Nesterov": "SGD"}  # in Keras 2 Lion has the same list
-kinds = pytest.mark.parametrize("kind", KINDS)
-
-
-def loss_of(a, b, bias):
-    return tf.reduce_mean(tf.square(tf.matmul(tf.matmul(INPUTS, a), b) + bias - LABELS))
-
-
-def initial(name):
-    count = int(np.prod(SHAPES[name]))
-    return np.cos(np.arange(count, dtype=np.float32) + len(name)).reshape(SHAPES[name])
-
-
-class Tf1Job(Tf1Session):
-    """A TF1 graph with its session."""
-
-    STEPS = STEPS
-
-    def __init__(self, kind, slices=None):
-        with tf.Graph().as_default() as self.graph:
-            partitioner = v1.fixed_size_partitioner(slices) if slices else None
-            self.variables = {
-                name: v1.get_variable(
-                    name,
-                    shape,
-                    initializer=lambda shape, name=name, partition_info=None, **_: tf.constant(
-                        initial(name)[
-                            tuple(
-                                slice(start, start + size)
-                                for start, size in zip(
-                                    partition_info.var_offset
-                                    if partition_info
-                                    else [0] * len(shape),
-                                    shape,
-                                )
-                            )
-                        ]
-                    ),
-                    partitioner=partitioner if name == "net/a/kernel" else None,
-                )
-                for name, shape in SHAPES.items()
-            }
-            self.loss = loss_of(*map(tf.convert_to_tensor, self.variables.values()))
-            step = v1.train.get_or_create_global_step()
-            self.train_op = KINDS[kind][0]().minimize(self.loss, step)
-            self.start()
-
-
-class KerasJob:
-    """The same model as objects; `order`: in which the optimizer is built."""
-
-    def __init__(self, optimizer, order=tuple(SHAPES)):
-        self.variables = {name: tf.Variable(initial(name), name=name) for name in SHAPES}
-        self.optimizer = optimizer
-        self.order = order
-        self.optimizer.build([self.variables[name] for name in order])
-        self.objects = tf.train.Checkpoint(model=self.variables, optimizer=optimizer)
-
-    def save(self, prefix):
-        return self.objects.write(str(prefix))
-
-    def train(self):
-        losses = []
-        for _ in range(STEPS):
-            with tf.GradientTape() as tape:
-                loss = loss_of(*self.variables.values())
-            losses.append(loss.numpy())
-            ordered = [self.variables[name] for name in self.order]
-            self.optimizer.apply_gradients(zip(tape.gradient(loss, ordered), ordered))
-        return losses
+kinds = pytest.mark.parametrize("kind", TF1)
 
 
 def in_tf1(kind, directory, **options):
@@ -157,7 +35,7 @@ def in_tf1(kind, directory, **options):
 
 
 def in_keras(kind, directory, **options):
-    job = KerasJob(KINDS[kind][1](), **options)
+    job = KerasJob(KERAS[kind](K), **options)
     job.train()
     return job.save(directory / "keras"), job.train()
 
@@ -169,7 +47,7 @@ def test_training_goes_on_in_keras_with_the_losses_of_tf1(kind, source_format, t
     if source_format != "saver":
         convert_checkpoint(prefix, tmp_path / "source", source_format)
         prefix = tmp_path / "source"
-    job = KerasJob(KINDS[kind][1](), order=tuple(reversed(SHAPES)))
+    job = KerasJob(KERAS[kind](K), order=tuple(reversed(SHAPES)))
     like = job.save(tmp_path / "like")
     convert_checkpoint(
         prefix,
@@ -177,7 +55,7 @@ def test_training_goes_on_in_keras_with_the_losses_of_tf1(kind, source_format, t
         "checkpoint",
         like=like,
         optimizer=WORD,
-        hyperparameters=KINDS[kind][2],
+        hyperparameters=NUMBERS.get(kind, {}),
     )
     assert verify_checkpoint(tmp_path / "out").faults == ()
     status = job.objects.read(str(tmp_path / "out"))
@@ -195,7 +73,7 @@ def test_training_goes_on_in_tf1_with_the_losses_of_keras(kind, tmp_path):
         "saver",
         optimizer="tf1",
         from_optimizer=FROM.get(kind),
-        hyperparameters=KINDS[kind][2],
+        hyperparameters=NUMBERS.get(kind, {}),
     )
     job = Tf1Job(kind)
     job.restore(tmp_path / "out")
@@ -204,7 +82,7 @@ def test_training_goes_on_in_tf1_with_the_losses_of_keras(kind, tmp_path):
 
 def test_slots_of_a_partitioned_variable_go_along_whole(tmp_path):
     prefix, expected = in_tf1("Adam", tmp_path, slices=2)
-    job = KerasJob(KINDS["Adam"][1]())
+    job = KerasJob(KERAS["Adam"](K))
     like = job.save(tmp_path / "like")
     convert_checkpoint(
         prefix,
@@ -212,7 +90,7 @@ def test_slots_of_a_partitioned_variable_go_along_whole(tmp_path):
         "checkpoint",
         like=like,
         optimizer=WORD,
-        hyperparameters=KINDS["Adam"][2],
+        hyperparameters=BETAS,
     )
     job.objects.read(str(tmp_path / "out")).assert_existing_objects_matched()
     np.testing.assert_allclose(job.train(), expected, rtol=1e-5)
@@ -270,14 +148,14 @@ def test_nadam_has_its_slots_in_the_other_order_and_its_product(tmp_path):
 
 def test_the_result_has_the_lists_of_slots_and_not_the_list_of_all_variables(tmp_path):
     prefix, _ = in_tf1("Adam", tmp_path)
-    like = KerasJob(KINDS["Adam"][1]()).save(tmp_path / "like")
+    like = KerasJob(KERAS["Adam"](K)).save(tmp_path / "like")
     convert_checkpoint(
         prefix,
         tmp_path / "out",
         "checkpoint",
         like=like,
         optimizer=WORD,
-        hyperparameters=KINDS["Adam"][2],
+        hyperparameters=BETAS,
     )
     with open_checkpoint(tmp_path / "out") as found:
         graph = found.object_graph
@@ -301,7 +179,7 @@ def test_a_template_of_another_keras_or_class_is_refused(tmp_path):
     like = KerasJob(K.Adagrad(0.1)).save(tmp_path / "like")
     other = "keras2" if IS_KERAS_3 else "keras3"
     with pytest.raises(
-        SettingsError, match=f"expected an optimizer of {other} in it, found {WORD}"
+        SettingsError, match=f"expected an optimizer of {other} in {like}, found {WORD}"
     ):
         convert_checkpoint(prefix, tmp_path / "out", "checkpoint", like=like, optimizer=other)
     with pytest.raises(MismatchError, match="of Adagrad; there is Adam"):
@@ -311,7 +189,7 @@ def test_a_template_of_another_keras_or_class_is_refused(tmp_path):
             "checkpoint",
             like=like,
             optimizer=WORD,
-            hyperparameters=KINDS["Adam"][2],
+            hyperparameters=BETAS,
         )
     assert not (tmp_path / "out.index").exists()
 

@@ -3,6 +3,7 @@
 import functools
 import inspect
 import re
+import weakref
 from pathlib import Path
 
 import numpy as np
@@ -312,6 +313,80 @@ def test_resuming_directory_is_known_while_a_job_restores_its_newest_checkpoint(
     assert seen == [None, str(tmp_path), str(tmp_path), None]
 
 
+def test_is_needed_at_once_where_a_hook_has_listeners_or_the_session_ends(tmp_path):
+    seen = []
+
+    class Asks(v1.train.Saver):
+        def save(self, *args, **kwargs):
+            seen.append((tf_internals.is_needed_at_once(), tf_internals.is_ending()))
+            return super().save(*args, **kwargs)
+
+    class Ends(v1.train.SessionRunHook):
+        def end(self, session):
+            saver.save(session, str(tmp_path / "end"))
+
+    for listeners in ([], [v1.train.CheckpointSaverListener()]):
+        with tf.Graph().as_default():
+            v1.train.get_or_create_global_step()
+            saver = Asks()
+            hook = v1.train.CheckpointSaverHook(
+                str(tmp_path), save_steps=9, saver=saver, listeners=listeners
+            )
+            with v1.train.MonitoredSession(hooks=[hook, Ends()]):
+                pass
+    assert seen == [(False, False), (True, True), (True, False), (True, True)]
+
+
+def test_is_ending_is_false_where_no_session_ends():
+    assert not tf_internals.is_ending()
+
+
+def test__is_called_by_whoever_is_on_the_stack():
+    def ask():  # its caller's code
+        return tf_internals._is_called_by(caller.__code__)
+
+    def caller():
+        return ask()
+
+    assert caller()
+    assert not ask()
+
+
+def test_drops_errors_of_close_is_true_where_a_monitored_session_closes(graph):
+    seen = []
+
+    def close():
+        seen.append(tf_internals.drops_errors_of_close())
+        raise ValueError("dropped")
+
+    v1.train.get_or_create_global_step()
+    with v1.train.MonitoredSession() as session:
+        tf_internals.before_run_and_close(session._tf_sess(), lambda: None, close)
+    with pytest.raises(ValueError, match="dropped"), v1.Session() as session:
+        tf_internals.before_run_and_close(session, lambda: None, close)
+    assert seen[:2] == [True, False]
+
+
+def test_before_run_and_close_come_first_and_keep_no_session_alive(graph):
+    one, seen = tf.constant(1), []
+    session = v1.Session()
+    for name in "ab":  # of two savers
+        tf_internals.before_run_and_close(
+            session,
+            lambda name=name: seen.append(f"run {name}"),
+            lambda name=name: seen.append(f"close {name}"),
+        )
+    assert session.run(one) == 1
+    assert seen == ["run b", "run a"]
+    session.close()
+    assert seen[2:] == ["close b", "close a"]
+    with pytest.raises(RuntimeError, match="closed"):
+        session.run(one)
+    alive = weakref.ref(session)
+    del session
+    assert alive() is None
+
+
 def test_put_start_is_how_the_scaffold_then_starts(graph):
     a, b = variable("a", 1.0), variable("b", 1.0)
     later = v1.placeholder(tf.float32, [])
@@ -479,3 +554,16 @@ def test_whole_values_of_the_helper_are_right(graph):
     with v1.Session() as session:
         session.run(v1.global_variables_initializer())
         np.testing.assert_array_equal(session.run(w), COUNT)
+
+
+def test_create_slots_makes_what_the_first_step_would():
+    if not hasattr(tf.keras, "__version__"):
+        keras = tf.keras
+    else:
+        keras = __import__("tf_keras")
+    optimizer, weight = keras.optimizers.legacy.Adam(), tf.Variable([1.0, 2.0])
+    tf_internals.create_slots(optimizer, [weight])
+    assert optimizer.get_slot_names() == ["m", "v"]
+    np.testing.assert_array_equal(optimizer.get_slot(weight, "v"), [0.0, 0.0])
+    assert int(optimizer.iterations) == 0
+    np.testing.assert_array_equal(weight, [1.0, 2.0])

@@ -37,6 +37,8 @@ on_unexpected: warn
 require_all_rules_match: false
 match_by: path
 root: model
+hyperparameters: {optimizer/iter: 7, learning_rate: 0.5}
+from_optimizer: SGD
 """,
     )
     assert load_warm_start(path) == WarmStart(
@@ -52,6 +54,8 @@ root: model
         require_all_rules_match=False,
         match_by="path",
         root="model",
+        hyperparameters={"optimizer/iter": 7, "learning_rate": 0.5},
+        from_optimizer="SGD",
     )
 
 

@@ -44,7 +44,8 @@ def _repeated(text: str) -> _Define:
 
 
 def _list(text: str) -> _Define:
-    return lambda name, values: flags.DEFINE_list(name, [], text, flag_values=values)
+    """Texts between commas; a flag that is given again adds to them."""
+    return lambda name, values: flags.DEFINE_multi_string(name, [], text, flag_values=values)
 
 
 def _averages(text: str) -> _Define:
@@ -140,9 +141,9 @@ def option_values(values: flags.FlagValues) -> dict[str, Any]:
         raise UsageError("--checkpoint_format is missing: saver, checkpoint or both")
     for name in ("rename", "assignment_map"):
         found[name] = [_rule(name, text) for text in found[name]]
-    found["dtype"] = _dtype(found["dtype"])
+    found["dtype"] = _dtype(_parts(found["dtype"]))
     if "hyperparameters" in found:
-        found["hyperparameters"] = dict(_number(text) for text in found["hyperparameters"])
+        found["hyperparameters"] = dict(map(_number, _parts(found["hyperparameters"])))
     return found
 
 
@@ -152,6 +153,10 @@ def _rule(flag: str, text: str) -> tuple[str, str]:
     if not colon:
         raise UsageError(f"--{flag}: expected FROM:TO, found {text!r}")
     return start, end
+
+
+def _parts(texts: Sequence[str]) -> list[str]:
+    return [part.strip() for text in texts for part in text.split(",") if part.strip()]
 
 
 def _number(text: str) -> tuple[str, float]:

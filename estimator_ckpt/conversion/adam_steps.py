@@ -29,17 +29,20 @@ class Power(NamedTuple):
       name: its name in TF1, `beta1_power`.
       beta_name: the hyperparameter that it is a power of, `beta_1`.
       value: what the checkpoint has.
-      given: the hyperparameter's value, where the user gave it; else its default is assumed.
+      given: the hyperparameter's value, where the user gave it.
+      assumed: what it is taken for otherwise; None for its default.
     """
 
     name: str
     beta_name: str
     value: float
     given: float | None = None
+    assumed: float | None = None
 
     @property
     def beta(self) -> float:
-        beta = DEFAULT_BETAS[self.beta_name] if self.given is None else self.given
+        beta = self.assumed if self.given is None else self.given
+        beta = DEFAULT_BETAS[self.beta_name] if beta is None else beta
         in_float32: float = struct.unpack("<f", struct.pack("<f", beta))[0]
         return in_float32
 
@@ -72,7 +75,7 @@ class Power(NamedTuple):
     def __str__(self) -> str:
         known = f"{self.beta_name} {self.beta:.6g}"
         if self.given is None:
-            known = f"the default {known}"
+            known = f"{'the default' if self.assumed is None else 'the new optimizer has'} {known}"
         after = "after" if self.tells else "after at least"
         return f"{self.name} is {self.value:.6g}, which is {known} {after} {self.steps:.1f} steps"
 
@@ -118,6 +121,16 @@ def count_steps(
     if powers and not telling:
         return global_step, "the global step; Adam's powers of beta are too small to tell"
     return global_step, "the global step"
+
+
+def best_assumed(powers: Sequence[Power], global_step: int | None) -> list[Power]:
+    """The powers of the betas that are assumed, if these say the steps; else of the defaults."""
+    if any(power.assumed is not None for power in powers):
+        telling = [power for power in powers if power.tells]
+        agrees = global_step is not None and any(one.allows(global_step) for one in telling)
+        if not agrees and _certain(powers, global_step) is None:
+            return [power._replace(assumed=None) for power in powers]
+    return list(powers)
 
 
 def bias_is_gone(beta_name: str, beta: float | None, steps: int) -> bool:

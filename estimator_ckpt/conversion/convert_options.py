@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from estimator_ckpt.conversion.casting import Casts, parse_casts
+from estimator_ckpt.conversion.hyperparameters import check_hyperparameters
 from estimator_ckpt.conversion.names_to_objects import LAYOUTS
 from estimator_ckpt.conversion.translate_optimizer import NEWER_TARGETS, TARGETS
 from estimator_ckpt.errors import SettingsError
@@ -126,15 +127,7 @@ class ConvertOptions:
             "hyperparameters",
             "they belong to an optimizer; say which: optimizer='keras' or 'tf1'",
         )
-        is_mapping = isinstance(self.hyperparameters, Mapping)
-        _refuse(
-            not is_mapping,
-            "hyperparameters",
-            f"expected a mapping from names to numbers, found {self.hyperparameters!r}",
-        )
-        for name, value in self.hyperparameters.items():
-            wrong = isinstance(value, bool) or not isinstance(value, (int, float))
-            _refuse(wrong, "hyperparameters", f"expected a number for {name}, found {value!r}")
+        check_hyperparameters(self.hyperparameters)
 
     def _check_like(self) -> None:
         if isinstance(self.like, (str, os.PathLike)):

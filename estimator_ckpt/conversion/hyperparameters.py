@@ -3,8 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 from estimator_ckpt.errors import SettingsError
+
+
+def check_hyperparameters(given: Any) -> None:
+    """Raises SettingsError for what is no mapping from names to numbers."""
+    key = "hyperparameters"
+    if not isinstance(given, Mapping):
+        raise SettingsError(f"expected a mapping from names to numbers, found {given!r}", key=key)
+    for name, value in given.items():
+        if (
+            not isinstance(name, str)
+            or isinstance(value, bool)
+            or not isinstance(value, (int, float))
+        ):
+            raise SettingsError(f"expected a number for {name}, found {value!r}", key=key)
 
 
 class Hyperparameters:
@@ -16,10 +31,14 @@ class Hyperparameters:
 
     Attributes:
       scope: of the optimizer at hand: "Adam/" if there are several, else "".
+      counterpart: the class that it is to be, by which a template with several optimizers has it.
+      asked: what is needed and was not given, by the names that the user gives it, with the reason.
     """
 
     def __init__(self, numbers: Mapping[str, float], template: Mapping[str, float]) -> None:
         self.scope = ""
+        self.counterpart = ""
+        self.asked: dict[str, str] = {}
         self._numbers = numbers
         self._template = template
         self._used: set[str] = set()
@@ -31,7 +50,19 @@ class Hyperparameters:
     def get(self, name: str) -> float | None:
         """A number as it is given, or else as the template has it."""
         given = self.given(name)
-        return self._template.get(self.full_name(name)) if given is None else given
+        if given is not None:
+            return given
+        of_class = self._template.get(f"{self.counterpart}/{name}")
+        return self._template.get(self.full_name(name), of_class)
+
+    def ask(self, name: str, why: str) -> None:
+        """Notes that a number is needed, so that all of them are told at once: check_asked()."""
+        self.asked.setdefault(self.full_name(name), why)
+
+    def check_asked(self) -> None:
+        """Raises SettingsError for the numbers that are needed."""
+        if self.asked:
+            raise SettingsError("\n".join(self.asked.values()), key="hyperparameters")
 
     def given(self, name: str) -> float | None:
         """A number as it is given."""

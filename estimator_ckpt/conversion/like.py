@@ -8,19 +8,19 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.bundle.slices import key_bytes, key_text
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
+from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.like_optimizers import (
     drop_all_variables,
     matched_slots,
     relinked_optimizers,
     with_newer,
 )
+from estimator_ckpt.conversion.misfits import Fit, Refusal, check_fit
 from estimator_ckpt.conversion.names_to_objects import Structure, pruned, save_counter_item
 from estimator_ckpt.conversion.objects_to_names import read_items
 from estimator_ckpt.conversion.plan import (
-    Content,
     Item,
     is_counter,
     is_number,
@@ -28,7 +28,7 @@ from estimator_ckpt.conversion.plan import (
 )
 from estimator_ckpt.conversion.source_optimizers import find_optimizers
 from estimator_ckpt.conversion.template_places import place_items
-from estimator_ckpt.errors import MismatchError, SettingsError
+from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.matching.resolve import BY_POSITION
 from estimator_ckpt.objects.object_graph import (
     OBJECT_GRAPH_KEY,
@@ -42,12 +42,8 @@ from estimator_ckpt.roles.dialects import (
     ITERATIONS,
     LEGACY_COUNT,
 )
-from estimator_ckpt.text.names import NameIndex, meant, some_of
-from estimator_ckpt.text.quantities import counted, tensor_text
-from estimator_ckpt.text.rows import Row, fold
-from estimator_ckpt.text.tables import text_table
+from estimator_ckpt.text.names import some_of
 
-_MOST_HINTS = 100
 _MOST_NAMED = 5
 
 
@@ -55,12 +51,14 @@ class TemplateOptimizers(NamedTuple):
     """What the optimizers of a template are.
 
     Attributes:
+      name: what the user calls the template.
       newer: whether one of them is one of Keras' since 2.11.
       is_keras_3: whether that one is Keras 3's.
       numbers: the hyperparameters that they have as variables, by name; of several optimizers by
         their labels, `Adam/learning_rate`.
     """
 
+    name: str
     newer: bool
     is_keras_3: bool
     numbers: Mapping[str, float]
@@ -77,8 +75,11 @@ def template_optimizers(like: Any) -> TemplateOptimizers:
         places = read_items(template)
         optimizers = find_optimizers(places, _graph_of(template))
         newer = [one.newer for one in optimizers if one.newer is not None]
-        numbers = {}
+        numbers: dict[str, float] = {}
+        labels = [optimizer.label for optimizer in optimizers]
         for optimizer in optimizers:
+            if labels.count(optimizer.label) > 1:
+                continue  # nothing tells whose number it would be
             own = optimizer.own if optimizer.newer is None else optimizer.newer.own
             start = f"{optimizer.label}/" if len(optimizers) > 1 else ""
             for name, number in own.items():
@@ -86,7 +87,8 @@ def template_optimizers(like: Any) -> TemplateOptimizers:
                 if is_number(content) and not is_counter(content):
                     value = read_number(template.prefix, template.index, content)
                     numbers[start + name.lstrip("_")] = value
-        return TemplateOptimizers(bool(newer), any(one.is_keras_3 for one in newer), numbers)
+        is_keras_3 = any(one.is_keras_3 for one in newer)
+        return TemplateOptimizers(_name_of(like, template), bool(newer), is_keras_3, numbers)
 
 
 def template_stamp(like: Any, *, numbers: bool) -> list[Any]:
@@ -119,6 +121,11 @@ def _opened(like: Any) -> Iterator[Checkpoint]:
             yield template
 
 
+def _name_of(like: Any, template: Checkpoint) -> str:
+    """What the user calls a template."""
+    return "the tf.train.Checkpoint given as `like`" if hasattr(like, "write") else template.prefix
+
+
 def _graph_of(template: Checkpoint) -> ObjectGraph:
     if template.object_graph is None:
         raise SettingsError(
@@ -132,11 +139,10 @@ def _graph_of(template: Checkpoint) -> ObjectGraph:
 def like_structure(
     items: list[Item],
     step: int | None,
-    like: Any,
+    options: ConvertOptions,
     *,
     source: Checkpoint,
-    drop_slots: bool,
-    match_by: str | None = None,
+    refusal: Refusal | None = None,
 ) -> Structure:
     """The objects of another checkpoint, or of a tf.train.Checkpoint, with the values of `items`.
 
@@ -146,21 +152,21 @@ def like_structure(
     optimizer of the same class, such an optimizer's own variable that of its name, the root's
     `step` the global step.
 
+    Args:
+      items: what the source has.
+      step: which of them is the global step.
+      options: `like`, `match_by`, `drop_slots`.
+      source: where the items are.
+      refusal: why the source's optimizers were not converted; nothing is returned then, but what
+        else does not fit is told with it.
+
     Raises:
       MismatchError: a value of the template has no item, or one of another shape or dtype; or an
         item has no place in the template. Lists all of them.
       SettingsError: the template has no objects.
     """
-    with _opened(like) as template:
-        return _fill(
-            items,
-            step,
-            template,
-            source=source,
-            like=like,
-            drop_slots=drop_slots,
-            match_by=match_by,
-        )
+    with _opened(options.like) as template:
+        return _fill(items, step, template, source=source, options=options, refusal=refusal)
 
 
 def _fill(
@@ -169,15 +175,14 @@ def _fill(
     template: Checkpoint,
     *,
     source: Checkpoint,
-    like: Any,
-    drop_slots: bool,
-    match_by: str | None,
+    options: ConvertOptions,
+    refusal: Refusal | None,
 ) -> Structure:
-    with_counter = hasattr(like, "write")
+    with_counter = hasattr(options.like, "write")
     graph = _graph_of(template)
     places = read_items(template)
     optimizers = find_optimizers(places, graph)
-    unwanted = {number for one in optimizers for number in one.items()} if drop_slots else set()
+    unwanted = {n for one in optimizers for n in one.items()} if options.drop_slots else set()
     wanted = {
         number: place
         for number, place in enumerate(places)
@@ -190,8 +195,8 @@ def _fill(
         optimizers=[one.newer.node for one in optimizers if one.newer is not None],
         template=template,
         source=source,
-        like=like,
-        match_by=match_by,
+        like=options.like,
+        match_by=options.match_by,
     )
     matched, notes = matched_slots(items, found, wanted, optimizers)
     found.update(matched)
@@ -214,8 +219,10 @@ def _fill(
         if place.node == counter and number not in found:
             items = [*items, save_counter_item()]
             found[number] = len(items) - 1
-    _check(items, wanted, found, notes, template.prefix, problems)
+    fit = Fit(_name_of(options.like, template), wanted, found, problems, notes, optimizers, refusal)
+    check_fit(fit, items, source.object_graph, options)
     items = _with_ways(items, found, ways)
+
     new = pruned(graph, {(wanted[n].node, wanted[n].attribute): "" for n in found})
     drop_all_variables(new, newer)
     keys: list[str | None] = [None] * len(items)
@@ -247,54 +254,3 @@ def _notes(
     if not names:
         return ()
     return (f"matched by position only: {some_of(names, _MOST_NAMED)}",)
-
-
-def _check(
-    items: list[Item],
-    wanted: dict[int, Item],
-    found: dict[int, int],
-    notes: dict[int, str],
-    template: str,
-    problems: Mapping[int, Row],
-) -> None:
-    """Raises MismatchError for places without an item, items without one, and what does not fit."""
-    rows = []
-    missing = [number for number in wanted if number not in found]
-    index = NameIndex(item.name for item in items if item.in_objects)
-    for count, number in enumerate(missing):
-        name, note = wanted[number].name, notes.get(number, "")
-        if number in problems and not note:
-            rows.append(problems[number])
-            continue
-        if not note and count < _MOST_HINTS:
-            note = meant(index.near(name, 1))
-        rows.append(Row("missing", name, note=note))
-    place_of: dict[int, str] = {}
-    for number, match in found.items():
-        place, has = wanted[number], items[match].content
-        other = place_of.setdefault(match, place.name)
-        if other != place.name:
-            rows.append(Row("two places", items[match].name, note=f"{other} and {place.name}"))
-        if place.content.shape != has.shape:
-            rows.append(Row("shape", place.name, _text(place.content), _text(has)))
-        elif place.content.dtype != has.dtype:
-            names = dtype_name(place.content.dtype), dtype_name(has.dtype)
-            rows.append(Row("dtype", place.name, *names))
-    for number, item in enumerate(items):
-        if item.in_objects and number not in place_of and item.place != (SAVE_COUNTER,):
-            rows.append(Row("no place", item.name, note="rename it, or leave it out"))
-    if rows:
-        table = text_table(
-            ("problem", "variable", "expected", "found", "note"),
-            [(r.status, r.name, r.expected, r.found, r.note) for r in fold(rows)],
-        )
-        if any(row.status == "ambiguous" for row in rows):
-            table += "\nFor one variable a `rename` rule to its name or object path there decides."
-        do = "does" if len(rows) == 1 else "do"
-        raise MismatchError(
-            f"{counted(len(rows), 'variable')} {do} not fit the objects of {template}:\n{table}"
-        )
-
-
-def _text(content: Content) -> str:
-    return tensor_text(dtype_name(content.dtype), content.shape)

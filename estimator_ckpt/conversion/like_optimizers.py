@@ -29,7 +29,7 @@ from estimator_ckpt.roles.records import LEGACY, NEWER
 _SHARED = "of a second optimizer of the class: one learning rate cannot scale the slots of both"
 
 
-class _Relinked(NamedTuple):
+class Relinked(NamedTuple):
     """An optimizer among the items, as it is to be: its slots and its own variables, by item."""
 
     kind: str
@@ -37,23 +37,23 @@ class _Relinked(NamedTuple):
     own: dict[str, int]
 
 
-def relinked_optimizers(items: list[Item]) -> list[_Relinked]:
-    found: dict[ObjectPath, _Relinked] = {}
+def relinked_optimizers(items: list[Item]) -> list[Relinked]:
+    found: dict[ObjectPath, Relinked] = {}
     for number, item in enumerate(items):
         if item.in_objects and item.slot is not None:
             slot = item.slot
-            one = found.setdefault(slot.optimizer, _Relinked(slot.kind, {}, {}))
+            one = found.setdefault(slot.optimizer, Relinked(slot.kind, {}, {}))
             one.slots[slot.of, slot.name] = number
     for number, item in enumerate(items):
         is_own = item.in_objects and item.place is not None and len(item.place) > 1
         if is_own and item.place is not None and not is_scale(item.place):
             label = item.part.label if item.part is not None else ""
-            one = found.setdefault(item.place[:-1], _Relinked(label, {}, {}))
+            one = found.setdefault(item.place[:-1], Relinked(label, {}, {}))
             one.own[item.place[-1]] = number
     return list(found.values())
 
 
-def _is_shared(items: list[Item], one: _Relinked, taken: list[_Relinked]) -> bool:
+def _is_shared(items: list[Item], one: Relinked, taken: list[Relinked]) -> bool:
     """Whether another has slots of this optimizer, scaled by one learning rate; adds it to those.
 
     Two of one class on variables of their own have rates of their own, and names do not tell them.
@@ -64,7 +64,7 @@ def _is_shared(items: list[Item], one: _Relinked, taken: list[_Relinked]) -> boo
     return is_shared
 
 
-def _counterpart(optimizer: Optimizer, relinked: list[_Relinked]) -> _Relinked | None:
+def _counterpart(optimizer: Optimizer, relinked: list[Relinked]) -> Relinked | None:
     """Which of the items' optimizers an optimizer of the template is.
 
     That of its class; where its name does not tell the class, the one that has the same slots. But
@@ -85,7 +85,7 @@ def matched_slots(
 ) -> tuple[dict[int, int], dict[int, str]]:
     """The item for each slot and each variable of an optimizer's own; and why there is none."""
     matched, notes = {}, {}
-    taken: list[_Relinked] = []
+    taken: list[Relinked] = []
     relinked = relinked_optimizers(items)
     for optimizer in optimizers if relinked else ():
         if optimizer.newer is not None:
@@ -145,7 +145,7 @@ def with_newer(
       The items, with those of the template's numbers.
     """
     items, relinked = list(items), relinked_optimizers(items)
-    taken: list[_Relinked] = []
+    taken: list[Relinked] = []
     for optimizer in optimizers:
         state = optimizer.newer
         if state is None:
@@ -157,7 +157,7 @@ def with_newer(
             note = f"of {' or '.join(fitting) or 'an optimizer'}; there is {kinds}"
             notes.update(dict.fromkeys(optimizer.items(), note))
             continue
-        other = alike[0] if alike and state.size else _Relinked("", {}, {})
+        other = alike[0] if alike and state.size else Relinked("", {}, {})
         if _is_shared(items, other, taken):
             notes.update(dict.fromkeys(optimizer.items(), _SHARED))
             continue

@@ -14,6 +14,7 @@ from estimator_ckpt.conversion.choose import choose, may_be_slots
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.found_optimizer import Optimizer
 from estimator_ckpt.conversion.like import like_structure, template_optimizers
+from estimator_ckpt.conversion.misfits import Refusal
 from estimator_ckpt.conversion.names_to_objects import (
     Structure,
     check_scopes,
@@ -75,15 +76,21 @@ def _make_plan(
     chosen = choose(checkpoint, options)
     rows, step = chosen.rows, chosen.step
     items = _cast(chosen.items, step, options)
+    refusal = None
     if options.optimizer:
-        step, notes = _relink(checkpoint, items, chosen.optimizers, step, options)
-        chosen.notes.extend(notes)
+        before = list(items)
+        relinked = _relink(checkpoint, items, chosen.optimizers, step, options)
+        if isinstance(relinked, Refusal):
+            items, refusal = before, relinked
+        else:
+            step, notes = relinked
+            chosen.notes.extend(notes)
     if step is not None and options.checkpoint_format != "checkpoint":
         items[step] = _with_hint(items[step])
     keys: list[str | None] = [None] * len(items)
     tensors: dict[str, Content] = {}
     if options.checkpoint_format != "saver":
-        structure = _structure(checkpoint, items, options, step)
+        structure = _structure(checkpoint, items, options, step, refusal)
         items, keys = structure.items, structure.keys
         chosen.notes.extend(structure.notes)
         content = _objects(checkpoint, structure.graph, chosen.excluded, options)
@@ -162,11 +169,12 @@ def _relink(
     optimizers: list[Optimizer],
     step: int | None,
     options: ConvertOptions,
-) -> tuple[int | None, list[str]]:
+) -> tuple[int | None, list[str]] | Refusal:
     """Makes the optimizers those of `options.optimizer`, in `items`.
 
     Returns:
-      The global step, and what the program must see to.
+      The global step, and what the program must see to. With `like` also why it cannot be done, to
+      be told with all else that does not fit.
     """
 
     def read(content: Content) -> float:
@@ -185,9 +193,12 @@ def _relink(
     )
     try:
         relinker.relink(optimizers)
-    except UnsupportedCheckpointError as error:
-        error.message += may_be_slots(items) if not optimizers else ""
-        raise
+    except CheckpointError as error:
+        if not optimizers and isinstance(error, UnsupportedCheckpointError):
+            error.message += may_be_slots(items)
+        if options.like is None:
+            raise
+        return Refusal(error, relinker.asked)
     return relinker.step, relinker.notes
 
 
@@ -210,7 +221,9 @@ def _target(options: ConvertOptions) -> tuple[str, Mapping[str, float]]:
     if template.newer:
         there = KERAS_3 if template.is_keras_3 else KERAS_2
     if target in NEWER_TARGETS and there != target:
-        raise SettingsError(f"expected an optimizer of {target} in it, found {there}", key="like")
+        raise SettingsError(
+            f"expected an optimizer of {target} in {template.name}, found {there}", key="like"
+        )
     if target in (LEGACY, *NEWER_TARGETS) and template.newer:
         target = NEWER
     return target, template.numbers
@@ -234,17 +247,14 @@ def _objects(
 
 
 def _structure(
-    checkpoint: Checkpoint, items: list[Item], options: ConvertOptions, step: int | None
+    checkpoint: Checkpoint,
+    items: list[Item],
+    options: ConvertOptions,
+    step: int | None,
+    refusal: Refusal | None,
 ) -> Structure:
     if options.like is not None:
-        return like_structure(
-            items,
-            step,
-            options.like,
-            source=checkpoint,
-            drop_slots=options.drop_slots,
-            match_by=options.match_by,
-        )
+        return like_structure(items, step, options, source=checkpoint, refusal=refusal)
     if options.layout is None and checkpoint.object_graph is not None:
         if options.optimizer:
             raise SettingsError(

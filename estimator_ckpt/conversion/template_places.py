@@ -23,8 +23,17 @@ from estimator_ckpt.matching.saved import Saved
 from estimator_ckpt.objects.object_graph import STEP, VAR_LIST, ObjectGraph, parse_path
 from estimator_ckpt.text.rows import Row
 
-_DECIDES = "match_by='path' or 'name' decides"
-_BY_NAME = "match_by='name' takes the name"
+_DECIDES = "--match_by=path or name decides"
+_BY_NAME = "--match_by=name takes the name"
+# The words of the matcher, and those of a conversion.
+_WORDS = (
+    ("match_by='path' or 'name'", "--match_by=path or name"),
+    ("match_by='name'", "--match_by=name"),
+    ("variables of the model", "variables of the template"),
+    ("there in the model,", "there in the template,"),
+    ("in the checkpoint", "in the source"),
+    ("the model's objects", "the template's objects"),
+)
 
 
 class Placed(NamedTuple):
@@ -157,7 +166,8 @@ def _in_words_of_convert(problem: Row) -> Row:
     note, mapping, _ = note.partition("; give a mapping from")
     if mapping:
         note = f"{note}; name yours by the template's object paths (rename)"
-    note = note.replace("variables of the model", "variables of the template")
+    for words, others in _WORDS:
+        note = note.replace(words, others)
     return replace(problem, note=note)
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from estimator_ckpt.conversion.adam_steps import (
     Power,
+    best_assumed,
     bias_is_gone,
     check_given_steps,
     count_steps,
@@ -120,6 +121,7 @@ class Relinker:
             check_parts(self.items, optimizer)
             if len(optimizers) > 1:
                 self._hyper.scope = f"{optimizer.label}/"
+            self._hyper.counterpart = optimizer.label
             name = OPTIMIZER if len(optimizers) == 1 else f"{OPTIMIZER}_{optimizer.label}"
             path = self._place_scale(optimizer, (name,))
             if optimizer.dialect == self._target != NEWER:
@@ -127,6 +129,12 @@ class Relinker:
             else:
                 self._translate(optimizer, path)
         self._hyper.check_used([optimizer.label for optimizer in optimizers], self._target)
+        self._hyper.check_asked()
+
+    @property
+    def asked(self) -> Mapping[str, str]:
+        """The numbers that relink() has asked for, by the names that the user gives them."""
+        return self._hyper.asked
 
     def _count(self, number: int) -> float | None:
         content = self.items[number].content
@@ -183,6 +191,7 @@ class Relinker:
     def _translate(self, optimizer: Optimizer, path: ObjectPath) -> None:
         """Gives the slots the names, places and values of the target's; then the numbers."""
         to = related(optimizer, self._target)
+        self._hyper.counterpart = to.class_in(self._target)
         self.notes += exactness(optimizer, to, self._target, self._is_keras_3)
         scale = self._scale(optimizer, to)
         label = to.class_in(self._target)
@@ -223,11 +232,11 @@ class Relinker:
         """What a slot's values are multiplied by."""
         for name in to.relation.positive:
             if not self._hyper.get(name):
-                raise SettingsError(
+                self._hyper.ask(
+                    name,
                     f"{optimizer.label} can be converted only with a "
                     f"{self._hyper.full_name(name)} above 0, given: {to.relation.why}. "
                     "Or leave the slots out (drop_slots)",
-                    key="hyperparameters",
                 )
         if to.relation.how != SCALED:
             return 1.0
@@ -235,12 +244,13 @@ class Relinker:
         if rate is None and optimizer.newer and LEARNING_RATE in optimizer.newer.own:
             rate = self._read(self.items[optimizer.newer.own[LEARNING_RATE]].content)
         if not rate or rate < 0:
-            raise SettingsError(
+            self._hyper.ask(
+                RATE,
                 "Keras' SGD keeps -learning_rate times what TF1's Momentum keeps; give the "
                 f"{self._hyper.full_name(RATE)} with which the training goes on, or leave the "
                 "slots out (drop_slots)",
-                key="hyperparameters",
             )
+            return 1.0
         return -1 / rate if self._target == TF1 else -rate
 
     # --- numbers ---
@@ -287,7 +297,12 @@ class Relinker:
             check_given_steps(powers, steps)
         else:
             step = None if self.step is None else int(self._read(self.items[self.step].content))
-            steps, why = count_steps(powers, step, iter_name=self._hyper.full_name(LEGACY_COUNT))
+            iter_name = self._hyper.full_name(LEGACY_COUNT)
+            try:
+                steps, why = count_steps(powers, step, iter_name=iter_name)
+            except SettingsError as error:
+                self._hyper.ask(LEGACY_COUNT, error.message)
+                return
         if to is not None and to.relation.late:
             beta = max(POWER_OF)
             value = self._hyper.given_beta(beta)
@@ -313,8 +328,11 @@ class Relinker:
             number = optimizer.own.get(name)
             if number is not None and is_number(self.items[number].content):
                 value = self._read(self.items[number].content)
-                found.append(Power(name, beta, value, self._hyper.given_beta(beta)))
-        return [power for power in found if 0 <= power.value < 1]
+                assumed = self._hyper.get(beta)
+                found.append(Power(name, beta, value, self._hyper.given_beta(beta), assumed))
+        step = None if self.step is None else self._count(self.step)
+        found = [power for power in found if 0 <= power.value < 1]
+        return best_assumed(found, None if step is None else int(step))
 
     def _numbers_of_tf1(self, optimizer: Optimizer, to: Related, path: ObjectPath) -> None:
         self.items += unused_slots(self.items, optimizer, to, path)
@@ -345,11 +363,13 @@ class Relinker:
             if beta is None and name in optimizer.own:
                 beta = self._read(self.items[optimizer.own[name]].content)
             if beta is None or steps is None:
-                raise SettingsError(
+                lacking = name if beta is None else LEGACY_COUNT
+                self._hyper.ask(
+                    lacking,
                     f"TF1's Adam keeps {power}, which takes {name} and iter; the checkpoint lacks "
-                    f"it; give {self._hyper.full_name(name if beta is None else LEGACY_COUNT)}",
-                    key="hyperparameters",
+                    f"it; give {self._hyper.full_name(lacking)}",
                 )
+                continue
             beta = struct.unpack("<f", struct.pack("<f", beta))[0]  # as TF1 multiplies it
             content = number_content(beta ** (int(steps) + 1), FLOAT32)
             item = Item(content, power, f"{name}^(iter+1)", place=(*path, power))

@@ -46,6 +46,22 @@ FLAGS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         flags.DEFINE_float,
         {"default": None, "help": "One more stays for every so many hours of training."},
     ),
+    "keep_checkpoint_every_n_steps": (
+        flags.DEFINE_integer,
+        {
+            "default": None,
+            "lower_bound": 1,
+            "help": "One more stays for every so many steps: the first at or after each multiple.",
+        },
+    ),
+    "keep_best": (
+        flags.DEFINE_multi_string,
+        {
+            "default": [],
+            "help": "METRIC:COUNT, or METRIC:COUNT:min, as accuracy:3: so many checkpoints stay"
+            " that evaluations found best, in MODEL_DIR/best. May be repeated, for other metrics.",
+        },
+    ),
     "deletion_grace_secs": (
         flags.DEFINE_float,
         {
@@ -77,6 +93,14 @@ FLAGS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
             "default": False,
             "help": "Save no faster than the disk: the state file names a checkpoint when its data"
             " are on the disk. Otherwise that happens beside training.",
+        },
+    ),
+    "async_checkpoint": (
+        flags.DEFINE_bool,
+        {
+            "default": False,
+            "help": "Train on while a checkpoint is written, from a snapshot of its step. Takes the"
+            " memory of the variables once more.",
         },
     ),
     "on_corrupt": (

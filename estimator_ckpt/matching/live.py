@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.matching.counted import may_be_counted, weak_segments
+from estimator_ckpt.matching.live_optimizers import live_optimizer
 from estimator_ckpt.matching.lookup_tables import ATTRIBUTE, SUFFIXES, TablePart, is_table
 from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.objects.object_graph import (
@@ -218,8 +219,16 @@ class LiveObjects:
                 role=METRIC if id(variable) in metrics else role_by_name(variable),
             )
         optimizers = {path_string(paths[node]): node for node in self._optimizers if node in paths}
-        structure = self._structure(paths)
-        return Model(variables, structure, optimizers, self._is_bare, starts_all=True), by_name
+        live = [live_optimizer(n, self.live[node], by_name) for n, node in optimizers.items()]
+        model = Model(
+            variables,
+            self._structure(paths),
+            optimizers,
+            self._is_bare,
+            starts_all=True,
+            live_optimizers=live,
+        )
+        return model, by_name
 
     @property
     def hold_anything(self) -> bool:

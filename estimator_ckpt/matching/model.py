@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from estimator_ckpt.objects.object_graph import ObjectGraph
@@ -75,6 +75,43 @@ class ModelVariable:
 
 
 @dataclass(frozen=True)
+class LiveOptimizer:
+    """An optimizer of a program, as far as another kind's state can be made its own.
+
+    All variables are given by their names in the model.
+
+    Attributes:
+      name: the text that its variables have for it: of an object its path.
+      label: its class, as the table of optimizers has it.
+      dialect: TF1, LEGACY or NEWER; see roles/records.py.
+      is_keras_3: whether it is Keras 3's.
+      slots: its slot variables, by the variable and the table's name of the slot.
+      own: its other variables, by their names in the object: `iter`, `_iterations`, `beta1_power`.
+      scale: the numbers of the wrapper that scales its losses, by their names in the table.
+      numbers: the hyperparameters that it works with, as far as it tells.
+      is_built: whether it has its slots, if it is to have any.
+      problem: why nothing can be made its state; "" if something can.
+    """
+
+    name: str
+    label: str
+    dialect: str
+    is_keras_3: bool = False
+    slots: Mapping[tuple[str, str], str] = field(default_factory=dict)
+    own: Mapping[str, str] = field(default_factory=dict)
+    scale: Mapping[str, str] = field(default_factory=dict)
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    is_built: bool = True
+    problem: str = ""
+
+    def variables(self) -> Iterator[str]:
+        """The names of all its variables, as far as they are known."""
+        yield from self.slots.values()
+        yield from self.own.values()
+        yield from self.scale.values()
+
+
+@dataclass(frozen=True)
 class Model:
     """The variables of a model and the objects that hold them.
 
@@ -93,3 +130,4 @@ class Model:
     optimizers: dict[str, int] = field(default_factory=dict)
     is_bare: bool = False
     starts_all: bool = False
+    live_optimizers: Sequence[LiveOptimizer] = ()

@@ -14,7 +14,11 @@ _OF_THE_MODEL = "_trainable_variables"
 
 
 def left_out(
-    model: Model, saved: Saved, structure: Structure, fitting: Mapping[str, Variable]
+    model: Model,
+    saved: Saved,
+    structure: Structure,
+    fitting: Mapping[str, Variable],
+    decided: Mapping[str, str],
 ) -> dict[str, str]:
     """The optimizers' variables and steps that do not start, each with the reason.
 
@@ -23,6 +27,7 @@ def left_out(
       saved: what the checkpoint has.
       structure: where the optimizers stand in it.
       fitting: by the names of the model's variables what would start them: it has their shapes.
+      decided: the optimizers of which it is known already: "" for one that starts, else why not.
     """
     groups: dict[str, list[ModelVariable]] = {}
     for variable in model.variables:
@@ -31,7 +36,10 @@ def left_out(
     owners = _Owners(model, saved, fitting)
     found: dict[str, str] = {}
     for optimizer, variables in groups.items():
-        reason = _why_not(variables, fitting, owners)
+        reason = decided.get(optimizer)
+        if reason == "":
+            continue
+        reason = reason or _why_not(variables, fitting, owners)
         if not reason and not any(variable.role == SLOT for variable in variables):
             node = model.optimizers.get(optimizer)
             objects = structure.objects.get(node, ()) if node is not None else ()
@@ -39,7 +47,7 @@ def left_out(
                 reason = "the checkpoint has slots, and the optimizer has none yet: build it first"
         if reason:
             found.update({variable.name: reason for variable in variables})
-    if found:
+    if found or any(decided.values()):
         reason = "the step goes together with the optimizer's state"
         found.update({v.name: reason for v in model.variables if v.role == STEP})
     return found

@@ -8,6 +8,9 @@ from estimator_ckpt.objects.object_graph import ObjectGraph
 from estimator_ckpt.roles.optimizers import LOSS_SCALES
 from estimator_ckpt.roles.records import NEWER, TF1, LossScale
 
+# All of Keras' wrappers have the optimizer under this name, whatever their objects are.
+WRAPPED = next(one.inner for one in reversed(LOSS_SCALES) if one.inner)
+
 
 def scale_of(graph: ObjectGraph, node: int) -> dict[str, int]:
     """The objects of a wrapper's numbers, by their names in the table; none if it is no wrapper."""

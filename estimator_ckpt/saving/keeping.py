@@ -12,7 +12,8 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from absl import logging
 
@@ -54,11 +55,13 @@ class Keeper:
     Attributes:
       process: which this belongs to.
       token: which names what this process may leave behind.
+      saving: held by the one thread that saves.
     """
 
     def __init__(self, directory: str, state_name: str) -> None:
         self.process = os.getpid()
         self.token = secrets.token_hex(4)
+        self.saving = threading.Lock()
         self._directory = directory
         self._state_name = state_name
         self._lease = Lease(directory, state_name)
@@ -67,6 +70,14 @@ class Keeper:
         self._deleting: list[str] = []
         self._unused: dict[str, float] = {}
         self._unused_before: tuple[str, ...] = ()
+
+    def take_lease(self, session: object) -> None:
+        """Takes the lease of the directory for a session that is about to save.
+
+        Raises:
+          BusyError: another process trains in the directory.
+        """
+        self._lease.take(session)
 
     def begin(self, prefix: str, session: object) -> None:
         """Before a save: waits for the end of the one before, takes the lease of the directory, and
@@ -146,6 +157,7 @@ class Keeper:
         grace_secs: float,
         meta_graph_suffix: str,
         is_synced: bool,
+        policy: Mapping[str, Any],
     ) -> None:
         """After a save: gets it onto the disk, then deletes what has expired. Waits a second for
         that; the rest goes on beside training.
@@ -156,13 +168,14 @@ class Keeper:
           grace_secs: how long a data file that was replaced stays.
           meta_graph_suffix: of the graphs beside the checkpoints.
           is_synced: whether it is on the disk already.
+          policy: the options by which checkpoints are kept, for the journal.
         """
 
         def finish() -> None:
             try:
                 if not is_synced:
                     sync_checkpoint(prefix)
-                self._expire(prefix, listed, grace_secs, meta_graph_suffix)
+                self._expire(prefix, listed, grace_secs, meta_graph_suffix, policy)
             except CheckpointError as error:
                 if files.is_dir(self._directory):  # else it was removed, and nobody waits for it
                     logging.warning(
@@ -182,7 +195,12 @@ class Keeper:
             self._thread.join(_PATIENCE)
 
     def _expire(
-        self, prefix: str, listed: CheckpointState, grace_secs: float, meta_graph_suffix: str
+        self,
+        prefix: str,
+        listed: CheckpointState,
+        grace_secs: float,
+        meta_graph_suffix: str,
+        policy: Mapping[str, Any],
     ) -> None:
         old = read_journal(self._directory, self._state_name)
         names = {os.path.basename(one) for one in listed.all_model_checkpoint_paths}
@@ -198,6 +216,7 @@ class Keeper:
             },
             tuple(map(os.path.basename, self._deleting)),
             tuple(self._unused),
+            policy,
         )
         self._write(journal)
         deleted = [one for one in self._deleting if delete(one, meta_graph_suffix)]

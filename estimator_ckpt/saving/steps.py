@@ -12,15 +12,19 @@ expire   When its data are on the disk, beside training: older ones are deleted.
 from __future__ import annotations
 
 import json
+import numbers
 import os
 import secrets
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import tensorflow as tf
+
 from estimator_ckpt import files
 from estimator_ckpt.bundle.aliases import with_keys
 from estimator_ckpt.bundle.index import Index, read_index, shard_path
+from estimator_ckpt.errors import WriteError
 from estimator_ckpt.saving.journal import temporary_name
 from estimator_ckpt.saving.keeping import Keeper, keeper_of, sync_checkpoint, sync_files
 from estimator_ckpt.saving.retention import Retention
@@ -73,15 +77,24 @@ class Save:
           state_name: of the state file.
           beside: the files, by name, that are to be beside the checkpoint, as JSON.
         """
-        directory = os.path.dirname(self.prefix)
-        keeper = keeper_of(directory, state_name)
+        keeper = keeper_of(os.path.dirname(self.prefix), state_name)
+        with keeper.saving:  # several savers may save beside training
+            return self._run_with(keeper, session, list_of, beside)
+
+    def _run_with(
+        self,
+        keeper: Keeper,
+        session: object,
+        list_of: Callable[[Collection[str]], Retention],
+        beside: Mapping[str, Any],
+    ) -> bool:
         keeper.begin(self.prefix, session)
         retention = list_of(keeper.leaving)
         is_durable = self.durable or not keeper.has_synced_beside(self.prefix)
         if not self._write(keeper.token, keeper, is_durable=is_durable):
             return False
         for name, content in beside.items():
-            path = os.path.join(directory, name)
+            path = os.path.join(os.path.dirname(self.prefix), name)
             text = json.dumps(content, indent=1).encode()
             files.write_atomic(path, text, temporary=temporary_name(path, keeper.token))
         expired = retention.add(self.prefix)
@@ -93,6 +106,7 @@ class Save:
             grace_secs=self.grace_secs,
             meta_graph_suffix=self.meta_graph_suffix,
             is_synced=is_durable,
+            policy=retention.policy,
         )
         return True
 
@@ -133,3 +147,28 @@ class Save:
         for paths in replaced.values():
             for path in paths:
                 files.remove(path)
+
+
+def prefix_of(
+    session: tf.compat.v1.Session, save_path: str, global_step: Any, *, is_padded: bool
+) -> str:
+    """The prefix of a checkpoint that is to be written, in a directory that is there.
+
+    Args:
+      session: in which `global_step` has its value.
+      save_path: as tf.compat.v1.train.Saver.save() takes it.
+      global_step: as well.
+      is_padded: whether the step has eight digits at least.
+
+    Raises:
+      WriteError: there is no such directory.
+    """
+    prefix: str = tf.compat.as_str(save_path)
+    if global_step is not None:
+        if not isinstance(global_step, numbers.Integral):
+            global_step = tf.compat.v1.train.global_step(session, global_step)
+        prefix += f"-{global_step:0{8 if is_padded else 1}d}"
+    directory = os.path.dirname(prefix) or "."
+    if not files.is_dir(directory):
+        raise WriteError(f"the directory {directory} doesn't exist", path=prefix)
+    return prefix

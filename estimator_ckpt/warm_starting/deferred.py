@@ -20,7 +20,7 @@ from estimator_ckpt.matching.eager import EagerModel, eager_model, of_objects
 from estimator_ckpt.matching.live import LiveObjects, is_layer
 from estimator_ckpt.matching.lookup_tables import TablePart
 from estimator_ckpt.matching.saved import Saved
-from estimator_ckpt.warm_starting.eager import assign, check_eager, read_values
+from estimator_ckpt.warm_starting.eager import assign, check_eager, model_to_start, read_values
 from estimator_ckpt.warm_starting.report import WarmStartReport
 from estimator_ckpt.warm_starting.settings import Settings
 from estimator_ckpt.warm_starting.values import find_starting_values
@@ -170,7 +170,8 @@ class _Early:
         Raises:
           CheckpointError: as apply() does.
         """
-        found = eager_model(self.created if self._root is None else self._root)
+        given = self.created if self._root is None else self._root
+        found = model_to_start(self._settings, given)
         report, values = read_values(self._settings, found)
         sources = {value.target: value.source for value in report.values}
         for name, variable in found.variables.items():

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING, Any
 from absl import logging
 
 from estimator_ckpt.checkpoint import open_checkpoint
+from estimator_ckpt.conversion.live_state import content_value
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.matching.eager import EagerModel, eager_model
+from estimator_ckpt.warm_starting.building import build_optimizers
 from estimator_ckpt.warm_starting.report import WarmStartReport
 from estimator_ckpt.warm_starting.settings import Settings
 from estimator_ckpt.warm_starting.values import starting_values
@@ -25,12 +27,27 @@ _SELECTED = "vars_to_warm_start"
 def apply_eagerly(settings: Settings, variables: Any) -> WarmStartReport:
     """See WarmStart.apply()."""
     check_eager(settings)
-    found = eager_model(variables)
+    found = model_to_start(settings, variables)
     report, values = read_values(settings, found)
     for name, value in values.items():
         assign(found.variables[name], value)
     logging.info("Warm start:\n%s", report)
     return report
+
+
+def model_to_start(settings: Settings, given: Any) -> EagerModel:
+    """What a program gives to start, with the slots of its optimizers where these can start.
+
+    Raises:
+      SettingsError: as eager_model() does.
+    """
+    found = eager_model(given)
+    if any(not one.is_built for one in found.model.live_optimizers) and not settings.use_averages:
+        with open_checkpoint(settings.ckpt_to_initialize_from) as checkpoint:
+            has_slots = any(checkpoint.columns.slot_of)
+        if has_slots and build_optimizers(found.model, given):
+            return eager_model(given)
+    return found
 
 
 def assign(variable: Any, value: np.ndarray[Any, Any]) -> None:
@@ -74,11 +91,12 @@ def read_values(settings: Settings, found: EagerModel) -> tuple[WarmStartReport,
     settings = with_names(settings, found.variables)
     with open_checkpoint(settings.ckpt_to_initialize_from) as checkpoint:
         report = starting_values(settings, checkpoint, found.model)
-        values = {
-            value.target: checkpoint.get_tensor(value.source)
-            for value in report.values
-            if value.source is not None
-        }
+        values = {}
+        for value in report.values:
+            if value.content is not None:
+                values[value.target] = content_value(checkpoint, value.content)
+            elif value.source is not None:
+                values[value.target] = checkpoint.get_tensor(value.source)
     return report, values
 
 

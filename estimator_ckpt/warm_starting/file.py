@@ -49,6 +49,8 @@ class _Fields(msgspec.Struct, forbid_unknown_fields=True):
     match_by: Union[str, None] = None
     root: Union[str, None] = None
     use_averages: Union[bool, str] = False
+    hyperparameters: dict[str, Any] = {}
+    from_optimizer: Union[str, None] = None
 
 
 class _Loader(yaml.SafeLoader):

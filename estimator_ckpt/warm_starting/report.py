@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from estimator_ckpt.conversion.plan import Content
 from estimator_ckpt.text.quantities import counted, tensor_text
 from estimator_ckpt.text.rows import Row, fold
 from estimator_ckpt.text.tables import text_table
@@ -24,6 +25,8 @@ class StartingValue:
       has_vocabulary: whether its rows are remapped from one vocabulary to another.
       warns: whether it is initialized where the settings ask for a warning.
       is_selected: whether the settings want it to start, or name it to be left out.
+      content: what is computed for it, from `source` or from several; None where the bytes of
+        `source` are its own.
     """
 
     target: str
@@ -34,6 +37,12 @@ class StartingValue:
     has_vocabulary: bool = False
     warns: bool = False
     is_selected: bool = True
+    content: Content | None = None
+
+    @property
+    def starts(self) -> bool:
+        """Whether it starts from the checkpoint, and not from its initial value."""
+        return self.source is not None or self.content is not None
 
 
 @dataclass(frozen=True)
@@ -47,12 +56,16 @@ class WarmStartReport:
       not_trainable: variables of the model, moving statistics for example, that the expression of
         vars_to_warm_start matches, and that the checkpoint has, but which keep their initial values
         as it stands for trainable ones alone.
+      notes: what must be equal in the program where an optimizer's state has become another kind's.
+      refused: the optimizers whose state does not start, and why.
     """
 
     checkpoint: str
     values: Sequence[StartingValue]
     unexpected: Sequence[str]
     not_trainable: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    refused: Sequence[str] = ()
 
     def rows(self) -> list[Row]:
         """A row for each value: `warm-started`, `initialized`, or `not selected`."""
@@ -61,21 +74,23 @@ class WarmStartReport:
                 _status(value),
                 value.target,
                 tensor_text("", value.shape),
-                value.source or "-",
+                value.source or ("computed" if value.content else "-"),
                 value.rule,
             )
             for value in self.values
         ]
 
     def __str__(self) -> str:
-        started = [value for value in self.values if value.source is not None]
+        started = [value for value in self.values if value.starts]
         total = (
             f"{len(started)} of {counted(len(self.values), 'variable')}, "
             f"{sum(value.nbytes for value in started):,} bytes, from {self.checkpoint}"
         )
         headers = ("", "variable", "shape", "from", "by")
         cells = [(r.status, r.name, r.expected, r.found, r.note) for r in fold(self.rows())]
-        return f"{text_table(headers, cells)}\n{total}"
+        lines = [f"not started: {one}" for one in self.refused]
+        lines += [f"note: {one}" for one in self.notes]
+        return "\n".join([text_table(headers, cells), total, *lines])
 
     def as_json(self) -> dict[str, Any]:
         """The same as plain values."""
@@ -94,10 +109,12 @@ class WarmStartReport:
             ],
             "unexpected": list(self.unexpected),
             "not_trainable": list(self.not_trainable),
+            "notes": list(self.notes),
+            "refused": list(self.refused),
         }
 
 
 def _status(value: StartingValue) -> str:
-    if value.source is not None:
+    if value.starts:
         return "warm-started"
     return "initialized" if value.is_selected else "not selected"

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from estimator_ckpt import files
+from estimator_ckpt.conversion.hyperparameters import check_hyperparameters
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.matching.policies import Policy, check_policy
 from estimator_ckpt.matching.resolve import MATCH_BY
 from estimator_ckpt.matching.rules import Rules
+from estimator_ckpt.roles.dialects import class_names
 from estimator_ckpt.warm_starting.vocabulary import check_vocabulary, with_home
 
 _ON_UNEXPECTED = ("error", "warn", "ignore")
@@ -47,6 +49,8 @@ class Settings:
     match_by: str | None = None
     root: str | None = None
     use_averages: str | bool = False
+    hyperparameters: Mapping[str, float] = field(default_factory=dict)
+    from_optimizer: str | None = None
 
     def __post_init__(self) -> None:
         name = "ckpt_to_initialize_from"
@@ -85,6 +89,15 @@ class Settings:
         averages = self.use_averages
         if averages == "" or not isinstance(averages, (bool, str)):
             raise _wrong("use_averages", "True or the name of the averages", averages)
+        check_hyperparameters(self.hyperparameters)
+        if self.from_optimizer not in (None, *class_names()):
+            choices = ", ".join(map(repr, class_names()))
+            raise _wrong("from_optimizer", f"one of {choices}", self.from_optimizer)
+        if averages and (self.hyperparameters or self.from_optimizer):
+            raise SettingsError(
+                "an optimizer's slots belong to the raw values, so no optimizer starts",
+                key="use_averages",
+            )
         if self.root is not None and (not isinstance(self.root, str) or not self.root):
             raise _wrong("root", "an object path of the checkpoint, '/' for its root", self.root)
 

@@ -143,7 +143,7 @@ class Starter:
                     # Under names of the user's own, or not all that is to start.
                     saver = Saver("saver")
                     saver.build()
-                self._fetches, self._feeds = saver.restore_ops(reading, checkpoint)
+                self._fetches, self._feeds = saver.built.restore_ops(reading, checkpoint)
                 self._plan(variables, reading)
         except CheckpointError as error:
             self._error = error
@@ -154,11 +154,11 @@ class Starter:
         remapped = {value.target for value in self._found.values if value.has_vocabulary}
         started = {*reading, *remapped}
         restored = _holders(variables, started)
-        beside = self._saver.initial_values().beside
+        beside = self._saver.built.initial_values.beside
         # Also after an init_op of the user's own, which may know only the initializers from before.
         self._rest = [beside(_holders(variables, remapped), _holders(variables, reading))]
         if self._init_op is None:
-            rounds = _followers(variables, started, self._saver.initial_values().waited_for)
+            rounds = _followers(variables, started, self._saver.built.initial_values.waited_for)
             later = {name for names in rounds for name in names}
             for names in rounds:
                 initialized = set(_holders(variables, variables)) - later
@@ -188,7 +188,9 @@ def apply_warm_start(scaffold: tf.compat.v1.train.Scaffold, settings: Settings |
     """
     saver = scaffold.saver
     if isinstance(saver, Saver):
-        saver.when_built(lambda: warn_of_resets(scaffold.local_init_op, saver.holders))
+        saver.when_built(
+            lambda: warn_of_resets(scaffold.local_init_op, saver.built.contents.held()[0])
+        )
     if settings is None:
         return
     if not isinstance(saver, Saver):
@@ -217,7 +219,9 @@ def graph_model(saver: Saver | None = None) -> Model:
 
 
 def _model(variables: dict[str, list[tf.Variable]], saver: Saver | None) -> Model:
-    structure, wanted = saver.objects if saver is not None else (ObjectGraph(), {})
+    contents = None if saver is None else saver.built.contents
+    structure = ObjectGraph() if contents is None else contents.structure
+    wanted = {} if contents is None else contents.by_holder()
     trainable = {variable.name for variable in tf.compat.v1.trainable_variables()}
     shapes = {name: tf_internals.full_shape(parts[0]) for name, parts in variables.items()}
     state = {**state_by_names(shapes), **_state_by_ops(variables)}

@@ -97,6 +97,9 @@ def _check_expressible(settings: Settings) -> None:
     for name in ("match_by", "root"):
         if getattr(settings, name) is not None:
             raise refuse(name, repr(getattr(settings, name)))
+    for name in ("hyperparameters", "from_optimizer"):
+        if getattr(settings, name):
+            raise refuse(name, "the state of another kind of optimizer")
     selected = settings.selection
     strings = isinstance(selected, str) or all(isinstance(one, str) for one in selected or ())
     if settings.assignment_map and (selected is None or isinstance(selected, str) or not strings):

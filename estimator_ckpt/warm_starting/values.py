@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from absl import logging
@@ -22,6 +22,8 @@ from estimator_ckpt.objects.object_graph import SAVE_COUNTER
 from estimator_ckpt.roles import COUNTER, NUMBER, SLOT, STEP
 from estimator_ckpt.text.quantities import tensor_text
 from estimator_ckpt.text.rows import Row, fold
+from estimator_ckpt.warm_starting.findings import Findings
+from estimator_ckpt.warm_starting.optimizer_states import start_optimizers
 from estimator_ckpt.warm_starting.report import StartingValue, WarmStartReport
 from estimator_ckpt.warm_starting.selection import (
     DEFAULT,
@@ -55,6 +57,10 @@ def starting_values(settings: Settings, checkpoint: Checkpoint, model: Model) ->
     for value in report.values:
         if value.warns:
             logging.warning("%s is initialized, not warm-started: %s", value.target, value.rule)
+    for refusal in report.refused:
+        logging.warning("The state of an optimizer does not start: %s", refusal)
+    for note in report.notes:
+        logging.warning("The state of an optimizer starts, but see to this: %s", note)
     if report.not_trainable:
         rows = fold(Row("initialized", name) for name in report.not_trainable)
         logging.warning(
@@ -66,16 +72,6 @@ def starting_values(settings: Settings, checkpoint: Checkpoint, model: Model) ->
         rows = [Row("unexpected", name) for name in report.unexpected]
         logging.warning("%s", mismatch(checkpoint, rows))
     return report
-
-
-@dataclass
-class _Findings:
-    """What is found for the selected variables: by name, each in one of the first three."""
-
-    started: dict[str, tuple[Variable, str, bool]] = field(default_factory=dict)
-    kept: dict[str, tuple[str, bool]] = field(default_factory=dict)
-    problems: dict[str, Row] = field(default_factory=dict)
-    missing: list[str] = field(default_factory=list)
 
 
 def find_starting_values(
@@ -99,7 +95,7 @@ def find_starting_values(
             use_averages=settings.use_averages,
         )
     selection = select(settings, model)
-    found = _Findings()
+    found = Findings()
     matches = Resolution({})
     if any(choice.source is None for choice in selection.chosen.values()):
         matches = resolve(model, saved, match_by=settings.match_by, root=settings.root)
@@ -113,15 +109,23 @@ def find_starting_values(
         elif choice is not None:
             is_optional = selection.is_default and not variable.is_required
             _find(settings, saved, matches, variable, choice, is_optional, found)
-    if selection.is_default:
+    decided: dict[str, str] = {}
+    for is_decided in (False, True) if model.live_optimizers else (True,):
         fitting = {name: source for name, (source, _, _) in found.started.items()}
-        for name, reason in left_out(model, saved, matches.structure, fitting).items():
+        leaving = {}
+        if selection.is_default:
+            leaving = left_out(model, saved, matches.structure, fitting, decided)
+        if not is_decided:
+            decided = start_optimizers(settings, checkpoint, model, selection, found, leaving)
+        for name, reason in leaving.items() if is_decided else ():
             found.started.pop(name, None)
             found.kept[name] = (reason, False)
     for name, reason in lacking_halves(model, found.started).items():
         found.started.pop(name)
         found.kept[name] = (reason, True)
-    problems = [*matches.problems, *(found.problems.values() if not matches.problems else ())]
+    settled = {v.name for v in model.variables if decided.get(v.optimizer) == ""}
+    ambiguous = [row for row in matches.problems if row.name not in settled]
+    problems = [*ambiguous, *(found.problems.values() if not ambiguous else ())]
     if selection.is_default and not found.started and not problems and found.missing:
         note = "nothing of the model is there: a bare object fits nowhere; root= says where it is"
         problems = [Row("missing", name, note=note) for name in found.missing]
@@ -137,19 +141,30 @@ def find_starting_values(
                 key="vars_to_warm_start",
             )
     used = {source.name for source, _, _ in found.started.values()}
-    unexpected = [n for n, v in saved.items() if v.name not in used and n != SAVE_COUNTER]
+    unexpected = [
+        n
+        for n, v in saved.items()
+        if v.name not in used and n != SAVE_COUNTER and found.used_keys.isdisjoint(v.keys)
+    ]
     hint = scope_to_paste(model, found.missing, saved) if problems else ""
     if settings.on_unexpected == "error":
         problems += [Row("unexpected", name) for name in unexpected]
     others = _not_trainable(settings, model, selection.chosen, saved)
-    return WarmStartReport(checkpoint.prefix, values, unexpected, others), problems, hint
+    report = WarmStartReport(
+        checkpoint.prefix, values, unexpected, others, found.notes, found.refused
+    )
+    return report, problems, hint
 
 
-def _value(variable: ModelVariable, found: _Findings, chosen: Collection[str]) -> StartingValue:
+def _value(variable: ModelVariable, found: Findings, chosen: Collection[str]) -> StartingValue:
     name, shape = variable.name, variable.shape
     if name in found.started:
         source, rule, has_vocabulary = found.started[name]
         return StartingValue(name, source.key, rule, shape, source.nbytes, has_vocabulary)
+    if name in found.computed:
+        content, rule = found.computed[name]
+        key = content.source or None
+        return StartingValue(name, key, rule, shape, content.nbytes, content=content)
     if name in found.kept:
         rule, warns = found.kept[name]
         return StartingValue(name, None, rule, shape, warns=warns)
@@ -170,7 +185,7 @@ def _find(
     variable: ModelVariable,
     choice: Choice,
     is_optional: bool,
-    found: _Findings,
+    found: Findings,
 ) -> None:
     """Finds what a rule means for one variable."""
     name = variable.name
