@@ -18,6 +18,7 @@ from estimator_ckpt.pages.values import changes_view, values_view
 
 _STATE = "checkpoint"
 _SPEC = re.compile(r"(?:([^:/]+):)?(.+)")  # of --logdir_spec: NAME:PATH or PATH
+_FILE = re.compile(r"\.(?:index|meta|data-\d+-of-\d+)$|\.tfevents\.")  # not asked what they are
 _REMOTE = "://"
 
 
@@ -122,5 +123,6 @@ def _walk(root: str) -> Iterator[str]:
             continue
         if _STATE in names and not files.is_dir(os.path.join(directory, _STATE)):
             yield directory
-        below = (os.path.join(directory, name) for name in sorted(names) if "." not in name[1:])
+        others = (name for name in sorted(names) if not _FILE.search(name))
+        below = (os.path.join(directory, name) for name in others)
         waiting += [path for path in below if files.is_dir(path)]
