@@ -17,7 +17,6 @@ import numpy as np
 import pytest
 
 from estimator_ckpt import cli, convert_checkpoint, import_checkpoint
-from estimator_ckpt.bundle.index import shard_path
 from estimator_ckpt.reading.state import CheckpointState, write_state
 
 pytestmark = pytest.mark.browser
@@ -122,7 +121,7 @@ def test_a_report_shows_all_views_and_names_as_text(page, run_dir, tmp_path):
         assert rows(contents).count() == 1
         assert rows(contents).first.locator("td").first.inner_text() == name
     search.fill("long/")
-    assert contents.locator("td.name").first.bounding_box()["width"] < 700
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
     assert page.title() != "taken"
 
     search.fill("layer_7 kernel")
@@ -178,21 +177,21 @@ def test_the_tree_of_objects_opens_step_by_step(page, run_dir, tmp_path):
     assert page.locator(".leaf", has_text="encoder.Slayer_7.Sbias").count() == 1
 
 
-def test_the_pages_of_verbs_show_what_is_wrong(page, run_dir, tmp_path):
-    good, other = run_dir / "model.ckpt-20", tmp_path / "other"
+def test_the_pages_of_verbs_show_what_is_wrong(page, tmp_path):
+    good, other = make_checkpoint(tmp_path / "good", hostile=False), tmp_path / "other"
     convert_checkpoint(good, other, "saver", exclude=["head/.*"])
     run("check", f"--model={good}", other, f"--html={tmp_path / 'check.html'}")
     page.goto((tmp_path / "check.html").as_uri())
     assert page.locator(".ends .right.bad").all_inner_texts() == ["head/kernel"]
 
     run("convert", good, tmp_path / "new", "--checkpoint_format=saver", "--dry_run",
-        "--rename=^head=>tail", f"--html={tmp_path / 'plan.html'}")  # fmt: skip
+        "--rename=head/kernel:tail/kernel", f"--html={tmp_path / 'plan.html'}")  # fmt: skip
     assert not list(tmp_path.glob("new*"))
     page.goto((tmp_path / "plan.html").as_uri())
     page.get_by_label("search lines").fill("tail")
     assert page.locator(".ends .right").all_inner_texts() == ["result", "tail/kernel"]
 
-    data = shard_path(str(other), 0, 2)
+    data = str(next(tmp_path.glob("other.data-00000-*")))  # a link
     shutil.copy(data, f"{data}.copy")
     with open(f"{data}.copy", "r+b") as file:
         file.write(b"\xff\xff\xff\xff")
