@@ -9,8 +9,7 @@ from typing import Any, Literal, TypedDict
 
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.formats import CHECKPOINT_FORMATS
-from estimator_ckpt.matching.policies import Policy, check_policy
-from estimator_ckpt.matching.resolve import MATCH_BY
+from estimator_ckpt.matching.policies import MATCH_BY, Policy, check_policy
 from estimator_ckpt.reading.best import Criterion, KeepBest, criteria_of
 from estimator_ckpt.text.names import did_you_mean_or
 

@@ -25,7 +25,7 @@ import json
 import os
 import sys
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -34,17 +34,17 @@ from estimator_ckpt.cli import EXIT_ERROR, EXIT_INTERRUPT, EXIT_OK, UsageError
 from estimator_ckpt.commands.beam_flags import beam_arguments, define_beam, interruptible
 from estimator_ckpt.commands.convert_flags import define_options, read_options
 from estimator_ckpt.commands.html_flag import check_html, define_html, write_html
-from estimator_ckpt.conversion.batch import convert_directory
 from estimator_ckpt.conversion.convert_options import ConvertOptions
-from estimator_ckpt.conversion.outcomes import Outcome
 from estimator_ckpt.conversion.plan import Conversion
-from estimator_ckpt.conversion.trees import find_left
 from estimator_ckpt.convert import convert_with
 from estimator_ckpt.errors import printable
 from estimator_ckpt.reading.locate import is_saved_model
 from estimator_ckpt.text.progress import counting_bar, progress_bar
 from estimator_ckpt.text.quantities import counted, size_text
 from estimator_ckpt.text.tables import print_table
+
+if TYPE_CHECKING:
+    from estimator_ckpt.conversion.outcomes import Outcome
 
 _MOST_KINDS = 8
 _WAYS = {
@@ -140,6 +140,9 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
 def _run_directory(
     source: str, destination: str | None, options: ConvertOptions, flag_values: flags.FlagValues
 ) -> int:
+    from estimator_ckpt.conversion.batch import convert_directory
+    from estimator_ckpt.conversion.trees import find_left
+
     outcomes: list[Outcome] = []
     through = total = 0
     interrupted = False
@@ -196,6 +199,7 @@ def _run_on_beam(
         raise UsageError("convert: --beam needs --log, where the workers tell what they have done")
     arguments = beam_arguments("convert", flag_values.beam)
     from estimator_ckpt import beam  # which is slow to import, and an extra
+    from estimator_ckpt.conversion.trees import find_left
 
     with interruptible():
         outcomes = beam.convert_directory(

@@ -10,9 +10,9 @@ from absl import flags
 from estimator_ckpt.cli import UsageError
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.names_to_objects import LAYOUTS
-from estimator_ckpt.conversion.translate_optimizer import TARGETS
 from estimator_ckpt.formats import CHECKPOINT_FORMATS
-from estimator_ckpt.matching.resolve import MATCH_BY
+from estimator_ckpt.matching.policies import MATCH_BY
+from estimator_ckpt.roles.records import TARGETS
 
 
 class AveragesParser(flags.ArgumentParser):  # type: ignore[type-arg]
