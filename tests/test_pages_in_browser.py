@@ -15,8 +15,9 @@ import urllib.request
 
 import numpy as np
 import pytest
+from conversion_files import write_bundle
 
-from estimator_ckpt import cli, convert_checkpoint, import_checkpoint
+from estimator_ckpt import cli, convert_checkpoint
 from estimator_ckpt.reading.state import CheckpointState, write_state
 
 pytestmark = pytest.mark.browser
@@ -36,20 +37,9 @@ def make_checkpoint(prefix, *, shift=0.0, layers=LAYERS, hostile=True):
     values["head/kernel"] = np.array([np.nan, np.inf, 1], np.float32)
     if hostile:
         values.update({name: np.ones(2, np.float32) for name in (SCRIPT, BACKWARDS, LONG)})
-    prefix.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(f"{prefix}.npz", **{f"v{n}": value for n, value in enumerate(values.values())})
-    names = {f"v{n}": name for n, name in enumerate(values)}
-    import_checkpoint(
-        f"{prefix}.npz",
-        prefix,
-        "both",
-        rename=[(rf"^{old}$", as_text(new)) for old, new in names.items()],
-    )
+    write_bundle(prefix, values)
+    convert_checkpoint(prefix, None, "both", in_place=True)
     return str(prefix)
-
-
-def as_text(name):
-    return name.replace("\\", r"\\")
 
 
 @pytest.fixture(scope="module")
