@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from conversion_files import write_bundle
 
-from estimator_ckpt import cli, convert_checkpoint
+from estimator_ckpt import cli, convert_checkpoint, import_checkpoint
 from estimator_ckpt.reading.state import CheckpointState, write_state
 
 pytestmark = pytest.mark.browser
@@ -208,10 +208,13 @@ def test_the_dark_theme_follows_the_system(browser, run_dir, tmp_path):
 
 
 def test_a_hundred_thousand_variables_are_searched_and_printed_folded(page, tmp_path):
-    prefix = make_checkpoint(tmp_path / "m", layers=33_334, hostile=False)
-    run("report", prefix, f"--output={tmp_path / 'report.html'}")
+    values = {f"layer_{n}/kernel": np.zeros(1, np.float32) for n in range(50_000)}
+    values.update({f"layer_{n}/bias": np.zeros(1, np.float32) for n in range(50_000)})
+    np.savez(tmp_path / "m.npz", **values)
+    import_checkpoint(tmp_path / "m.npz", tmp_path / "m", "both")
+    run("report", tmp_path / "m", f"--output={tmp_path / 'report.html'}")
     page.goto((tmp_path / "report.html").as_uri())
-    page.get_by_label("search variables").fill("layer_33333/bias")
+    page.get_by_label("search variables").fill("layer_49999/bias")
     assert rows(page).count() == 1
     page.emulate_media(media="print")
     assert page.locator(".paper").is_visible()
