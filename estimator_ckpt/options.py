@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypedDict
 
@@ -16,6 +17,10 @@ from estimator_ckpt.text.names import did_you_mean_or
 MatchBy = Literal["path", "name"]
 OnCorrupt = Literal["error", "fall_back"]
 ON_CORRUPT: tuple[OnCorrupt, ...] = ("error", "fall_back")
+OnInputChange = Literal["error", "restart"]
+ON_INPUT_CHANGE: tuple[OnInputChange, ...] = ("error", "restart")
+OnUnsavableInput = Literal["error", "warn"]
+ON_UNSAVABLE_INPUT: tuple[OnUnsavableInput, ...] = ("error", "warn")
 
 
 @dataclass(frozen=True)
@@ -32,6 +37,11 @@ class SaverOptions:
         evaluation and how many; ("loss", 3, "min"), where small values are the good ones; or a list
         of such. Each evaluation of a wrapped model_fn counts, in whatever process; what else
         evaluates says so by record_metrics(). `RUN@best` names the best one.
+      reset: what a job initializes although the checkpoint that it resumes from has it: roles
+        ("optimizer", "averages", "statistics", "early_stopping") and regular expressions that match
+        whole variable names, as ["optimizer", "head/.*"]. Once: the checkpoints say that it was
+        done. The checkpoint from before is pinned as `before-reset-ID`.
+      reset_once: a name for that request, to ask for the same again; None: its list is its name.
       deletion_grace_secs: seconds between a checkpoint's replacement and its deletion, for an
         evaluator that may still be reading it.
       on_missing: what to do with a variable that the checkpoint lacks: "error"; "warn" or "init",
@@ -61,6 +71,19 @@ class SaverOptions:
         (after its apply()); else a variable that has none, beside others that do, is read itself.
         A saver with `ema` writes no checkpoints. An InMemoryEvaluatorHook restores none, and so
         evaluates the variables themselves.
+      save_input: whether the position of the job's tf.data iterators is saved beside each
+        checkpoint, in PREFIX.input, so that a job that resumes goes on with the next batch. The
+        elements are the same, each once. The files hold what stands in buffers, as in that of
+        shuffle: records of the training data. A position at the end of the data is not restored:
+        the input begins anew.
+      on_input_change: what a job does whose pipeline is not the one that the position is of:
+        "error", or "restart", which begins the input anew. Compared are what the pipeline consists
+        of and the dtypes and shapes that come out; not what is in files, nor a list of files that
+        is read when the pipeline runs.
+      on_unsavable_input: what a job does whose position cannot be saved (py_function or random ops
+        in a pipeline, from_generator, a strategy, several processes): "error", or "warn", which
+        trains without.
+      save_input_max_bytes: how large the files of one position may be. None: as large as they are.
 
     Raises:
       SettingsError: a value out of its range.
@@ -70,6 +93,8 @@ class SaverOptions:
     keep_checkpoint_every_n_hours: float | None = None
     keep_checkpoint_every_n_steps: int | None = None
     keep_best: KeepBest | None = None
+    reset: Sequence[str] | None = None
+    reset_once: str | None = None
     deletion_grace_secs: float = 0.0
     on_missing: Policy = "error"
     match_by: MatchBy | None = None
@@ -78,6 +103,10 @@ class SaverOptions:
     on_corrupt: OnCorrupt = "error"
     check_data: bool = False
     ema: Any = None
+    save_input: bool = False
+    on_input_change: OnInputChange = "error"
+    on_unsavable_input: OnUnsavableInput = "error"
+    save_input_max_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if self.keep_checkpoint_max is not None and not (
@@ -91,6 +120,7 @@ class SaverOptions:
         if steps is not None and not (_is_number(steps, numbers.Integral) and steps > 0):
             raise _unexpected("keep_checkpoint_every_n_steps", "a positive number of steps", self)
         criteria_of(self.keep_best)
+        self._check_reset()
         grace = self.deletion_grace_secs
         if not (_is_number(grace) and grace >= 0):
             raise _unexpected("deletion_grace_secs", "a number of seconds", self)
@@ -99,11 +129,35 @@ class SaverOptions:
             raise _unexpected("match_by", "'path', 'name' or None", self)
         if self.on_corrupt not in ON_CORRUPT:
             raise _unexpected("on_corrupt", "'error' or 'fall_back'", self)
-        for name in ("durable", "async_checkpoint", "check_data"):
+        if self.on_input_change not in ON_INPUT_CHANGE:
+            raise _unexpected("on_input_change", "'error' or 'restart'", self)
+        if self.on_unsavable_input not in ON_UNSAVABLE_INPUT:
+            raise _unexpected("on_unsavable_input", "'error' or 'warn'", self)
+        most = self.save_input_max_bytes
+        if most is not None and not (_is_number(most, numbers.Integral) and most > 0):
+            raise _unexpected("save_input_max_bytes", "a positive number of bytes", self)
+        for name in ("durable", "async_checkpoint", "check_data", "save_input"):
             if not isinstance(getattr(self, name), bool):
                 raise _unexpected(name, "True or False", self)
         if self.average is None and self.ema is not None:
             raise _unexpected("ema", "a tf.train.ExponentialMovingAverage or its name", self)
+
+    def _check_reset(self) -> None:
+        if self.reset is not None and (
+            isinstance(self.reset, str)
+            or not isinstance(self.reset, Sequence)
+            or not self.reset
+            or not all(isinstance(one, str) and one for one in self.reset)
+        ):
+            raise _unexpected("reset", "a list of roles and patterns of names", self)
+        for one in self.reset or ():
+            try:
+                re.compile(one)
+            except re.error as error:
+                raise SettingsError(f"{one!r} is no pattern: {error}", key="reset") from None
+        once = self.reset_once
+        if once is not None and (self.reset is None or not isinstance(once, str) or not once):
+            raise _unexpected("reset_once", "a name, beside `reset`", self)
 
     @property
     def average(self) -> str | None:
@@ -146,6 +200,8 @@ class SaverKeywords(TypedDict, total=False):
     keep_checkpoint_every_n_hours: float | None
     keep_checkpoint_every_n_steps: int | None
     keep_best: KeepBest | None
+    reset: Sequence[str] | None
+    reset_once: str | None
     deletion_grace_secs: float
     on_missing: Policy
     match_by: MatchBy | None
@@ -154,6 +210,10 @@ class SaverKeywords(TypedDict, total=False):
     on_corrupt: OnCorrupt
     check_data: bool
     ema: Any
+    save_input: bool
+    on_input_change: OnInputChange
+    on_unsavable_input: OnUnsavableInput
+    save_input_max_bytes: int | None
 
 
 def saver_options(loose: Mapping[str, Any]) -> SaverOptions:
