@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from estimator_ckpt.bundle.dtypes import dtype_name
@@ -39,11 +39,13 @@ class Fit:
         reads. The status is `matched`; `warm-started` or `initialized`; `unused`; or, where it does
         not fit, `missing`, `no average`, `shape`, `dtype`, `ambiguous` or `unexpected`.
       hint: a setting for a warm start that would help, or a conversion for a restore, or "".
+      sources: what each variable of the model that fits is read from, by its name.
     """
 
     checkpoint: str
     rows: Sequence[Row]
     hint: str = ""
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     def _repr_html_(self) -> str:
         headers, cells = columns(self.folded_rows(), expected="model", found="checkpoint")
@@ -62,9 +64,14 @@ class Fit:
         return fold(rows) + more
 
     @property
+    def misfits(self) -> set[str]:
+        """The statuses of rows that do not fit."""
+        return {row.status for row in self.rows} - {*_FITS}
+
+    @property
     def fits(self) -> bool:
         """Whether the model would start."""
-        return all(row.status in _FITS for row in self.rows)
+        return not self.misfits
 
 
 def check_checkpoint(
@@ -136,7 +143,8 @@ def _started(checkpoint: Checkpoint, settings: WarmStart | None, model: Model, w
     named = {row.name for row in rows}
     unused = (name for name in report.unexpected if name not in named)
     rows += [Row("unused", name, note=_slot_note(checkpoint, name)) for name in unused]
-    return Fit(checkpoint.prefix, rows, hint.strip())
+    sources = {value.target: value.source for value in report.values if value.source is not None}
+    return Fit(checkpoint.prefix, rows, hint.strip(), sources)
 
 
 def _restored(checkpoint: Checkpoint, restore: Restore) -> Fit:
@@ -162,7 +170,7 @@ def _restored(checkpoint: Checkpoint, restore: Restore) -> Fit:
         if v.name not in named and used.isdisjoint(v.keys)
     ]
     hint = conversion_that_helps(checkpoint, resolution, required)
-    return Fit(checkpoint.prefix, rows, hint.strip())
+    return Fit(checkpoint.prefix, rows, hint.strip(), resolution.keys)
 
 
 def _is_unused_slot(row: Row) -> bool:

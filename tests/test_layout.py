@@ -44,7 +44,8 @@ warm_start
 checking
 beam
 check compare exchange
-export importing
+pages
+export importing report tensorboard_plugin
 pins best
 scaffold
 jobs
