@@ -61,7 +61,7 @@ WITH_TENSORFLOW = _modules("""
     jobs.training_hooks saving.built saving.checkpoint_lists saving.contents saving.given
     saving.graph_contents saving.graph_ops saving.initial_values saving.keeping saving.on_disk
     saving.other_savers saving.saveables saving.saver saving.staging saving.steps
-    saving.tf_internals saving.upstream warm_starting.starter
+    saving.tf_internals saving.upstream warm_starting.graph_optimizers warm_starting.starter
 """)
 TENSORFLOW_INSIDE = _modules("""
     check flags manager train warm_start checking.model checking.restore files.remote

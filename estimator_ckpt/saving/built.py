@@ -71,7 +71,12 @@ class Built:
     def restore_ops(
         self, keys: Mapping[str, str], checkpoint: Checkpoint
     ) -> tuple[list[Any], dict[Any, Any]]:
-        """See Saver.restore_ops()."""
+        """What to fetch and what to feed, to restore some variables and no others.
+
+        Args:
+          keys: name of a whole variable, as the saver saves it -> its key in the checkpoint.
+          checkpoint: where from.
+        """
         fetches = self.ops.fetches(keys)
         feeds = self.ops.feeds(keys, checkpoint.index.entries)
         if fetches is None:

@@ -201,16 +201,10 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         """The initializers of the graph; first asked for while ops can be added."""
         return self._complete().initial_values
 
-    def restore_ops(
-        self, keys: Mapping[str, str], checkpoint: Checkpoint
-    ) -> tuple[list[Any], dict[Any, Any]]:
-        """What to fetch and what to feed, to restore some variables and no others.
-
-        Args:
-          keys: name of a whole variable, as this saver saves it -> its key in the checkpoint.
-          checkpoint: where from.
-        """
-        return self._complete().restore_ops(keys, checkpoint)
+    @property
+    def built(self) -> Built:
+        """What it is made of, in a graph that is complete; builds it."""
+        return self._complete()
 
     def save(
         self,
