@@ -92,14 +92,14 @@ def test_a_source_of_every_format_has_the_same_state(source_format, trained, tmp
     np.testing.assert_allclose(job.train(), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["Adam", "Momentum"])
+@pytest.mark.parametrize("kind", ["Adam", "Momentum", "Adadelta", "Ftrl"])
 @pytest.mark.parametrize(
     ("source", "target"), [(a, b) for a in FAMILIES for b in FAMILIES if b != "legacy"]
 )
 def test_training_goes_on_from_one_keras_to_another(kind, source, target, trained):
     prefix, expected = trained(kind, source)
     job = KerasJob(KERAS[kind](FAMILIES[target]), order=REVERSED)
-    name = {"Adam": "Adam", "Momentum": "SGD"}[kind]
+    name = {"Momentum": "SGD"}.get(kind, kind)
     WarmStart(prefix, from_optimizer=name).apply(job.objects)
     assert int(job.optimizer.iterations) == STEPS
     np.testing.assert_allclose(job.train(), expected, rtol=1e-5)
@@ -126,7 +126,7 @@ def test_every_variable_of_the_optimizer_is_in_the_report(trained):
 
 
 def compiled(family, optimizer):
-    """The model of the jobs, by Keras; the optimizer has no slots."""
+    """The model of the jobs, by Keras; the optimizer has no slots yet."""
     keras = tf.keras if family == NEWEST else __import__("tf_keras")
     layers = [keras.layers.Dense(3, use_bias=False, name="a"), keras.layers.Dense(3, name="b")]
     model = keras.Sequential(layers, name="net")
@@ -152,6 +152,19 @@ def test_a_compiled_models_optimizer_is_built_first(given, trained):
     both = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
     report = WarmStart(prefix, **NAMES).apply(model if given == "the model" else both)
     assert report.refused == []
+    np.testing.assert_allclose(fitted(model), expected, rtol=1e-5)
+
+
+def test_an_optimizer_starts_when_the_block_ends_that_builds_its_model(trained):
+    prefix, expected = trained("Adam")
+    layers = [
+        tf.keras.layers.Dense(3, use_bias=False, name="a"),
+        tf.keras.layers.Dense(3, name="b"),
+    ]
+    model = tf.keras.Sequential(layers, name="net")
+    model.compile(KERAS["Adam"](NEWER), "mse")
+    with WarmStart(prefix, **NAMES).deferred(model):
+        model(INPUTS)
     np.testing.assert_allclose(fitted(model), expected, rtol=1e-5)
 
 

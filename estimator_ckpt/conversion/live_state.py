@@ -133,12 +133,14 @@ class SourceOptimizers:
             convert_checkpoint() raises it.
         """
         owners = self._owners(sources)
+        if not live.is_built:
+            if any(_trained(one) & set(owners.values()) for one in self._optimizers):
+                raise SettingsError(live.problem, key=live.name)
+            return None
         optimizer = self._counterpart(live, owners)
         if optimizer is None:
             return None
         if live.problem:
-            if not live.is_built:
-                raise SettingsError(live.problem, key=live.name)
             raise UnsupportedCheckpointError(live.problem)
         lacking = sorted({v for v, _ in live.slots if owners.get(v, -1) < 0})
         if lacking:
