@@ -6,6 +6,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from estimator_ckpt.best import record_metrics
     from estimator_ckpt.check import check_checkpoint
     from estimator_ckpt.checkpoint import open_checkpoint
     from estimator_ckpt.compare import compare_checkpoints
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from estimator_ckpt.manager import save_both
     from estimator_ckpt.model_fn import wrap_estimator, wrap_model_fn
     from estimator_ckpt.options import SaverOptions
+    from estimator_ckpt.pins import pin_checkpoint, unpin_checkpoint
     from estimator_ckpt.scaffold import (
         checkpoint_scaffold,
         dual_scaffold,
@@ -41,10 +43,13 @@ _HOMES = {
     "load_warm_start": "warm_start",
     "make_scaffold": "scaffold",
     "open_checkpoint": "checkpoint",
+    "pin_checkpoint": "pins",
+    "record_metrics": "best",
     "resume_point": "jobs.resuming",
     "save_both": "manager",
     "saver_scaffold": "scaffold",
     "stop_hook": "jobs.stopping",
+    "unpin_checkpoint": "pins",
     "verify_checkpoint": "verify",
     "wrap_estimator": "model_fn",
     "wrap_model_fn": "model_fn",
@@ -63,10 +68,13 @@ __all__ = [
     "load_warm_start",
     "make_scaffold",
     "open_checkpoint",
+    "pin_checkpoint",
+    "record_metrics",
     "resume_point",
     "save_both",
     "saver_scaffold",
     "stop_hook",
+    "unpin_checkpoint",
     "verify_checkpoint",
     "wrap_estimator",
     "wrap_model_fn",

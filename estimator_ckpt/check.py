@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.bundle.slices import key_bytes
@@ -20,8 +20,9 @@ from estimator_ckpt.objects.object_graph import SAVE_COUNTER
 from estimator_ckpt.text.html import html_table
 from estimator_ckpt.text.quantities import counted, tensor_text
 from estimator_ckpt.text.rows import Row, columns, fold, total_line
-from estimator_ckpt.warm_start import WarmStart
-from estimator_ckpt.warm_starting.values import find_starting_values
+
+if TYPE_CHECKING:
+    from estimator_ckpt.warm_start import WarmStart
 
 # In the order in which they are shown, after what does not fit.
 _FITS = ("initialized", "not selected", "warm-started", "matched", "unused")
@@ -95,21 +96,33 @@ def check_checkpoint(
       CheckpointError: one of the two sides cannot be read.
       SettingsError: `expected` is none of these, or a rule of the settings is wrong.
     """
-    if warm_start is not None and not isinstance(warm_start, WarmStart):
-        raise SettingsError(f"expected a WarmStart, found {warm_start!r}", key="warm_start")
+    if warm_start is not None:
+        _expect_settings(warm_start)
     with open_checkpoint(path) as checkpoint:
         if warm_start is None:
             restore = restore_of(expected, checkpoint, input_fn)
             if isinstance(restore, Restore):
                 return Fit(checkpoint.prefix, _restored(checkpoint, restore))
-            return _started(checkpoint, WarmStart(checkpoint.prefix), restore, "matched")
+            return _started(checkpoint, None, restore, "matched")
         model = expected_model(expected, input_fn)
-        settings = replace(warm_start, ckpt_to_initialize_from=checkpoint.prefix)
-        return _started(checkpoint, settings, model, "warm-started")
+        return _started(checkpoint, warm_start, model, "warm-started")
 
 
-def _started(checkpoint: Checkpoint, settings: WarmStart, model: Model, word: str) -> Fit:
-    """What a warm start would do; `word` is the status of what starts."""
+def _expect_settings(warm_start: Any) -> None:
+    from estimator_ckpt.warm_start import WarmStart  # few checks need it
+
+    if not isinstance(warm_start, WarmStart):
+        raise SettingsError(f"expected a WarmStart, found {warm_start!r}", key="warm_start")
+
+
+def _started(checkpoint: Checkpoint, settings: WarmStart | None, model: Model, word: str) -> Fit:
+    """What a warm start would do, None: by default; `word` is the status of what starts."""
+    from estimator_ckpt.warm_start import WarmStart
+    from estimator_ckpt.warm_starting.values import find_starting_values
+
+    if settings is None:
+        settings = WarmStart(checkpoint.prefix)
+    settings = replace(settings, ckpt_to_initialize_from=checkpoint.prefix)
     report, problems, hint = find_starting_values(settings, checkpoint, model)
     wrong = {row.name for row in problems if row.status != "unexpected"}
     rows = [

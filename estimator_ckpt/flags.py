@@ -24,6 +24,7 @@ from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.jobs.flag_table import ALIASES, FLAGS, help_text
 from estimator_ckpt.jobs.warm_start_flags import exclusion, parse_policy, with_overrides
 from estimator_ckpt.options import SaverOptions
+from estimator_ckpt.reading.best import parse_criteria
 from estimator_ckpt.warm_start import WarmStart
 
 if TYPE_CHECKING:
@@ -35,12 +36,18 @@ flags.disclaim_key_flags()
 _SAVER_OPTIONS = (
     "keep_checkpoint_max",
     "keep_checkpoint_every_n_hours",
+    "keep_checkpoint_every_n_steps",
     "deletion_grace_secs",
     "match_by",
     "durable",
+    "async_checkpoint",
     "on_corrupt",
     "check_data",
     "ema",
+    "save_input",
+    "on_input_change",
+    "on_unsavable_input",
+    "save_input_max_bytes",
 )
 _PATHS = ("model_dir", "warm_start_from", "init_checkpoint", "warm_start_config")
 _RUN_CONFIG = (
@@ -61,8 +68,10 @@ def define_flags(
     """Defines the flags, once for a program; a repeated call gives the same ones.
 
     --model_dir, --checkpoint_format, --save_checkpoints_steps, --save_checkpoints_secs,
-    --keep_checkpoint_max, --keep_checkpoint_every_n_hours, --deletion_grace_secs, --on_missing,
-    --match_by, --ema, --warm_start_from (or --init_checkpoint), --warm_start_config,
+    --keep_checkpoint_max, --keep_checkpoint_every_n_hours, --keep_checkpoint_every_n_steps,
+    --keep_best, --deletion_grace_secs, --on_missing, --match_by, --durable, --async_checkpoint,
+    --on_corrupt, --check_data, --ema, --save_input, --on_input_change, --on_unsavable_input,
+    --save_input_max_bytes, --warm_start_from (or --init_checkpoint), --warm_start_config,
     --warm_start_override, --warm_start_dry_run, --checkpoint_exclude_scopes, --ignore_missing_vars.
 
     Args:
@@ -165,6 +174,8 @@ class JobFlags:
         options = {name: self.value(name) for name in _SAVER_OPTIONS}
         key = self.flag_name("on_missing")
         options["on_missing"] = parse_policy(self.value("on_missing"), key)
+        best = parse_criteria(self.value("keep_best") or (), self.flag_name("keep_best"))
+        options["keep_best"] = best or None
         try:
             return SaverOptions(**options)
         except SettingsError as error:

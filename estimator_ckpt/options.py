@@ -9,13 +9,17 @@ from typing import Any, Literal, TypedDict
 
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.formats import CHECKPOINT_FORMATS
-from estimator_ckpt.matching.policies import Policy, check_policy
-from estimator_ckpt.matching.resolve import MATCH_BY
+from estimator_ckpt.matching.policies import MATCH_BY, Policy, check_policy
+from estimator_ckpt.reading.best import Criterion, KeepBest, criteria_of
 from estimator_ckpt.text.names import did_you_mean_or
 
 MatchBy = Literal["path", "name"]
 OnCorrupt = Literal["error", "fall_back"]
 ON_CORRUPT: tuple[OnCorrupt, ...] = ("error", "fall_back")
+OnInputChange = Literal["error", "restart"]
+ON_INPUT_CHANGE: tuple[OnInputChange, ...] = ("error", "restart")
+OnUnsavableInput = Literal["error", "warn"]
+ON_UNSAVABLE_INPUT: tuple[OnUnsavableInput, ...] = ("error", "warn")
 
 
 @dataclass(frozen=True)
@@ -26,6 +30,12 @@ class SaverOptions:
       keep_checkpoint_max: how many checkpoints stay; 0 keeps all. None: as RunConfig says, or 5.
       keep_checkpoint_every_n_hours: one more stays for every so many hours of training. None: as
         RunConfig says, or 10,000 hours.
+      keep_checkpoint_every_n_steps: one more stays for every so many steps: the first that is
+        written at or after each multiple. None: none.
+      keep_best: the best checkpoints stay as well, in `RUN/best`: ("accuracy", 3), a metric of the
+        evaluation and how many; ("loss", 3, "min"), where small values are the good ones; or a list
+        of such. Each evaluation of a wrapped model_fn counts, in whatever process; what else
+        evaluates says so by record_metrics(). `RUN@best` names the best one.
       deletion_grace_secs: seconds between a checkpoint's replacement and its deletion, for an
         evaluator that may still be reading it.
       on_missing: what to do with a variable that the checkpoint lacks: "error"; "warn" or "init",
@@ -36,6 +46,12 @@ class SaverOptions:
       durable: whether a save waits until its data are on the disk, and only then has the state file
         name the checkpoint. Otherwise that happens beside training; nothing older is deleted before
         it has happened.
+      async_checkpoint: whether training goes on while a checkpoint is written. A save then takes a
+        snapshot of the variables, at the cost of their memory once more at most, and a thread
+        writes that. The state file names the checkpoint, older ones are deleted, and listeners of a
+        CheckpointSaverHook are called when it is complete. A save waits for the one before it, and
+        the end of the session for the last one. What goes wrong in the thread is raised at the next
+        step. See docs/async_saves.md.
       on_corrupt: what a job does whose newest checkpoint is damaged: "error", or "fall_back" to the
         newest one before it that is sound. One that was not yet known to be on the disk when the
         machine stopped is read through, and is fallen back from in any case. Evaluation and
@@ -49,6 +65,19 @@ class SaverOptions:
         (after its apply()); else a variable that has none, beside others that do, is read itself.
         A saver with `ema` writes no checkpoints. An InMemoryEvaluatorHook restores none, and so
         evaluates the variables themselves.
+      save_input: whether the position of the job's tf.data iterators is saved beside each
+        checkpoint, in PREFIX.input, so that a job that resumes goes on with the next batch. The
+        elements are the same, each once. The files hold what stands in buffers, as in that of
+        shuffle: records of the training data. A position at the end of the data is not restored:
+        the input begins anew.
+      on_input_change: what a job does whose pipeline is not the one that the position is of:
+        "error", or "restart", which begins the input anew. Compared are what the pipeline consists
+        of and the dtypes and shapes that come out; not what is in files, nor a list of files that
+        is read when the pipeline runs.
+      on_unsavable_input: what a job does whose position cannot be saved (py_function or random ops
+        in a pipeline, from_generator, a strategy, several processes): "error", or "warn", which
+        trains without.
+      save_input_max_bytes: how large the files of one position may be. None: as large as they are.
 
     Raises:
       SettingsError: a value out of its range.
@@ -56,13 +85,20 @@ class SaverOptions:
 
     keep_checkpoint_max: int | None = None
     keep_checkpoint_every_n_hours: float | None = None
+    keep_checkpoint_every_n_steps: int | None = None
+    keep_best: KeepBest | None = None
     deletion_grace_secs: float = 0.0
     on_missing: Policy = "error"
     match_by: MatchBy | None = None
     durable: bool = False
+    async_checkpoint: bool = False
     on_corrupt: OnCorrupt = "error"
     check_data: bool = False
     ema: Any = None
+    save_input: bool = False
+    on_input_change: OnInputChange = "error"
+    on_unsavable_input: OnUnsavableInput = "error"
+    save_input_max_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if self.keep_checkpoint_max is not None and not (
@@ -72,6 +108,10 @@ class SaverOptions:
         every = self.keep_checkpoint_every_n_hours
         if every is not None and not (_is_number(every) and every > 0):
             raise _unexpected("keep_checkpoint_every_n_hours", "a positive number of hours", self)
+        steps = self.keep_checkpoint_every_n_steps
+        if steps is not None and not (_is_number(steps, numbers.Integral) and steps > 0):
+            raise _unexpected("keep_checkpoint_every_n_steps", "a positive number of steps", self)
+        criteria_of(self.keep_best)
         grace = self.deletion_grace_secs
         if not (_is_number(grace) and grace >= 0):
             raise _unexpected("deletion_grace_secs", "a number of seconds", self)
@@ -80,7 +120,14 @@ class SaverOptions:
             raise _unexpected("match_by", "'path', 'name' or None", self)
         if self.on_corrupt not in ON_CORRUPT:
             raise _unexpected("on_corrupt", "'error' or 'fall_back'", self)
-        for name in ("durable", "check_data"):
+        if self.on_input_change not in ON_INPUT_CHANGE:
+            raise _unexpected("on_input_change", "'error' or 'restart'", self)
+        if self.on_unsavable_input not in ON_UNSAVABLE_INPUT:
+            raise _unexpected("on_unsavable_input", "'error' or 'warn'", self)
+        most = self.save_input_max_bytes
+        if most is not None and not (_is_number(most, numbers.Integral) and most > 0):
+            raise _unexpected("save_input_max_bytes", "a positive number of bytes", self)
+        for name in ("durable", "async_checkpoint", "check_data", "save_input"):
             if not isinstance(getattr(self, name), bool):
                 raise _unexpected(name, "True or False", self)
         if self.average is None and self.ema is not None:
@@ -91,6 +138,11 @@ class SaverOptions:
         """The last part of an average's variable name, where averages are to be read."""
         name = self.ema if isinstance(self.ema, str) else getattr(self.ema, "name", None)
         return name if isinstance(name, str) and name else None
+
+    @property
+    def best_criteria(self) -> tuple[Criterion, ...]:
+        """By what checkpoints are the best, where the best are kept."""
+        return criteria_of(self.keep_best)
 
     def given(self) -> dict[str, Any]:
         """The options that are not left at their defaults."""
@@ -120,13 +172,20 @@ class SaverKeywords(TypedDict, total=False):
 
     keep_checkpoint_max: int | None
     keep_checkpoint_every_n_hours: float | None
+    keep_checkpoint_every_n_steps: int | None
+    keep_best: KeepBest | None
     deletion_grace_secs: float
     on_missing: Policy
     match_by: MatchBy | None
     durable: bool
+    async_checkpoint: bool
     on_corrupt: OnCorrupt
     check_data: bool
     ema: Any
+    save_input: bool
+    on_input_change: OnInputChange
+    on_unsavable_input: OnUnsavableInput
+    save_input_max_bytes: int | None
 
 
 def saver_options(loose: Mapping[str, Any]) -> SaverOptions:

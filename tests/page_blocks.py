@@ -15,6 +15,7 @@ In the text that is to be printed, `...` stands for anything. Further:
   *Not run here: REASON*                    above a block, for the reader too
   <!--- exits: 2 -->                        above a ```sh block that is meant to fail
   <!--- skip: next if(not has_estimator, reason="needs tf.estimator") -->
+  <!--- skip: next if(not has_keras_2, reason="needs Keras 2") -->
   <!--- invisible-code-block: python        needed, and not shown; ```text checks it, too
   ...
   -->
@@ -70,7 +71,12 @@ def run(path: Path) -> tuple[int, list[str]]:
       PageError: see there; the message has the line.
     """
     document = parse(path)
-    document.namespace.update(__name__="__main__", has_estimator=has_estimator(), _exits=0)
+    document.namespace.update(
+        __name__="__main__",
+        has_estimator=has_estimator(),
+        has_keras_2=importlib.metadata.version("keras").startswith("2."),
+        _exits=0,
+    )
     count, skipped = 0, []
     sys.path.insert(0, os.getcwd())
     for example in document.examples():

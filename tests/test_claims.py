@@ -6,6 +6,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -159,7 +160,9 @@ def linked(source, destination):
 
 
 @pytest.mark.parametrize("copy", [shutil.copytree, linked])
-def test_a_copy_of_the_directory_is_free_while_the_owner_works_on(copy, tmp_path, monkeypatch):
+def test_a_copy_of_the_directory_is_free_while_the_owner_works_on(
+    copy, tmp_path, monkeypatch, caplog
+):
     monkeypatch.setattr(claims, "_POLL", 0.01)
     monkeypatch.setattr(claims, "COPY", 0.2)
     (tmp_path / "run").mkdir()
@@ -170,6 +173,8 @@ def test_a_copy_of_the_directory_is_free_while_the_owner_works_on(copy, tmp_path
         start = time.monotonic()
         with acquire(copied, "a job in the copy") as claim:
             assert (time.monotonic() - start >= 0.2) == (copy is not linked)
+            named = re.search(rf"that this is a copy of: .*process {process.pid} on", caplog.text)
+            assert bool(named) == (copy is not linked)
             assert claim.holds()
             assert Path(path).read_bytes() == content
             with pytest.raises(BusyError, match=f"process {process.pid} on"):
@@ -331,6 +336,37 @@ def test_a_full_disk_leaves_nothing(path, way, monkeypatch):
         with pytest.raises(WriteError, match="No space left"):
             acquire(path, "a conversion")
     assert names(path) == []
+
+
+def test_what_a_kill_left_that_was_about_to_make_it_is_cleared_away(path, way, monkeypatch):
+    monkeypatch.setattr(claims, "STALE", 0.1)
+    monkeypatch.setattr(claims, "_POLL", 0.01)
+    left = f"{path}.{'0' * 16}"
+    Path(left).write_bytes(b"")
+    Path(f"{path}.old").write_bytes(b"")
+    with acquire(path, "a job"):
+        cleared = way != "nameless"  # where it leaves nothing
+        assert (not os.path.exists(left)) == cleared
+        assert os.path.exists(f"{path}.old")
+    Path(path).write_text("of a dead process")  # taken over
+    with acquire(path, "a job"):
+        assert names(path) == ["job.lease", "job.lease.old"]
+
+
+def test_who_is_about_to_make_it_finds_that_another_was_first(path, monkeypatch):
+    monkeypatch.delattr(os, "O_TMPFILE")
+    real = os.link
+
+    def late(own_name, target):
+        monkeypatch.setattr(os, "link", real)
+        acquire(target, "the first")
+        assert not os.path.exists(own_name)
+        real(own_name, target)
+
+    monkeypatch.setattr(os, "link", late)
+    with pytest.raises(BusyError, match="the first: process"):
+        acquire(path, "the second")
+    assert names(path) == ["job.lease"]
 
 
 def test_what_is_no_file_is_said(path, tmp_path):

@@ -330,6 +330,7 @@ OTHER_OPTIONS = {
     "checkpoint_format": "checkpoint",
     "layout": "scopes",
     "like": "LIKE",
+    "match_by": "name",
     "rename": {"x": "y"},
     "assignment_map": {"x": "y"},
     "exclude": ["x"],
@@ -341,8 +342,10 @@ OTHER_OPTIONS = {
     "from_optimizer": "SGD",
     "hyperparameters": {"momentum": 0.5},
     "dtype": "float16",
+    "with_input": True,
 }
 NEEDED = {
+    "match_by": {"like": "LIKE"},
     "keep_raw": {"use_averages": True},
     "from_optimizer": {"optimizer": "tf1"},
     "hyperparameters": {"optimizer": "tf1"},
@@ -368,7 +371,10 @@ def test_the_log_knows_a_conversion_by_every_option_that_changes_the_result(tmp_
     assert OTHER_OPTIONS.keys() | HOW_ONLY == {one.name for one in fields(ConvertOptions)}
     for name, value in OTHER_OPTIONS.items():
         needed = {"checkpoint_format": "both", **NEEDED.get(name, {})}
-        other = {**needed, name: like if value == "LIKE" else value}
+        needed, other = (
+            {key: like if one == "LIKE" else one for key, one in options.items()}
+            for options in (needed, {**needed, name: value})
+        )
         known = [
             done_by(source, source, ConvertOptions(**options)) for options in (needed, other, other)
         ]

@@ -3,6 +3,7 @@
 import gc
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -95,6 +96,19 @@ def test_a_job_that_lost_its_lease_stops_before_the_state_file(tmp_path):
                 saver.save(session, str(tmp_path / "model"), 2)
             assert latest(tmp_path) == first
             other.release()
+
+
+def test_a_remote_directory_has_none_which_a_warning_says_with_who_was_there(tmp_path, caplog):
+    with claims.acquire(lease_of(tmp_path), "training"):
+        content = Path(lease_of(tmp_path)).read_bytes()
+    directory = f"ram://{tmp_path.name}"
+    tf.io.gfile.makedirs(directory)
+    with tf.io.gfile.GFile(lease_of(directory), "wb") as file:  # as a copy of the directory has it
+        file.write(content)
+    session = type("Session", (), {})()
+    keeping.keeper_of(directory, "checkpoint").begin(f"{directory}/model-1", session)
+    assert re.search(rf"would not be noticed.* training: process {os.getpid()} on", caplog.text)
+    assert tf.io.gfile.GFile(lease_of(directory), "rb").read() == content
 
 
 @pytest.mark.parametrize("write_state", [False, True])

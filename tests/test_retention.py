@@ -166,6 +166,51 @@ def test_a_checkpoint_written_again_within_the_grace_period_stays(clock):
     assert retention.add("c") == ["b"]
 
 
+# --- one of every so many steps ---
+
+
+@pytest.mark.parametrize(
+    ("steps", "left"),
+    [
+        (range(0, 900, 100), [300, 600, 700, 800]),  # step 0 is before the first multiple
+        ([90, 190, 290, 390, 490, 690, 790, 1000, 1100], [390, 690, 1000, 1100]),
+        ([350, 1000, 1050, 1099, 1300], [350, 1000, 1099, 1300]),
+        ([299, 100, 301, 302, 303, 304], [301, 303, 304]),  # rolled back once
+    ],
+)
+def test_the_first_at_or_after_each_multiple_stays(clock, steps, left):
+    retention = Retention(2, now=clock, every_n_steps=300)
+    gone = [prefix for step in steps for prefix in retention.add(f"model.ckpt-{step}")]
+    assert [step for step in steps if f"model.ckpt-{step}" not in gone] == left
+
+
+def test_what_an_earlier_run_preserved_is_seen_on_the_disk(clock):
+    retention = Retention(1, now=clock, every_n_steps=300)
+    listed = [("model.ckpt-500", 1e9)]
+    retention.adopt(listed, on_disk=["model.ckpt-300", "model.ckpt-500", "other-600"])
+    assert retention.add("model.ckpt-599") == ["model.ckpt-500"]  # 300 is there for 300 to 599
+    assert retention.add("model.ckpt-600") == ["model.ckpt-599"]
+    assert retention.add("model.ckpt-650") == []  # another saver's 600 is none of these
+    assert retention.add("model") == ["model.ckpt-650"]  # a name without a step is none
+
+
+def test_hours_and_steps_are_counted_apart(clock):
+    retention = Retention(1, 1.0, now=clock, every_n_steps=10)
+    names = {0.5: "m-1", 1.5: "m-12", 1.75: "m-15", 2.25: "m-21", 2.5: "m-22"}
+    assert {h: add_at(clock, retention, h, name) for h, name in names.items()} == {
+        0.5: ([], []),
+        1.5: (["m-1"], []),
+        1.75: ([], [("m-12", "one of every 1 hours and one of every 10 steps")]),
+        2.25: (["m-15"], []),
+        2.5: ([], [("m-21", "one of every 1 hours and one of every 10 steps")]),
+    }
+
+
+def add_at(clock, retention, hours, name):
+    clock.hours = hours
+    return retention.add(name), retention.preserved
+
+
 # --- one directory, spelled in several ways ---
 
 

@@ -132,6 +132,20 @@ def test_latest_checkpoint_of_a_written_and_moved_directory(tmp_path):
     assert tf.train.latest_checkpoint(str(tmp_path / "b")) == f"{tmp_path}/b/model.ckpt-2"
 
 
+def test_a_shorter_state_cuts_off_no_reader_of_tensorflow(
+    tmp_path,
+):
+    prefixes = [f"{tmp_path}/model.ckpt-{step}" for step in range(9)]
+    write_state(str(tmp_path), CheckpointState(prefixes[-1], tuple(prefixes)))
+    with tf.io.gfile.GFile(f"{tmp_path}/checkpoint") as file:
+        file.read(0)  # opens it
+        write_state(str(tmp_path), CheckpointState(prefixes[-1], tuple(prefixes[-2:])))
+        content = file.read()
+    assert content.count("all_model_checkpoint_paths") == 9
+    assert content.endswith("\n")
+    assert by_tensorflow(tmp_path).all_model_checkpoint_paths == tuple(prefixes[-2:])
+
+
 def test_paths_are_written_relative_to_the_directory(tmp_path):
     (tmp_path / "m").mkdir()
     write_state(

@@ -61,6 +61,8 @@ EVERYWHERE = [
     ("keep_checkpoint_max", True),
     ("keep_checkpoint_max", "5"),
     ("keep_checkpoint_every_n_hours", 0),
+    ("keep_checkpoint_every_n_steps", 0),
+    ("keep_best", "accuracy"),
     ("deletion_grace_secs", -1.0),
     ("deletion_grace_secs", None),
     ("on_missing", "ignore"),

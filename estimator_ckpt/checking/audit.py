@@ -24,7 +24,8 @@ _META = re.compile(r"(?P<prefix>.+)\.meta")
 # The names that files have while a save or a conversion is under way, TensorFlow's and ours; one
 # that was broken off leaves them. A directory of TensorFlow's holds shards: PREFIX_temp/part-...
 _UNDER_WAY = re.compile(
-    r".+(\.tempstate[-\w]*|\.saving-\w+|\.staged\..*|\.meta\.tmp\w*|\.converting.*)"
+    r".+(\.tempstate[-\w]*|\.saving-\w+|\.staged\..*|\.meta\.tmp\w*|\.converting.*"
+    r"|\.linking-\w+|\.evaluating-[-\w]+)"
 )
 _SHARDS = re.compile(r".+_temp(_[0-9a-f]+)?")
 

@@ -11,6 +11,8 @@ Examples:
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from absl import flags
 
 from estimator_ckpt.check import Fit, check_checkpoint
@@ -21,7 +23,9 @@ from estimator_ckpt.loading import import_from_current_directory
 from estimator_ckpt.text.logs import import_tensorflow
 from estimator_ckpt.text.rows import columns, to_json, total_line
 from estimator_ckpt.text.tables import print_table
-from estimator_ckpt.warm_start import WarmStart
+
+if TYPE_CHECKING:
+    from estimator_ckpt.warm_start import WarmStart
 
 EXIT_CODES = {
     0: "the model fits the checkpoint",

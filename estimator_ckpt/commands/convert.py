@@ -25,7 +25,7 @@ import json
 import os
 import sys
 from collections import Counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
@@ -33,17 +33,17 @@ from estimator_ckpt import files
 from estimator_ckpt.cli import EXIT_ERROR, EXIT_INTERRUPT, EXIT_OK, UsageError
 from estimator_ckpt.commands.beam_flags import beam_arguments, define_beam, interruptible
 from estimator_ckpt.commands.convert_flags import define_options, read_options
-from estimator_ckpt.conversion.batch import convert_directory
 from estimator_ckpt.conversion.convert_options import ConvertOptions
-from estimator_ckpt.conversion.outcomes import Outcome
 from estimator_ckpt.conversion.plan import Conversion
-from estimator_ckpt.conversion.trees import find_left
 from estimator_ckpt.convert import convert_with
 from estimator_ckpt.errors import printable
 from estimator_ckpt.reading.locate import is_saved_model
 from estimator_ckpt.text.progress import counting_bar, progress_bar
 from estimator_ckpt.text.quantities import counted, size_text
 from estimator_ckpt.text.tables import print_table
+
+if TYPE_CHECKING:
+    from estimator_ckpt.conversion.outcomes import Outcome
 
 _MOST_KINDS = 8
 _WAYS = {
@@ -67,7 +67,7 @@ GROUPS = {
     ),
     "Objects": "layout like match_by",
     "Optimizers": "optimizer from_optimizer hyperparameters",
-    "Data files": "copy compact",
+    "Data files": "copy compact with_input",
     "Directories": "log quiet beam",
 }
 
@@ -130,6 +130,9 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
 def _run_directory(
     source: str, destination: str | None, options: ConvertOptions, flag_values: flags.FlagValues
 ) -> int:
+    from estimator_ckpt.conversion.batch import convert_directory
+    from estimator_ckpt.conversion.trees import find_left
+
     outcomes: list[Outcome] = []
     through = total = 0
     interrupted = False
@@ -186,6 +189,7 @@ def _run_on_beam(
         raise UsageError("convert: --beam needs --log, where the workers tell what they have done")
     arguments = beam_arguments("convert", flag_values.beam)
     from estimator_ckpt import beam  # which is slow to import, and an extra
+    from estimator_ckpt.conversion.trees import find_left
 
     with interruptible():
         outcomes = beam.convert_directory(
@@ -248,7 +252,11 @@ def _print_totals(outcomes: list[Outcome], left: list[str], *, quiet: bool) -> N
 def _print_beside(outcomes: list[Outcome], left: list[str]) -> None:
     """What went along with the checkpoints of a tree, and what did not."""
     conversions = [outcome.conversion for outcome in outcomes if outcome.conversion is not None]
-    metas = [companion for one in conversions for companion in one.companions]
+    beside = [companion for one in conversions for companion in one.companions]
+    metas = [companion for companion in beside if companion.path.endswith(".meta")]
+    inputs = Counter(companion.how for companion in beside if companion not in metas)
+    for how, count in inputs.items():
+        print(f"positions of the input: {count:,} {_WAYS.get(how, how)}")
     if metas:
         misfits = sum(bool(companion.why) for companion in metas)
         fits = f"{len(metas) - misfits:,} restore from the results"

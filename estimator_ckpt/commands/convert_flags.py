@@ -10,9 +10,9 @@ from absl import flags
 from estimator_ckpt.cli import UsageError
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.names_to_objects import LAYOUTS
-from estimator_ckpt.conversion.translate_optimizer import TARGETS
 from estimator_ckpt.formats import CHECKPOINT_FORMATS
-from estimator_ckpt.matching.resolve import MATCH_BY
+from estimator_ckpt.matching.policies import MATCH_BY
+from estimator_ckpt.roles.records import TARGETS
 
 
 class AveragesParser(flags.ArgumentParser):  # type: ignore[type-arg]
@@ -106,6 +106,10 @@ _FLAGS: dict[str, _Define] = {
     ),
     "copy": _boolean("Copy data files instead of linking them."),
     "compact": _boolean("Write new data files without what was left out."),
+    "with_input": _boolean(
+        "Take the position of the input along, which a job has saved with --save_input: it holds"
+        " records of the training data."
+    ),
     "verify": _boolean(
         "Check the source before, and compare the result with it. Unless given, the result is"
         " compared if bytes were copied or cast.",

@@ -1,9 +1,10 @@
 """usage: estimator-ckpt inspect [flags] PATH
 
-Lists the variables of a checkpoint, its objects (--tree) or one value (--tensor). PATH is a
-prefix, PREFIX.index, a directory with checkpoints (the newest counts), a SavedModel's directory or
-a Keras save_weights prefix. No value is read but scalars, and those that are asked for. Layers that
-differ in a number are one line, layer_{0…11}, with their count and the bytes of all; --all unfolds.
+Lists the variables of a checkpoint, its objects (--tree) or one value (--tensor). PATH is a prefix,
+PREFIX.index, a directory with checkpoints (the newest counts), a SavedModel's directory or a Keras
+save_weights prefix; RUN@best, RUN@step=1200, RUN@NAME of a pinned one. No value is read but
+scalars, and those that are asked for. Layers that differ in a number are one line, layer_{0…11},
+with their count and the bytes of all; --all unfolds.
 
 Examples:
   estimator-ckpt inspect run
@@ -22,11 +23,14 @@ from itertools import compress
 
 from absl import flags
 
+from estimator_ckpt import files
 from estimator_ckpt.bulk import collector_paused
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.cli import EXIT_NO, EXIT_OK, UsageError
 from estimator_ckpt.commands.listing import owner_names, print_listing, totals
 from estimator_ckpt.errors import CheckpointError, printable
+from estimator_ckpt.reading.best import read_best
+from estimator_ckpt.reading.named import pins
 from estimator_ckpt.reading.variables import Columns, Variable
 from estimator_ckpt.text.names import first_names
 from estimator_ckpt.text.quantities import counted
@@ -231,6 +235,7 @@ def _print_json(checkpoint: Checkpoint, variables: Columns, selected: Columns) -
         "global_step": checkpoint.global_step,
         "data_files": checkpoint.index.num_shards,
         "totals": totals(selected),
+        **_kept(checkpoint.path),
     }
     print("{" + json.dumps(head)[1:-1] + ', "variables": [')
     _write_lines(
@@ -238,6 +243,19 @@ def _print_json(checkpoint: Checkpoint, variables: Columns, selected: Columns) -
         for place, one in enumerate(variables.rows(), 1)
     )
     print("]}")
+
+
+def _kept(path: str) -> dict[str, object]:
+    """The best and the pinned checkpoints of the run whose directory `path` is, as JSON."""
+    if not files.is_dir(path):
+        return {}
+    try:
+        best = read_best(path)
+    except CheckpointError as error:
+        return {"best_error": str(error), "pinned": pins(path)}
+    pinned = pins(path)
+    ranked = {one.metric: [e._asdict() for e in best.ranked(one)] for one in best.criteria}
+    return {**({"best": ranked} if ranked else {}), **({"pinned": pinned} if pinned else {})}
 
 
 def _write_lines(lines: Iterable[str] | Iterator[str]) -> None:

@@ -16,7 +16,9 @@ from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import CheckpointError, printable
 from estimator_ckpt.objects.object_graph import VAR_LIST, escape
+from estimator_ckpt.reading.best import BestList, read_best
 from estimator_ckpt.reading.graph_facts import GraphFacts, read_graph_facts
+from estimator_ckpt.reading.named import pins
 from estimator_ckpt.reading.variables import Columns
 from estimator_ckpt.text.quantities import counted, size_text
 from estimator_ckpt.text.rows import Row, fold_groups
@@ -61,6 +63,8 @@ def print_listing(
     ):
         for text in texts:
             print(f"{label}: {printable(text)}")
+    for line in kept_lines(checkpoint.path):
+        print(printable(line))
     print()
     cells = _cells(checkpoint, variables, facts)
     if not unfolded and len(variables) <= _MOST_FOLDED:
@@ -73,6 +77,28 @@ def print_listing(
     print_columns(cells, _total_line(totals(selected)), right=[h for h in cells if h not in left])
     _print_further_totals(selected, facts)
     _print_scopes(selected)
+
+
+def kept_lines(path: str) -> list[str]:
+    """What stays of the run whose directory `path` is: the best, with their metrics; the pinned."""
+    if not files.is_dir(path):
+        return []
+    lines = []
+    try:
+        best = read_best(path)
+    except CheckpointError as error:
+        best = BestList()
+        lines.append(f"note: {error}")
+    for one in best.criteria:
+        ranked = [f"{_base(e.prefix)} {e.metrics[one.metric]:.6g}" for e in best.ranked(one)]
+        word = "largest" if one.mode == "max" else "smallest"
+        lines.append(f"best by {one.metric} (the {word}): {', '.join(ranked) or 'none yet'}")
+    lines += [f"pinned as {name}: {_base(prefix)}" for name, prefix in pins(path).items()]
+    return lines
+
+
+def _base(prefix: str) -> str:
+    return prefix.rpartition("/")[2]
 
 
 def _details(checkpoint: Checkpoint, facts: GraphFacts) -> list[str]:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from absl import logging
-
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.found_optimizer import Optimizer
@@ -15,9 +13,7 @@ from estimator_ckpt.conversion.plan import (
     Item,
 )
 from estimator_ckpt.conversion.plan_rows import row_of
-from estimator_ckpt.conversion.slots_follow import apply_rules
 from estimator_ckpt.conversion.source_optimizers import find_optimizers, mark_parts
-from estimator_ckpt.conversion.use_averages import averages_as_weights
 from estimator_ckpt.objects.object_graph import ObjectGraph
 from estimator_ckpt.roles.slots import unknown_names
 from estimator_ckpt.text.names import first_names
@@ -59,6 +55,8 @@ def choose(checkpoint: Checkpoint, options: ConvertOptions) -> Chosen:
         optimizers = find_optimizers(items, graph, options.from_optimizer)
         mark_parts(items, optimizers)
     if rules:
+        from estimator_ckpt.conversion.slots_follow import apply_rules
+
         items, optimizers, left_out = apply_rules(
             checkpoint,
             items,
@@ -81,6 +79,8 @@ def _averaged(
     items: list[Item], graph: ObjectGraph | None, options: ConvertOptions
 ) -> tuple[list[Item], list[tuple[Item, str]]]:
     """The items with averages for weights; and those that are left out, each with the reason."""
+    from estimator_ckpt.conversion.use_averages import averages_as_weights
+
     mark_parts(items, find_optimizers(items, graph))
     step = global_step(items, graph)
     averaged = averages_as_weights(
@@ -107,6 +107,8 @@ def _not_dropped(items: list[Item], prefix: str) -> list[str]:
     """What drop_slots leaves, to be said: nothing to drop, or what may be slots all the same."""
     may_be = may_be_slots(items)
     if all(item.part is None for item in items):
+        from absl import logging  # 5 ms
+
         logging.warning("drop_slots: %s has no variables of optimizers%s", prefix, may_be)
         return []
     return [f"drop_slots leaves some{may_be}"] if may_be else []

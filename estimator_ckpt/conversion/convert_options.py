@@ -10,14 +10,13 @@ from typing import Any
 from estimator_ckpt.conversion.casting import Casts, parse_casts
 from estimator_ckpt.conversion.hyperparameters import check_hyperparameters
 from estimator_ckpt.conversion.names_to_objects import LAYOUTS
-from estimator_ckpt.conversion.translate_optimizer import NEWER_TARGETS, TARGETS
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.files import path_text
 from estimator_ckpt.formats import CHECKPOINT_FORMATS, CheckpointFormat
-from estimator_ckpt.matching.resolve import MATCH_BY
+from estimator_ckpt.matching.policies import MATCH_BY
 from estimator_ckpt.matching.rules import Pairs, Rules
 from estimator_ckpt.roles.dialects import class_names
-from estimator_ckpt.roles.records import LEGACY
+from estimator_ckpt.roles.records import LEGACY, NEWER_TARGETS, TARGETS
 
 
 @dataclass(frozen=True)
@@ -43,6 +42,7 @@ class ConvertOptions:
     compact: bool = False
     in_place: bool = False
     verify: bool | None = None
+    with_input: bool = False
 
     def __post_init__(self) -> None:
         self._check_values()
@@ -65,7 +65,7 @@ class ConvertOptions:
         self._expect("match_by", (None, *MATCH_BY))
         self._expect("optimizer", (None, *TARGETS))
         self._expect("from_optimizer", (None, *class_names()))
-        for name in ("drop_slots", "copy", "compact", "in_place", "verify"):
+        for name in ("drop_slots", "copy", "compact", "in_place", "verify", "with_input"):
             value = getattr(self, name)
             wrong = not isinstance(value, bool) and not (name == "verify" and value is None)
             _refuse(wrong, name, f"expected True or False, found {value!r}")

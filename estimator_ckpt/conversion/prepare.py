@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 from estimator_ckpt.bulk import collector_paused, columns_of
 from estimator_ckpt.bundle.dtypes import dtype_size
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.conversion.casting import parse_casts
-from estimator_ckpt.conversion.choose import choose, may_be_slots
+from estimator_ckpt.conversion.choose import choose
 from estimator_ckpt.conversion.convert_options import ConvertOptions
-from estimator_ckpt.conversion.found_optimizer import Optimizer
-from estimator_ckpt.conversion.like import like_structure, template_optimizers
-from estimator_ckpt.conversion.misfits import Refusal
 from estimator_ckpt.conversion.names_to_objects import (
     Structure,
     check_scopes,
@@ -26,16 +24,9 @@ from estimator_ckpt.conversion.plan import (
     Conversion,
     ConversionRow,
     Item,
-    read_number,
     string_content,
 )
 from estimator_ckpt.conversion.plan_rows import row_of, rows_of
-from estimator_ckpt.conversion.translate_optimizer import (
-    KERAS_2,
-    KERAS_3,
-    NEWER_TARGETS,
-    Relinker,
-)
 from estimator_ckpt.errors import (
     CheckpointError,
     ConflictError,
@@ -46,8 +37,10 @@ from estimator_ckpt.errors import (
 from estimator_ckpt.formats import GLOBAL_STEP, keys_in
 from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, SAVE_COUNTER, ObjectGraph
 from estimator_ckpt.reading.object_tensors import Entries
-from estimator_ckpt.roles.records import LEGACY, NEWER
 from estimator_ckpt.verify import structure_faults
+
+if TYPE_CHECKING:
+    from estimator_ckpt.conversion.misfits import Refusal
 
 
 def make_plan(
@@ -78,13 +71,10 @@ def _make_plan(
     items = _cast(chosen.items, step, options)
     refusal = None
     if options.optimizer:
-        before = list(items)
-        relinked = _relink(checkpoint, items, chosen.optimizers, step, options)
-        if isinstance(relinked, Refusal):
-            items, refusal = before, relinked
-        else:
-            step, notes = relinked
-            chosen.notes.extend(notes)
+        from estimator_ckpt.conversion.relink import relink  # few conversions need it
+
+        items, step, notes, refusal = relink(checkpoint, items, chosen.optimizers, step, options)
+        chosen.notes.extend(notes)
     if step is not None and options.checkpoint_format != "checkpoint":
         items[step] = _with_hint(items[step])
     keys: list[str | None] = [None] * len(items)
@@ -160,75 +150,6 @@ def _with_hint(step: Item) -> Item:
     return step._replace(why="; ".join(filter(None, (step.why, rule))))
 
 
-# --- what optimizers become ---
-
-
-def _relink(
-    checkpoint: Checkpoint,
-    items: list[Item],
-    optimizers: list[Optimizer],
-    step: int | None,
-    options: ConvertOptions,
-) -> tuple[int | None, list[str]] | Refusal:
-    """Makes the optimizers those of `options.optimizer`, in `items`.
-
-    Returns:
-      The global step, and what the program must see to. With `like` also why it cannot be done, to
-      be told with all else that does not fit.
-    """
-
-    def read(content: Content) -> float:
-        return read_number(checkpoint.prefix, checkpoint.index, content)
-
-    target, template = _target(options)
-    relinker = Relinker(
-        items,
-        step,
-        target,
-        options.hyperparameters,
-        read,
-        template=template,
-        from_optimizer=options.from_optimizer,
-        is_keras_3=options.optimizer == KERAS_3,
-    )
-    try:
-        relinker.relink(optimizers)
-    except CheckpointError as error:
-        if not optimizers and isinstance(error, UnsupportedCheckpointError):
-            error.message += may_be_slots(items)
-        if options.like is None:
-            raise
-        return Refusal(error, relinker.asked)
-    return relinker.step, relinker.notes
-
-
-def _target(options: ConvertOptions) -> tuple[str, Mapping[str, float]]:
-    """What the optimizers are to become, and the hyperparameters that the template has."""
-    target = options.optimizer
-    assert target is not None
-    if options.like is None:
-        if target in NEWER_TARGETS:
-            raise SettingsError(
-                "Keras' optimizers since 2.11 know their slots by the order of the variables, and "
-                "only the program knows that; let it write a template, after "
-                "optimizer.build(model.trainable_variables), by tf.train.Checkpoint(model=model, "
-                "optimizer=optimizer).write(PATH), and give PATH as `like`",
-                key="like",
-            )
-        return target, {}
-    template = template_optimizers(options.like)
-    there = "none of them"
-    if template.newer:
-        there = KERAS_3 if template.is_keras_3 else KERAS_2
-    if target in NEWER_TARGETS and there != target:
-        raise SettingsError(
-            f"expected an optimizer of {target} in {template.name}, found {there}", key="like"
-        )
-    if target in (LEGACY, *NEWER_TARGETS) and template.newer:
-        target = NEWER
-    return target, template.numbers
-
-
 # --- objects and keys ---
 
 
@@ -254,6 +175,8 @@ def _structure(
     refusal: Refusal | None,
 ) -> Structure:
     if options.like is not None:
+        from estimator_ckpt.conversion.like import like_structure  # few conversions need it
+
         return like_structure(items, step, options, source=checkpoint, refusal=refusal)
     if options.layout is None and checkpoint.object_graph is not None:
         if options.optimizer:

@@ -17,7 +17,6 @@ from typing import Any
 from estimator_ckpt import files
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.conversion.convert_options import ConvertOptions
-from estimator_ckpt.conversion.like import template_stamp
 from estimator_ckpt.conversion.plan import Conversion
 from estimator_ckpt.reading.locate import find_prefix
 
@@ -70,6 +69,8 @@ def request_of(options: ConvertOptions) -> bytes:
         if name != "like" and value != plain[name]
     }
     if options.like is not None:
+        from estimator_ckpt.conversion.like import template_stamp  # few conversions need it
+
         asked["like"] = template_stamp(options.like, numbers=options.optimizer is not None)
     if not asked:
         return b""

@@ -51,8 +51,6 @@ from estimator_ckpt.roles.dialects import (
 from estimator_ckpt.roles.loss_scale import loss_scale_of
 from estimator_ckpt.roles.records import LEGACY, NEWER, SCALED, TF1
 
-KERAS_2, KERAS_3 = NEWER_TARGETS = ("keras2", "keras3")
-TARGETS = (LEGACY, *NEWER_TARGETS, TF1)
 OPTIMIZER = "optimizer"
 
 ReadNumber = Callable[[Content], float]

@@ -12,6 +12,7 @@ from estimator_ckpt.bundle.v1 import plain_prefix
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.result_path import check_in_place, is_inside
 from estimator_ckpt.errors import CheckpointError, NotACheckpointError, WriteError
+from estimator_ckpt.reading.input_files import input_directory
 from estimator_ckpt.reading.locate import complete_prefixes, is_saved_model, sub_directories
 from estimator_ckpt.reading.state import read_state
 
@@ -92,7 +93,8 @@ def find_left(source: str) -> list[str]:
 
     Event files, graph.pbtxt, warm_start.json, SavedModels of exporters, parts of checkpoints, what
     is behind symbolic links. A directory without checkpoints at any depth is one, with a "/" at its
-    end. A `.meta` file belongs to its checkpoint, whose conversion says what becomes of it.
+    end. A `.meta` file and the position of an input belong to their checkpoint, whose conversion
+    says what becomes of them.
 
     Raises:
       NotACheckpointError: a directory cannot be read.
@@ -107,6 +109,7 @@ def _left(directory: str) -> list[str] | None:
     names = files.list_dir(directory)
     checkpoints = _checkpoints(directory, names)
     directories = sub_directories(directory, names)
+    inputs = {input_directory(name) for name in checkpoints}
     left = []
     has_checkpoints = bool(checkpoints)
     for name in names:
@@ -115,6 +118,6 @@ def _left(directory: str) -> list[str] | None:
             below = _left(path)
             left += [f"{path}/"] if below is None else below
             has_checkpoints |= below is not None
-        elif name != STATE_FILE and _SUFFIX.sub("", name) not in checkpoints:
+        elif name not in (STATE_FILE, *inputs) and _SUFFIX.sub("", name) not in checkpoints:
             left.append(path)
     return left if has_checkpoints else None

@@ -9,16 +9,18 @@ import contextlib
 import json
 import math
 import tempfile
-import zipfile
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import IO, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 
 from estimator_ckpt import files
 from estimator_ckpt.bundle.tensors import numpy_dtype
 from estimator_ckpt.errors import CheckpointError, UnsupportedCheckpointError
 from estimator_ckpt.exchange.dtypes import NAMES
 from estimator_ckpt.exchange.tensors import FileTensor, corrupt
+
+if TYPE_CHECKING:
+    import zipfile
 
 _ENDING = ".npy"
 _CHUNK = 16 << 20
@@ -48,6 +50,8 @@ def write(
 ) -> None:
     """Writes a file; see safetensors.write(). The metadata becomes the archive's comment, as JSON,
     without what makes it longer than a comment can be."""
+    import zipfile  # with all that it imports: safetensors files do without
+
     npy = _npy()
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for tensor in tensors:
@@ -185,6 +189,8 @@ def _blocks(array: Any) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def _archive(path: str) -> Iterator[zipfile.ZipFile]:
+    import zipfile
+
     with files.open_read(path) as file:
         try:
             with zipfile.ZipFile(file) as archive:

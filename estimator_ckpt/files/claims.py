@@ -222,8 +222,10 @@ def acquire(path: str, work: str, *, wait: float = 0.0) -> Claim:
         if not told:
             from absl import logging
 
+            is_copy = owner is not None and owner.place != _place(path)
             logging.warning(
-                "another is at work here: %s; waiting until it ends, or is seen to be dead: %s",
+                "another is at work here%s: %s; waiting until it ends, or is seen to be dead: %s",
+                ", or in a directory that this is a copy of" if is_copy else "",
                 printable(str(owner or "an owner that cannot be read")),
                 printable(path),
             )
@@ -263,6 +265,8 @@ def _take_over(path: str, dead: bytes, work: str, wait: float) -> Claim | None:
         with claim._beating:  # a remote one beats by its name
             files.rename(claim.path, path)
             claim.path = path
+        if not files.is_remote(path):
+            exclusive.clear_own_names(path)
     except BaseException:
         claim.release()
         raise

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import re
 
 from estimator_ckpt import files
 
@@ -15,7 +17,8 @@ def create(path: str, own_name: str, content: bytes) -> int:
 
     Args:
       path: the file.
-      own_name: a name that nobody else uses, for where a file has to have one at once.
+      own_name: a name that nobody else uses, for where a file has to have one at once: `path`, a
+        dot and 16 hexadecimal digits.
       content: of it; a few bytes.
 
     Returns:
@@ -35,9 +38,12 @@ def create(path: str, own_name: str, content: bytes) -> int:
             _link(descriptor, path) if nameless else os.link(own_name, path)
         finally:
             if not nameless:
-                os.remove(own_name)
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(own_name)
     except OSError as error:
         os.close(descriptor)
+        if isinstance(error, FileNotFoundError) and os.path.lexists(path):
+            raise FileExistsError(*error.args) from error  # whoever made it removed the other
         if error.errno not in files.NO_LINK:
             raise
         # No links, as on FAT: it is torn if this process is killed before it writes.
@@ -48,7 +54,21 @@ def create(path: str, own_name: str, content: bytes) -> int:
             os.close(descriptor)
             os.remove(path)
             raise
+    if not nameless:
+        clear_own_names(path)
     return descriptor
+
+
+def clear_own_names(path: str) -> None:
+    """Removes what killed processes have left that were about to make a file, which is there now.
+
+    One that is alive finds that its own is gone, and that the file is there.
+    """
+    directory, name = os.path.split(path)
+    own_name = re.compile(re.escape(name) + r"(\.[0-9a-f]{16})+")
+    with contextlib.suppress(OSError):
+        for found in filter(own_name.fullmatch, os.listdir(directory or ".")):
+            os.remove(os.path.join(directory, found))
 
 
 def open_nameless(path: str) -> int | None:

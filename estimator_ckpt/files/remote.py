@@ -103,6 +103,10 @@ class FsspecFiles:
         system, name = self._open(path)
         system.rm_file(name)
 
+    def rmtree(self, path: str) -> None:
+        system, name = self._open(path)
+        system.rm(name, recursive=True)
+
     def _target(self, path: str, overwrite: bool) -> str:
         system, name = self._open(path)
         if not overwrite and system.exists(name):

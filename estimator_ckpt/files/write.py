@@ -149,3 +149,18 @@ def remove(path: str) -> None:
         else:
             with contextlib.suppress(FileNotFoundError):
                 os.remove(path)
+
+
+def remove_dir(path: str) -> None:
+    """Removes an empty directory, if there is one.
+
+    Raises:
+      WriteError: it cannot be removed, or is not empty.
+    """
+    with raising(WriteError, "remove the directory", path):
+        if is_remote(path):
+            if exists(path):  # an object store has none that is empty
+                remote_files().rmtree(path)
+        else:
+            with contextlib.suppress(FileNotFoundError):
+                os.rmdir(path)

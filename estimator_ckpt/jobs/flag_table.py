@@ -9,7 +9,7 @@ from typing import Any
 from absl import flags
 
 from estimator_ckpt.formats import CHECKPOINT_FORMATS
-from estimator_ckpt.options import ON_CORRUPT
+from estimator_ckpt.options import ON_CORRUPT, ON_INPUT_CHANGE, ON_UNSAVABLE_INPUT
 
 # Name -> how to define it, and with what.
 FLAGS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
@@ -46,6 +46,22 @@ FLAGS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
         flags.DEFINE_float,
         {"default": None, "help": "One more stays for every so many hours of training."},
     ),
+    "keep_checkpoint_every_n_steps": (
+        flags.DEFINE_integer,
+        {
+            "default": None,
+            "lower_bound": 1,
+            "help": "One more stays for every so many steps: the first at or after each multiple.",
+        },
+    ),
+    "keep_best": (
+        flags.DEFINE_multi_string,
+        {
+            "default": [],
+            "help": "METRIC:COUNT, or METRIC:COUNT:min, as accuracy:3: so many checkpoints stay"
+            " that evaluations found best, in MODEL_DIR/best. May be repeated, for other metrics.",
+        },
+    ),
     "deletion_grace_secs": (
         flags.DEFINE_float,
         {
@@ -79,6 +95,14 @@ FLAGS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
             " are on the disk. Otherwise that happens beside training.",
         },
     ),
+    "async_checkpoint": (
+        flags.DEFINE_bool,
+        {
+            "default": False,
+            "help": "Train on while a checkpoint is written, from a snapshot of its step. Takes the"
+            " memory of the variables once more.",
+        },
+    ),
     "on_corrupt": (
         flags.DEFINE_enum,
         {
@@ -103,6 +127,40 @@ FLAGS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
             "help": "The name of the ExponentialMovingAverage whose averages evaluation and"
             " prediction read. A checkpoint without them is an error, unless --on_missing allows"
             " it.",
+        },
+    ),
+    "save_input": (
+        flags.DEFINE_bool,
+        {
+            "default": False,
+            "help": "Save the position of the input beside each checkpoint, so that a job that"
+            " resumes goes on with the next batch.",
+        },
+    ),
+    "on_input_change": (
+        flags.DEFINE_enum,
+        {
+            "default": "error",
+            "enum_values": list(ON_INPUT_CHANGE),
+            "help": "What to do where the pipeline is not the one of the saved position: error, or"
+            " restart, which begins the input anew.",
+        },
+    ),
+    "on_unsavable_input": (
+        flags.DEFINE_enum,
+        {
+            "default": "error",
+            "enum_values": list(ON_UNSAVABLE_INPUT),
+            "help": "What to do with --save_input where the position cannot be saved: error, or"
+            " warn, which trains without.",
+        },
+    ),
+    "save_input_max_bytes": (
+        flags.DEFINE_integer,
+        {
+            "default": None,
+            "lower_bound": 1,
+            "help": "How large one position may be, in bytes: it holds what stands in buffers.",
         },
     ),
     "warm_start_from": (

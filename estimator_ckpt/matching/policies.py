@@ -11,6 +11,8 @@ from estimator_ckpt.errors import SettingsError
 
 Policy = Union[Literal["error", "warn", "init"], Mapping[str, str]]
 POLICIES = ("error", "warn", "init")
+# What decides where structure and names lead to different tensors: see resolve.py.
+MATCH_BY = ("path", "name")
 
 
 def policy_for(name: str, policy: str | Mapping[str, str]) -> str:

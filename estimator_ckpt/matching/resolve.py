@@ -37,8 +37,6 @@ from estimator_ckpt.matching.structure import Structure, by_strong_name, find_st
 from estimator_ckpt.text.quantities import tensor_text
 from estimator_ckpt.text.rows import Row
 
-MATCH_BY = ("path", "name")
-
 BY_POSITION = "by position only"  # how the rule of a Match ends, of which nothing more tells
 _DECIDES = "match_by='path' or 'name' decides"
 _TAKES = "match_by='name' takes it"

@@ -18,8 +18,11 @@ from estimator_ckpt.bundle.v1 import (
 )
 from estimator_ckpt.errors import CorruptCheckpointError, NotACheckpointError, printable
 from estimator_ckpt.files.lookalikes import name_directory, name_file
+from estimator_ckpt.reading.best import best_prefix
+from estimator_ckpt.reading.input_files import is_input_directory
+from estimator_ckpt.reading.named import BEST, NEWEST, STEP, best_directories, pins
 from estimator_ckpt.reading.state import read_state
-from estimator_ckpt.text.names import did_you_mean, near_names
+from estimator_ckpt.text.names import did_you_mean, near_names, some_of
 from estimator_ckpt.text.quantities import counted
 
 _DATA = re.compile(r"\.data-(\d{5})-of-(\d{5})$")
@@ -37,7 +40,8 @@ def find_prefix(path: str) -> str:
       path: a prefix; its `.index`, `.meta` or one of its data files; a directory with checkpoints,
         of which the newest counts; that directory's `checkpoint` file; a SavedModel's directory; a
         file in the V1 format, or what the names of several begin with, which their pattern
-        `PREFIX-?????-of-00002` stands for.
+        `PREFIX-?????-of-00002` stands for. Where nothing has that path, a name in a directory:
+        `RUN@newest`, `RUN@step=1200`, `RUN@best`, `RUN@best:METRIC`, `RUN@PIN`.
 
     Raises:
       NotACheckpointError: there is nothing of the kind. Says what was looked for and what is near.
@@ -64,7 +68,64 @@ def find_prefix(path: str) -> str:
         return v1
     if files.exists(path):
         raise _no_checkpoint_file(path)
+    first = 0 if not files.is_dir(directory) else len(path) - len(name)
+    for at in reversed([at for at, character in enumerate(path) if character == "@"]):
+        if at and at >= first and files.is_dir(path[:at]):
+            return _by_name(path[:at], path[at + 1 :])
     raise _nothing(path)
+
+
+def _by_name(run: str, name: str) -> str:
+    """The checkpoint of a directory that RUN@NAME means."""
+    if name == NEWEST:
+        return _newest(run)
+    if name.startswith(STEP):
+        return _of_step(run, name[len(STEP) :])
+    if name == BEST or name.startswith(f"{BEST}:"):
+        return best_prefix(run, name[len(BEST) + 1 :] or None)
+    pinned = pins(run)
+    if name in pinned:
+        return pinned[name]
+    known = [NEWEST, f"{STEP}N", BEST, f"{BEST}:METRIC", *pinned]
+    raise NotACheckpointError(
+        f"no checkpoint of the directory is named @{name}{did_you_mean(near_names(name, pinned))}; "
+        f"known are {', '.join(f'@{one}' for one in known)}",
+        path=run,
+    )
+
+
+def _of_step(run: str, text: str) -> str:
+    """The one checkpoint of a step, as its name has it; also one that is only kept elsewhere."""
+    if not text.isascii() or not text.isdigit():
+        raise NotACheckpointError(f"expected a step, as @step=1200, found @step={text}", path=run)
+
+    def is_meant(prefix: str) -> bool:
+        found = _STEP.search(plain_prefix(prefix))
+        return found is not None and int(found[1]) == int(text)
+
+    here = complete_prefixes(run)
+    found = list(filter(is_meant, here))
+    if len(found) > 1 and (state := read_state(run)) is not None:
+        paths = (*state.all_model_checkpoint_paths, state.model_checkpoint_path)
+        listed = set(map(os.path.basename, paths))
+        found = [one for one in found if os.path.basename(one) in listed] or found
+    kept = [*pins(run).values(), *best_directories(run).values()]
+    if not found:  # names for one and the same are one
+        found = list(
+            {files.read_bytes(f"{one}.index"): one for one in filter(is_meant, kept)}.values()
+        )
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise NotACheckpointError(
+            f"{len(found)} checkpoints are of step {int(text):,}: {', '.join(found)}; name one",
+            path=run,
+        )
+    steps = sorted({int(m[1]) for one in (*here, *kept) if (m := _STEP.search(plain_prefix(one)))})
+    there = (
+        f"there are {some_of(list(map(str, steps)), 12)}" if steps else "no name there has a step"
+    )
+    raise NotACheckpointError(f"no complete checkpoint is of step {text}; {there}", path=run)
 
 
 def is_saved_model(directory: str) -> bool:
@@ -129,6 +190,8 @@ def complete_prefixes(directory: str) -> list[str]:
 def sub_directories(directory: str, names: Iterable[str]) -> list[str]:
     """Those of the names in a directory that are directories, and no symbolic links to others.
 
+    Without those of the positions of inputs, which belong to the checkpoints beside them.
+
     Of remote ones those that are called like a file of a checkpoint are taken for files: to ask for
     each is a request, and there may be hundreds of thousands.
     """
@@ -138,7 +201,7 @@ def sub_directories(directory: str, names: Iterable[str]) -> list[str]:
         path = os.path.join(directory, name)
         if remote and _SUFFIX.search(name):
             continue
-        if not os.path.islink(path) and files.is_dir(path):
+        if not os.path.islink(path) and files.is_dir(path) and not is_input_directory(path):
             found.append(name)
     return found
 
@@ -247,6 +310,10 @@ def _no_checkpoint_file(path: str) -> Exception:
 def _nothing(path: str) -> Exception:
     directory, name = os.path.split(path.rstrip("/"))
     directory = directory or "."
+    run, at, _ = path.rpartition("@")
+    if at and ("@" in name or not files.is_dir(directory)):
+        message = f"there is no {path}.index, nor a directory {run} that has checkpoints by name"
+        return NotACheckpointError(message, path=path)
     if not files.is_dir(directory):
         return NotACheckpointError(f"there is no directory {directory}", path=path)
     names = files.list_dir(directory)

@@ -17,6 +17,7 @@ from estimator_ckpt.errors import CorruptCheckpointError
 
 _WINDOWS = re.compile(r"[A-Za-z]:[\\/]|\\\\")
 _MAX_SIZE = 64 << 20  # hundreds of thousands of checkpoints
+_MOST_FILLED = 64 << 10  # bytes; some 500 checkpoints
 
 
 class CheckpointState(NamedTuple):
@@ -91,6 +92,10 @@ def write_state(
     Checkpoints under ``model_dir`` are named relative to it, so that the directory can be moved;
     others by their absolute paths. ``temporary`` is as for `files.write_atomic`.
 
+    The file never gets shorter: TensorFlow's reader opens it, asks by its name how long it is, and
+    reads so much. One that is replaced meanwhile by a shorter one would be cut off, and
+    `tf.train.latest_checkpoint` would find none. So blanks stand at the end.
+
     Raises:
       WriteError: the file cannot be written.
     """
@@ -116,8 +121,19 @@ def write_state(
         all_model_checkpoint_timestamps=state.all_model_checkpoint_timestamps,
         last_preserved_timestamp=state.last_preserved_timestamp or 0.0,
     )
-    text = text_format.MessageToString(message, as_utf8=True)
-    files.write_atomic(os.path.join(model_dir, name), text.encode("utf-8"), temporary=temporary)
+    path = os.path.join(model_dir, name)
+    data = text_format.MessageToString(message, as_utf8=True).encode("utf-8")
+    short = min(_size_before(path), _MOST_FILLED) - len(data)
+    if short > 0:
+        data += b" " * (short - 1) + b"\n"
+    files.write_atomic(path, data, temporary=temporary)
+
+
+def _size_before(path: str) -> int:
+    try:
+        return 0 if files.is_remote(path) else os.stat(path).st_size
+    except (OSError, ValueError):  # there is none; what else is wrong shows when it is written
+        return 0
 
 
 def _is_absolute(prefix: str) -> bool:

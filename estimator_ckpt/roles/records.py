@@ -9,6 +9,10 @@ from typing import NamedTuple
 # tf_keras and Keras 3.
 TF1, LEGACY, NEWER = "tf1", "keras", "keras_new"
 
+# What a conversion calls them: of the newer ones it must know whose.
+KERAS_2, KERAS_3 = NEWER_TARGETS = ("keras2", "keras3")
+TARGETS = (LEGACY, *NEWER_TARGETS, TF1)
+
 EXACT, SCALED, REFUSED = "exact", "scaled", "refused"
 
 

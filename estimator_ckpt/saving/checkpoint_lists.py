@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 
 from absl import logging
 
+from estimator_ckpt import files
 from estimator_ckpt.errors import CorruptCheckpointError
 from estimator_ckpt.reading import state
 from estimator_ckpt.reading.state import CheckpointState, real_prefix
@@ -94,7 +95,8 @@ class CheckpointLists:
         if key not in self._lists:
             self._lists[key] = self._make()
             dated, last_preserved = self._adopted.pop(real, ([], None))
-            self._lists[key].adopt(dated, last_preserved, self._counts)
+            on_disk = _indexes(directory) if self._lists[key].every_n_steps else ()
+            self._lists[key].adopt(dated, last_preserved, self._counts, on_disk)
         found = self._lists[key]
         listed = _read(directory, state_name)
         names = [name for name in _names(listed) if name not in leaving]
@@ -112,6 +114,14 @@ class CheckpointLists:
             if not is_skipped and modified is not None:
                 here.append((os.path.join(directory, os.path.basename(one)), modified))
         return found, found.merge(here, lambda path: written_at(path) is not None)
+
+
+def _indexes(directory: str) -> list[str]:
+    """The prefixes in a directory that have an index."""
+    names = [
+        name[: -len(".index")] for name in files.list_dir(directory) if name.endswith(".index")
+    ]
+    return [os.path.join(directory, name) for name in names]
 
 
 def _names(listed: CheckpointState | None) -> list[str]:

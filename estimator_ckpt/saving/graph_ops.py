@@ -9,9 +9,9 @@ RestoreV2, which can be fed in a graph that is already finalized.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -23,7 +23,31 @@ from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY
 from estimator_ckpt.saving import tf_internals
 from estimator_ckpt.saving.contents import Contents, SavedTensor
 from estimator_ckpt.saving.graph_contents import SAVE_COUNTER_KEY
+from estimator_ckpt.saving.snapshots import (
+    Saved,
+    SnapshotOps,
+    Snapshots,
+    tell_that_training_waits,
+    unplaced,
+    unproven,
+)
 from estimator_ckpt.saving.tf_internals import BulkSaverBuilder, Saveable
+
+
+class _Shard(NamedTuple):
+    """One SaveV2: what is on one device.
+
+    Attributes:
+      names: the keys.
+      slices: the slice of each, as SaveV2 takes it; "" for what is whole.
+      tensors: what to save.
+      devices: of those that are no constants.
+    """
+
+    names: Sequence[str]
+    slices: Sequence[str]
+    tensors: Sequence[tf.Tensor]
+    devices: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -48,9 +72,22 @@ class _Assign:
 class SaverOps(BulkSaverBuilder):  # type: ignore[misc]
     """Builds the ops for tf.compat.v1.train.Saver, and knows how to run them in part."""
 
-    def __init__(self, contents: Contents, *, object_keys: bool) -> None:
-        """`object_keys`: write an object-based checkpoint, else a name-based one."""
+    def __init__(
+        self, contents: Contents, *, object_keys: bool, with_snapshots: bool = False
+    ) -> None:
+        """Nothing is built yet.
+
+        Args:
+          contents: what to save.
+          object_keys: write an object-based checkpoint, else a name-based one.
+          with_snapshots: build `snapshots`, too, where that is possible.
+        """
         super().__init__()
+        self._with_snapshots = with_snapshots
+        self._shards: list[_Shard] = []
+        self._held: Iterator[_Shard] | None = None
+        self._snapshot_ops: SnapshotOps | None = None
+        self.snapshots: Snapshots | None = None
         self._contents = contents
         self._by_saveable = {id(record.saveable): record.tensors for record in contents.records}
         self._object_keys = object_keys
@@ -66,12 +103,29 @@ class SaverOps(BulkSaverBuilder):  # type: ignore[misc]
         return self._by_saveable[id(saveable)]
 
     def save_op(self, filename_tensor: tf.Tensor, saveables: Sequence[Saveable]) -> Any:
-        names, slices, tensors = [], [], []
+        if self._held is None:
+            shard = self._shard(saveables)
+            self._shards.append(shard)
+            tensors = shard.tensors
+        else:
+            shard = next(self._held)
+            assert self._snapshot_ops is not None
+            tensors = self._snapshot_ops.through(shard.tensors)
+        return tf.raw_ops.SaveV2(
+            prefix=filename_tensor,
+            tensor_names=shard.names,
+            shape_and_slices=shard.slices,
+            tensors=tensors,
+        )
+
+    def _shard(self, saveables: Sequence[Saveable]) -> _Shard:
+        names, slices, tensors, devices = [], [], [], []
         for saveable in saveables:
             for spec, saved in zip(saveable.specs, self._tensors(saveable)):
                 names.append(self._keys[saved.wanted.tensor])
                 slices.append(spec.slice_spec)
                 tensors.append(spec.tensor)
+                devices.append(saveable.device)
         if self._object_keys and not self._wrote_object_graph:
             # In the first shard, whichever that is: a device of their own would be one more shard.
             self._wrote_object_graph = True
@@ -82,9 +136,36 @@ class SaverOps(BulkSaverBuilder):  # type: ignore[misc]
                 names.append(SAVE_COUNTER_KEY)
                 tensors.append(tf.constant(0, tf.int64, name="save_counter"))
             slices += [""] * (len(names) - len(slices))
-        return tf.raw_ops.SaveV2(
-            prefix=filename_tensor, tensor_names=names, shape_and_slices=slices, tensors=tensors
-        )
+        return _Shard(names, slices, tensors, devices)
+
+    def _AddShardedSaveOps(  # noqa: N802 (overrides BaseSaverBuilder's)
+        self, filename_tensor: tf.Tensor, per_device: Sequence[tuple[str, Sequence[Saveable]]]
+    ) -> tf.Tensor:
+        saved = super()._AddShardedSaveOps(filename_tensor, per_device)
+        if self._with_snapshots and self._shards:
+            self._add_snapshots(filename_tensor, per_device)
+        return saved
+
+    def _add_snapshots(
+        self, filename_tensor: tf.Tensor, per_device: Sequence[tuple[str, Sequence[Saveable]]]
+    ) -> None:
+        """A second set of ops that save, of snapshots. The first stays as it is: it is what others
+        run who have the graph, from a .meta file, say."""
+        tensors = [
+            Saved(name, tensor, device)
+            for shard in self._shards
+            for name, tensor, device in zip(shard.names, shard.tensors, shard.devices)
+        ]
+        reason = unproven(tensors)
+        if reason:
+            tell_that_training_waits(reason)
+            return
+        with tf.device("cpu:0"):
+            key = tf.compat.v1.placeholder(tf.int64, [], name="snapshot_key")
+        self._snapshot_ops = SnapshotOps(key)
+        self._held = iter(self._shards)
+        saved = super()._AddShardedSaveOps(filename_tensor, per_device)
+        self.snapshots = Snapshots(self._snapshot_ops, saved, filename_tensor, unplaced(tensors))
 
     def bulk_restore(
         self,

@@ -1,7 +1,8 @@
 """The journal beside a state file: what a saver knows of its checkpoints that the latter lacks.
 
     checkpoint.journal = JSON {"tokens": [TOKEN], "synced": {NAME: FINGERPRINT}, "deleting": [NAME],
-                               "unused": [FILE]}
+                               "unused": [FILE], "policy": {OPTION: VALUE},
+                               "positions": [NAME]}
 
 Names and files are those of its directory. A journal that is missing, torn or of another kind says
 nothing, and then nothing is removed, and nothing taken for synced.
@@ -31,12 +32,16 @@ class Journal(NamedTuple):
         their indexes at that time.
       deleting: the names of checkpoints that were being deleted.
       unused: data files that were replaced, and go at the next save.
+      policy: the options by which the last save kept checkpoints, by their names.
+      positions: the names of checkpoints that were saved with the position of the input.
     """
 
     tokens: tuple[str, ...] = ()
     synced: Mapping[str, str] = {}
     deleting: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    policy: Mapping[str, Any] = {}
+    positions: tuple[str, ...] = ()
 
 
 def journal_path(directory: str, state_name: str) -> str:
@@ -58,11 +63,14 @@ def read_journal(directory: str, state_name: str) -> Journal:
     synced = said.get("synced")
     if not isinstance(synced, dict):
         synced = {}
+    policy = said.get("policy")
     return Journal(
         _names(said.get("tokens")),
         {name: mark for name, mark in synced.items() if isinstance(mark, str)},
         _names(said.get("deleting")),
         _names(said.get("unused")),
+        policy if isinstance(policy, dict) else {},
+        _names(said.get("positions")),
     )
 
 

@@ -12,7 +12,8 @@ import re
 import secrets
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from absl import logging
 
@@ -20,6 +21,7 @@ from estimator_ckpt import files
 from estimator_ckpt.bundle.index import read_index, shard_path
 from estimator_ckpt.errors import CheckpointError, WriteError
 from estimator_ckpt.reading import state
+from estimator_ckpt.reading.input_files import input_directory, positions
 from estimator_ckpt.reading.state import CheckpointState
 from estimator_ckpt.saving.journal import (
     Journal,
@@ -54,11 +56,13 @@ class Keeper:
     Attributes:
       process: which this belongs to.
       token: which names what this process may leave behind.
+      saving: held by the one thread that saves.
     """
 
     def __init__(self, directory: str, state_name: str) -> None:
         self.process = os.getpid()
         self.token = secrets.token_hex(4)
+        self.saving = threading.Lock()
         self._directory = directory
         self._state_name = state_name
         self._lease = Lease(directory, state_name)
@@ -67,6 +71,14 @@ class Keeper:
         self._deleting: list[str] = []
         self._unused: dict[str, float] = {}
         self._unused_before: tuple[str, ...] = ()
+
+    def take_lease(self, session: object) -> None:
+        """Takes the lease of the directory for a session that is about to save.
+
+        Raises:
+          BusyError: another process trains in the directory.
+        """
+        self._lease.take(session)
 
     def begin(self, prefix: str, session: object) -> None:
         """Before a save: waits for the end of the one before, takes the lease of the directory, and
@@ -146,6 +158,7 @@ class Keeper:
         grace_secs: float,
         meta_graph_suffix: str,
         is_synced: bool,
+        policy: Mapping[str, Any],
     ) -> None:
         """After a save: gets it onto the disk, then deletes what has expired. Waits a second for
         that; the rest goes on beside training.
@@ -156,13 +169,14 @@ class Keeper:
           grace_secs: how long a data file that was replaced stays.
           meta_graph_suffix: of the graphs beside the checkpoints.
           is_synced: whether it is on the disk already.
+          policy: the options by which checkpoints are kept, for the journal.
         """
 
         def finish() -> None:
             try:
                 if not is_synced:
                     sync_checkpoint(prefix)
-                self._expire(prefix, listed, grace_secs, meta_graph_suffix)
+                self._expire(prefix, listed, grace_secs, meta_graph_suffix, policy)
             except CheckpointError as error:
                 if files.is_dir(self._directory):  # else it was removed, and nobody waits for it
                     logging.warning(
@@ -182,7 +196,12 @@ class Keeper:
             self._thread.join(_PATIENCE)
 
     def _expire(
-        self, prefix: str, listed: CheckpointState, grace_secs: float, meta_graph_suffix: str
+        self,
+        prefix: str,
+        listed: CheckpointState,
+        grace_secs: float,
+        meta_graph_suffix: str,
+        policy: Mapping[str, Any],
     ) -> None:
         old = read_journal(self._directory, self._state_name)
         names = {os.path.basename(one) for one in listed.all_model_checkpoint_paths}
@@ -198,6 +217,12 @@ class Keeper:
             },
             tuple(map(os.path.basename, self._deleting)),
             tuple(self._unused),
+            policy,
+            tuple(
+                one
+                for one in dict.fromkeys([*old.positions, name])
+                if (one in names and one != name) or (one == name and positions(prefix))
+            ),
         )
         self._write(journal)
         deleted = [one for one in self._deleting if delete(one, meta_graph_suffix)]
@@ -285,6 +310,7 @@ def _clear_unfinished(prefix: str) -> None:
                 files.remove(path)
     if not has_index:
         files.remove(f"{prefix}.meta")
+        remove_tree(input_directory(prefix))
 
 
 def _uses_count(prefix: str, count: int) -> bool | None:
@@ -305,8 +331,11 @@ def sync_checkpoint(prefix: str) -> None:
     """
     if files.is_remote(prefix):
         return
-    count = read_index(prefix).num_shards
-    sync_files([shard_path(prefix, shard, count) for shard in range(count)])
+    paths = []
+    for one in (prefix, *positions(prefix).values()):
+        count = read_index(one).num_shards
+        paths += [shard_path(one, shard, count) for shard in range(count)]
+    sync_files(paths)
 
 
 def sync_files(paths: Sequence[str]) -> None:

@@ -54,6 +54,8 @@ class Lease:
 
     def _acquire(self) -> None:
         reason: object = "on remote paths no step makes a file only where there is none"
+        if files.is_remote(self._path):
+            reason = f"{reason}{self._who_was_here()}"
         if not files.is_remote(self._path):
             try:
                 self._claim = claims.acquire(self._path, _WORK, wait=_WAIT)
@@ -71,6 +73,14 @@ class Lease:
         logging.warning(
             "A second job in this directory would not be noticed: %s: %s", self._path, reason
         )
+
+    def _who_was_here(self) -> str:
+        """Of a remote directory, whose lease came along when it was copied there."""
+        try:
+            owner = claims.find_owner(self._path)
+        except CheckpointError:
+            owner = None
+        return f"; who was at work here, or where it was copied from: {owner}" if owner else ""
 
     def check(self) -> None:
         """Before the state file is written.

@@ -2,35 +2,34 @@
 
 from __future__ import annotations
 
-import numbers
 import os
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from estimator_ckpt import files
 from estimator_ckpt.checkpoint import Checkpoint
-from estimator_ckpt.errors import SettingsError, WriteError
+from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.formats import CheckpointFormat
 from estimator_ckpt.matching.policies import may_initialize
 from estimator_ckpt.matching.restoring import Resolution, Wanted
-from estimator_ckpt.objects.object_graph import ObjectGraph
 from estimator_ckpt.options import SaverOptions, check_format
 from estimator_ckpt.reading.moved import in_directory
 from estimator_ckpt.saving import tf_internals
+from estimator_ckpt.saving.background import Background
 from estimator_ckpt.saving.built import Built
 from estimator_ckpt.saving.checkpoint_lists import CheckpointLists
 from estimator_ckpt.saving.given import Objects, VarList
 from estimator_ckpt.saving.graph_contents import graph_contents
 from estimator_ckpt.saving.graph_ops import SaverOps
-from estimator_ckpt.saving.initial_values import InitialValues
 from estimator_ckpt.saving.journal import mark
+from estimator_ckpt.saving.keeping import keeper_of
+from estimator_ckpt.saving.meta_graph_files import graph_writer
 from estimator_ckpt.saving.other_savers import explain_restores, tell_of_checkpoint, tell_of_hooks
 from estimator_ckpt.saving.resume import resume, steadily, whole_in_place_of
 from estimator_ckpt.saving.retention import Retention
-from estimator_ckpt.saving.steps import Save
+from estimator_ckpt.saving.steps import Save, prefix_of
 
 
 class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
@@ -42,6 +41,8 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
     Attributes:
       checkpoint_format: "saver", "checkpoint" or "both": what save() writes.
       options: how it keeps and restores checkpoints.
+      input: the InputPosition, where the position of the input is saved, else None.
+      sound: the checkpoint that was restored or written last: its prefix, and its fingerprint.
     """
 
     def __init__(
@@ -94,7 +95,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         self._objects = objects
         self.options = options
         self._lists = CheckpointLists(
-            lambda: Retention(max_to_keep, every_n_hours, options.deletion_grace_secs),
+            lambda: Retention.by(options, max_to_keep, every_n_hours),
             self._has_all,
         )
         self._reshaping = reshape
@@ -104,8 +105,9 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         self._beside_first: dict[str, Any] = {}
         self._lacking: frozenset[str] = frozenset()  # at the start, and initialized then
         self._has_told = False
-        # The checkpoint that was restored or written last.
-        self._sound: tuple[str, str] | None = None
+        self.sound: tuple[str, str] | None = None
+        self._background = Background()
+        self.input: Any = None
 
     def replace(self, theirs: tf.compat.v1.train.Saver) -> Saver:
         """Makes a stock Saver become this one, so that all who hold it have this saver.
@@ -125,10 +127,11 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
           ConflictError: one name or key would mean two tensors.
           SettingsError: the user's objects cannot be saved; see graph_contents().
         """
-        self._complete()
+        self.built  # noqa: B018 (adds them)
 
-    def _complete(self) -> Built:
-        """What the saver has of the default graph; adds its ops, the first time."""
+    @property
+    def built(self) -> Built:
+        """What it has of the default graph; it adds its ops, the first time that this is asked."""
         if self._built is not None:
             return self._built
         if tf.compat.v1.get_default_graph().finalized:
@@ -137,13 +140,17 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
                 "on its Scaffold, which a MonitoredSession does by itself, before the session"
             )
         contents = graph_contents(self._source_list, self._objects, ema=self.options.ema)
-        ops = SaverOps(contents, object_keys=self.checkpoint_format != "saver")
+        ops = SaverOps(
+            contents,
+            object_keys=self.checkpoint_format != "saver",
+            with_snapshots=self.options.async_checkpoint,
+        )
         self._var_list = contents.saveables()
         self._builder = ops
         super().build()
         self._built = built = Built(contents, ops, self.saver_def, self.options, self._reshaping)
         if may_initialize(self.options.on_missing):
-            self.initial_values()
+            built.initial_values  # noqa: B018 (while ops can be added)
         for callback in self._when_built:
             callback()
         explain_restores(_is_ours)
@@ -177,34 +184,13 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         self._beside_first[name] = content
 
     @property
-    def holders(self) -> set[str]:
-        """The names of the ops that hold what it restores."""
-        return self._complete().contents.held()[0]
-
-    @property
     def wanted(self) -> Sequence[Wanted]:
         """The tensors that a restore needs."""
-        return self._complete().wanted
-
-    @property
-    def objects(self) -> tuple[ObjectGraph, Mapping[str, Wanted]]:
-        """The objects that it was given, and what is wanted of each variable, by the names of the
-        ops that hold it."""
-        contents = self._complete().contents
-        return contents.structure, contents.by_holder()
+        return self.built.wanted
 
     def resolution(self, checkpoint: Checkpoint) -> Resolution:
         """What a checkpoint has of these, and where the two do not fit."""
-        return self._complete().resolution(checkpoint)
-
-    def initial_values(self) -> InitialValues:
-        """The initializers of the graph; first asked for while ops can be added."""
-        return self._complete().initial_values
-
-    @property
-    def built(self) -> Built:
-        """What it is made of, in a graph that is complete; builds it."""
-        return self._complete()
+        return self.built.resolution(checkpoint)
 
     def save(
         self,
@@ -221,7 +207,9 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         """Writes a checkpoint; the arguments and the result are those of the stock Saver.
 
         The state file names the checkpoint when it is complete, and only then are older ones
-        deleted.
+        deleted. With async_checkpoint that comes later: the result is the prefix that the
+        checkpoint will have. What goes wrong then, the session's next run() raises, or the next
+        save(), or wait_until_finished().
         """
         if (
             not write_state
@@ -240,60 +228,76 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
                 "`ema` to evaluation and prediction alone",
                 key="ema",
             )
-        prefix = self._prefix(sess, tf.compat.as_str(save_path), global_step)
+        self._background.wait()
+        prefix = prefix_of(sess, save_path, global_step, is_padded=self._pad_step_number)
         with sess.graph.as_default():
-            built = self._complete()
-        write = super().save
+            built = self.built
+        state_name = (latest_filename or "checkpoint") if write_state else None
+        snapshot = None
+        if built.ops.snapshots is not None:
+            if state_name is not None:
+                keeper_of(os.path.dirname(prefix), state_name).take_lease(sess)
+            snapshot = built.ops.snapshots.take(sess)
+        write_stock = super().save
 
-        def write_staged(staged: str) -> bool:
-            return write(sess, staged, None, latest_filename, "", False, False) is not None
-
-        def write_graph(staged: str) -> None:
-            with sess.graph.as_default():
-                self.export_meta_graph(
-                    f"{staged}.{meta_graph_suffix}",
-                    strip_default_attrs=strip_default_attrs,
-                    save_debug_info=save_debug_info,
-                )
+        def write(staged: str) -> bool:
+            if snapshot is not None:
+                snapshot.write(staged)
+                return True
+            return write_stock(sess, staged, None, latest_filename, "", False, False) is not None
 
         save = Save(
             prefix=prefix,
-            write=write_staged,
-            write_graph=write_graph if write_meta_graph else None,
+            write=write,
+            write_graph=graph_writer(
+                self,
+                sess.graph,
+                meta_graph_suffix,
+                is_beside=snapshot is not None,
+                strip_default_attrs=strip_default_attrs,
+                save_debug_info=save_debug_info,
+            )
+            if write_meta_graph
+            else None,
+            stage_input=self.input.take(sess, prefix) if self.input else None,
             names=built.contents.further_keys(self.checkpoint_format),
-            is_sound=self._sound == mark(prefix),
+            is_sound=self.sound == mark(prefix),
             durable=self.options.durable,
             grace_secs=self.options.deletion_grace_secs,
             meta_graph_suffix=meta_graph_suffix,
         )
-        if write_state and not self._is_empty:
-            name = latest_filename or "checkpoint"
-            is_written = save.run_with_state(
-                sess,
-                lambda leaving: self._list_for(prefix, name, sess.graph, leaving),
-                state_name=name,
-                beside=self._beside_first,
-            )
-        else:
-            is_written = save.run()
-        if not is_written:
-            return None
-        if write_state:
-            self._beside_first.clear()
-        self._sound = mark(prefix)
+        if snapshot is None:
+            return prefix if self._finish(save, sess, state_name) else None
+        self._background.start(snapshot, prefix, lambda: self._finish(save, sess, state_name))
+        if tf_internals.is_needed_at_once():
+            self._background.wait()
         return prefix
 
-    def _prefix(self, sess: tf.compat.v1.Session, save_path: str, global_step: Any) -> str:
-        """The prefix of a checkpoint that is to be written, in a directory that is there."""
-        prefix = save_path
-        if global_step is not None:
-            if not isinstance(global_step, numbers.Integral):
-                global_step = tf.compat.v1.train.global_step(sess, global_step)
-            prefix += f"-{global_step:0{8 if self._pad_step_number else 1}d}"
-        directory = os.path.dirname(prefix) or "."
-        if not files.is_dir(directory):
-            raise WriteError(f"the directory {directory} doesn't exist", path=prefix)
-        return prefix
+    def _finish(self, save: Save, sess: tf.compat.v1.Session, state_name: str | None) -> bool:
+        """Writes a checkpoint; False if there is nothing to save."""
+        prefix = save.prefix
+        if state_name is None or self._is_empty:
+            is_written = save.run()
+        else:
+            is_written = save.run_with_state(
+                sess,
+                lambda leaving: self._list_for(prefix, state_name, sess.graph, leaving),
+                state_name=state_name,
+                beside=self._beside_first,
+            )
+        if is_written:
+            if state_name is not None:
+                self._beside_first.clear()
+            self.sound = mark(prefix)
+        return is_written
+
+    def wait_until_finished(self) -> None:
+        """Waits until the checkpoint of the last save() is complete; with async_checkpoint.
+
+        Raises:
+          CheckpointError: it could not be written, and no step or save has raised that since.
+        """
+        self._background.wait()
 
     def export_meta_graph(self, filename: str | None = None, *args: Any, **kwargs: Any) -> Any:
         """As the stock Saver's. What a SavedModel gets (it names no file) restores by names."""
@@ -305,7 +309,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
     def _for_export(self, graph: tf.Graph) -> tf.compat.v1.train.Saver:
         if self._export is None:
             with graph.as_default():
-                saveables = self._complete().contents.saveables()
+                saveables = self.built.contents.saveables()
                 self._export = tf.compat.v1.train.Saver(saveables, sharded=True, allow_empty=True)
         return self._export
 
@@ -330,16 +334,16 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             self.build()
             if self._is_empty:
                 return
-            save_path = os.fspath(save_path)
+            self._background.join()
             directory = tf_internals.resuming_directory()
             if directory is None:
-                self._restore(sess, save_path)
+                self._restore(sess, os.fspath(save_path))
                 return
-            newest = in_directory(save_path, directory)
-            if self._complete().missing(newest):
+            newest = in_directory(os.fspath(save_path), directory)
+            if self.built.missing(newest):
                 newest = whole_in_place_of(newest, self._has_all)
             used = resume(
-                lambda prefix: self._restore(sess, prefix),
+                lambda prefix: self._restore(sess, prefix, self.input),
                 newest,
                 on_corrupt=self.options.on_corrupt,
                 check_data=self.options.check_data,
@@ -347,10 +351,12 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             if used != newest:
                 self._lists.skip(newest)
 
-    def _restore(self, sess: tf.compat.v1.Session, path: str) -> None:
-        restored = steadily(lambda: self._complete().restore(sess, path), path)
+    def _restore(self, sess: tf.compat.v1.Session, path: str, position: Any = None) -> None:
+        restored = steadily(lambda: self.built.restore(sess, path), path)
+        if position is not None:
+            position.find(path)
         self._lacking = restored.lacking
-        self._sound = mark(restored.prefix)
+        self.sound = mark(restored.prefix)
 
     @property
     def last_checkpoints(self) -> list[str]:
@@ -386,7 +392,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
 
     def _has_all(self, prefix: str) -> bool:
         """Whether a checkpoint has all that this saver saves."""
-        missing = self._complete().missing(prefix)
+        missing = self.built.missing(prefix)
         return missing is not None and missing <= self._lacking
 
 

@@ -9,14 +9,16 @@ from __future__ import annotations
 import copy
 import gc
 import sys
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from itertools import compress
-from types import FrameType
+from types import CodeType, FrameType
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 from tensorflow.python.ops import resources
 from tensorflow.python.trackable.base import NoRestoreSaveable
+from tensorflow.python.training import monitored_session
 from tensorflow.python.training.saver import BulkSaverBuilder as BulkSaverBuilder
 from tensorflow.python.training.saving import saveable_object_util
 from tensorflow.python.util import function_utils
@@ -233,11 +235,87 @@ def resuming_directory() -> str | None:
     the function that calls them is looked for on the stack
     (tensorflow/python/training/session_manager.py).
     """
+    frame = restoring_frame()
+    return None if frame is None else frame.f_locals.get("checkpoint_dir")
+
+
+def restoring_frame() -> FrameType | None:
+    """Where a SessionManager is restoring at this moment; see resuming_directory()."""
     code = tf.compat.v1.train.SessionManager._restore_checkpoint.__code__
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None and frame.f_code is not code:
         frame = frame.f_back
-    return None if frame is None else frame.f_locals.get("checkpoint_dir")
+    return frame
+
+
+def is_needed_at_once() -> bool:
+    """Whether whoever has called a Saver's save() goes on to use the checkpoint.
+
+    A Saver is not told of either: the listeners of a CheckpointSaverHook are called when save()
+    returns (tensorflow/python/training/basic_session_run_hooks.py), and when a MonitoredSession
+    ends, what closing it raises is dropped. So they are looked for on the stack.
+    """
+    kind = tf.compat.v1.train.CheckpointSaverHook
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        hook = frame.f_locals.get("self")
+        if isinstance(hook, kind) and hook._listeners:
+            return True
+        frame = frame.f_back
+    return is_ending()
+
+
+def is_ending() -> bool:
+    """Whether a MonitoredSession is calling the end() of its hooks, or closing its session.
+
+    Private as resuming_directory() is (tensorflow/python/training/monitored_session.py).
+    """
+    return _is_called_by(tf.compat.v1.train.MonitoredSession._close_internal.__code__)
+
+
+def drops_errors_of_close() -> bool:
+    """Whether the session is closed by a MonitoredSession, which drops what that raises
+    (_CoordinatedSession of tensorflow/python/training/monitored_session.py)."""
+    return _is_called_by(monitored_session._CoordinatedSession.close.__code__)
+
+
+def _is_called_by(code: CodeType) -> bool:
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_code is not code:
+        frame = frame.f_back
+    return frame is not None
+
+
+def before_run_and_close(
+    session: tf.compat.v1.Session, before_run: Callable[[], None], before_close: Callable[[], None]
+) -> None:
+    """Has functions called before each run() of a session, which they can refuse by an error, and
+    before its close(), which is closed even so.
+
+    A saver is told of neither: only the hooks of a MonitoredSession are, and of the one alone. The
+    session has new attributes of these names, which do not keep it alive.
+    """
+    kind, weakly = type(session), weakref.ref(session)
+    others = {name: vars(session).get(name) for name in ("run", "close")}
+
+    def call(name: str, *args: Any, **kwargs: Any) -> Any:
+        other = others[name]  # another saver's
+        if other is not None:
+            return other(*args, **kwargs)
+        alive = weakly()  # None where the garbage collector closes it
+        return None if alive is None else getattr(kind, name)(alive, *args, **kwargs)
+
+    def run(*args: Any, **kwargs: Any) -> Any:
+        before_run()
+        return call("run", *args, **kwargs)
+
+    def close() -> None:
+        try:
+            before_close()
+        finally:
+            call("close")
+
+    session.run, session.close = run, close
 
 
 def _objects_of(kind: type) -> list[Any]:

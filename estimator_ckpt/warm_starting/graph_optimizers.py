@@ -25,7 +25,7 @@ _UPDATE = re.compile(r"(?:Resource)?(?:Sparse)?Apply(?!GradientDescent|ProximalG
 _NUMBERS = {"lr": RATE, **{name.replace("_", ""): name for name in LEGACY_NUMBERS}}
 
 
-class _Update(NamedTuple):
+class Update(NamedTuple):
     """An op that trains a variable.
 
     Attributes:
@@ -40,16 +40,17 @@ class _Update(NamedTuple):
 
 
 def state_by_ops(
-    variables: Mapping[str, Sequence[tf.Variable]],
+    variables: Mapping[str, Sequence[tf.Variable]], updates: Sequence[Update]
 ) -> dict[str, tuple[str, str, str]]:
     """What the ops of optimizers update beside a variable, whatever it is called: as
     state_by_names() has it.
 
     Args:
       variables: of the default graph, by name; the parts of partitioned ones together.
+      updates: all of it.
     """
     found: dict[str, tuple[str, str, str]] = {}
-    for update in _updates(variables):
+    for update in updates:
         shape = tf_internals.full_shape(variables[update.owner][0])
         for name in update.inputs:
             is_slot = tf_internals.full_shape(variables[name][0]) == shape != ()
@@ -58,13 +59,13 @@ def state_by_ops(
 
 
 def graph_optimizers(
-    variables: Mapping[str, Sequence[tf.Variable]], found: Sequence[ModelVariable]
+    found: Sequence[ModelVariable], updates: Sequence[Update]
 ) -> list[LiveOptimizer]:
     """The optimizers of tf.compat.v1, and Keras' legacy ones, by the names of their slots.
 
     Args:
-      variables: of the default graph, by name.
-      found: the same, as the model has them.
+      found: the variables of the default graph, as the model has them.
+      updates: all of it.
     """
     if not any(variable.role == SLOT for variable in found):
         return []
@@ -73,7 +74,7 @@ def graph_optimizers(
         for v in found
     ]
     numbers: dict[str, dict[str, float]] = {}
-    for update in _updates(variables):
+    for update in updates:
         numbers.setdefault(update.owner, {}).update(update.numbers)
     made: list[LiveOptimizer] = []
     for optimizer in find_optimizers(items, None):
@@ -128,7 +129,8 @@ def _live(
     return found
 
 
-def _updates(variables: Mapping[str, Sequence[tf.Variable]]) -> list[_Update]:
+def graph_updates(variables: Mapping[str, Sequence[tf.Variable]]) -> list[Update]:
+    """The ops of optimizers in the default graph; `variables` are its own, by name."""
     name_of = {
         op.name: name
         for name, parts in variables.items()
@@ -148,7 +150,7 @@ def _updates(variables: Mapping[str, Sequence[tf.Variable]]) -> list[_Update]:
                 for argument, one in zip(arguments, behind)
                 if argument in _NUMBERS and one.type == "Const"
             }
-            found.append(_Update(owner, [name for name in others if name], numbers))
+            found.append(Update(owner, [name for name in others if name], numbers))
     return found
 
 

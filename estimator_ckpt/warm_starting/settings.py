@@ -12,8 +12,7 @@ from typing import Any
 from estimator_ckpt import files
 from estimator_ckpt.conversion.hyperparameters import check_hyperparameters
 from estimator_ckpt.errors import SettingsError
-from estimator_ckpt.matching.policies import Policy, check_policy
-from estimator_ckpt.matching.resolve import MATCH_BY
+from estimator_ckpt.matching.policies import MATCH_BY, Policy, check_policy
 from estimator_ckpt.matching.rules import Rules
 from estimator_ckpt.roles.dialects import class_names
 from estimator_ckpt.warm_starting.vocabulary import check_vocabulary, with_home

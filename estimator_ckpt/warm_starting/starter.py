@@ -29,7 +29,11 @@ from estimator_ckpt.saving import tf_internals
 from estimator_ckpt.saving.initial_values import Initialization, warn_of_resets
 from estimator_ckpt.saving.saver import Saver
 from estimator_ckpt.saving.upstream import upstream
-from estimator_ckpt.warm_starting.graph_optimizers import graph_optimizers, state_by_ops
+from estimator_ckpt.warm_starting.graph_optimizers import (
+    graph_optimizers,
+    graph_updates,
+    state_by_ops,
+)
 from estimator_ckpt.warm_starting.report import WarmStartReport
 from estimator_ckpt.warm_starting.settings import Settings
 from estimator_ckpt.warm_starting.values import find_starting_values, starting_values
@@ -175,11 +179,11 @@ class Starter:
         remapped = {value.target for value in self._found.values if value.has_vocabulary}
         started = {*reading, *remapped}
         restored = _holders(variables, started)
-        beside = self._saver.initial_values().beside
+        beside = self._saver.built.initial_values.beside
         # Also after an init_op of the user's own, which may know only the initializers from before.
         self._rest = [beside(_holders(variables, remapped), _holders(variables, reading))]
         if self._init_op is None:
-            rounds = _followers(variables, started, self._saver.initial_values().waited_for)
+            rounds = _followers(variables, started, self._saver.built.initial_values.waited_for)
             later = {name for names in rounds for name in names}
             for names in rounds:
                 initialized = set(_holders(variables, variables)) - later
@@ -209,7 +213,9 @@ def apply_warm_start(scaffold: tf.compat.v1.train.Scaffold, settings: Settings |
     """
     saver = scaffold.saver
     if isinstance(saver, Saver):
-        saver.when_built(lambda: warn_of_resets(scaffold.local_init_op, saver.holders))
+        saver.when_built(
+            lambda: warn_of_resets(scaffold.local_init_op, saver.built.contents.held()[0])
+        )
     if settings is None:
         return
     if not isinstance(saver, Saver):
@@ -238,10 +244,13 @@ def graph_model(saver: Saver | None = None) -> Model:
 
 
 def _model(variables: dict[str, list[tf.Variable]], saver: Saver | None) -> Model:
-    structure, wanted = saver.objects if saver is not None else (ObjectGraph(), {})
+    contents = None if saver is None else saver.built.contents
+    structure = ObjectGraph() if contents is None else contents.structure
+    wanted = {} if contents is None else contents.by_holder()
     trainable = {variable.name for variable in tf.compat.v1.trainable_variables()}
     shapes = {name: tf_internals.full_shape(parts[0]) for name, parts in variables.items()}
-    state = {**state_by_names(shapes), **state_by_ops(variables)}
+    updates = graph_updates(variables)
+    state = {**state_by_names(shapes), **state_by_ops(variables, updates)}
     found = []
     for name, parts in variables.items():
         is_trainable = any(part.name in trainable for part in parts)
@@ -263,7 +272,7 @@ def _model(variables: dict[str, list[tf.Variable]], saver: Saver | None) -> Mode
                 owner=owner,
             )
         )
-    return Model(found, structure, live_optimizers=graph_optimizers(variables, found))
+    return Model(found, structure, live_optimizers=graph_optimizers(found, updates))
 
 
 def _holders(variables: dict[str, list[tf.Variable]], names: Iterable[str]) -> list[str]:

@@ -222,8 +222,9 @@ def main() -> int:
     parser.add_argument("--kills", type=int, default=200, help="kills at random calls")
     parser.add_argument("--races", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--no_links", action="store_true", help="a file system without hard links")
     options = parser.parse_args()
-    layer.require()
+    layer.require(no_links=options.no_links)
     chance = random.Random(options.seed)
     lost = 0
     for scenario in options.scenarios:

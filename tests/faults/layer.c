@@ -9,6 +9,9 @@ It counts the calls which change files below one directory, and at call N it
            fsync: the worst order.
   error    fails with an errno; ENOSPC only where a call needs space. `sticky`: and all calls after.
 
+With FAULTS_NO_LINKS in the environment all files are on a file system as FAT is: without hard links,
+files that have no name yet, and shared blocks.
+
 Writes that go through stdio, as TensorFlow's do, never pass write() on their way out of the C
 library, so fopen, fwrite, fflush and fclose are here too. layer.py arms and asks. */
 
@@ -24,6 +27,7 @@ library, so fopen, fwrite, fflush and fclose are here too. layer.py arms and ask
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -183,7 +187,28 @@ void faults_disarm(void) {
 
 long faults_calls(void) { return __atomic_load_n(&calls, __ATOMIC_SEQ_CST); }
 
+/* --- a file system without links --- */
+
+#define FICLONE 0x40049409
+
+static int refuses(int error) {
+  if (!getenv("FAULTS_NO_LINKS")) return 0;
+  errno = error;
+  return 1;
+}
+
+int ioctl(int fd, unsigned long request, ...) {
+  REAL(ioctl);
+  va_list list;
+  va_start(list, request);
+  void *argument = va_arg(list, void *);
+  va_end(list);
+  return request == FICLONE && refuses(EOPNOTSUPP) ? -1 : real(fd, request, argument);
+}
+
 /* --- opening --- */
+
+#define NAMELESS(flags) (((flags) & O_TMPFILE) == O_TMPFILE && refuses(EOPNOTSUPP))
 
 static int after_open(int fd, int flags) {
   int saved = errno;
@@ -199,6 +224,7 @@ static int after_open(int fd, int flags) {
     va_start(list, flags); \
     mode_t mode = va_arg(list, mode_t); \
     va_end(list); \
+    if (NAMELESS(flags)) return -1; \
     if (!writes(flags) || !is_ours(path)) return real(path, flags, mode); \
     WHOLE(real(path, flags, mode), path, flags & O_CREAT, -1); \
     return after_open(result, flags); \
@@ -213,6 +239,7 @@ OPEN(open64)
     va_start(list, flags); \
     mode_t mode = va_arg(list, mode_t); \
     va_end(list); \
+    if (NAMELESS(flags)) return -1; \
     if (!writes(flags) || !is_ours_at(directory, path)) return real(directory, path, flags, mode); \
     WHOLE(real(directory, path, flags, mode), path, flags & O_CREAT, -1); \
     return after_open(result, flags); \
@@ -352,9 +379,16 @@ NAMES(rename(const char *from, const char *to), rename, is_ours(from) || is_ours
       1)
 NAMES(renameat(int a, const char *from, int b, const char *to), renameat,
       is_ours_at(a, from) || is_ours_at(b, to), (a, from, b, to), to, 1)
-NAMES(link(const char *from, const char *to), link, is_ours(to), (from, to), to, 1)
-NAMES(linkat(int a, const char *from, int b, const char *to, int flags), linkat, is_ours_at(b, to),
-      (a, from, b, to, flags), to, 1)
+#define LINKS(signature, name, ours, arguments, what) \
+  int signature { \
+    REAL(name); \
+    if (!(ours)) return refuses(EPERM) ? -1 : real arguments; \
+    WHOLE(refuses(EPERM) ? -1 : real arguments, what, 1, -1); \
+    return result; \
+  }
+LINKS(link(const char *from, const char *to), link, is_ours(to), (from, to), to)
+LINKS(linkat(int a, const char *from, int b, const char *to, int flags), linkat, is_ours_at(b, to),
+      (a, from, b, to, flags), to)
 NAMES(symlink(const char *from, const char *to), symlink, is_ours(to), (from, to), to, 1)
 NAMES(unlink(const char *path), unlink, is_ours(path), (path), path, 0)
 NAMES(unlinkat(int a, const char *path, int flags), unlinkat, is_ours_at(a, path), (a, path, flags),

@@ -68,10 +68,16 @@ def run(script: str | os.PathLike[str], *arguments: str, timeout: float = 600) -
     return done.stdout
 
 
-def require() -> None:
-    """Starts this program anew, with the layer, unless this process has it."""
+def require(*, no_links: bool = False) -> None:
+    """Starts this program anew, with the layer, unless this process has it.
+
+    Args:
+      no_links: whether its files are on a file system without hard links.
+    """
     if not hasattr(ctypes.CDLL(None), "faults_arm"):
         preloaded = {**os.environ, "LD_PRELOAD": str(build())}
+        if no_links:
+            preloaded["FAULTS_NO_LINKS"] = "1"
         os.execve(sys.executable, [sys.executable, *sys.argv], preloaded)
 
 

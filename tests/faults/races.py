@@ -146,6 +146,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
     layer.require()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # nohup and `&` have it ignored
     chance = random.Random(arguments.seed)
     work = tempfile.mkdtemp()  # not a context: a fork that unwinds would remove it
     scenarios = [saves.Scenario("save", one, work) for one in saves.FORMATS]

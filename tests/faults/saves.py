@@ -236,8 +236,9 @@ def main() -> int:
     parser.add_argument("--kinds", nargs="*", default=layer.KINDS)
     parser.add_argument("--count", type=int, default=0, help="calls of each; 0: every call")
     parser.add_argument("--seed", type=int, help="random calls instead of evenly spread ones")
+    parser.add_argument("--no_links", action="store_true", help="a file system without hard links")
     arguments = parser.parse_args()
-    layer.require()
+    layer.require(no_links=arguments.no_links)
     chance = random.Random(arguments.seed)
     trials = Trials()
     with tempfile.TemporaryDirectory() as work:

@@ -1,0 +1,1 @@
+"""Checkpoints that stay whatever the trainer deletes: how they are linked, and let go."""
