@@ -54,7 +54,8 @@ class WarmStart(Settings):
       hyperparameters: numbers with which an optimizer's state becomes that of another kind, by name
         (`iter`, `learning_rate`, `beta_1`, ...), where neither the program nor the checkpoint tells
         them; of several optimizers by whose they are, `optimizer/iter` or `Adam/iter`. They are not
-        written into the program's optimizer, but for its count of steps.
+        written into the program's optimizer, but for its count of steps. In a job they are for
+        state that a list of vars_to_warm_start selects.
       from_optimizer: the class of the checkpoint's optimizer, where its names do not say it: "SGD",
         "AdamW", ...
       root: the object path in the checkpoint of the object that apply() is given, `model` or

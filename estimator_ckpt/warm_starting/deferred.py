@@ -118,8 +118,9 @@ class _Early:
             return  # by the variables themselves, of which not all are there
         if not isinstance(settings.vars_to_warm_start, str) and not settings.selects_by_default:
             return
+        model = replace(found.model, live_optimizers=())  # they wait for what they train
         report, problems, _ = find_starting_values(
-            settings, self._checkpoint, found.model, saved=self._saved, explain=False
+            settings, self._checkpoint, model, saved=self._saved, explain=False
         )
         if any(row.status == "ambiguous" for row in problems):
             return
