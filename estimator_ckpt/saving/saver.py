@@ -9,11 +9,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.formats import CheckpointFormat
 from estimator_ckpt.matching.policies import may_initialize
-from estimator_ckpt.matching.restoring import Resolution, Wanted
 from estimator_ckpt.options import SaverOptions, check_format
 from estimator_ckpt.reading.moved import in_directory
 from estimator_ckpt.saving import tf_internals
@@ -42,6 +40,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
     Attributes:
       checkpoint_format: "saver", "checkpoint" or "both": what save() writes.
       options: how it keeps and restores checkpoints.
+      input: the InputPosition, where the position of the input is saved, else None.
       request, resets: what a resume is to initialize, once; and of which a checkpoint says it.
       sound: the checkpoint that was restored or written last: its prefix, and its fingerprint.
     """
@@ -108,6 +107,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         self._has_told = False
         self.sound: tuple[str, str] | None = None
         self._background = Background()
+        self.input: Any = None
 
     def replace(self, theirs: tf.compat.v1.train.Saver) -> Saver:
         """Makes a stock Saver become this one, so that all who hold it have this saver.
@@ -183,15 +183,6 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         """Writes `content` as the JSON file `name` into the directory of the next checkpoint."""
         self._beside_first[name] = content
 
-    @property
-    def wanted(self) -> Sequence[Wanted]:
-        """The tensors that a restore needs."""
-        return self.built.wanted
-
-    def resolution(self, checkpoint: Checkpoint) -> Resolution:
-        """What a checkpoint has of these, and where the two do not fit."""
-        return self.built.resolution(checkpoint)
-
     def save(
         self,
         sess: tf.compat.v1.Session,
@@ -241,12 +232,10 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         write_stock = super().save
 
         def write(staged: str) -> bool:
-            if snapshot is None:
-                return (
-                    write_stock(sess, staged, None, latest_filename, "", False, False) is not None
-                )
-            snapshot.write(staged)
-            return True
+            if snapshot is not None:
+                snapshot.write(staged)
+                return True
+            return write_stock(sess, staged, None, latest_filename, "", False, False) is not None
 
         save = Save(
             prefix=prefix,
@@ -261,6 +250,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             )
             if write_meta_graph
             else None,
+            stage_input=self.input.take(sess, prefix) if self.input else None,
             names=built.contents.further_keys(self.checkpoint_format),
             is_sound=self.sound == mark(prefix),
             durable=self.options.durable,
@@ -337,16 +327,15 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             if self._is_empty:
                 return
             self._background.join()
-            save_path = os.fspath(save_path)
             directory = tf_internals.resuming_directory()
             if directory is None:
-                self._restore(sess, save_path)
+                self._restore(sess, os.fspath(save_path))
                 return
-            newest = in_directory(save_path, directory)
+            newest = in_directory(os.fspath(save_path), directory)
             if self.built.missing(newest):
                 newest = whole_in_place_of(newest, self._has_all)
             used = resume(
-                lambda prefix: self._restore(sess, prefix, self.request),
+                lambda prefix: self._restore(sess, prefix, resumes=True),
                 newest,
                 on_corrupt=self.options.on_corrupt,
                 check_data=self.options.check_data,
@@ -354,8 +343,11 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             if used != newest:
                 self._lists.skip(newest)
 
-    def _restore(self, sess: Any, path: str, request: Request | None = None) -> None:
+    def _restore(self, sess: Any, path: str, *, resumes: bool = False) -> None:
+        request = self.request if resumes else None
         restored = steadily(lambda: self.built.restore(sess, path, request), path)
+        if resumes and self.input is not None:
+            self.input.find(path)
         self._lacking, self.resets = restored.lacking, restored.resets
         self.sound = mark(restored.prefix)
 
