@@ -111,7 +111,7 @@ def keep_from_before(prefix: str, request: Request) -> None:
                 return
             number += 1
             name = f"{base}-{number}"
-        link_checkpoint(prefix, os.path.join(run, PINNED, name))
+        link_checkpoint(prefix, os.path.join(run, PINNED, name), with_input=True)
     logging.info("The checkpoint from before the reset stays as %s@%s", run, name)
 
 
