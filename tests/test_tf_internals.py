@@ -444,6 +444,12 @@ def test_full_name_is_the_key_of_a_stock_saver(tmp_path, graph):
     assert names == keys_of_a_stock_saver(tmp_path, variables) == {"scope/a", "scope/w"}
 
 
+def test_slice_offset_is_where_a_slice_begins(graph):
+    offsets = [tf_internals.slice_offset(part) for part in partitioned("w", 3)]
+    assert offsets == [(0, 0), (4, 0), (8, 0)]
+    assert tf_internals.slice_offset(variable("whole", 1.0)) is None
+
+
 def test_full_shape_is_that_in_a_stock_checkpoint(tmp_path, graph):
     variables = [variable("a", [1.0, 2.0]), *partitioned("w", 3)]
     unknown = v1.placeholder_with_default(1.0, None)

@@ -183,6 +183,12 @@ def full_shape(variable: Any) -> tuple[int, ...] | None:
     return tuple(variable.shape.as_list()) if variable.shape.is_fully_defined() else None
 
 
+def slice_offset(variable: Any) -> tuple[int, ...] | None:
+    """Where a slice begins in the whole variable; None for a whole one."""
+    info = variable._save_slice_info
+    return None if info is None else tuple(info.var_offset)
+
+
 def replicas(variable: Any) -> Sequence[Any]:
     """The variables that a strategy has made of one, or the variable itself.
 

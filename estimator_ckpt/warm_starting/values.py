@@ -23,6 +23,7 @@ from estimator_ckpt.roles import COUNTER, NUMBER, SLOT, STEP
 from estimator_ckpt.text.quantities import tensor_text
 from estimator_ckpt.text.rows import Row, fold
 from estimator_ckpt.warm_starting.findings import Findings
+from estimator_ckpt.warm_starting.fitting import FITTINGS, fitting_text, misfit
 from estimator_ckpt.warm_starting.optimizer_states import start_optimizers
 from estimator_ckpt.warm_starting.report import StartingValue, WarmStartReport
 from estimator_ckpt.warm_starting.selection import (
@@ -160,7 +161,12 @@ def _value(variable: ModelVariable, found: Findings, chosen: Collection[str]) ->
     name, shape = variable.name, variable.shape
     if name in found.started:
         source, rule, has_vocabulary = found.started[name]
-        return StartingValue(name, source.key, rule, shape, source.nbytes, has_vocabulary)
+        fitting = found.fittings.get(name, "")
+        if fitting:
+            rule += f"; {fitting_text(fitting, shape or (), source.shape)}"
+        return StartingValue(
+            name, source.key, rule, shape, source.nbytes, has_vocabulary, fitting=fitting
+        )
     if name in found.computed:
         content, rule = found.computed[name]
         key = content.source or None
@@ -211,6 +217,14 @@ def _find(
         if has_vocabulary:
             check_size(f"var_name_to_vocab_info[{name!r}]", info, variable.shape)
         row = _misfit(variable, source, info)
+    if source is not None and row is not None and row.status == "shape":
+        fitting = policy_for(name, settings.on_shape_mismatch)
+        if fitting in FITTINGS:
+            why_not = misfit(fitting, variable.shape or (), source.shape)
+            if why_not:
+                row = replace(row, note=f"{why_not}; {row.note}")
+            else:
+                found.fittings[name], row = fitting, None
     if source is not None and row is None:
         found.started[name] = (source, rule, has_vocabulary)
         return
@@ -227,7 +241,7 @@ def _find(
     elif row.status == "shape":
         policy = policy_for(name, settings.on_shape_mismatch)
         reason = f"other shape{why}"
-    if policy == "error":
+    if policy in ("error", *FITTINGS):
         found.problems[name] = row
     else:
         found.kept[name] = (reason, policy == "warn")
