@@ -49,7 +49,9 @@ def build(use_resource=True):
     )
     # An average, say, begins with what its variable has.
     embedding = next(v for v in v1.global_variables() if v.op.name == "embedding")
-    v1.get_variable("follows", initializer=embedding.initialized_value(), trainable=False)
+    with tf.control_dependencies([embedding.initializer]):
+        copied = tf.identity(embedding)
+    v1.get_variable("follows", initializer=copied, trainable=False)
     return v1.assign_add(v1.train.get_or_create_global_step(), 1)
 
 
@@ -101,5 +103,5 @@ def test_what_does_not_fit_is_an_error(source, fitting, shape, note):
 
 
 def test_another_word_is_refused():
-    with pytest.raises(SettingsError, match="expected one of .*'reshape', 'pad', 'slice'"):
+    with pytest.raises(SettingsError, match=r"expected one of .*'reshape', 'pad', 'slice'"):
         WarmStart("model.ckpt", on_shape_mismatch={".*": "crop"})

@@ -241,17 +241,8 @@ def resuming_directory() -> str | None:
     the function that calls them is looked for on the stack
     (tensorflow/python/training/session_manager.py).
     """
-    frame = restoring_frame()
+    frame = frame_of(tf.compat.v1.train.SessionManager._restore_checkpoint.__code__)
     return None if frame is None else frame.f_locals.get("checkpoint_dir")
-
-
-def restoring_frame() -> FrameType | None:
-    """Where a SessionManager is restoring at this moment; see resuming_directory()."""
-    code = tf.compat.v1.train.SessionManager._restore_checkpoint.__code__
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None and frame.f_code is not code:
-        frame = frame.f_back
-    return frame
 
 
 def is_needed_at_once() -> bool:
@@ -286,10 +277,15 @@ def drops_errors_of_close() -> bool:
 
 
 def _is_called_by(code: CodeType) -> bool:
-    frame: FrameType | None = sys._getframe(2)
+    return frame_of(code) is not None
+
+
+def frame_of(code: CodeType) -> FrameType | None:
+    """The call of some code that leads to this moment, for the reason see resuming_directory()."""
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code is not code:
         frame = frame.f_back
-    return frame is not None
+    return frame
 
 
 def before_run_and_close(

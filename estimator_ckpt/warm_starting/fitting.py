@@ -1,4 +1,4 @@
-"""What makes a tensor of a checkpoint fit a variable of another shape, where the settings say so."""
+"""What makes a tensor of a checkpoint fit a variable of another shape, if the settings say so."""
 
 from __future__ import annotations
 
