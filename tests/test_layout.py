@@ -72,8 +72,8 @@ WITH_TENSORFLOW = _modules("""
 """)
 TENSORFLOW_INSIDE = _modules("""
     check flags manager train warm_start checking.model checking.restore files.remote
-    matching.counted matching.eager matching.live matching.live_optimizers matching.lookup_tables
-    text.logs
+    matching.counted matching.eager matching.kinds matching.live matching.live_optimizers
+    matching.lookup_tables text.logs
     warm_starting.deferred warm_starting.eager warm_starting.stock_settings
 """)
 

@@ -384,9 +384,14 @@ def test_drops_errors_of_close_is_true_where_a_monitored_session_closes(graph):
     v1.train.get_or_create_global_step()
     with v1.train.MonitoredSession() as session:
         tf_internals.before_run_and_close(session._tf_sess(), lambda: None, close)
-    with pytest.raises(ValueError, match="dropped"), v1.Session() as session:
-        tf_internals.before_run_and_close(session, lambda: None, close)
-    assert seen[:2] == [True, False]
+    with pytest.raises(ValueError, match="dropped"), v1.Session() as plain:
+        tf_internals.before_run_and_close(plain, lambda: None, close)
+    # The first one's, and when nobody held it any more.
+    assert seen == [True, True, False]
+    alone = v1.Session()
+    tf_internals.before_run_and_close(alone, lambda: None, close)
+    del alone
+    assert seen == [True, True, False, True]
 
 
 def test_before_run_and_close_come_first_and_keep_no_session_alive(graph):

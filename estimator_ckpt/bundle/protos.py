@@ -21,12 +21,12 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 # Message -> its fields: number, type, name; "*" repeats, "?" knows whether it is set.
 _SCHEMA = {
     "VersionDef": ["1 int32 producer", "2 int32 min_consumer", "3 *int32 bad_consumers"],
-    # `request` is this package's own; TensorFlow passes over a field that it does not know.
+    # `mark` is this package's own; TensorFlow passes over a field that it does not know.
     "BundleHeader": [
         "1 int32 num_shards",
         "2 int32 endianness",
         "3 VersionDef version",
-        "20262 bytes request",
+        "20262 bytes mark",
     ],
     "Dim": ["1 int64 size", "2 string name"],
     "TensorShape": ["2 *Dim dim", "3 bool unknown_rank"],

@@ -27,7 +27,6 @@ from estimator_ckpt.saving.snapshots import (
     SnapshotOps,
     Snapshots,
     tell_that_training_waits,
-    unplaced,
     unproven,
 )
 from estimator_ckpt.saving.tf_internals import BulkSaverBuilder, Saveable
@@ -163,7 +162,7 @@ class SaverOps(BulkSaverBuilder):  # type: ignore[misc]
         self._snapshot_ops = SnapshotOps(key)
         self._held = iter(self._shards)
         saved = super()._AddShardedSaveOps(filename_tensor, per_device)
-        self.snapshots = Snapshots(self._snapshot_ops, saved, filename_tensor, unplaced(tensors))
+        self.snapshots = Snapshots(self._snapshot_ops, saved, filename_tensor, tensors)
 
     def bulk_restore(
         self,

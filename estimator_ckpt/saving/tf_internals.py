@@ -271,9 +271,11 @@ def is_ending() -> bool:
 
 
 def drops_errors_of_close() -> bool:
-    """Whether the session is closed by a MonitoredSession, which drops what that raises
-    (_CoordinatedSession of tensorflow/python/training/monitored_session.py)."""
-    return _is_called_by(monitored_session._CoordinatedSession.close.__code__)
+    """Whether the session is closed by a MonitoredSession or by the garbage collector, which drop
+    what that raises (_CoordinatedSession of tensorflow/python/training/monitored_session.py; closed
+    sessions, too, are closed in the end by __del__ of tensorflow/python/client/session.py)."""
+    dropping = (monitored_session._CoordinatedSession.close, tf.compat.v1.Session.__del__)
+    return any(_is_called_by(one.__code__) for one in dropping)
 
 
 def _is_called_by(code: CodeType) -> bool:

@@ -12,7 +12,7 @@ from absl import logging
 from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.conversion.live_state import content_value
 from estimator_ckpt.errors import SettingsError
-from estimator_ckpt.matching.eager import EagerModel, eager_model
+from estimator_ckpt.matching.eager import EagerModel, as_object, eager_model
 from estimator_ckpt.warm_starting.building import build_optimizers
 from estimator_ckpt.warm_starting.fitting import fitted
 from estimator_ckpt.warm_starting.report import WarmStartReport
@@ -42,6 +42,7 @@ def model_to_start(settings: Settings, given: Any) -> EagerModel:
     Raises:
       SettingsError: as eager_model() does.
     """
+    given = as_object(given)
     found = eager_model(given)
     if any(not one.is_built for one in found.model.live_optimizers) and not settings.use_averages:
         with open_checkpoint(settings.ckpt_to_initialize_from) as checkpoint:

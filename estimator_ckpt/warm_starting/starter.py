@@ -20,12 +20,12 @@ from absl import logging
 
 from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.errors import CheckpointError, SettingsError
-from estimator_ckpt.matching.model import NO_NODE, Model, ModelVariable
-from estimator_ckpt.objects.object_graph import ObjectGraph
+from estimator_ckpt.matching.model import NO_NODE, Model, ModelVariable, OtherState
 from estimator_ckpt.roles import NUMBER, SLOT, STATISTIC, WEIGHT
 from estimator_ckpt.roles.training_state import BY_NAME, state_by_names
 from estimator_ckpt.saving import tf_internals
 from estimator_ckpt.saving.initial_values import Initialization, warn_of_resets
+from estimator_ckpt.saving.saveables import source
 from estimator_ckpt.saving.saver import Saver
 from estimator_ckpt.saving.upstream import upstream
 from estimator_ckpt.warm_starting.fitted_parts import FittedPart
@@ -239,7 +239,6 @@ def graph_model(saver: Saver | None = None) -> Model:
 
 def _model(variables: dict[str, list[tf.Variable]], saver: Saver | None) -> Model:
     contents = None if saver is None else saver.built.contents
-    structure = ObjectGraph() if contents is None else contents.structure
     wanted = {} if contents is None else contents.by_holder()
     trainable = {variable.name for variable in tf.compat.v1.trainable_variables()}
     shapes = {name: tf_internals.full_shape(parts[0]) for name, parts in variables.items()}
@@ -265,7 +264,19 @@ def _model(variables: dict[str, list[tf.Variable]], saver: Saver | None) -> Mode
                 owner=owner,
             )
         )
-    return Model(found, structure)
+    if contents is None:
+        return Model(found, others=_saveable_objects())
+    holders = {op.name for parts in variables.values() for op in _all_ops(parts)}
+    return Model(found, contents.structure, others=contents.other_state(holders))
+
+
+def _saveable_objects() -> list[OtherState]:
+    """What a Saver of the default graph would save beside its variables: lookup tables."""
+    saveables = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.SAVEABLE_OBJECTS)
+    graph = tf.compat.v1.get_default_graph()
+    return [
+        OtherState(one.name, graph.get_operation_by_name(source(one)).type) for one in saveables
+    ]
 
 
 def _holders(variables: dict[str, list[tf.Variable]], names: Iterable[str]) -> list[str]:
