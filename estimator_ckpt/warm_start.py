@@ -41,7 +41,10 @@ class WarmStart(Settings):
       exclude: patterns; a variable whose whole name one of them matches keeps its initial value.
       on_missing: what to do with a selected variable that the checkpoint lacks: "error"; "warn" or
         "init", which leave it its initial value; or a mapping from patterns to these.
-      on_shape_mismatch: the same for one of another shape.
+      on_shape_mismatch: the same for one of another shape. Or "reshape", where the elements are as
+        many; "pad", where the variable is larger: what it has beyond the end of the checkpoint's
+        keeps its initial value, as new rows of an embedding do; "slice", where it is smaller, and
+        starts from the beginning of the checkpoint's. Where that does not fit it is an error.
       on_unexpected: what to do about variables of the checkpoint that nothing starts from: "error",
         "warn" or "ignore".
       require_all_rules_match: whether a rule that applies to nothing is an error.

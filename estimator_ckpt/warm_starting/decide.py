@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from estimator_ckpt.checkpoint import Checkpoint, Variable
@@ -16,6 +16,7 @@ from estimator_ckpt.roles import COUNTER
 from estimator_ckpt.text.quantities import tensor_text
 from estimator_ckpt.text.rows import Row
 from estimator_ckpt.warm_starting.findings import Findings
+from estimator_ckpt.warm_starting.fitting import FITTINGS, misfit
 from estimator_ckpt.warm_starting.optimizer_states import start_optimizers
 from estimator_ckpt.warm_starting.selection import DEFAULT, Choice, Selection, exclusion, select
 from estimator_ckpt.warm_starting.settings import Settings
@@ -138,6 +139,14 @@ def _find(
         if has_vocabulary:
             check_size(f"var_name_to_vocab_info[{name!r}]", info, variable.shape)
         row = _misfit(variable, source, info)
+    if source is not None and row is not None and row.status == "shape":
+        fitting = policy_for(name, settings.on_shape_mismatch)
+        if fitting in FITTINGS:
+            why_not = misfit(fitting, variable.shape or (), source.shape)
+            if why_not:
+                row = replace(row, note=f"{why_not}; {row.note}")
+            else:
+                found.fittings[name], row = fitting, None
     if source is not None and row is None:
         found.started[name] = (source, rule, has_vocabulary)
         return
@@ -154,7 +163,7 @@ def _find(
     elif row.status == "shape":
         policy = policy_for(name, settings.on_shape_mismatch)
         reason = f"other shape{why}"
-    if policy == "error":
+    if policy in ("error", *FITTINGS):
         found.problems[name] = row
     else:
         found.kept[name] = (reason, policy == "warn")

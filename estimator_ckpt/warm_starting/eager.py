@@ -14,6 +14,7 @@ from estimator_ckpt.conversion.live_state import content_value
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.matching.eager import EagerModel, as_object, eager_model
 from estimator_ckpt.warm_starting.building import build_optimizers
+from estimator_ckpt.warm_starting.fitting import fitted
 from estimator_ckpt.warm_starting.report import WarmStartReport
 from estimator_ckpt.warm_starting.settings import Settings
 from estimator_ckpt.warm_starting.values import starting_values
@@ -89,6 +90,8 @@ def read_values(settings: Settings, found: EagerModel) -> tuple[WarmStartReport,
     Raises:
       CheckpointError: as WarmStart.apply() does.
     """
+    import numpy as np
+
     settings = with_names(settings, found.variables)
     with open_checkpoint(settings.ckpt_to_initialize_from) as checkpoint:
         report = starting_values(settings, checkpoint, found.model)
@@ -97,7 +100,11 @@ def read_values(settings: Settings, found: EagerModel) -> tuple[WarmStartReport,
             if value.content is not None:
                 values[value.target] = content_value(checkpoint, value.content)
             elif value.source is not None:
-                values[value.target] = checkpoint.get_tensor(value.source)
+                array = checkpoint.get_tensor(value.source)
+                if value.fitting:
+                    initial = np.asarray(found.variables[value.target]).view(array.dtype)
+                    array = fitted(value.fitting, array, value.shape or (), initial)
+                values[value.target] = array
     return report, values
 
 

@@ -25,6 +25,7 @@ class StartingValue:
       has_vocabulary: whether its rows are remapped from one vocabulary to another.
       warns: whether it is initialized where the settings ask for a warning.
       is_selected: whether the settings want it to start, or name it to be left out.
+      fitting: how what is read is made to fit: "reshape", "pad" or "slice"; "" if it has the shape.
       kind: of an object with state that is no variable, what it is: `OwnedIterator`. It never
         starts. "" for a variable and for the parts of a lookup table.
       content: what is computed for it, from `source` or from several; None where the bytes of
@@ -41,6 +42,7 @@ class StartingValue:
     is_selected: bool = True
     kind: str = ""
     content: Content | None = None
+    fitting: str = ""
 
     @property
     def starts(self) -> bool:

@@ -29,6 +29,7 @@ from estimator_ckpt.saving.initial_values import Initialization, warn_of_resets
 from estimator_ckpt.saving.saveables import source
 from estimator_ckpt.saving.saver import Saver
 from estimator_ckpt.saving.upstream import upstream
+from estimator_ckpt.warm_starting.fitted_parts import FittedPart
 from estimator_ckpt.warm_starting.graph_optimizers import (
     graph_optimizers,
     graph_updates,
@@ -66,6 +67,7 @@ class Starter:
         self._reader = self._saver
         self._computed: dict[str, Content] = {}
         self._rest: list[Initialization] = []
+        self._fitted: list[FittedPart] = []
         self.report: WarmStartReport | None = None
         # A strategy groups the replicas' init_ops, and cannot do so with what is fed to them.
         replaces = scaffold.init_op is None and not tf.distribute.has_strategy()
@@ -89,7 +91,9 @@ class Starter:
             raise self._error
         session.run(self._fetches, self._feeds)
         self._assign_computed(session)
-        for initialization in self._rest:
+        self._rest[0].run(session, self._users_feeds)
+        self._put_fitted(session)
+        for initialization in self._rest[1:]:
             initialization.run(session, self._users_feeds)
         self.report = self._found
         assert self.report is not None
@@ -156,12 +160,19 @@ class Starter:
                     if value.source is not None
                     and value.content is None
                     and not value.has_vocabulary
+                    and not value.fitting
                 }
                 self._computed = {
                     value.target: value.content
                     for value in self._found.values
                     if value.content is not None
                 }
+                self._fitted = [
+                    FittedPart(value, part)
+                    for value in self._found.values
+                    if value.fitting
+                    for part in variables[value.target]
+                ]
                 saver = self._saver
                 if not self._saver.saves_all:
                     # Under names of the user's own, or not all that is to start.
@@ -173,10 +184,19 @@ class Starter:
         except CheckpointError as error:
             self._error = error
 
+    def _put_fitted(self, session: tf.compat.v1.Session) -> None:
+        """Assigns what has another shape in the checkpoint; these have their initial values."""
+        if not self._fitted:
+            return
+        with open_checkpoint(self._settings.ckpt_to_initialize_from) as checkpoint:
+            for one in self._fitted:
+                value = checkpoint.get_tensor(str(one.value.source))
+                one.put(session, value)
+
     def _plan(self, variables: dict[str, list[tf.Variable]], reading: Collection[str]) -> None:
         """Decides what is initialized after what is read, in which order."""
         assert self._found is not None
-        remapped = {value.target for value in self._found.values if value.has_vocabulary}
+        remapped = {v.target for v in self._found.values if v.has_vocabulary or v.fitting}
         started = {*reading, *remapped}
         restored = _holders(variables, started)
         beside = self._saver.built.initial_values.beside

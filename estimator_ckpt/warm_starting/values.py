@@ -20,6 +20,7 @@ from estimator_ckpt.text.rows import Row, fold
 from estimator_ckpt.warm_starting.advice import NOTHING, what_helps
 from estimator_ckpt.warm_starting.decide import Decision, decide, missing_row, saved_for
 from estimator_ckpt.warm_starting.findings import Findings
+from estimator_ckpt.warm_starting.fitting import fitting_text
 from estimator_ckpt.warm_starting.report import StartingValue, WarmStartReport
 from estimator_ckpt.warm_starting.selection import (
     check_all_apply,
@@ -224,7 +225,12 @@ def _value(variable: ModelVariable, found: Findings, chosen: Collection[str]) ->
     name, shape = variable.name, variable.shape
     if name in found.started:
         source, rule, has_vocabulary = found.started[name]
-        return StartingValue(name, source.key, rule, shape, source.nbytes, has_vocabulary)
+        fitting = found.fittings.get(name, "")
+        if fitting:
+            rule += f"; {fitting_text(fitting, shape or (), source.shape)}"
+        return StartingValue(
+            name, source.key, rule, shape, source.nbytes, has_vocabulary, fitting=fitting
+        )
     if name in found.computed:
         content, rule = found.computed[name]
         key = content.source or None
