@@ -15,7 +15,8 @@ from tensorflow_party import tf
 
 from estimator_ckpt import open_checkpoint
 from estimator_ckpt.bundle.aliases import add_keys
-from estimator_ckpt.bundle.index import Entry, Index, write_index
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index, write_index
 from estimator_ckpt.errors import (
     CheckpointError,
     MissingTensorError,

@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 
-from estimator_ckpt.bundle.index import Entry, Index
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.matching.counted import (

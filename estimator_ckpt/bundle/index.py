@@ -38,13 +38,11 @@ __all__ = [
     "Version",
     "check_slices",
     "data_path",
-    "decode_slice_key",
     "decode_version",
     "encode_index",
     "read_index",
     "same_tensor",
     "shard_path",
-    "slice_key",
     "write_index",
 ]
 

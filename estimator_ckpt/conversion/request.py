@@ -46,7 +46,7 @@ def settings_of(options: ConvertOptions) -> dict[str, Any]:
 
 def index_stamp(prefix: str) -> int | None:
     """A checksum of an index, which changes when a job saves again under the same name."""
-    from estimator_ckpt.bundle.tensors import masked_crc32c
+    from estimator_ckpt.bundle.checksum import masked_crc32c
 
     path = f"{prefix}.index"
     return masked_crc32c(files.read_bytes(path)) if files.exists(path) else None

@@ -9,14 +9,8 @@ from typing import IO, NamedTuple
 
 from estimator_ckpt import files
 from estimator_ckpt.bundle.checksum import Checksum
-from estimator_ckpt.bundle.index import (
-    Entry,
-    Index,
-    data_path,
-    read_index,
-    shard_path,
-    write_index,
-)
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index, data_path, read_index, shard_path, write_index
 from estimator_ckpt.bundle.slices import encode_keys, key_bytes, slice_key
 from estimator_ckpt.bundle.v1 import open_reader
 from estimator_ckpt.conversion.appended import Appended

@@ -7,7 +7,8 @@ from functools import cached_property
 from itertools import count
 from typing import NamedTuple
 
-from estimator_ckpt.bundle.index import same_tensor, slice_key
+from estimator_ckpt.bundle.index import same_tensor
+from estimator_ckpt.bundle.slices import slice_key
 from estimator_ckpt.checkpoint import Checkpoint, Variable
 from estimator_ckpt.errors import ConflictError
 from estimator_ckpt.matching.averaged import with_averages

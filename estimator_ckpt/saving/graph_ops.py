@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from estimator_ckpt.bundle.index import Entry
+from estimator_ckpt.bundle.entries import Entry
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.errors import CorruptCheckpointError, MismatchError, NotACheckpointError
 from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY

@@ -20,7 +20,8 @@ from absl import logging
 
 from estimator_ckpt import files
 from estimator_ckpt.bundle.dtypes import STRING
-from estimator_ckpt.bundle.index import Entry, Index, shard_path
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index, shard_path
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.bundle.tensors import encode_strings
 from estimator_ckpt.checkpoint import Checkpoint
