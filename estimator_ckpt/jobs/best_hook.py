@@ -58,6 +58,11 @@ class KeepBest(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]
         for one in criteria:
             if one.metric not in self._values:
                 hint = did_you_mean_or(one.metric, sorted(self._values))
+                if one.metric == _LOSS:
+                    hint = (
+                        " of all replicas; have the model measure it, in eval_metric_ops, by "
+                        "tf.compat.v1.metrics.mean(loss)"
+                    )
                 raise SettingsError(
                     f"the evaluation has no metric {one.metric}{hint}", key="keep_best"
                 )
