@@ -48,6 +48,7 @@ def convert_checkpoint(
     compact: bool = False,
     in_place: bool = False,
     verify: bool | None = None,
+    with_input: bool = False,
     dry_run: bool = False,
     progress: Progress = None,
 ) -> Conversion:
@@ -103,6 +104,8 @@ def convert_checkpoint(
         after a kill as well, it changes nothing: the index tells by what options it was made.
       verify: read source and result again and compare them, tensor by tensor. None: if bytes were
         copied or cast. True: also checks all of the source before anything is written.
+      with_input: take the position of the input along, which a job has saved with save_input; it
+        holds records of the training data. Else it is left out, and in place it stays.
       dry_run: only say what would be done.
       progress: called with the bytes done and those in all while data is copied or written.
 
@@ -139,6 +142,7 @@ def convert_checkpoint(
         compact=compact,
         in_place=in_place,
         verify=verify,
+        with_input=with_input,
     )
     return convert_with(source, destination, options, dry_run=dry_run, progress=progress)
 

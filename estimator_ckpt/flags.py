@@ -44,6 +44,10 @@ _SAVER_OPTIONS = (
     "on_corrupt",
     "check_data",
     "ema",
+    "save_input",
+    "on_input_change",
+    "on_unsavable_input",
+    "save_input_max_bytes",
 )
 _PATHS = ("model_dir", "warm_start_from", "init_checkpoint", "warm_start_config")
 _RUN_CONFIG = (
@@ -66,9 +70,9 @@ def define_flags(
     --model_dir, --checkpoint_format, --save_checkpoints_steps, --save_checkpoints_secs,
     --keep_checkpoint_max, --keep_checkpoint_every_n_hours, --keep_checkpoint_every_n_steps,
     --keep_best, --deletion_grace_secs, --on_missing, --match_by, --durable, --async_checkpoint,
-    --on_corrupt, --check_data, --ema, --warm_start_from (or --init_checkpoint),
-    --warm_start_config, --warm_start_override, --warm_start_dry_run,
-    --checkpoint_exclude_scopes, --ignore_missing_vars.
+    --on_corrupt, --check_data, --ema, --save_input, --on_input_change, --on_unsavable_input,
+    --save_input_max_bytes, --warm_start_from (or --init_checkpoint), --warm_start_config,
+    --warm_start_override, --warm_start_dry_run, --checkpoint_exclude_scopes, --ignore_missing_vars.
 
     Args:
       prefix: what each name begins with, for a program whose own flags would clash: "ckpt_".

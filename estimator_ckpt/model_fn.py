@@ -15,14 +15,15 @@ from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.formats import CheckpointFormat
 from estimator_ckpt.jobs.best_hook import KeepBest
 from estimator_ckpt.jobs.estimator_methods import put_methods
+from estimator_ckpt.jobs.input_hook import InputHook
 from estimator_ckpt.jobs.moved_job import StopWhereDone, refuse_initial_values
 from estimator_ckpt.matching.policies import weaken
 from estimator_ckpt.options import SaverKeywords, SaverOptions, check_format, saver_options
 from estimator_ckpt.reading.moved import moved_here
-from estimator_ckpt.saving import tf_internals
+from estimator_ckpt.saving import tf_data_internals, tf_internals
 from estimator_ckpt.saving.given import Objects, check_objects
 from estimator_ckpt.saving.saver import Saver
-from estimator_ckpt.scaffold import check_agreement, make_saver
+from estimator_ckpt.scaffold import check_agreement, input_of, make_saver
 from estimator_ckpt.warm_start import warm_start_from
 from estimator_ckpt.warm_starting.starter import apply_warm_start
 
@@ -85,6 +86,7 @@ def wrap_model_fn(
     @functools.wraps(model_fn, updated=())
     def wrapped(*args: Any, **kwargs: Any) -> Any:
         arguments = signature.bind_partial(*args, **kwargs).arguments
+        iterators = len(tf_data_internals.iterators(tf.compat.v1.get_default_graph()))
         spec = model_fn(**{name: value for name, value in arguments.items() if name in theirs})
         mode = arguments.get("mode") or getattr(spec, "mode", _TRAIN)
 
@@ -101,6 +103,8 @@ def wrap_model_fn(
             return scaffold
 
         if hasattr(spec, "scaffold_fn"):  # a TPUEstimatorSpec, which makes its Scaffold later
+            if settings.save_input and mode == _TRAIN:
+                raise SettingsError("a TPUEstimator reads ahead of its steps", key="save_input")
             make = spec.scaffold_fn or tf.compat.v1.train.Scaffold
             return spec._replace(scaffold_fn=lambda: with_saver(make()))
         if hasattr(spec, "scaffold"):
@@ -108,8 +112,15 @@ def wrap_model_fn(
         model_dir = getattr(arguments.get("config"), "model_dir", None)
         if mode == _EVAL and settings.keep_best and model_dir is not None:
             return _with_best_kept(spec, settings, model_dir)
-        if mode == _TRAIN and hasattr(spec, "training_hooks") and moved_here(model_dir):
-            return spec._replace(training_hooks=[*spec.training_hooks, StopWhereDone()])
+        if mode == _TRAIN and hasattr(spec, "training_hooks"):
+            hooks = [StopWhereDone()] if moved_here(model_dir) else []
+            position = input_of(spec.scaffold.saver)
+            if position is not None:
+                position.by_hook(iterators)
+                workers = getattr(arguments.get("config"), "num_worker_replicas", 1)
+                hooks.append(InputHook(position, workers))
+            if hooks:
+                return spec._replace(training_hooks=[*spec.training_hooks, *hooks])
         return spec  # what is no EstimatorSpec, Estimator refuses in its own words
 
     wrapped.__signature__ = signature  # type: ignore[attr-defined]
@@ -241,7 +252,12 @@ def _put_saver(
     else:
         # Nothing is written but exports. And initial values must not pass for trained ones.
         checkpoint_format = "saver"
-        options = replace(options, on_missing=weaken(options.on_missing), async_checkpoint=False)
+        options = replace(
+            options,
+            on_missing=weaken(options.on_missing),
+            async_checkpoint=False,
+            save_input=False,
+        )
 
     # The collection, too: other Scaffolds and hooks of this graph look for the saver there. It may
     # be ours already: a strategy calls the model_fn once for each replica.
@@ -258,12 +274,11 @@ def _put_saver(
         theirs = collection[0] if is_collected else scaffold.saver
         saver = make_saver(checkpoint_format, options, run_config, theirs, objects=checkpoint)
         if not isinstance(saver, Saver):  # one that cannot be understood
+            stays = f"the {type(saver).__name__} of the model_fn stays as it is, and would "
             if options.ema is not None:
-                raise SettingsError(
-                    f"the {type(saver).__name__} of the model_fn stays as it is, and would read "
-                    "the variables themselves",
-                    key="ema",
-                )
+                raise SettingsError(f"{stays}read the variables themselves", key="ema")
+            if options.save_input:
+                raise SettingsError(f"{stays}save no position of the input", key="save_input")
             return
         if mode in (_TRAIN, _EVAL) and not collection:
             collection.append(saver)

@@ -16,6 +16,10 @@ from estimator_ckpt.text.names import did_you_mean_or
 MatchBy = Literal["path", "name"]
 OnCorrupt = Literal["error", "fall_back"]
 ON_CORRUPT: tuple[OnCorrupt, ...] = ("error", "fall_back")
+OnInputChange = Literal["error", "restart"]
+ON_INPUT_CHANGE: tuple[OnInputChange, ...] = ("error", "restart")
+OnUnsavableInput = Literal["error", "warn"]
+ON_UNSAVABLE_INPUT: tuple[OnUnsavableInput, ...] = ("error", "warn")
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,19 @@ class SaverOptions:
         (after its apply()); else a variable that has none, beside others that do, is read itself.
         A saver with `ema` writes no checkpoints. An InMemoryEvaluatorHook restores none, and so
         evaluates the variables themselves.
+      save_input: whether the position of the job's tf.data iterators is saved beside each
+        checkpoint, in PREFIX.input, so that a job that resumes goes on with the next batch. The
+        elements are the same, each once. The files hold what stands in buffers, as in that of
+        shuffle: records of the training data. A position at the end of the data is not restored:
+        the input begins anew.
+      on_input_change: what a job does whose pipeline is not the one that the position is of:
+        "error", or "restart", which begins the input anew. Compared are what the pipeline consists
+        of and the dtypes and shapes that come out; not what is in files, nor a list of files that
+        is read when the pipeline runs.
+      on_unsavable_input: what a job does whose position cannot be saved (py_function or random ops
+        in a pipeline, from_generator, a strategy, several processes): "error", or "warn", which
+        trains without.
+      save_input_max_bytes: how large the files of one position may be. None: as large as they are.
 
     Raises:
       SettingsError: a value out of its range.
@@ -78,6 +95,10 @@ class SaverOptions:
     on_corrupt: OnCorrupt = "error"
     check_data: bool = False
     ema: Any = None
+    save_input: bool = False
+    on_input_change: OnInputChange = "error"
+    on_unsavable_input: OnUnsavableInput = "error"
+    save_input_max_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if self.keep_checkpoint_max is not None and not (
@@ -99,7 +120,14 @@ class SaverOptions:
             raise _unexpected("match_by", "'path', 'name' or None", self)
         if self.on_corrupt not in ON_CORRUPT:
             raise _unexpected("on_corrupt", "'error' or 'fall_back'", self)
-        for name in ("durable", "async_checkpoint", "check_data"):
+        if self.on_input_change not in ON_INPUT_CHANGE:
+            raise _unexpected("on_input_change", "'error' or 'restart'", self)
+        if self.on_unsavable_input not in ON_UNSAVABLE_INPUT:
+            raise _unexpected("on_unsavable_input", "'error' or 'warn'", self)
+        most = self.save_input_max_bytes
+        if most is not None and not (_is_number(most, numbers.Integral) and most > 0):
+            raise _unexpected("save_input_max_bytes", "a positive number of bytes", self)
+        for name in ("durable", "async_checkpoint", "check_data", "save_input"):
             if not isinstance(getattr(self, name), bool):
                 raise _unexpected(name, "True or False", self)
         if self.average is None and self.ema is not None:
@@ -154,6 +182,10 @@ class SaverKeywords(TypedDict, total=False):
     on_corrupt: OnCorrupt
     check_data: bool
     ema: Any
+    save_input: bool
+    on_input_change: OnInputChange
+    on_unsavable_input: OnUnsavableInput
+    save_input_max_bytes: int | None
 
 
 def saver_options(loose: Mapping[str, Any]) -> SaverOptions:

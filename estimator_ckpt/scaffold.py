@@ -14,6 +14,7 @@ from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY
 from estimator_ckpt.options import SaverKeywords, SaverOptions, check_format, saver_options
 from estimator_ckpt.saving import tf_internals
 from estimator_ckpt.saving.given import Objects, VarList, check_objects, check_var_list
+from estimator_ckpt.saving.input_position import InputPosition
 from estimator_ckpt.saving.saver import Saver
 from estimator_ckpt.text.quantities import counted
 from estimator_ckpt.warm_start import warm_start_from
@@ -184,7 +185,27 @@ def _scaffold(
         collected.append(saver)
     scaffold = tf.compat.v1.train.Scaffold(saver=saver, copy_from_scaffold=base)
     apply_warm_start(scaffold, warm_start_from(warm_start))
+    if settings.save_input:
+        position = input_of(saver)
+        if position is None:
+            raise SettingsError(
+                f"the Scaffold keeps its own {type(saver).__name__}, beside whose checkpoints no "
+                "position of the input is saved",
+                key="save_input",
+            )
+        position.serve(scaffold)
     return scaffold
+
+
+def input_of(saver: Any) -> InputPosition | None:
+    """What saves the position of the input for a saver that is asked to do so; None for others."""
+    if not isinstance(saver, Saver) or not saver.options.save_input:
+        return None
+    if saver.input is None:
+        saver.input = InputPosition(saver.options)
+        saver.when_built(saver.input.build)
+    found: InputPosition = saver.input
+    return found
 
 
 def _check(base: object, run_config: object, warm_start: object) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from operator import add, le
 
@@ -26,6 +26,7 @@ from estimator_ckpt.errors import (
 from estimator_ckpt.files import Progress
 from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
 from estimator_ckpt.reading.index_keys import graph_faults, graph_notes, slice_faults
+from estimator_ckpt.reading.input_files import had_position, input_directory, positions
 from estimator_ckpt.reading.locate import find_prefix, read_any_index
 from estimator_ckpt.text.html import html_table
 
@@ -95,7 +96,8 @@ def verify_checkpoint(path: str | os.PathLike[str], *, progress: Progress = None
     Checked are the index, the presence and length of every data file, the checksum of every
     tensor, that no two tensors overlap (two keys for the same bytes are meant), that the slices of
     a partitioned variable cover it, and that the object graph and the keys belong together. One
-    chunk of 16 MiB is looked at at a time, strings as a whole.
+    chunk of 16 MiB is looked at at a time, strings as a whole. So are the files of the input's
+    position, where a job has saved it with the checkpoint (`save_input`).
 
     Args:
       path: whatever open_checkpoint() takes.
@@ -106,6 +108,25 @@ def verify_checkpoint(path: str | os.PathLike[str], *, progress: Progress = None
       NotACheckpointError: there is no checkpoint.
       UnsupportedCheckpointError: one that cannot be read: big-endian, of a newer format.
     """
+    report = verify_tensors(path, progress=progress)
+    faults, notes, checked = list(report.faults), list(report.notes), report.checked_bytes
+    there = positions(report.prefix)
+    for position in there.values():
+        if not files.exists(f"{position}.index"):
+            message = "missing, though other files of the input's position are there"
+            faults.append(Fault("index", f"{position}.index", message))
+            continue
+        found = verify_tensors(position)
+        faults += found.faults
+        notes += found.notes
+        checked += found.checked_bytes
+    if not there and had_position(report.prefix):
+        notes.append(f"{input_directory(report.prefix)}, with the input's position, was removed")
+    return replace(report, faults=tuple(faults), notes=tuple(notes), checked_bytes=checked)
+
+
+def verify_tensors(path: str | os.PathLike[str], *, progress: Progress = None) -> VerifyReport:
+    """verify_checkpoint() without the position of the input."""
     path = files.path_text(path)
     prefix = find_prefix(path)
     try:

@@ -342,6 +342,7 @@ OTHER_OPTIONS = {
     "from_optimizer": "SGD",
     "hyperparameters": {"momentum": 0.5},
     "dtype": "float16",
+    "with_input": True,
 }
 NEEDED = {
     "match_by": {"like": "LIKE"},
@@ -350,6 +351,19 @@ NEEDED = {
     "hyperparameters": {"optimizer": "tf1"},
 }
 HOW_ONLY = {"copy", "compact", "in_place", "verify"}
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+def test_what_a_job_is_saving_is_left_alone(in_place, tmp_path):
+    run = tmp_path / "run"
+    write_bundle(run / "model.ckpt-1", {"x": np.float32(1)})
+    staged = write_bundle(run / "model.ckpt-2.saving-0f0f" / "model.ckpt-2", {"x": np.float32(2)})
+    before = contents(staged)
+    options = ConvertOptions("both", in_place=in_place)
+    outcomes = convert_directory(run, None if in_place else tmp_path / "out", options)
+    assert [one.source for one in outcomes] == [f"{run}/model.ckpt-1"]
+    assert contents(staged) == before
+    assert find_left(str(run)) == [f"{run}/model.ckpt-2.saving-0f0f"]
 
 
 def test_a_directory_is_gone_on_with_in_place_by_rules_that_swap_names(tree):

@@ -175,9 +175,9 @@ def test_a_pipe_is_not_waited_for(tmp_path, read):
 
 
 def test_a_path_that_cannot_be_one():
-    with pytest.raises(NotACheckpointError, match="cannot read the file: embedded null byte"):
+    with pytest.raises(NotACheckpointError, match=r"cannot read the file: .*embedded null"):
         files.read_bytes("a\0b")
-    with pytest.raises(WriteError, match="cannot write the file: embedded null byte"):
+    with pytest.raises(WriteError, match=r"cannot write the file: .*embedded null"):
         files.write_atomic("a\0b", b"")
 
 

@@ -60,10 +60,12 @@ examples __main__
 # These import TensorFlow when they are imported; the others inside a function, or not at all.
 WITH_TENSORFLOW = _modules("""
     model_fn scaffold examples.cluster examples.digits examples.eager_both examples.keras_port
-    examples.new_head examples.tpu_estimator jobs.best_hook jobs.dry_run jobs.moved_job
+    examples.new_head examples.tpu_estimator jobs.best_hook jobs.dry_run jobs.input_hook
+    jobs.moved_job
     jobs.running jobs.stopping jobs.training_hooks saving.background saving.built
     saving.checkpoint_lists saving.contents saving.given saving.graph_contents saving.graph_ops
-    saving.initial_values saving.keeping saving.meta_graph_files saving.on_disk
+    saving.initial_values saving.input_ops saving.input_position saving.keeping
+    saving.meta_graph_files saving.on_disk saving.pipelines saving.tf_data_internals
     saving.other_savers saving.saveables saving.saver saving.snapshots saving.staging saving.steps
     saving.tf_internals saving.upstream warm_starting.starter
 """)

@@ -12,7 +12,7 @@ import tensorflow as tf
 from saver_sessions import COUNT, make_saver, partitioned, save, variable, whole
 
 from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
-from estimator_ckpt.saving import tf_internals
+from estimator_ckpt.saving import tf_data_internals, tf_internals
 
 v1 = tf.compat.v1
 
@@ -20,8 +20,12 @@ PACKAGE = Path(tf_internals.__file__).parent
 
 
 def test_every_function_is_tested_here():
-    functions = inspect.getmembers(tf_internals, inspect.isfunction)
-    own = {name for name, f in functions if f.__module__ == tf_internals.__name__}
+    own = {
+        name
+        for module in (tf_internals, tf_data_internals)
+        for name, f in inspect.getmembers(module, inspect.isfunction)
+        if f.__module__ == module.__name__
+    }
     tests = {name for name in globals() if name.startswith("test_")}
     assert [
         name for name in sorted(own) if not any(t.startswith(f"test_{name}") for t in tests)
@@ -50,7 +54,7 @@ def test_nothing_else_imports_what_is_private():
     found = {
         str(p.relative_to(PACKAGE)) for p in PACKAGE.rglob("*.py") if pattern.search(p.read_text())
     }
-    assert found == {"tf_internals.py"}
+    assert found == {"tf_internals.py", "tf_data_internals.py"}
 
 
 # --- what a Saver saves ---
@@ -290,13 +294,15 @@ def test_last_steps_are_those_that_are_known_on_a_graph(graph):
     assert tf_internals.last_steps(graph) == [7]
 
 
-def test_resuming_directory_is_known_while_a_job_restores_its_newest_checkpoint(tmp_path, graph):
+def test_resuming_directory_and_local_init_op_are_known_while_a_job_restores(tmp_path, graph):
     variable("a", 1.0)
-    seen = []
+    seen, runs = [], []
+    local_init = v1.local_variables_initializer()
 
     class Restores(v1.train.Saver):
         def restore(self, sess, save_path):
             seen.append(tf_internals.resuming_directory())
+            runs.append(tf_data_internals.resuming_local_init_op())
             super().restore(sess, save_path)
 
         def recover_last_checkpoints(self, checkpoint_paths):
@@ -307,10 +313,21 @@ def test_resuming_directory_is_known_while_a_job_restores_its_newest_checkpoint(
         session.run(v1.global_variables_initializer())
         prefix = saver.save(session, str(tmp_path / "model"))
         saver.restore(session, prefix)
-    manager = v1.train.SessionManager()
+    manager = v1.train.SessionManager(local_init_op=local_init)
     manager.prepare_session("", saver=saver, checkpoint_dir=str(tmp_path))
     manager.prepare_session("", saver=saver, checkpoint_filename_with_path=prefix)
     assert seen == [None, str(tmp_path), str(tmp_path), None]
+    assert runs == [None, local_init, local_init]
+
+
+def test_resuming_local_init_op_and_restoring_frame_are_none_else():
+    assert tf_data_internals.resuming_local_init_op() is None
+    assert tf_internals.restoring_frame() is None
+
+
+def test_restoring_frame_is_that_of_the_session_manager(graph):
+    code = v1.train.SessionManager._restore_checkpoint.__code__
+    assert {"checkpoint_dir", "self"} <= set(code.co_varnames)
 
 
 def test_is_needed_at_once_where_a_hook_has_listeners_or_the_session_ends(tmp_path):
@@ -495,6 +512,53 @@ def test_replicas_are_the_variables_of_a_strategy_or_the_variable_itself(graph):
     assert [replica.op.name for replica in tf_internals.replicas(a)] == ["a"]
     assert isinstance(tf_internals.replicas(a)[0].op, tf.Operation)
     assert tf_internals.replicas(b)[0] is b
+
+
+# --- tf.data ---
+
+
+def test_iterators_are_those_that_were_made(graph):
+    dataset = tf.data.Dataset.range(2)
+    first = v1.data.make_initializable_iterator(dataset)
+    second = v1.data.make_one_shot_iterator(dataset)
+    handles = tf_data_internals.iterators(graph)
+    assert [one.op.type for one in handles] == ["IteratorV2", "OneShotIterator"]
+    assert second.get_next().op.inputs[0] is handles[1]
+    assert first.initializer.inputs[1] is handles[0]
+
+
+def test_is_stateful_as_a_graph_has_it(graph):
+    ops = [tf.random.uniform([]).op, tf.constant(1).op]
+    assert [tf_data_internals.is_stateful(op.type) for op in ops] == [
+        op.op_def.is_stateful for op in ops
+    ]
+    assert not tf_data_internals.is_stateful("NoSuchOp")
+
+
+def test_default_attributes_are_those_of_an_op_to_which_nothing_is_said(graph):
+    op = tf.raw_ops.StridedSlice(input=[1, 2], begin=[0], end=[1], strides=[1]).op
+    defaults = tf_data_internals.default_attributes(op.type)
+    assert {name: op.get_attr(name) for name in defaults} == dict.fromkeys(defaults, 0)
+    assert "begin_mask" in defaults
+
+
+def test_input_names_are_one_for_each_input(graph):
+    zipped = tf.raw_ops.ConcatV2(values=[[1], [2]], axis=0).op
+    printed = tf.raw_ops.PrintV2(input="x")
+    assert tf_data_internals.input_names(zipped.node_def) == ["values", "values", "axis"]
+    assert tf_data_internals.input_names(printed.node_def) == ["input"]
+
+
+def test_put_local_init_is_what_a_session_runs(graph):
+    fed = v1.placeholder_with_default(1, [])
+    v = v1.get_variable("v", initializer=0, trainable=False)
+    scaffold = v1.train.Scaffold()
+    feeds = {fed: 2}
+    tf_data_internals.put_local_init(scaffold, v.assign(fed).op, feeds)
+    creator = v1.train.ChiefSessionCreator(scaffold)
+    feeds[fed] = 3  # also what is said after
+    with v1.train.MonitoredSession(creator) as session:
+        assert session.run(v) == 3
 
 
 # --- model functions and Estimators ---

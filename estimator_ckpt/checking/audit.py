@@ -12,7 +12,7 @@ from estimator_ckpt import files
 from estimator_ckpt.bundle.v1 import plain_prefix, v1_prefix, v1_prefixes
 from estimator_ckpt.errors import CheckpointError, NotACheckpointError
 from estimator_ckpt.files import Progress
-from estimator_ckpt.reading.locate import is_saved_model, sub_directories
+from estimator_ckpt.reading.locate import is_saved_model, is_under_way, sub_directories
 from estimator_ckpt.reading.state import read_state
 from estimator_ckpt.verify import Fault, VerifyReport, verify_checkpoint
 
@@ -21,13 +21,6 @@ STATE_FILE = "checkpoint"
 _INDEX = re.compile(r"(?P<prefix>.+)\.index")
 _DATA = re.compile(r"(?P<prefix>.+)\.data-\d{5}-of-\d{5}")
 _META = re.compile(r"(?P<prefix>.+)\.meta")
-# The names that files have while a save or a conversion is under way, TensorFlow's and ours; one
-# that was broken off leaves them. A directory of TensorFlow's holds shards: PREFIX_temp/part-...
-_UNDER_WAY = re.compile(
-    r".+(\.tempstate[-\w]*|\.saving-\w+|\.staged\..*|\.meta\.tmp\w*|\.converting.*"
-    r"|\.linking-\w+|\.evaluating-[-\w]+)"
-)
-_SHARDS = re.compile(r".+_temp(_[0-9a-f]+)?")
 
 # Called with each report, its number from 1 on, and how many there will be.
 Report = Optional[Callable[[VerifyReport, int, int], None]]
@@ -128,21 +121,13 @@ def walk(directory: str) -> Iterator[tuple[str, list[str]]]:
     yield directory, names
     for name in sub_directories(directory, names):
         path = os.path.join(directory, name)
-        if not _is_under_way(path):
+        if not is_under_way(path):
             yield from walk(path)
-
-
-def _is_under_way(path: str) -> bool:
-    """Whether something is what an unfinished save or conversion has."""
-    name = os.path.basename(path)
-    if _SHARDS.fullmatch(name) and files.is_dir(path):
-        return all(one.startswith("part") for one in files.list_dir(path))
-    return _UNDER_WAY.fullmatch(name) is not None
 
 
 def look(directory: str, names: list[str]) -> Directory:
     """What a directory has, by the names of its files and by its state file."""
-    under_way = [name for name in names if _is_under_way(os.path.join(directory, name))]
+    under_way = [name for name in names if is_under_way(os.path.join(directory, name))]
     settled = [name for name in names if name not in set(under_way)]
     indexes, data, metas = (
         {found.group("prefix") for name in settled for found in [form.fullmatch(name)] if found}

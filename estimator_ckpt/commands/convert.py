@@ -67,7 +67,7 @@ GROUPS = {
     ),
     "Objects": "layout like match_by",
     "Optimizers": "optimizer from_optimizer hyperparameters",
-    "Data files": "copy compact",
+    "Data files": "copy compact with_input",
     "Directories": "log quiet beam",
 }
 
@@ -252,7 +252,11 @@ def _print_totals(outcomes: list[Outcome], left: list[str], *, quiet: bool) -> N
 def _print_beside(outcomes: list[Outcome], left: list[str]) -> None:
     """What went along with the checkpoints of a tree, and what did not."""
     conversions = [outcome.conversion for outcome in outcomes if outcome.conversion is not None]
-    metas = [companion for one in conversions for companion in one.companions]
+    beside = [companion for one in conversions for companion in one.companions]
+    metas = [companion for companion in beside if companion.path.endswith(".meta")]
+    inputs = Counter(companion.how for companion in beside if companion not in metas)
+    for how, count in inputs.items():
+        print(f"positions of the input: {count:,} {_WAYS.get(how, how)}")
     if metas:
         misfits = sum(bool(companion.why) for companion in metas)
         fits = f"{len(metas) - misfits:,} restore from the results"

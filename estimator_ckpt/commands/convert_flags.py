@@ -106,6 +106,10 @@ _FLAGS: dict[str, _Define] = {
     ),
     "copy": _boolean("Copy data files instead of linking them."),
     "compact": _boolean("Write new data files without what was left out."),
+    "with_input": _boolean(
+        "Take the position of the input along, which a job has saved with --save_input: it holds"
+        " records of the training data."
+    ),
     "verify": _boolean(
         "Check the source before, and compare the result with it. Unless given, the result is"
         " compared if bytes were copied or cast.",

@@ -10,7 +10,13 @@ from estimator_ckpt.bundle.index import read_index, same_tensor, shard_path
 from estimator_ckpt.bundle.slices import key_text
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.conversion.already_converted import is_result
-from estimator_ckpt.conversion.companions import carry_meta, keep_meta, write_own_state
+from estimator_ckpt.conversion.companions import (
+    carry_input,
+    carry_meta,
+    keep_input,
+    keep_meta,
+    write_own_state,
+)
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.destination import claimed
 from estimator_ckpt.conversion.plan import Content, Conversion
@@ -63,6 +69,7 @@ def carry_out(
             return replace(conversion, rows=(), already=True)
         written = done
         companions = keep_meta(checkpoint.index, conversion.source, tensors)
+        companions += keep_input(conversion.source)
     else:
         with claimed(conversion.destination, wait=wait) as site:
             if files.exists(f"{site.destination}.index"):
@@ -75,6 +82,7 @@ def carry_out(
                     prove=options.verify,
                 )
             companions = carry_meta(checkpoint.index, conversion.source, tensors, site)
+            companions += carry_input(conversion.source, site, take=options.with_input)
             if with_state:
                 write_own_state(conversion.source, site)
     return replace(
@@ -109,7 +117,7 @@ def _finished(
 
 
 def _check_data(prefix: str, progress: Progress) -> None:
-    from estimator_ckpt.verify import verify_checkpoint
+    from estimator_ckpt.verify import verify_tensors
 
-    for fault in verify_checkpoint(prefix, progress=progress).faults:
+    for fault in verify_tensors(prefix, progress=progress).faults:
         raise CorruptCheckpointError(fault.message, path=fault.file, key=fault.key)

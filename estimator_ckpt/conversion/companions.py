@@ -1,4 +1,5 @@
-"""What goes along with a converted checkpoint: its `.meta` file, and the state file."""
+"""What goes along with a converted checkpoint: its `.meta` file, the position of the input, if that
+is asked for, and the state file."""
 
 from __future__ import annotations
 
@@ -13,8 +14,11 @@ from estimator_ckpt.conversion.destination import Site, passing_name
 from estimator_ckpt.conversion.meta_graph import restored_keys
 from estimator_ckpt.conversion.plan import Companion, Content
 from estimator_ckpt.errors import CheckpointError
+from estimator_ckpt.reading.input_files import input_directory, positions
 from estimator_ckpt.reading.locate import complete_prefixes
 from estimator_ckpt.reading.state import CheckpointState, read_state, write_state
+
+_HOWS = ("copy", "reflink", "link", "same")  # what costs most is said
 
 
 def carry_meta(
@@ -42,6 +46,42 @@ def keep_meta(index: Index, source: str, tensors: Mapping[str, Content]) -> tupl
     """What is to be said of the graph beside a checkpoint that is converted in place."""
     meta = meta_path(source)
     return (Companion(meta, "same", _misfit(meta, index, tensors)),) if files.exists(meta) else ()
+
+
+def carry_input(source: str, site: Site, *, take: bool) -> tuple[Companion, ...]:
+    """Links the position of the input beside the result, the index last; or leaves it where it is,
+    as it holds records of the training data.
+
+    Args:
+      source: the prefix of the checkpoint that is converted.
+      site: where the result is written.
+      take: whether it goes along.
+    """
+    directory = input_directory(source)
+    there = positions(source)
+    if not there:
+        return ()
+    if not take:
+        return (Companion(directory, "left out", "it goes along with with_input"),)
+    target = input_directory(site.destination)
+    files.make_dirs(target)
+    hows = {"same"}
+    for name in sorted(files.list_dir(directory), key=lambda name: name.endswith(".index")):
+        path = os.path.join(target, name)
+        if files.exists(path):
+            continue
+        passing = passing_name(path)
+        files.remove(passing)
+        site.undo.callback(files.remove, passing)
+        hows.add(files.link_or_copy(os.path.join(directory, name), passing))
+        site.undo.callback(files.remove, path)
+        files.rename(passing, path)
+    return (Companion(directory, next(how for how in _HOWS if how in hows), ""),)
+
+
+def keep_input(source: str) -> tuple[Companion, ...]:
+    """What is to be said of the position beside a checkpoint that is converted in place."""
+    return (Companion(input_directory(source), "same", ""),) if positions(source) else ()
 
 
 def meta_path(prefix: str) -> str:

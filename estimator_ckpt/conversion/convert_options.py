@@ -42,6 +42,7 @@ class ConvertOptions:
     compact: bool = False
     in_place: bool = False
     verify: bool | None = None
+    with_input: bool = False
 
     def __post_init__(self) -> None:
         self._check_values()
@@ -64,7 +65,7 @@ class ConvertOptions:
         self._expect("match_by", (None, *MATCH_BY))
         self._expect("optimizer", (None, *TARGETS))
         self._expect("from_optimizer", (None, *class_names()))
-        for name in ("drop_slots", "copy", "compact", "in_place", "verify"):
+        for name in ("drop_slots", "copy", "compact", "in_place", "verify", "with_input"):
             value = getattr(self, name)
             wrong = not isinstance(value, bool) and not (name == "verify" and value is None)
             _refuse(wrong, name, f"expected True or False, found {value!r}")

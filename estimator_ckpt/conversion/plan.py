@@ -146,7 +146,7 @@ class ConversionRow(NamedTuple):
 
 
 class Companion(NamedTuple):
-    """A file beside the source's data and index, such as its `.meta` file.
+    """What is beside the source's data and index: its `.meta` file, the position of the input.
 
     Attributes:
       path: in the source.
@@ -180,7 +180,8 @@ class Conversion:
       notes: what the program must see to, for the result to mean the same; and options that found
         nothing to do.
       already: whether nothing was to be done, as the same options made it what it is, in place.
-      companions: the `.meta` file, if there is one; known once it is written.
+      companions: the `.meta` file and the directory of the input's position, if there are such;
+        known once it is written.
     """
 
     source: str

@@ -12,7 +12,17 @@ from estimator_ckpt.bundle.v1 import plain_prefix
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.result_path import check_in_place, is_inside
 from estimator_ckpt.errors import CheckpointError, NotACheckpointError, WriteError
+<<<<<<< HEAD
+from estimator_ckpt.reading.input_files import input_directory
 from estimator_ckpt.reading.locate import complete_prefixes, is_saved_model, sub_directories
+=======
+from estimator_ckpt.reading.locate import (
+    complete_prefixes,
+    is_saved_model,
+    is_under_way,
+    sub_directories,
+)
+>>>>>>> ready-lost
 from estimator_ckpt.reading.state import read_state
 
 STATE_FILE = "checkpoint"
@@ -60,8 +70,14 @@ def _find(source: str, destination: str) -> Iterator[Task]:
     directory = Directory(source, destination, STATE_FILE in names)
     for name, prefix in _checkpoints(source, names).items():
         yield Task(prefix, os.path.join(destination, name), directory)
-    for name in sub_directories(source, names):
+    for name in _sub_directories(source, names):
         yield from _find(os.path.join(source, name), os.path.join(destination, name))
+
+
+def _sub_directories(directory: str, names: Collection[str]) -> list[str]:
+    """But for those in which a save that is under way has its files."""
+    found = sub_directories(directory, names)
+    return [name for name in found if not is_under_way(os.path.join(directory, name))]
 
 
 def _checkpoints(directory: str, names: Collection[str]) -> dict[str, str]:
@@ -90,9 +106,17 @@ def checkpoint_name(prefix: str) -> str:
 def find_left(source: str) -> list[str]:
     """What a tree has beside checkpoints and state files, and a conversion does not take along.
 
+<<<<<<< HEAD
     Event files, graph.pbtxt, warm_start.json, SavedModels of exporters, parts of checkpoints, what
     is behind symbolic links. A directory without checkpoints at any depth is one, with a "/" at its
-    end. A `.meta` file belongs to its checkpoint, whose conversion says what becomes of it.
+    end. A `.meta` file and the position of an input belong to their checkpoint, whose conversion
+    says what becomes of them.
+=======
+    Event files, graph.pbtxt, warm_start.json, SavedModels of exporters, parts of checkpoints, those
+    of a save that is under way, what is behind symbolic links. A directory without checkpoints at
+    any depth is one, with a "/" at its end. A `.meta` file belongs to its checkpoint, whose
+    conversion says what becomes of it.
+>>>>>>> ready-lost
 
     Raises:
       NotACheckpointError: a directory cannot be read.
@@ -106,7 +130,12 @@ def _left(directory: str) -> list[str] | None:
         return None
     names = files.list_dir(directory)
     checkpoints = _checkpoints(directory, names)
+<<<<<<< HEAD
     directories = sub_directories(directory, names)
+    inputs = {input_directory(name) for name in checkpoints}
+=======
+    directories = _sub_directories(directory, names)
+>>>>>>> ready-lost
     left = []
     has_checkpoints = bool(checkpoints)
     for name in names:
@@ -115,6 +144,6 @@ def _left(directory: str) -> list[str] | None:
             below = _left(path)
             left += [f"{path}/"] if below is None else below
             has_checkpoints |= below is not None
-        elif name != STATE_FILE and _SUFFIX.sub("", name) not in checkpoints:
+        elif name not in (STATE_FILE, *inputs) and _SUFFIX.sub("", name) not in checkpoints:
             left.append(path)
     return left if has_checkpoints else None

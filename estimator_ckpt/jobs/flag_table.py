@@ -9,7 +9,7 @@ from typing import Any
 from absl import flags
 
 from estimator_ckpt.formats import CHECKPOINT_FORMATS
-from estimator_ckpt.options import ON_CORRUPT
+from estimator_ckpt.options import ON_CORRUPT, ON_INPUT_CHANGE, ON_UNSAVABLE_INPUT
 
 # Name -> how to define it, and with what.
 FLAGS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
@@ -127,6 +127,40 @@ FLAGS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
             "help": "The name of the ExponentialMovingAverage whose averages evaluation and"
             " prediction read. A checkpoint without them is an error, unless --on_missing allows"
             " it.",
+        },
+    ),
+    "save_input": (
+        flags.DEFINE_bool,
+        {
+            "default": False,
+            "help": "Save the position of the input beside each checkpoint, so that a job that"
+            " resumes goes on with the next batch.",
+        },
+    ),
+    "on_input_change": (
+        flags.DEFINE_enum,
+        {
+            "default": "error",
+            "enum_values": list(ON_INPUT_CHANGE),
+            "help": "What to do where the pipeline is not the one of the saved position: error, or"
+            " restart, which begins the input anew.",
+        },
+    ),
+    "on_unsavable_input": (
+        flags.DEFINE_enum,
+        {
+            "default": "error",
+            "enum_values": list(ON_UNSAVABLE_INPUT),
+            "help": "What to do with --save_input where the position cannot be saved: error, or"
+            " warn, which trains without.",
+        },
+    ),
+    "save_input_max_bytes": (
+        flags.DEFINE_integer,
+        {
+            "default": None,
+            "lower_bound": 1,
+            "help": "How large one position may be, in bytes: it holds what stands in buffers.",
         },
     ),
     "warm_start_from": (

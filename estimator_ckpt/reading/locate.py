@@ -19,11 +19,19 @@ from estimator_ckpt.bundle.v1 import (
 from estimator_ckpt.errors import CorruptCheckpointError, NotACheckpointError, printable
 from estimator_ckpt.files.lookalikes import name_directory, name_file
 from estimator_ckpt.reading.best import best_prefix
+from estimator_ckpt.reading.input_files import is_input_directory
 from estimator_ckpt.reading.named import BEST, NEWEST, STEP, best_directories, pins
 from estimator_ckpt.reading.state import read_state
 from estimator_ckpt.text.names import did_you_mean, near_names, some_of
 from estimator_ckpt.text.quantities import counted
 
+# The names that files have while a save or a conversion is under way, TensorFlow's and ours; one
+# that was broken off leaves them. A directory of TensorFlow's holds shards: PREFIX_temp/part-...
+_UNDER_WAY = re.compile(
+    r".+(\.tempstate[-\w]*|\.saving-\w+|\.staged\..*|\.meta\.tmp\w*|\.converting.*"
+    r"|\.linking-\w+|\.evaluating-[-\w]+)"
+)
+_SHARDS = re.compile(r".+_temp(_[0-9a-f]+)?")
 _DATA = re.compile(r"\.data-(\d{5})-of-(\d{5})$")
 _SUFFIX = re.compile(r"\.index$|\.meta$|\.data-\d{5}-of-\d{5}$")
 _STEP = re.compile(r"-(\d+)$")
@@ -189,6 +197,8 @@ def complete_prefixes(directory: str) -> list[str]:
 def sub_directories(directory: str, names: Iterable[str]) -> list[str]:
     """Those of the names in a directory that are directories, and no symbolic links to others.
 
+    Without those of the positions of inputs, which belong to the checkpoints beside them.
+
     Of remote ones those that are called like a file of a checkpoint are taken for files: to ask for
     each is a request, and there may be hundreds of thousands.
     """
@@ -198,9 +208,17 @@ def sub_directories(directory: str, names: Iterable[str]) -> list[str]:
         path = os.path.join(directory, name)
         if remote and _SUFFIX.search(name):
             continue
-        if not os.path.islink(path) and files.is_dir(path):
+        if not os.path.islink(path) and files.is_dir(path) and not is_input_directory(path):
             found.append(name)
     return found
+
+
+def is_under_way(path: str) -> bool:
+    """Whether a file or a directory is what an unfinished save or conversion has."""
+    name = os.path.basename(path)
+    if _SHARDS.fullmatch(name) and files.is_dir(path):
+        return all(one.startswith("part") for one in files.list_dir(path))
+    return _UNDER_WAY.fullmatch(name) is not None
 
 
 def newest_of_each_name(directory: str) -> list[str]:

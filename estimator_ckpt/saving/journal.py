@@ -1,7 +1,8 @@
 """The journal beside a state file: what a saver knows of its checkpoints that the latter lacks.
 
     checkpoint.journal = JSON {"tokens": [TOKEN], "synced": {NAME: FINGERPRINT}, "deleting": [NAME],
-                               "unused": [FILE], "policy": {OPTION: VALUE}}
+                               "unused": [FILE], "policy": {OPTION: VALUE},
+                               "positions": [NAME]}
 
 Names and files are those of its directory. A journal that is missing, torn or of another kind says
 nothing, and then nothing is removed, and nothing taken for synced.
@@ -32,6 +33,7 @@ class Journal(NamedTuple):
       deleting: the names of checkpoints that were being deleted.
       unused: data files that were replaced, and go at the next save.
       policy: the options by which the last save kept checkpoints, by their names.
+      positions: the names of checkpoints that were saved with the position of the input.
     """
 
     tokens: tuple[str, ...] = ()
@@ -39,6 +41,7 @@ class Journal(NamedTuple):
     deleting: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
     policy: Mapping[str, Any] = {}
+    positions: tuple[str, ...] = ()
 
 
 def journal_path(directory: str, state_name: str) -> str:
@@ -67,6 +70,7 @@ def read_journal(directory: str, state_name: str) -> Journal:
         _names(said.get("deleting")),
         _names(said.get("unused")),
         policy if isinstance(policy, dict) else {},
+        _names(said.get("positions")),
     )
 
 

@@ -21,6 +21,7 @@ from estimator_ckpt import files
 from estimator_ckpt.bundle.index import read_index, shard_path
 from estimator_ckpt.errors import CheckpointError, WriteError
 from estimator_ckpt.reading import state
+from estimator_ckpt.reading.input_files import input_directory, positions
 from estimator_ckpt.reading.state import CheckpointState
 from estimator_ckpt.saving.journal import (
     Journal,
@@ -217,6 +218,11 @@ class Keeper:
             tuple(map(os.path.basename, self._deleting)),
             tuple(self._unused),
             policy,
+            tuple(
+                one
+                for one in dict.fromkeys([*old.positions, name])
+                if (one in names and one != name) or (one == name and positions(prefix))
+            ),
         )
         self._write(journal)
         deleted = [one for one in self._deleting if delete(one, meta_graph_suffix)]
@@ -304,6 +310,7 @@ def _clear_unfinished(prefix: str) -> None:
                 files.remove(path)
     if not has_index:
         files.remove(f"{prefix}.meta")
+        remove_tree(input_directory(prefix))
 
 
 def _uses_count(prefix: str, count: int) -> bool | None:
@@ -324,8 +331,11 @@ def sync_checkpoint(prefix: str) -> None:
     """
     if files.is_remote(prefix):
         return
-    count = read_index(prefix).num_shards
-    sync_files([shard_path(prefix, shard, count) for shard in range(count)])
+    paths = []
+    for one in (prefix, *positions(prefix).values()):
+        count = read_index(one).num_shards
+        paths += [shard_path(one, shard, count) for shard in range(count)]
+    sync_files(paths)
 
 
 def sync_files(paths: Sequence[str]) -> None:

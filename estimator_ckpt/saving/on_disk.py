@@ -9,10 +9,9 @@ from absl import logging
 
 from estimator_ckpt import files
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
-from estimator_ckpt.errors import (
-    CheckpointError,
-)
-from estimator_ckpt.saving.staging import data_files
+from estimator_ckpt.errors import CheckpointError
+from estimator_ckpt.reading.input_files import input_directory
+from estimator_ckpt.saving.staging import data_files, remove_tree
 
 
 def open_any(path: str) -> Checkpoint:
@@ -32,7 +31,7 @@ def written_at(prefix: str) -> float | None:
 
 
 def delete(prefix: str, meta_graph_suffix: str = "meta") -> bool:
-    """Deletes a checkpoint and the graph beside it, or warns; returns whether it is gone."""
+    """Deletes a checkpoint with what belongs to it, or warns; returns whether it is gone."""
     try:
         # The index first: what has none is no checkpoint, wherever this stops.
         files.remove(f"{prefix}.index")
@@ -40,6 +39,7 @@ def delete(prefix: str, meta_graph_suffix: str = "meta") -> bool:
             for path in paths:
                 files.remove(path)
         files.remove(f"{prefix}.{meta_graph_suffix}")
+        remove_tree(input_directory(prefix))
     except CheckpointError as error:
         if files.is_dir(os.path.dirname(prefix) or "."):
             # A checkpoint too many is no reason to stop a training.

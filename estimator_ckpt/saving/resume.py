@@ -18,7 +18,7 @@ from estimator_ckpt.errors import (
 )
 from estimator_ckpt.reading.locate import complete_prefixes, newest_of_each_name
 from estimator_ckpt.saving.journal import fingerprint, mark, read_journal
-from estimator_ckpt.verify import verify_checkpoint
+from estimator_ckpt.verify import verify_tensors
 
 _Result = TypeVar("_Result")
 _TRIES = 5
@@ -156,7 +156,7 @@ def check(prefix: str) -> None:
     """
     logging.info("Reading all of %s, to see whether it is whole", prefix)
     try:
-        faults = verify_checkpoint(prefix).faults
+        faults = verify_tensors(prefix).faults
     except UnsupportedCheckpointError:
         return  # TensorFlow's first file format has no checksums
     for fault in faults:

@@ -41,6 +41,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
     Attributes:
       checkpoint_format: "saver", "checkpoint" or "both": what save() writes.
       options: how it keeps and restores checkpoints.
+      input: the InputPosition, where the position of the input is saved, else None.
       sound: the checkpoint that was restored or written last: its prefix, and its fingerprint.
     """
 
@@ -104,9 +105,9 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         self._beside_first: dict[str, Any] = {}
         self._lacking: frozenset[str] = frozenset()  # at the start, and initialized then
         self._has_told = False
-        # The checkpoint that was restored or written last.
         self.sound: tuple[str, str] | None = None
         self._background = Background()
+        self.input: Any = None
 
     def replace(self, theirs: tf.compat.v1.train.Saver) -> Saver:
         """Makes a stock Saver become this one, so that all who hold it have this saver.
@@ -240,12 +241,10 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         write_stock = super().save
 
         def write(staged: str) -> bool:
-            if snapshot is None:
-                return (
-                    write_stock(sess, staged, None, latest_filename, "", False, False) is not None
-                )
-            snapshot.write(staged)
-            return True
+            if snapshot is not None:
+                snapshot.write(staged)
+                return True
+            return write_stock(sess, staged, None, latest_filename, "", False, False) is not None
 
         save = Save(
             prefix=prefix,
@@ -260,6 +259,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             )
             if write_meta_graph
             else None,
+            stage_input=self.input.take(sess, prefix) if self.input else None,
             names=built.contents.further_keys(self.checkpoint_format),
             is_sound=self.sound == mark(prefix),
             durable=self.options.durable,
@@ -335,16 +335,15 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             if self._is_empty:
                 return
             self._background.join()
-            save_path = os.fspath(save_path)
             directory = tf_internals.resuming_directory()
             if directory is None:
-                self._restore(sess, save_path)
+                self._restore(sess, os.fspath(save_path))
                 return
-            newest = in_directory(save_path, directory)
+            newest = in_directory(os.fspath(save_path), directory)
             if self.built.missing(newest):
                 newest = whole_in_place_of(newest, self._has_all)
             used = resume(
-                lambda prefix: self._restore(sess, prefix),
+                lambda prefix: self._restore(sess, prefix, self.input),
                 newest,
                 on_corrupt=self.options.on_corrupt,
                 check_data=self.options.check_data,
@@ -352,8 +351,10 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             if used != newest:
                 self._lists.skip(newest)
 
-    def _restore(self, sess: tf.compat.v1.Session, path: str) -> None:
+    def _restore(self, sess: tf.compat.v1.Session, path: str, position: Any = None) -> None:
         restored = steadily(lambda: self.built.restore(sess, path), path)
+        if position is not None:
+            position.find(path)
         self._lacking = restored.lacking
         self.sound = mark(restored.prefix)
 

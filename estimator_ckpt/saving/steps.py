@@ -1,9 +1,11 @@
 """The steps of a save. Whatever ends the process between any two lines, the newest checkpoint that
 the state file names is there, whole, and what is left over is cleared away by the next save.
 
-stage    The data and the graph are written to a directory beside the checkpoint, by TensorFlow.
+stage    The data and the graph are written to a directory beside the checkpoint, by TensorFlow;
+         the input's position, too, in a run of its own.
 names    The index gets the keys of the format.
-swap     The data files get their names, and then the index, which makes it a checkpoint.
+swap     The position and the data files get their names, and then the index, which makes it a
+         checkpoint.
 beside   Files that belong to a first checkpoint are written.
 state    The state file names it, and goes on naming what is about to be deleted.
 expire   When its data are on the disk, beside training: older ones are deleted.
@@ -25,10 +27,18 @@ from estimator_ckpt import files
 from estimator_ckpt.bundle.aliases import with_keys
 from estimator_ckpt.bundle.index import Index, read_index, shard_path
 from estimator_ckpt.errors import WriteError
+from estimator_ckpt.reading.input_files import input_directory, position_prefix, positions
 from estimator_ckpt.saving.journal import temporary_name
 from estimator_ckpt.saving.keeping import Keeper, keeper_of, sync_checkpoint, sync_files
 from estimator_ckpt.saving.retention import Retention
-from estimator_ckpt.saving.staging import data_files, is_same, move_beside, put_in_place, staging
+from estimator_ckpt.saving.staging import (
+    data_files,
+    is_same,
+    move_beside,
+    put_in_place,
+    remove_tree,
+    staging,
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +49,8 @@ class Save:
       prefix: of the checkpoint.
       write: writes the data and an index to a prefix; False if there is nothing to save.
       write_graph: writes the graph; gets the prefix, too. None: no graph.
+      stage_input: writes the input's position beside what is staged, and tells whether the one that
+        is beside the checkpoint already stays. None: no position is saved.
       names: existing key -> the key, or the keys, that its tensor gets beside it.
       is_sound: whether the checkpoint that has this prefix now, if one has it, was restored from or
         written by this process, so that its data need no look.
@@ -50,6 +62,7 @@ class Save:
     prefix: str
     write: Callable[[str], bool]
     write_graph: Callable[[str], None] | None
+    stage_input: Callable[[str], bool] | None
     names: Mapping[str, str | Sequence[str]]
     is_sound: bool
     durable: bool
@@ -116,7 +129,9 @@ class Save:
             if index is None:
                 move_beside(staged, self.prefix)
                 return False
-            self._swap(staged, with_keys(index, self.names), keeper)
+            # What a job without positions has restored, or has written itself, keeps its own.
+            stays = self.is_sound if self.stage_input is None else self.stage_input(staged)
+            self._swap(staged, with_keys(index, self.names), keeper, input_stays=stays)
         if is_durable:
             sync_checkpoint(self.prefix)
         return True
@@ -127,13 +142,16 @@ class Save:
             self.write_graph(staged)
         return read_index(staged) if is_written else None
 
-    def _swap(self, staged: str, index: Index, keeper: Keeper | None) -> None:
+    def _swap(self, staged: str, index: Index, keeper: Keeper | None, *, input_stays: bool) -> None:
         if not files.exists(f"{self.prefix}.index"):
+            self._place_input(staged, stays=input_stays)
             put_in_place(staged, index, self.prefix)
             return
         if self.is_sound and is_same(index, self.prefix):
+            self._place_input(staged, stays=True)
             move_beside(staged, self.prefix)  # a session saves the step that it resumes from
             return
+        placed = self._place_input(staged, stays=input_stays)
         # It may be the only checkpoint, so the new data must be on the disk before it goes.
         count = index.num_shards
         if not files.is_remote(staged):
@@ -141,12 +159,43 @@ class Save:
         if keeper is not None:
             keeper.replaces(self.prefix)
             put_in_place(staged, index, self.prefix)
+            self._remove_positions_but(placed)
             return
         replaced = data_files(self.prefix)
         put_in_place(staged, index, self.prefix)
-        for paths in replaced.values():
-            for path in paths:
-                files.remove(path)
+        self._remove_positions_but(placed)
+        _remove_all(replaced)
+
+    def _place_input(self, staged: str, *, stays: bool) -> set[int]:
+        """Gives a staged position its name, before the checkpoint has its own; returns its step.
+
+        What is there of another checkpoint goes: of one that was removed without its position, or
+        that is replaced by one without a position.
+        """
+        found = positions(staged)
+        if not found and not stays:
+            remove_tree(input_directory(self.prefix))
+        for step, position in found.items():
+            files.make_dirs(input_directory(self.prefix))
+            target = position_prefix(self.prefix, step)
+            replaced = data_files(target)
+            put_in_place(position, read_index(position), target)
+            _remove_all(replaced)
+        return set(found)
+
+    def _remove_positions_but(self, placed: set[int]) -> None:
+        """Removes the positions of the checkpoint that was replaced, if the new one has its own."""
+        for step, position in positions(self.prefix).items() if placed else ():
+            if step not in placed:
+                files.remove(f"{position}.index")
+                _remove_all(data_files(position))
+
+
+def _remove_all(found: Mapping[int, Sequence[str]]) -> None:
+    """Removes what data_files() has found."""
+    for paths in found.values():
+        for path in paths:
+            files.remove(path)
 
 
 def prefix_of(

@@ -235,11 +235,17 @@ def resuming_directory() -> str | None:
     the function that calls them is looked for on the stack
     (tensorflow/python/training/session_manager.py).
     """
+    frame = restoring_frame()
+    return None if frame is None else frame.f_locals.get("checkpoint_dir")
+
+
+def restoring_frame() -> FrameType | None:
+    """Where a SessionManager is restoring at this moment; see resuming_directory()."""
     code = tf.compat.v1.train.SessionManager._restore_checkpoint.__code__
-    frame: FrameType | None = sys._getframe(1)
+    frame: FrameType | None = sys._getframe(2)
     while frame is not None and frame.f_code is not code:
         frame = frame.f_back
-    return None if frame is None else frame.f_locals.get("checkpoint_dir")
+    return frame
 
 
 def is_needed_at_once() -> bool:
