@@ -38,6 +38,7 @@ _SAVER_OPTIONS = (
     "keep_checkpoint_every_n_hours",
     "keep_checkpoint_every_n_steps",
     "deletion_grace_secs",
+    "reset_once",
     "match_by",
     "durable",
     "async_checkpoint",
@@ -69,10 +70,11 @@ def define_flags(
 
     --model_dir, --checkpoint_format, --save_checkpoints_steps, --save_checkpoints_secs,
     --keep_checkpoint_max, --keep_checkpoint_every_n_hours, --keep_checkpoint_every_n_steps,
-    --keep_best, --deletion_grace_secs, --on_missing, --match_by, --durable, --async_checkpoint,
-    --on_corrupt, --check_data, --ema, --save_input, --on_input_change, --on_unsavable_input,
-    --save_input_max_bytes, --warm_start_from (or --init_checkpoint), --warm_start_config,
-    --warm_start_override, --warm_start_dry_run, --checkpoint_exclude_scopes, --ignore_missing_vars.
+    --keep_best, --reset, --reset_once, --deletion_grace_secs, --on_missing, --match_by, --durable,
+    --async_checkpoint, --on_corrupt, --check_data, --ema, --save_input, --on_input_change,
+    --on_unsavable_input, --save_input_max_bytes, --warm_start_from (or --init_checkpoint),
+    --warm_start_config, --warm_start_override, --warm_start_dry_run,
+    --checkpoint_exclude_scopes, --ignore_missing_vars.
 
     Args:
       prefix: what each name begins with, for a program whose own flags would clash: "ckpt_".
@@ -176,6 +178,7 @@ class JobFlags:
         options["on_missing"] = parse_policy(self.value("on_missing"), key)
         best = parse_criteria(self.value("keep_best") or (), self.flag_name("keep_best"))
         options["keep_best"] = best or None
+        options["reset"] = self.value("reset") or None
         try:
             return SaverOptions(**options)
         except SettingsError as error:

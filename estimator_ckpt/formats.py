@@ -9,6 +9,10 @@ from typing import Literal
 CheckpointFormat = Literal["saver", "checkpoint", "both"]
 CHECKPOINT_FORMATS: tuple[CheckpointFormat, ...] = ("saver", "checkpoint", "both")
 
+# What a job says in its checkpoints of the resets that it has made (saving/resets.py): a key of the
+# index and no variable, in every format.
+RESETS_KEY = "_ESTIMATOR_CKPT_RESETS"
+
 # How a sentence calls a checkpoint of each.
 IN_WORDS = {
     "saver": "name-based checkpoint",

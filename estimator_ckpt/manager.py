@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import functools
+import re
 from typing import Any
 
 from estimator_ckpt import files
@@ -19,10 +20,11 @@ from estimator_ckpt.errors import ConflictError, SettingsError
 from estimator_ckpt.matching.rules import Pairs, Rules
 from estimator_ckpt.objects.object_graph import VARIABLE_VALUE, ObjectGraph
 from estimator_ckpt.reading.object_tensors import names_in_var_list
+from estimator_ckpt.text.names import some_of
 
 _CALLBACKS = "experimental_write_callbacks"  # of tf.train.CheckpointOptions, since TensorFlow 2.15
 _RULES = "names_beside_objects"
-_MOST_SHOWN = 4
+_MOST_SHOWN = 10
 
 
 def save_both(manager: Any, *, rename: Pairs = ()) -> Any:
@@ -136,16 +138,19 @@ def _refuse_shared_names(prefix: str, rename: Pairs) -> None:
         paths = {key: checkpoint.variable(key).name for key in set().union(*shared.values())}
     plan = convert_checkpoint(prefix, None, "both", in_place=True, rename=rename, dry_run=True)
     targets = {row.source: row.targets for row in plan.rows}
-    for name, keys in shared.items():
-        left = sorted(paths[key] for key in keys if paths[key] in targets.get(key, ()))
-        if left:
-            shown = ", ".join([*left[:_MOST_SHOWN], *(["..."] if left[_MOST_SHOWN:] else [])])
-            raise ConflictError(
-                f"{len(keys)} variables have the name {name!r}, and a name-based reader could find "
-                f"one of them at most. Build them with names of their own, or name these by rules: "
-                f"{shown}; as in save_both(manager, rename=[({left[0]!r}, 'a_name_of_its_own')]). "
-                "The checkpoint is whole, for object-based readers alone, and the state file does "
-                "not name it",
-                path=prefix,
-                key=name,
-            )
+    left = {
+        name: sorted(paths[key] for key in keys if paths[key] in targets.get(key, ()))
+        for name, keys in sorted(shared.items())
+    }
+    lines = [f"{name!r}: {some_of(found, _MOST_SHOWN)}" for name, found in left.items() if found]
+    if lines:
+        example = re.escape(next(found[0] for found in left.values() if found))
+        raise ConflictError(
+            "variables share a name, and a name-based reader could find one of them at most:\n"
+            + "\n".join(lines)
+            + "\nBuild them with names of their own, or name them by rules on what stands here: "
+            f"save_both(manager, rename=[({example!r}, 'a_name_of_its_own'), ...]).\n"
+            "The checkpoint is whole, for object-based readers alone, and the state file does not "
+            "name it.",
+            path=prefix,
+        )

@@ -25,6 +25,7 @@ from estimator_ckpt.saving.given import Objects, check_objects
 from estimator_ckpt.saving.saver import Saver
 from estimator_ckpt.scaffold import check_agreement, input_of, make_saver
 from estimator_ckpt.warm_start import warm_start_from
+from estimator_ckpt.warm_starting.reset import apply_reset
 from estimator_ckpt.warm_starting.starter import apply_warm_start
 
 if TYPE_CHECKING:
@@ -288,5 +289,6 @@ def _put_saver(
         tf_internals.put_saver(scaffold, saver)
         if mode == _TRAIN and is_first:
             apply_warm_start(scaffold, warm_start)
+            apply_reset(saver, options)
     elif type(scaffold) is tf.compat.v1.train.Scaffold:
         scaffold.__class__ = _EvaluationScaffold

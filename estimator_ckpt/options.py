@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal, TypedDict
 
@@ -36,6 +37,11 @@ class SaverOptions:
         evaluation and how many; ("loss", 3, "min"), where small values are the good ones; or a list
         of such. Each evaluation of a wrapped model_fn counts, in whatever process; what else
         evaluates says so by record_metrics(). `RUN@best` names the best one.
+      reset: what a job initializes although the checkpoint that it resumes from has it: roles
+        ("optimizer", "averages", "statistics", "early_stopping") and regular expressions that match
+        whole variable names, as ["optimizer", "head/.*"]. Once: the checkpoints say that it was
+        done. The checkpoint from before is pinned as `before-reset-ID`.
+      reset_once: a name for that request, to ask for the same again; None: its list is its name.
       deletion_grace_secs: seconds between a checkpoint's replacement and its deletion, for an
         evaluator that may still be reading it.
       on_missing: what to do with a variable that the checkpoint lacks: "error"; "warn" or "init",
@@ -87,6 +93,8 @@ class SaverOptions:
     keep_checkpoint_every_n_hours: float | None = None
     keep_checkpoint_every_n_steps: int | None = None
     keep_best: KeepBest | None = None
+    reset: Sequence[str] | None = None
+    reset_once: str | None = None
     deletion_grace_secs: float = 0.0
     on_missing: Policy = "error"
     match_by: MatchBy | None = None
@@ -112,6 +120,7 @@ class SaverOptions:
         if steps is not None and not (_is_number(steps, numbers.Integral) and steps > 0):
             raise _unexpected("keep_checkpoint_every_n_steps", "a positive number of steps", self)
         criteria_of(self.keep_best)
+        self._check_reset()
         grace = self.deletion_grace_secs
         if not (_is_number(grace) and grace >= 0):
             raise _unexpected("deletion_grace_secs", "a number of seconds", self)
@@ -132,6 +141,23 @@ class SaverOptions:
                 raise _unexpected(name, "True or False", self)
         if self.average is None and self.ema is not None:
             raise _unexpected("ema", "a tf.train.ExponentialMovingAverage or its name", self)
+
+    def _check_reset(self) -> None:
+        if self.reset is not None and (
+            isinstance(self.reset, str)
+            or not isinstance(self.reset, Sequence)
+            or not self.reset
+            or not all(isinstance(one, str) and one for one in self.reset)
+        ):
+            raise _unexpected("reset", "a list of roles and patterns of names", self)
+        for one in self.reset or ():
+            try:
+                re.compile(one)
+            except re.error as error:
+                raise SettingsError(f"{one!r} is no pattern: {error}", key="reset") from None
+        once = self.reset_once
+        if once is not None and (self.reset is None or not isinstance(once, str) or not once):
+            raise _unexpected("reset_once", "a name, beside `reset`", self)
 
     @property
     def average(self) -> str | None:
@@ -174,6 +200,8 @@ class SaverKeywords(TypedDict, total=False):
     keep_checkpoint_every_n_hours: float | None
     keep_checkpoint_every_n_steps: int | None
     keep_best: KeepBest | None
+    reset: Sequence[str] | None
+    reset_once: str | None
     deletion_grace_secs: float
     on_missing: Policy
     match_by: MatchBy | None

@@ -18,6 +18,7 @@ from estimator_ckpt.saving.input_position import InputPosition
 from estimator_ckpt.saving.saver import Saver
 from estimator_ckpt.text.quantities import counted
 from estimator_ckpt.warm_start import warm_start_from
+from estimator_ckpt.warm_starting.reset import apply_reset
 from estimator_ckpt.warm_starting.starter import apply_warm_start
 
 if TYPE_CHECKING:
@@ -194,6 +195,7 @@ def _scaffold(
                 key="save_input",
             )
         position.serve(scaffold)
+    apply_reset(saver, settings)
     return scaffold
 
 

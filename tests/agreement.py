@@ -42,13 +42,13 @@ def watch(monkeypatch):
 
     def restore_and_check(saver, session, path):
         refusal = _refusal(restore, saver, session, path)
-        if tf_internals.resuming_directory() is None and saver.wanted:
+        if tf_internals.resuming_directory() is None and saver.built.wanted:
             _savers.append(saver)
             fit = check_checkpoint(path, "agreement:made")
             _savers.pop()
             _assert_agrees(path, fit, refusal)
             named = {row.name for row in fit.rows if row.status not in ("unused", "no average")}
-            assert named == {want.tensor for want in saver.wanted}
+            assert named == {want.tensor for want in saver.built.wanted}
         if refusal is not None:
             raise refusal
 

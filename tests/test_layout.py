@@ -35,6 +35,7 @@ reading
 checkpoint
 matching
 options verify
+kept
 conversion
 convert
 manager saving
@@ -44,7 +45,6 @@ checking
 beam
 check compare exchange
 export importing
-kept
 pins best
 scaffold
 jobs
@@ -67,7 +67,7 @@ WITH_TENSORFLOW = _modules("""
     saving.initial_values saving.input_ops saving.input_position saving.keeping
     saving.meta_graph_files saving.on_disk saving.pipelines saving.tf_data_internals
     saving.other_savers saving.saveables saving.saver saving.snapshots saving.staging saving.steps
-    saving.tf_internals saving.upstream warm_starting.starter
+    saving.tf_internals saving.upstream warm_starting.reset warm_starting.starter
 """)
 TENSORFLOW_INSIDE = _modules("""
     check flags manager train warm_start checking.model checking.restore files.remote

@@ -396,7 +396,7 @@ def test_a_partitioned_variables_own_name_is_no_purpose_and_another_is(tmp_path,
         with tf.Graph().as_default():
             w, mapping = build(name, key, 3)
             saver = make_saver("both", var_list=mapping)
-            assert [want.is_named for want in saver.wanted] == [on_purpose]
+            assert [want.is_named for want in saver.built.wanted] == [on_purpose]
             np.testing.assert_array_equal(restore(saver, prefix, whole(w)), COUNT)
 
 

@@ -4,11 +4,13 @@ import json
 import os
 
 import pytest
+import tensorflow as tf
 from command_line import command_runner
 from graph_jobs import build_plain_model, run_job
-from tensorflow_party import v1
 
 from estimator_ckpt import make_scaffold, pin_checkpoint, record_metrics
+
+v1 = tf.compat.v1
 
 
 @pytest.fixture

@@ -176,3 +176,25 @@ def test_a_message_leads_to_the_page_of_errors(search: Search, message: str) -> 
     """Typed as it is; and without what the search of other sites takes for operators."""
     assert "errors" in search.pages(message)
     assert "errors" in search.pages(re.sub(r"[:^~*+-]", " ", message))
+
+
+@pytest.mark.parametrize(
+    ("words", "page"),
+    [
+        ("track_tf1_style_variables", "load_tf1_in_tf2"),
+        ("half migrated layers", "load_tf1_in_tf2"),
+        ("init_from_checkpoint object path assignment map", "load_tf2_in_tf1"),
+        ("the order of a list", "changing_the_model"),
+        ("get_variable to tf.Variable", "changing_the_model"),
+        ("CheckpointManager TF1 readers", "both_while_training"),
+        ("load_weights ModelCheckpoint", "keras"),
+        ("weights.h5", "keras"),
+        ("scaffold_fn TPUEstimator", "running"),
+        ("Horovod", "running"),
+        ("MonitoredTrainingSession without Estimator", "running"),
+        ("VARIABLE_VALUE", "two_kinds"),
+        ("save_counter", "two_kinds"),
+    ],
+)
+def test_words_lead_to_their_page(search: Search, words: str, page: str) -> None:
+    assert page in search.pages(words)

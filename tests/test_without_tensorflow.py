@@ -47,6 +47,7 @@ def prefix(tmp_path: Path) -> str:
         ["compare", "{prefix}"],
         ["check", "--model={prefix}"],
         ["convert", "--checkpoint_format=both", "{prefix}-both"],
+        ["pin", "--name=release-7"],
     ],
     ids=" ".join,
 )
@@ -54,6 +55,12 @@ def test_verbs_of_files_work(prefix: str, arguments: list[str]) -> None:
     verb, *rest = arguments
     given = [one.format(prefix=prefix) for one in rest]
     assert run(COMMAND, verb, prefix, *given).endswith("exit 0\n")
+
+
+def test_what_a_save_would_delete_is_shown(prefix: str, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-7"')
+    out = run(COMMAND, "retention", str(tmp_path), "--dry_run", "--keep_checkpoint_max=1")
+    assert "model.ckpt-7  goes       no longer one of the newest 1\n" in out
 
 
 def test_a_verb_that_needs_it_says_so_in_one_line() -> None:

@@ -93,12 +93,12 @@ def _restore_of_made(made: Any, checkpoint: Checkpoint, text: str) -> Restore | 
         saver = Saver("checkpoint", None, made)
     saver = saver or Saver("saver")
     saver.build()
-    if not saver.wanted:
+    if not saver.built.wanted:
         raise SettingsError("it makes no variables, so there is nothing to check", key=text)
-    resolution = saver.resolution(checkpoint)
+    resolution = saver.built.resolution(checkpoint)
     on_missing = saver.options.on_missing
-    lacking = average_problems(checkpoint, saver.wanted, resolution, on_missing)
-    return Restore(saver.wanted, resolution, on_missing, lacking)
+    lacking = average_problems(checkpoint, saver.built.wanted, resolution, on_missing)
+    return Restore(saver.built.wanted, resolution, on_missing, lacking)
 
 
 def _wanted_of(other: Checkpoint, structure: ObjectGraph) -> Iterator[Wanted]:

@@ -20,6 +20,7 @@ from estimator_ckpt.reading.best import BestList, read_best
 from estimator_ckpt.reading.graph_facts import GraphFacts, read_graph_facts
 from estimator_ckpt.reading.named import pins
 from estimator_ckpt.reading.variables import Columns
+from estimator_ckpt.saving.resets import read_resets
 from estimator_ckpt.text.quantities import counted, size_text
 from estimator_ckpt.text.rows import Row, fold_groups
 from estimator_ckpt.text.tables import print_columns, print_table
@@ -63,7 +64,7 @@ def print_listing(
     ):
         for text in texts:
             print(f"{label}: {printable(text)}")
-    for line in kept_lines(checkpoint.path):
+    for line in (*kept_lines(checkpoint.path), *_reset_lines(checkpoint)):
         print(printable(line))
     print()
     cells = _cells(checkpoint, variables, facts)
@@ -95,6 +96,15 @@ def kept_lines(path: str) -> list[str]:
         lines.append(f"best by {one.metric} (the {word}): {', '.join(ranked) or 'none yet'}")
     lines += [f"pinned as {name}: {_base(prefix)}" for name, prefix in pins(path).items()]
     return lines
+
+
+def _reset_lines(checkpoint: Checkpoint) -> list[str]:
+    """The resets that led to a checkpoint."""
+    try:
+        resets = read_resets(checkpoint)
+    except CheckpointError as error:
+        return [f"note: {error}"]
+    return [f"reset at step {one.step}: {', '.join(one.reset)}" for one in resets if one.step]
 
 
 def _base(prefix: str) -> str:

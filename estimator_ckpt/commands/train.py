@@ -34,7 +34,7 @@ GROUPS = {
     "Checkpoints": (
         "save_checkpoints_steps save_checkpoints_secs keep_checkpoint_max"
         " keep_checkpoint_every_n_hours keep_checkpoint_every_n_steps keep_best deletion_grace_secs"
-        " durable async_checkpoint ema on_missing match_by on_corrupt check_data"
+        " reset reset_once durable async_checkpoint ema on_missing match_by on_corrupt check_data"
     ),
     "Warm start": (
         "warm_start_from warm_start_config warm_start_override warm_start_dry_run"

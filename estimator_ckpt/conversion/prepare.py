@@ -34,7 +34,7 @@ from estimator_ckpt.errors import (
     SettingsError,
     UnsupportedCheckpointError,
 )
-from estimator_ckpt.formats import GLOBAL_STEP, keys_in
+from estimator_ckpt.formats import GLOBAL_STEP, RESETS_KEY, keys_in
 from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, SAVE_COUNTER, ObjectGraph
 from estimator_ckpt.reading.object_tensors import Entries
 from estimator_ckpt.verify import structure_faults
@@ -86,6 +86,9 @@ def _make_plan(
         content = _objects(checkpoint, structure.graph, chosen.excluded, options)
         tensors[OBJECT_GRAPH_KEY] = content
         rows.append(row_of(content, (OBJECT_GRAPH_KEY,), "the objects and their keys"))
+    if key_bytes(RESETS_KEY) in checkpoint.index.entries:
+        tensors[RESETS_KEY] = _source(checkpoint, RESETS_KEY)
+        rows.append(row_of(tensors[RESETS_KEY], (RESETS_KEY,), "the resets that the job has made"))
     rows += _configs(checkpoint, tensors, options)
     names = [item.name if item.in_names else "" for item in items]
     targets = keys_in(options.checkpoint_format, names, keys, step)

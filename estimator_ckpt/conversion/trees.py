@@ -12,17 +12,13 @@ from estimator_ckpt.bundle.v1 import plain_prefix
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.result_path import check_in_place, is_inside
 from estimator_ckpt.errors import CheckpointError, NotACheckpointError, WriteError
-<<<<<<< HEAD
 from estimator_ckpt.reading.input_files import input_directory
-from estimator_ckpt.reading.locate import complete_prefixes, is_saved_model, sub_directories
-=======
 from estimator_ckpt.reading.locate import (
     complete_prefixes,
     is_saved_model,
     is_under_way,
     sub_directories,
 )
->>>>>>> ready-lost
 from estimator_ckpt.reading.state import read_state
 
 STATE_FILE = "checkpoint"
@@ -106,17 +102,10 @@ def checkpoint_name(prefix: str) -> str:
 def find_left(source: str) -> list[str]:
     """What a tree has beside checkpoints and state files, and a conversion does not take along.
 
-<<<<<<< HEAD
-    Event files, graph.pbtxt, warm_start.json, SavedModels of exporters, parts of checkpoints, what
-    is behind symbolic links. A directory without checkpoints at any depth is one, with a "/" at its
-    end. A `.meta` file and the position of an input belong to their checkpoint, whose conversion
-    says what becomes of them.
-=======
     Event files, graph.pbtxt, warm_start.json, SavedModels of exporters, parts of checkpoints, those
     of a save that is under way, what is behind symbolic links. A directory without checkpoints at
-    any depth is one, with a "/" at its end. A `.meta` file belongs to its checkpoint, whose
-    conversion says what becomes of it.
->>>>>>> ready-lost
+    any depth is one, with a "/" at its end. A `.meta` file and the position of an input belong to
+    their checkpoint, whose conversion says what becomes of them.
 
     Raises:
       NotACheckpointError: a directory cannot be read.
@@ -130,12 +119,8 @@ def _left(directory: str) -> list[str] | None:
         return None
     names = files.list_dir(directory)
     checkpoints = _checkpoints(directory, names)
-<<<<<<< HEAD
-    directories = sub_directories(directory, names)
-    inputs = {input_directory(name) for name in checkpoints}
-=======
     directories = _sub_directories(directory, names)
->>>>>>> ready-lost
+    inputs = {input_directory(name) for name in checkpoints}
     left = []
     has_checkpoints = bool(checkpoints)
     for name in names:

@@ -1,8 +1,8 @@
 """An Estimator becomes a Keras model in the middle of its training: weights, batch norm, optimizer.
 
 1. A stock Estimator trains for 20 steps: name-based (TF1) checkpoints.
-2. Its checkpoint is converted to what the Keras program restores: same weights, same statistics of
-   the batch norm, same state of Adam. Both go on for 10 steps, with the same batches.
+2. A Keras model starts from its checkpoint: same weights, same statistics of the batch norm, same
+   state of Adam. Both go on for 10 steps, with the same batches.
 3. They must end with the same variables.
 
     python -m estimator_ckpt.examples.keras_port
@@ -23,7 +23,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow is im
 import numpy as np
 import tensorflow as tf
 
-from estimator_ckpt import convert_checkpoint, open_checkpoint
+from estimator_ckpt import WarmStart, open_checkpoint
 
 tf1: Any = tf.compat.v1
 
@@ -75,17 +75,13 @@ def build_model() -> Any:
     return tf.keras.Model(inputs, layers.Dense(1, name="outputs")(net))
 
 
-def port(model_dir: str, destination: str) -> Any:
+def port(model_dir: str) -> Any:
     """A compiled Keras model that goes on where the newest checkpoint of the Estimator ended."""
     model = build_model()
-    optimizer = tf.keras.optimizers.Adam(_LEARNING_RATE, epsilon=_EPSILON)
-    optimizer.build(model.trainable_variables)
-    checkpoint = tf.train.Checkpoint(model=model, optimizer=optimizer)
-    ported = convert_checkpoint(  # nothing is loaded: the program's own objects are the template
-        model_dir, destination, "checkpoint", like=checkpoint, optimizer="keras2"
-    )
-    checkpoint.restore(ported.destination).assert_consumed()
-    model.compile(optimizer, "mse")
+    model.compile(tf.keras.optimizers.Adam(_LEARNING_RATE, epsilon=_EPSILON), "mse")
+    report = WarmStart(model_dir).apply(model)  # of every variable, Adam's as well
+    if report.refused:
+        raise SystemExit(f"The state of Adam did not go along: {report.refused}")
     return model
 
 
@@ -103,7 +99,7 @@ def main() -> None:
         shutil.copytree(old, goes_on)
         train_estimator(goes_on, _PORTED_AT, _END)
 
-        model = port(old, os.path.join(directory, "ported", ""))
+        model = port(old)
         if model.optimizer.iterations != _PORTED_AT:
             raise SystemExit(f"Adam counts {int(model.optimizer.iterations)} steps.")
         for features, labels in batches(_PORTED_AT, _END - _PORTED_AT):

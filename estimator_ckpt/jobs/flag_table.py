@@ -62,6 +62,19 @@ FLAGS: dict[str, tuple[Callable[..., Any], dict[str, Any]]] = {
             " that evaluations found best, in MODEL_DIR/best. May be repeated, for other metrics.",
         },
     ),
+    "reset": (
+        flags.DEFINE_multi_string,
+        {
+            "default": [],
+            "help": "What a job initializes, once, although the checkpoint that it resumes from has"
+            " it: optimizer, averages, statistics, early_stopping, or a regular expression of"
+            " names. May be repeated; all are one request.",
+        },
+    ),
+    "reset_once": (
+        flags.DEFINE_string,
+        {"default": None, "help": "A name for what --reset asks for, to ask for the same again."},
+    ),
     "deletion_grace_secs": (
         flags.DEFINE_float,
         {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from estimator_ckpt.checkpoint import Checkpoint, Variable
 from estimator_ckpt.errors import MismatchError
@@ -82,6 +82,15 @@ class Resolution:
     problems: Sequence[Row]
     averages: Collection[str] = ()
     notes: Mapping[str, str] = field(default_factory=dict)
+
+    def without(self, tensors: Collection[str]) -> Resolution:
+        """The same for what is wanted beside these tensors."""
+        return replace(
+            self,
+            keys={tensor: key for tensor, key in self.keys.items() if tensor not in tensors},
+            missing=[want for want in self.missing if want.tensor not in tensors],
+            problems=[row for row in self.problems if row.name not in tensors],
+        )
 
 
 def resolve(

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from estimator_ckpt.bundle.index import Entry, Index
 from estimator_ckpt.bundle.slices import decode_keys, encode_keys, key_bytes
+from estimator_ckpt.formats import RESETS_KEY
 from estimator_ckpt.objects.object_graph import (
     OBJECT_CONFIG,
     OBJECT_GRAPH_KEY,
@@ -30,8 +31,8 @@ class Entries:
     def __init__(self, index: Index) -> None:
         self._by_bytes = index.entries
         self._others = set(decode_keys([key for key in index.entries if key[:1] == b"\0"]))
-        if key_bytes(OBJECT_GRAPH_KEY) in index.entries:
-            self._others.add(OBJECT_GRAPH_KEY)
+        no_tensors = (OBJECT_GRAPH_KEY, RESETS_KEY)
+        self._others.update(key for key in no_tensors if key_bytes(key) in index.entries)
         end = key_bytes(object_key("", OBJECT_CONFIG))
         self.configs = list(decode_keys([key for key in index.entries if key.endswith(end)]))
         self._others.update(self.configs)

@@ -26,6 +26,7 @@ from estimator_ckpt.saving.graph_ops import SaverOps, run_restore
 from estimator_ckpt.saving.initial_values import Initialization, InitialValues
 from estimator_ckpt.saving.lacking_averages import average_problems
 from estimator_ckpt.saving.on_disk import open_any
+from estimator_ckpt.saving.resets import Request, Reset, keep_from_before, read_resets
 
 
 class Restored(NamedTuple):
@@ -34,10 +35,12 @@ class Restored(NamedTuple):
     Attributes:
       prefix: of the checkpoint.
       lacking: the tensors that it lacks; what they are for is initialized.
+      resets: those that led to it, and the one that has just been made.
     """
 
     prefix: str
     lacking: frozenset[str]
+    resets: tuple[Reset, ...]
 
 
 @dataclass(frozen=True)
@@ -84,23 +87,38 @@ class Built:
             fetches = [graph.get_operation_by_name(self.saver_def.restore_op_name)]
         return fetches, {self.saver_def.filename_tensor_name: checkpoint.prefix, **feeds}
 
-    def restore(self, session: tf.compat.v1.Session, path: str) -> Restored:
+    def restore(
+        self, session: tf.compat.v1.Session, path: str, request: Request | None = None
+    ) -> Restored:
         """Restores from a checkpoint, and initializes what it lacks and may lack.
+
+        Args:
+          session: restores into it.
+          path: of the checkpoint.
+          request: what is to be initialized although the checkpoint has it, unless it was before.
 
         Raises:
           CheckpointError: as Saver.restore() does.
         """
         logging.info("Restoring parameters from %s", path)
         with open_any(path) as checkpoint:
-            keys, initialization = self._resolve(checkpoint)
+            resets = read_resets(checkpoint)
+            if request is not None and request.is_met(resets):
+                request = None
+            keys, initialization = self._resolve(checkpoint, request)
             fetches, feeds = self.restore_ops(keys, checkpoint)
             prefix = checkpoint.prefix
+            if request is not None:
+                keep_from_before(prefix, request)
+                resets = (*resets, Reset(request.id, checkpoint.global_step, request.reset))
         run_restore(session, fetches, feeds, prefix)
         if initialization is not None:
             # After the restore: an initial value may be computed from what is restored.
             initialization.run(session)
         lacking = frozenset(want.tensor for want in self.wanted if want.tensor not in keys)
-        return Restored(prefix, lacking)
+        if request is not None:
+            logging.info("Reset once: %s: %s", ", ".join(request.reset), sorted(request.tensors))
+        return Restored(prefix, lacking, resets)
 
     def resolution(self, checkpoint: Checkpoint) -> Resolution:
         """What a checkpoint has of `wanted`, and where the two do not fit."""
@@ -120,9 +138,14 @@ class Built:
         except CheckpointError:
             return None
 
-    def _resolve(self, checkpoint: Checkpoint) -> tuple[dict[str, str], Initialization | None]:
+    def _resolve(
+        self, checkpoint: Checkpoint, request: Request | None
+    ) -> tuple[dict[str, str], Initialization | None]:
         """The keys to read, and how to initialize what is not read."""
         resolution = self.resolution(checkpoint)
+        without = frozenset[str]() if request is None else request.tensors
+        if without:
+            resolution = resolution.without(without)
         policy = self.options.on_missing
         required = [w for w in resolution.missing if policy_for(w.variable, policy) == "error"]
         problems = [*resolution.problems, *missing_rows(checkpoint, resolution, required)]
@@ -134,10 +157,10 @@ class Built:
             rows = missing_rows(checkpoint, resolution, warned, "initialized")
             logging.warning("%s", mismatch(checkpoint, rows))
         keys = dict(resolution.keys)
-        if not may_initialize(policy):
+        if not may_initialize(policy) and not without:
             return keys, None
         restored, others = self.contents.held(
-            {want.tensor for want in resolution.missing},
+            {*(want.tensor for want in resolution.missing), *without},
             # What the saver does not cover is not initialized by a restore either.
             outside=lambda name: policy_for(name, policy) != "error",
         )

@@ -9,11 +9,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.formats import CheckpointFormat
 from estimator_ckpt.matching.policies import may_initialize
-from estimator_ckpt.matching.restoring import Resolution, Wanted
 from estimator_ckpt.options import SaverOptions, check_format
 from estimator_ckpt.reading.moved import in_directory
 from estimator_ckpt.saving import tf_internals
@@ -27,6 +25,7 @@ from estimator_ckpt.saving.journal import mark
 from estimator_ckpt.saving.keeping import keeper_of
 from estimator_ckpt.saving.meta_graph_files import graph_writer
 from estimator_ckpt.saving.other_savers import explain_restores, tell_of_checkpoint, tell_of_hooks
+from estimator_ckpt.saving.resets import Request, Reset, encode_resets
 from estimator_ckpt.saving.resume import resume, steadily, whole_in_place_of
 from estimator_ckpt.saving.retention import Retention
 from estimator_ckpt.saving.steps import Save, prefix_of
@@ -42,6 +41,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
       checkpoint_format: "saver", "checkpoint" or "both": what save() writes.
       options: how it keeps and restores checkpoints.
       input: the InputPosition, where the position of the input is saved, else None.
+      request, resets: what a resume is to initialize, once; and of which a checkpoint says it.
       sound: the checkpoint that was restored or written last: its prefix, and its fingerprint.
     """
 
@@ -64,8 +64,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
           objects: the user's own objects: a tf.train.Checkpoint, a dict of trackables, or a
             callable that returns one, called when the graph is finalized.
           options: how to keep and restore checkpoints.
-          reshape: as tf.compat.v1.train.Saver has it.
-          pad_step_number: as tf.compat.v1.train.Saver has it.
+          reshape, pad_step_number: as tf.compat.v1.train.Saver has them.
 
         Raises:
           SettingsError: no such format, or no graph: TensorFlow executes eagerly.
@@ -95,8 +94,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         self._objects = objects
         self.options = options
         self._lists = CheckpointLists(
-            lambda: Retention.by(options, max_to_keep, every_n_hours),
-            self._has_all,
+            lambda: Retention.by(options, max_to_keep, every_n_hours), self._has_all
         )
         self._reshaping = reshape
         self._built: Built | None = None
@@ -104,6 +102,8 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         self._when_built: list[Callable[[], None]] = []
         self._beside_first: dict[str, Any] = {}
         self._lacking: frozenset[str] = frozenset()  # at the start, and initialized then
+        self.request: Request | None = None
+        self.resets: tuple[Reset, ...] = ()
         self._has_told = False
         self.sound: tuple[str, str] | None = None
         self._background = Background()
@@ -183,15 +183,6 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         """Writes `content` as the JSON file `name` into the directory of the next checkpoint."""
         self._beside_first[name] = content
 
-    @property
-    def wanted(self) -> Sequence[Wanted]:
-        """The tensors that a restore needs."""
-        return self.built.wanted
-
-    def resolution(self, checkpoint: Checkpoint) -> Resolution:
-        """What a checkpoint has of these, and where the two do not fit."""
-        return self.built.resolution(checkpoint)
-
     def save(
         self,
         sess: tf.compat.v1.Session,
@@ -265,6 +256,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             durable=self.options.durable,
             grace_secs=self.options.deletion_grace_secs,
             meta_graph_suffix=meta_graph_suffix,
+            resets=encode_resets(self.resets),
         )
         if snapshot is None:
             return prefix if self._finish(save, sess, state_name) else None
@@ -343,7 +335,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             if self.built.missing(newest):
                 newest = whole_in_place_of(newest, self._has_all)
             used = resume(
-                lambda prefix: self._restore(sess, prefix, self.input),
+                lambda prefix: self._restore(sess, prefix, resumes=True),
                 newest,
                 on_corrupt=self.options.on_corrupt,
                 check_data=self.options.check_data,
@@ -351,11 +343,12 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             if used != newest:
                 self._lists.skip(newest)
 
-    def _restore(self, sess: tf.compat.v1.Session, path: str, position: Any = None) -> None:
-        restored = steadily(lambda: self.built.restore(sess, path), path)
-        if position is not None:
-            position.find(path)
-        self._lacking = restored.lacking
+    def _restore(self, sess: Any, path: str, *, resumes: bool = False) -> None:
+        request = self.request if resumes else None
+        restored = steadily(lambda: self.built.restore(sess, path, request), path)
+        if resumes and self.input is not None:
+            self.input.find(path)
+        self._lacking, self.resets = restored.lacking, restored.resets
         self.sound = mark(restored.prefix)
 
     @property
@@ -367,9 +360,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         """As the stock Saver's: prefixes, oldest first."""
         self._lists.adopt([(prefix, time.time()) for prefix in last_checkpoints])
 
-    def set_last_checkpoints_with_time(
-        self, last_checkpoints_with_time: Sequence[tuple[str, float]]
-    ) -> None:
+    def set_last_checkpoints_with_time(self, last_checkpoints_with_time: Any) -> None:
         """As the stock Saver's: (prefix, seconds since the epoch), oldest first."""
         self._lists.adopt(last_checkpoints_with_time)
 

@@ -30,6 +30,7 @@ from estimator_ckpt.errors import WriteError
 from estimator_ckpt.reading.input_files import input_directory, position_prefix, positions
 from estimator_ckpt.saving.journal import temporary_name
 from estimator_ckpt.saving.keeping import Keeper, keeper_of, sync_checkpoint, sync_files
+from estimator_ckpt.saving.resets import with_record
 from estimator_ckpt.saving.retention import Retention
 from estimator_ckpt.saving.staging import (
     data_files,
@@ -57,6 +58,7 @@ class Save:
       durable: whether the data are to be on the disk before the state file names them.
       grace_secs: how long data files that were replaced stay.
       meta_graph_suffix: of the graph's file.
+      resets: what the checkpoint says of resets, see saving/resets.py.
     """
 
     prefix: str
@@ -68,6 +70,7 @@ class Save:
     durable: bool
     grace_secs: float
     meta_graph_suffix: str
+    resets: bytes = b""
 
     def run(self) -> bool:
         """Writes the checkpoint, and nothing else; False if there is nothing to save."""
@@ -140,7 +143,7 @@ class Save:
         is_written = self.write(staged)
         if self.write_graph is not None:
             self.write_graph(staged)
-        return read_index(staged) if is_written else None
+        return with_record(staged, read_index(staged), self.resets) if is_written else None
 
     def _swap(self, staged: str, index: Index, keeper: Keeper | None, *, input_stays: bool) -> None:
         if not files.exists(f"{self.prefix}.index"):
