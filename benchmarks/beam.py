@@ -24,8 +24,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 os.environ["PYTHONPATH"] = sys.path[0]  # for the workers
 
 from estimator_ckpt import beam
-from estimator_ckpt.bundle.index import Entry, Index, shard_path, write_index
-from estimator_ckpt.bundle.tensors import masked_crc32c
+from estimator_ckpt.bundle.checksum import masked_crc32c
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index, shard_path, write_index
 from estimator_ckpt.checking.audit import verify_directory
 from estimator_ckpt.conversion.batch import convert_directory
 

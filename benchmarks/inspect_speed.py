@@ -19,7 +19,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from estimator_ckpt.bundle.checksum import masked_crc32c
-from estimator_ckpt.bundle.index import Entry, Index, shard_path, write_index
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index, shard_path, write_index
 from estimator_ckpt.bundle.tensors import encode_strings
 from estimator_ckpt.objects.object_graph import (
     OBJECT_GRAPH_KEY,

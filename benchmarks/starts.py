@@ -20,7 +20,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from estimator_ckpt.bundle.checksum import masked_crc32c
-from estimator_ckpt.bundle.index import Entry, Index, shard_path, write_index
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index, shard_path, write_index
 
 FLOAT = 1
 VARIABLES = 300

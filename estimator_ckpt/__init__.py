@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from estimator_ckpt.model_fn import wrap_estimator, wrap_model_fn
     from estimator_ckpt.options import SaverOptions
     from estimator_ckpt.pins import pin_checkpoint, unpin_checkpoint
+    from estimator_ckpt.report import write_report
     from estimator_ckpt.scaffold import (
         checkpoint_scaffold,
         dual_scaffold,
@@ -53,6 +54,7 @@ _HOMES = {
     "verify_checkpoint": "verify",
     "wrap_estimator": "model_fn",
     "wrap_model_fn": "model_fn",
+    "write_report": "report",
 }
 
 __all__ = [
@@ -78,6 +80,7 @@ __all__ = [
     "verify_checkpoint",
     "wrap_estimator",
     "wrap_model_fn",
+    "write_report",
 ]
 
 

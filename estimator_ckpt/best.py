@@ -121,7 +121,9 @@ def keep_if_best(
 
 
 def _write(run: str, best: BestList) -> None:
-    files.write_atomic(best_path(run), encode_best(run, best))
+    path = best_path(run)
+    # One process writes at a time, so that what a kill leaves is overwritten by the next.
+    files.write_atomic(path, encode_best(best), temporary=f"{path}.tempstate-keeping")
 
 
 def numbers_of(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from estimator_ckpt.bundle.dtypes import dtype_name
@@ -15,7 +15,7 @@ from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.matching.model import Model
 from estimator_ckpt.matching.policies import policy_for
-from estimator_ckpt.matching.restoring import missing_rows
+from estimator_ckpt.matching.restoring import conversion_that_helps, missing_rows
 from estimator_ckpt.objects.object_graph import SAVE_COUNTER
 from estimator_ckpt.text.html import html_table
 from estimator_ckpt.text.quantities import counted, tensor_text
@@ -38,12 +38,14 @@ class Fit:
       rows: one for each variable of the model, and one for each of the checkpoint that nothing
         reads. The status is `matched`; `warm-started` or `initialized`; `unused`; or, where it does
         not fit, `missing`, `no average`, `shape`, `dtype`, `ambiguous` or `unexpected`.
-      hint: a rule for a warm start that would help, or "".
+      hint: a setting for a warm start that would help, or a conversion for a restore, or "".
+      sources: what each variable of the model that fits is read from, by its name.
     """
 
     checkpoint: str
     rows: Sequence[Row]
     hint: str = ""
+    sources: Mapping[str, str] = field(default_factory=dict)
 
     def _repr_html_(self) -> str:
         headers, cells = columns(self.folded_rows(), expected="model", found="checkpoint")
@@ -62,9 +64,14 @@ class Fit:
         return fold(rows) + more
 
     @property
+    def misfits(self) -> set[str]:
+        """The statuses of rows that do not fit."""
+        return {row.status for row in self.rows} - {*_FITS}
+
+    @property
     def fits(self) -> bool:
         """Whether the model would start."""
-        return all(row.status in _FITS for row in self.rows)
+        return not self.misfits
 
 
 def check_checkpoint(
@@ -79,12 +86,12 @@ def check_checkpoint(
     Args:
       path: a checkpoint, as open_checkpoint() takes it.
       expected: the model's variables: a mapping from variable names to (shape, dtype); a tf.Graph;
-        a Keras model, a tf.Module or another object of an eager program; the path of another
-        checkpoint, a SavedModel, a `.meta` graph or a `graph.pbtxt`; or `package.module:function`,
-        a model_fn or a function without arguments, which is called in a graph: a Scaffold, a
-        tf.train.Checkpoint or a Keras model that it returns counts. Of files without that
-        knowledge, all variables count as trainable but the state of a training: slots and numbers
-        of optimizers, the global step.
+        what WarmStart.apply() takes (a Keras model, a tf.Module, a list or mapping of these or of
+        variables); another checkpoint, open or its path, a SavedModel, a `.meta` graph or a
+        `graph.pbtxt`; or `package.module:function`, a model_fn or a function without arguments,
+        which is called in a graph: a Scaffold, a tf.train.Checkpoint or a Keras model that it
+        returns counts. Of files without that knowledge, all variables count as trainable but the
+        state of a training: slots and numbers of optimizers, the global step.
       warm_start: settings by which the model would start from this checkpoint; the one that they
         name does not count. None: it would restore all of its variables, as its saver does: that of
         a function which makes one (wrap_model_fn(), or a factory's Scaffold that it returns), with
@@ -98,11 +105,13 @@ def check_checkpoint(
     """
     if warm_start is not None:
         _expect_settings(warm_start)
+    if isinstance(expected, Checkpoint):
+        expected = expected.prefix
     with open_checkpoint(path) as checkpoint:
         if warm_start is None:
             restore = restore_of(expected, checkpoint, input_fn)
             if isinstance(restore, Restore):
-                return Fit(checkpoint.prefix, _restored(checkpoint, restore))
+                return _restored(checkpoint, restore)
             return _started(checkpoint, None, restore, "matched")
         model = expected_model(expected, input_fn)
         return _started(checkpoint, warm_start, model, "warm-started")
@@ -134,10 +143,12 @@ def _started(checkpoint: Checkpoint, settings: WarmStart | None, model: Model, w
     named = {row.name for row in rows}
     unused = (name for name in report.unexpected if name not in named)
     rows += [Row("unused", name, note=_slot_note(checkpoint, name)) for name in unused]
-    return Fit(checkpoint.prefix, rows, hint.strip())
+    sources = {value.target: value.source for value in report.values if value.source is not None}
+    return Fit(checkpoint.prefix, rows, hint.strip(), sources)
 
 
-def _restored(checkpoint: Checkpoint, restore: Restore) -> list[Row]:
+def _restored(checkpoint: Checkpoint, restore: Restore) -> Fit:
+    """What a restore would do."""
     resolution = restore.resolution
     policies = {w.tensor: policy_for(w.variable, restore.on_missing) for w in resolution.missing}
     required = [want for want in resolution.missing if policies[want.tensor] == "error"]
@@ -158,7 +169,8 @@ def _restored(checkpoint: Checkpoint, restore: Restore) -> list[Row]:
         for v in checkpoint.variables.values()
         if v.name not in named and used.isdisjoint(v.keys)
     ]
-    return rows
+    hint = conversion_that_helps(checkpoint, resolution, required)
+    return Fit(checkpoint.prefix, rows, hint.strip(), resolution.keys)
 
 
 def _is_unused_slot(row: Row) -> bool:

@@ -39,8 +39,11 @@ __all__ = ["Checkpoint", "Variable", "open_checkpoint", "read_object_graph"]
 _MANY_SHARDS = 8
 
 
-class Checkpoint:
-    """A checkpoint open for reading; what open_checkpoint() returns.
+class Checkpoint(Mapping[str, "np.ndarray[Any, Any]"]):
+    """A checkpoint open for reading, a mapping of names to values; what open_checkpoint() returns.
+
+    A value is read when it is asked for: `items()` and `values()` hold one at a time. Two
+    checkpoints are equal if they are the same object; compare_checkpoints() compares contents.
 
     Attributes:
       path: as it was given.
@@ -76,6 +79,9 @@ class Checkpoint:
         trace: TracebackType | None,
     ) -> None:
         self.close()
+
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     def __repr__(self) -> str:
         kind = "checkpoint" if self.format == "checkpoint" else f"{self.format} checkpoint"

@@ -10,7 +10,8 @@ from typing import Any
 
 from estimator_ckpt import files
 from estimator_ckpt.bundle.checksum import Checksum
-from estimator_ckpt.bundle.index import Entry, Index, shard_path
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index, shard_path
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.conversion.carry_out import carry_out

@@ -37,6 +37,11 @@ _TRAIN, _EVAL = "train", "eval"
 # The attribute that tells a wrapped model_fn from others; its value is the format.
 _SAVES = "_estimator_ckpt_saves"
 
+_NONE_KEPT = (
+    "keep_best: an evaluation with a saver of another kind, or by a TPUEstimatorSpec, keeps no "
+    "checkpoints; call record_metrics() with what evaluate() returns."
+)
+
 ModelFn = Callable[..., Any]
 
 
@@ -104,6 +109,8 @@ def wrap_model_fn(
             return scaffold
 
         if hasattr(spec, "scaffold_fn"):  # a TPUEstimatorSpec, which makes its Scaffold later
+            if mode == _EVAL and settings.keep_best:
+                logging.warning(_NONE_KEPT)
             if settings.save_input and mode == _TRAIN:
                 raise SettingsError("a TPUEstimator reads ahead of its steps", key="save_input")
             make = spec.scaffold_fn or tf.compat.v1.train.Scaffold
@@ -133,11 +140,8 @@ def _with_best_kept(spec: Any, settings: SaverOptions, model_dir: str) -> Any:
     """A spec for evaluation with the hook that keeps the best checkpoints."""
     collection = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.SAVERS)
     saver = next((one for one in collection if isinstance(one, Saver)), None)
-    if saver is None or not hasattr(spec, "evaluation_hooks"):
-        logging.warning(
-            "keep_best: an evaluation with a saver of another kind, or by a TPUEstimatorSpec, "
-            "keeps no checkpoints; call record_metrics() with what evaluate() returns."
-        )
+    if saver is None or not hasattr(spec, "eval_metric_ops"):
+        logging.warning(_NONE_KEPT)
         return spec
     hook = KeepBest(spec, settings.best_criteria, saver, model_dir)
     return spec._replace(evaluation_hooks=[*spec.evaluation_hooks, hook])
@@ -280,6 +284,8 @@ def _put_saver(
                 raise SettingsError(f"{stays}read the variables themselves", key="ema")
             if options.save_input:
                 raise SettingsError(f"{stays}save no position of the input", key="save_input")
+            if mode == _TRAIN:
+                apply_reset(saver, options)
             return
         if mode in (_TRAIN, _EVAL) and not collection:
             collection.append(saver)

@@ -39,7 +39,8 @@ def pin_checkpoint(checkpoint: str | os.PathLike[str], name: str) -> str:
     with keeping(run):
         there = pins(run).get(name)
         if there is None:
-            return link_checkpoint(prefix, os.path.join(run, PINNED, name))
+            directory = os.path.join(run, PINNED, name)
+            return link_checkpoint(prefix, directory, with_input=True)
         if os.path.basename(there) == os.path.basename(prefix) and (
             files.read_bytes(f"{there}.index") == files.read_bytes(f"{prefix}.index")
         ):

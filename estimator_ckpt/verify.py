@@ -13,7 +13,8 @@ from estimator_ckpt import files
 from estimator_ckpt.bulk import columns_of
 from estimator_ckpt.bundle.checksum import checked
 from estimator_ckpt.bundle.dtypes import STRING, VARIANT, dtype_name
-from estimator_ckpt.bundle.index import Entry, Index, data_path, shard_path
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index, data_path, shard_path
 from estimator_ckpt.bundle.slices import key_bytes, readable_key
 from estimator_ckpt.bundle.tensors import TensorReader
 from estimator_ckpt.bundle.v1 import open_reader

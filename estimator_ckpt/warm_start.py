@@ -41,7 +41,10 @@ class WarmStart(Settings):
       exclude: patterns; a variable whose whole name one of them matches keeps its initial value.
       on_missing: what to do with a selected variable that the checkpoint lacks: "error"; "warn" or
         "init", which leave it its initial value; or a mapping from patterns to these.
-      on_shape_mismatch: the same for one of another shape.
+      on_shape_mismatch: the same for one of another shape. Or "reshape", where the elements are as
+        many; "pad", where the variable is larger: what it has beyond the end of the checkpoint's
+        keeps its initial value, as new rows of an embedding do; "slice", where it is smaller, and
+        starts from the beginning of the checkpoint's. Where that does not fit it is an error.
       on_unexpected: what to do about variables of the checkpoint that nothing starts from: "error",
         "warn" or "ignore".
       require_all_rules_match: whether a rule that applies to nothing is an error.
@@ -54,11 +57,13 @@ class WarmStart(Settings):
       hyperparameters: numbers with which an optimizer's state becomes that of another kind, by name
         (`iter`, `learning_rate`, `beta_1`, ...), where neither the program nor the checkpoint tells
         them; of several optimizers by whose they are, `optimizer/iter` or `Adam/iter`. They are not
-        written into the program's optimizer, but for its count of steps.
+        written into the program's optimizer, but for its count of steps. In a job they are for
+        state that a list of vars_to_warm_start selects.
       from_optimizer: the class of the checkpoint's optimizer, where its names do not say it: "SGD",
         "AdamW", ...
       root: the object path in the checkpoint of the object that apply() is given, `model` or
-        `model/encoder`, `/` for the root; None to find it.
+        `model/encoder`, `/` for the root; None to find it. For variables of a job, or without
+        objects: of what has them under their names, such as a dictionary `vars`.
 
     Raises:
       SettingsError: a field of the wrong kind; the error's key says which, `assignment_map[2]`.
@@ -99,14 +104,18 @@ class WarmStart(Settings):
         Objects are matched by structure before names: a name that a counter made, `dense_1` of a
         Dense layer, says nothing against the place where an object stands. A list of variables
         shows no objects: where the checkpoint has some, such a name finds nothing without match_by.
-        Lookup tables that objects hold start too, keys and values together.
+        Lookup tables that objects hold start too, keys and values together. Other objects with
+        state (iterators, PythonState) are left alone, and stand in the report. Of a checkpoint with
+        names alone a model's own name, with which Keras 3 begins those of its variables, need not
+        begin them there.
 
         Args:
           variables: a Keras model or layer that is built, a tf.Module, an optimizer or another
             trackable object, which is looked for anywhere in the checkpoint (see `root`); a
-            tf.train.Checkpoint, which stands at its root; a list of variables; or a mapping from
-            names to variables, or to objects, as tf.train.Checkpoint takes them. A variable without
-            a name in a mapping has its own, without `:0`.
+            tf.train.Checkpoint, which stands at its root; a list of variables, or of objects, which
+            is one object; or a mapping from names to variables, or to objects, as
+            tf.train.Checkpoint takes them. A variable without a name in a mapping has its own,
+            without `:0`.
 
         Returns:
           What came from where.
@@ -116,8 +125,8 @@ class WarmStart(Settings):
             `hyperparameters` must give.
           UnsupportedCheckpointError, ConflictError: an optimizer's state cannot become that of the
             program's, or contradicts the numbers given, and these were given.
-          MismatchError: the checkpoint does not fit, or it is not clear what belongs to what; lists
-            everything.
+          MismatchError: the checkpoint does not fit, or nothing of it starts, or it is not clear
+            what belongs to what; lists everything.
           CheckpointError: the checkpoint cannot be read.
         """
         from estimator_ckpt.warm_starting.eager import apply_eagerly

@@ -4,13 +4,14 @@ A fixture of conftest.py watches every test of the modules in WATCHED, so that a
 there is covered, too.
 """
 
+import contextlib
 import types
-from collections.abc import Mapping
 
 import pytest
+from tensorflow_party import v1
 
 from estimator_ckpt import check_checkpoint, open_checkpoint
-from estimator_ckpt.errors import MismatchError, SettingsError
+from estimator_ckpt.errors import CheckpointError, MismatchError, SettingsError
 from estimator_ckpt.matching.restoring import mismatch
 
 WATCHED = (
@@ -21,6 +22,9 @@ WATCHED = (
     "test_partitioned",
     "test_other_objects",
     "test_warm_start_eager",
+    "test_warm_start",
+    "test_accounts",
+    "test_hints",
 )
 
 _FINE = ("matched", "warm-started", "initialized", "not selected", "unused")
@@ -33,12 +37,14 @@ def made():
 
 
 def watch(monkeypatch):
-    """Has `check` run after every restore of a Saver and every WarmStart.apply()."""
+    """Has `check` run after every restore of a Saver, every warm start of a job, every
+    WarmStart.apply() and every block of WarmStart.deferred()."""
     from estimator_ckpt.saving import tf_internals
     from estimator_ckpt.saving.saver import Saver
-    from estimator_ckpt.warm_starting import eager
+    from estimator_ckpt.warm_starting import deferred, eager, starter
 
     restore, apply = Saver.restore, eager.apply_eagerly
+    prepare, defer = starter.Starter._prepare, deferred.deferred_start
 
     def restore_and_check(saver, session, path):
         refusal = _refusal(restore, saver, session, path)
@@ -52,29 +58,40 @@ def watch(monkeypatch):
         if refusal is not None:
             raise refusal
 
+    def prepare_and_check(self):
+        prepare(self)
+        if not self._settings.var_name_to_vocab_info:
+            _assert_starts_agree(self._settings, v1.get_default_graph(), self._found, self._error)
+
     def apply_and_check(settings, variables):
-        report, refusal = [], None
+        report, refusal = None, None
         try:
-            report.append(apply(settings, variables))
-        except (MismatchError, SettingsError) as error:
+            report = apply(settings, variables)
+        except CheckpointError as error:
             refusal = error
-        path = settings.ckpt_to_initialize_from
-        if isinstance(refusal, SettingsError):
-            if not isinstance(variables, (Mapping, list, tuple)) and refusal.key != "variables":
-                with pytest.raises(SettingsError):
-                    check_checkpoint(path, variables, warm_start=settings)
-        elif not isinstance(variables, (Mapping, list, tuple)):
-            fit = check_checkpoint(path, variables, warm_start=settings)
-            _assert_agrees(path, fit, refusal)
-            for one in report:
-                started = {value.target for value in one.values if value.source is not None}
-                assert started == {row.name for row in fit.rows if row.status == "warm-started"}
+        if not (isinstance(refusal, SettingsError) and refusal.key == "variables"):
+            _assert_starts_agree(settings, variables, report, refusal)
         if refusal is not None:
             raise refusal
-        return report[0]
+        return report
+
+    @contextlib.contextmanager
+    def defer_and_check(settings, root=None):
+        refusal, start = None, None
+        try:
+            with defer(settings, root) as start:
+                yield start
+        except MismatchError as error:
+            refusal = error
+        if root is not None:
+            _assert_starts_agree(settings, root, start.report, refusal)
+        if refusal is not None:
+            raise refusal
 
     monkeypatch.setattr(Saver, "restore", restore_and_check)
+    monkeypatch.setattr(starter.Starter, "_prepare", prepare_and_check)
     monkeypatch.setattr(eager, "apply_eagerly", apply_and_check)
+    monkeypatch.setattr(deferred, "deferred_start", defer_and_check)
 
 
 def _refusal(restore, *arguments):
@@ -85,11 +102,26 @@ def _refusal(restore, *arguments):
     return None
 
 
+def _assert_starts_agree(settings, model, report, refusal):
+    """`check` of settings and a model says what the start does, or refuses them as it does."""
+    path = settings.ckpt_to_initialize_from
+    if refusal is not None and not isinstance(refusal, MismatchError):
+        with pytest.raises(type(refusal)):
+            check_checkpoint(path, model, warm_start=settings)
+        return
+    fit = check_checkpoint(path, model, warm_start=settings)
+    _assert_agrees(path, fit, refusal)
+    if refusal is None:
+        rows = {row.name: row.status for row in fit.rows if row.status != "unused"}
+        assert rows == {row.name: row.status for row in report.rows()}
+
+
 def _assert_agrees(path, fit, refusal):
     """Both take the checkpoint, or both refuse it with one table."""
     problems = [row for row in fit.rows if row.status not in _FINE]
     assert fit.fits == (refusal is None)
     if refusal is not None:
+        assert fit.hint in refusal.message
         with open_checkpoint(path) as checkpoint:
-            lines = mismatch(checkpoint, problems).message.splitlines()
+            lines = mismatch(checkpoint, problems, may_be_missing=False).message.splitlines()
         assert sorted(set(lines) - set(refusal.message.splitlines())) == []

@@ -11,7 +11,8 @@ from tensorflow_party import tf
 from tensorflow_party import v1 as v1
 
 from estimator_ckpt.bundle.checksum import masked_crc32c
-from estimator_ckpt.bundle.index import Entry, Index, read_index, shard_path, write_index
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index, read_index, shard_path, write_index
 from estimator_ckpt.bundle.slices import key_text
 from estimator_ckpt.bundle.tensors import TensorReader, encode_strings
 from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY

@@ -75,7 +75,7 @@ class Tf1Job(Tf1Session):
 
     STEPS = STEPS
 
-    def __init__(self, kind, slices=None):
+    def __init__(self, kind, slices=None, session=True):
         with tf.Graph().as_default() as self.graph:
             partitioner = v1.fixed_size_partitioner(slices) if slices else None
             self.variables = {
@@ -102,7 +102,8 @@ class Tf1Job(Tf1Session):
             self.loss = loss_of(*map(tf.convert_to_tensor, self.variables.values()))
             step = v1.train.get_or_create_global_step()
             self.train_op = self.minimize(kind, step)
-            self.start()
+            if session:
+                self.start()
 
     def minimize(self, kind, step):
         return TF1[kind]().minimize(self.loss, step)

@@ -13,7 +13,8 @@ import numpy as np
 
 from estimator_ckpt.bundle.checksum import masked_crc32c
 from estimator_ckpt.bundle.dtypes import dtype_name
-from estimator_ckpt.bundle.index import Entry, Index, shard_path, write_index
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index, shard_path, write_index
 from estimator_ckpt.bundle.slices import key_bytes, slice_key
 from estimator_ckpt.bundle.tensors import encode_strings
 from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, ObjectGraph

@@ -15,7 +15,8 @@ from own_files import save as save_own
 from own_files import save_in_shards as save_own_shards
 from tensorflow_party import WITH_TENSORFLOW, tf
 
-from estimator_ckpt.bundle.index import Entry, Index, read_index, write_index
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index, read_index, write_index
 from estimator_ckpt.objects.object_graph import (
     OBJECT_GRAPH_KEY,
     VARIABLE_VALUE,

@@ -12,7 +12,8 @@ from tensorflow_party import tf
 
 from estimator_ckpt import files
 from estimator_ckpt.bundle.aliases import add_keys, rekey
-from estimator_ckpt.bundle.index import read_index, slice_key
+from estimator_ckpt.bundle.index import read_index
+from estimator_ckpt.bundle.slices import slice_key
 from estimator_ckpt.errors import ConflictError, MissingTensorError, WriteError
 
 ROOT = Path(__file__).resolve().parents[1]

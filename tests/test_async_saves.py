@@ -1,7 +1,9 @@
 """async_checkpoint: a save holds the values of its step, and training goes on meanwhile."""
 
 import contextlib
+import gc
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from saver_sessions import eager_values, make_saver, partitioned, variable
 from estimator_ckpt import compare_checkpoints, make_scaffold
 from estimator_ckpt.errors import WriteError
 from estimator_ckpt.reading.state import read_state
-from estimator_ckpt.saving.snapshots import _DTYPES, Snapshot
+from estimator_ckpt.saving.snapshots import _DTYPES, Snapshot, may_be
 
 v1 = tf.compat.v1
 
@@ -200,6 +202,19 @@ def test_a_variable_on_another_kind_of_device_is_saved_while_training_waits(capl
     assert "w is on /device:GPU:0" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("device", "other", "may"),
+    [
+        ("", "/job:localhost/replica:0/task:0/device:GPU:0", True),
+        ("/job:ps/task:1", "/job:ps/replica:0/task:1/device:GPU:0", True),
+        ("/job:ps/task:1", "/job:ps/replica:0/task:0/device:GPU:0", False),
+        ("/job:ps/task:0", "/job:chief/replica:0/task:0/device:GPU:0", False),
+    ],
+)
+def test_a_variable_may_be_on_the_devices_of_its_own_process_alone(device, other, may):
+    assert may_be(device, other) == may
+
+
 def test_a_session_with_one_thread_goes_on_training(tmp_path):
     """The thread that saves waits for a snapshot which is not there yet."""
     config = v1.ConfigProto(inter_op_parallelism_threads=1, intra_op_parallelism_threads=1)
@@ -362,6 +377,21 @@ def test_an_error_of_the_last_save_is_raised_at_the_end(tmp_path, gate):
     with pytest.raises(WriteError, match="the disk is full"):
         job.session.close()
     assert job.newest() == 0
+
+
+def test_an_error_that_nobody_has_raised_keeps_no_session_alive(tmp_path, gate):
+    """The lease of the directory goes with the session."""
+    with contextlib.suppress(KeyboardInterrupt), Job(tmp_path) as job:
+        job.wait()
+        session = weakref.ref(job.session._tf_sess())
+        gate.error = tf.errors.ResourceExhaustedError(None, None, "the disk is full")
+        gate.open_soon()
+        job.step()
+        raise KeyboardInterrupt
+    gc.collect()
+    assert session() is None
+    with pytest.raises(WriteError, match="the disk is full"):
+        job.wait()
 
 
 def test_a_save_that_failed_leaves_nothing_for_the_next_one(tmp_path, gate):

@@ -6,6 +6,8 @@ import json
 import math
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,12 @@ from command_line import Run, command_runner
 from stock_files import save
 from tensorflow_party import tf, v1
 
-from estimator_ckpt import open_checkpoint, record_metrics, verify_checkpoint
+from estimator_ckpt import (
+    open_checkpoint,
+    pin_checkpoint,
+    record_metrics,
+    verify_checkpoint,
+)
 from estimator_ckpt.errors import CheckpointError, CorruptCheckpointError, SettingsError
 from estimator_ckpt.reading.best import parse_criteria, read_best
 
@@ -271,6 +278,61 @@ def test_after_a_kill_between_any_two_writes_the_list_names_what_is_there(
         record(7, 7)
         assert best_steps() == [7, 6]
         assert on_disk() == ["model.ckpt-6", "model.ckpt-7"]
+
+
+def test_a_conversion_of_the_run_takes_them_along(model_dir: Path) -> None:
+    from estimator_ckpt.conversion.batch import convert_directory
+    from estimator_ckpt.conversion.convert_options import ConvertOptions
+
+    record(1, 0.9)
+    pin_checkpoint(write(2), "release-7")
+    Path("run/checkpoint").write_text('model_checkpoint_path: "model.ckpt-2"')
+    convert_directory("run", "to", ConvertOptions("both"))
+    for name, value in (("to@best", 1), ("to@release-7", 2), ("to", 2)):
+        with open_checkpoint(name) as checkpoint:
+            assert (checkpoint.format, checkpoint["w"]) == ("both", value)
+
+
+@pytest.mark.faults
+def test_two_evaluators_that_are_killed_at_any_time_leave_whole_checkpoints(
+    model_dir: Path,
+) -> None:
+    for number in range(4):
+        command = [sys.executable, "-c", EVALUATOR, str(number)]
+        both = [
+            subprocess.Popen([*command, str(k)], stdout=subprocess.PIPE, text=True)
+            for k in range(2)
+        ]
+        for one in both:
+            assert one.stdout is not None
+            assert [one.stdout.readline() for _ in range(5)]  # it has recorded five
+        for one in both:
+            one.kill()
+            one.wait()
+        found = read_best("run").checkpoints
+        assert found
+        for checkpoint in found:
+            assert verify_checkpoint(checkpoint.prefix).ok
+    record(1, 2.0)
+    assert on_disk() == sorted(Path(o.prefix).parent.name for o in read_best("run").checkpoints)
+
+
+EVALUATOR = f"""
+import random, sys
+sys.path.insert(0, {str(Path(__file__).parent)!r})
+import numpy as np
+from pathlib import Path
+from own_files import save
+from estimator_ckpt import record_metrics
+number, evaluator = map(int, sys.argv[1:])
+for step in range(100_000):
+    name = f"run/model.ckpt-{{number}}{{evaluator}}{{step:05d}}"
+    record_metrics(
+        save(Path(name), {{"w": np.float32(step)}}), {{"accuracy": random.random()}},
+        keep_best=("accuracy", 2),
+    )
+    print(step, flush=True)
+"""
 
 
 def test_inspect_shows_the_best_with_their_metrics(model_dir: Path, run: Run) -> None:

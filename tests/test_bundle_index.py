@@ -13,7 +13,8 @@ from tensorflow_party import tf
 from estimator_ckpt import files
 from estimator_ckpt.bundle import index, protos, slices, table
 from estimator_ckpt.bundle.dtypes import dtype_name, dtype_size
-from estimator_ckpt.bundle.index import Entry, Index, Version
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index, Version
 from estimator_ckpt.errors import (
     CorruptCheckpointError,
     NotACheckpointError,

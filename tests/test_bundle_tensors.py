@@ -14,7 +14,9 @@ from tensorflow_party import tf
 
 from estimator_ckpt.bundle import tensors
 from estimator_ckpt.bundle.coding import mask
-from estimator_ckpt.bundle.index import Entry, Index, read_index, slice_key, write_index
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index, read_index, write_index
+from estimator_ckpt.bundle.slices import slice_key
 from estimator_ckpt.bundle.tensors import TensorReader
 from estimator_ckpt.errors import (
     CorruptCheckpointError,

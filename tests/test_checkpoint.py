@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,8 @@ from tensorflow_party import tf
 
 from estimator_ckpt import open_checkpoint
 from estimator_ckpt.bundle.aliases import add_keys
-from estimator_ckpt.bundle.index import Entry, Index, write_index
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index, write_index
 from estimator_ckpt.errors import (
     CheckpointError,
     MissingTensorError,
@@ -259,6 +261,28 @@ def test_values_by_name_key_and_path(tmp_path: Path) -> None:
     for name in ("dense/kernel", flat_key("dense/kernel"), "var_list/dense.Skernel"):
         np.testing.assert_array_equal(checkpoint.get_tensor(name), TENSORS["dense/kernel"])
     assert ObjectGraph.parse(checkpoint.get_tensor(OBJECT_GRAPH_KEY).item()).nodes
+
+
+def test_a_checkpoint_is_a_mapping_of_names_to_values(tmp_path: Path) -> None:
+    checkpoint = open_checkpoint(save_flat(tmp_path / "m", TENSORS))
+    assert isinstance(checkpoint, Mapping)
+    names = [*TENSORS, "save_counter"]
+    assert list(checkpoint) == list(checkpoint.keys()) == names
+    assert len(checkpoint) == len(checkpoint.items()) == len(checkpoint.values()) == len(names)
+    for (name, tensor), same in zip(checkpoint.items(), checkpoint.values()):
+        np.testing.assert_array_equal(tensor, {**TENSORS, "save_counter": 0}[name])
+        np.testing.assert_array_equal(tensor, same)
+    assert [name in checkpoint for name in ("dense/kernel", "dense/kernels", 3)] == [
+        True,
+        False,
+        False,
+    ]
+    assert checkpoint.get("dense/kernels") is None
+    np.testing.assert_array_equal(checkpoint.get("dense/bias", 3), TENSORS["dense/bias"])
+    assert {**checkpoint}.keys() == dict(checkpoint).keys() == set(names)
+    other = open_checkpoint(checkpoint.prefix)
+    assert checkpoint == checkpoint != other
+    assert len({checkpoint, other}) == 2
 
 
 def test_a_missing_name_is_answered_with_near_ones(tmp_path: Path) -> None:

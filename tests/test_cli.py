@@ -17,7 +17,8 @@ from stock_files import data_file, flip, save
 
 import estimator_ckpt
 from estimator_ckpt import cli
-from estimator_ckpt.bundle.index import Entry, Index, write_index
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index, write_index
 
 ROOT = Path(estimator_ckpt.__file__).parent.parent
 

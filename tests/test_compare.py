@@ -14,7 +14,8 @@ from tensorflow_party import tf
 
 from estimator_ckpt import compare_checkpoints, convert_checkpoint, open_checkpoint
 from estimator_ckpt.bundle.aliases import add_keys
-from estimator_ckpt.bundle.index import Entry, slice_key
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.slices import slice_key
 from estimator_ckpt.checking.difference import Difference
 from estimator_ckpt.compare import Comparison
 from estimator_ckpt.errors import CorruptCheckpointError, NotACheckpointError

@@ -129,7 +129,8 @@ def test_a_save_counter_of_its_own_is_used(tmp_path):
 
 
 def test_a_name_that_is_no_utf8_is_refused_for_objects_alone(tmp_path):
-    from estimator_ckpt.bundle.index import Entry, Index, write_index
+    from estimator_ckpt.bundle.entries import Entry
+    from estimator_ckpt.bundle.index import Index, write_index
 
     (tmp_path / "m.data-00000-of-00001").write_bytes(bytes(4))
     entry = Entry(1, (), 0, 0, 4, 1214729159)

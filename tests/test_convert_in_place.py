@@ -13,6 +13,7 @@ from golden_files import golden_cases
 from tensorflow_party import tf
 
 from estimator_ckpt import convert_checkpoint, files, open_checkpoint, verify_checkpoint
+from estimator_ckpt.bundle.index import read_index, write_index
 from estimator_ckpt.conversion import carry_out
 from estimator_ckpt.errors import SettingsError, WriteError
 from estimator_ckpt.files import copies, write
@@ -226,6 +227,10 @@ def test_what_is_asked_next_is_done_from_there(tmp_path):
     assert stock_values(tmp_path / "out")["dense/kernel"] == [0, 0]
     assert in_place(tmp_path / "out", "saver", rename=SWAP).written
     assert in_place(prefix, "both").written
+    assert in_place(prefix, "saver", rename=SWAP).written
+    index = read_index(prefix)
+    added = {b"another": index.entries[b"dense/kernel"]}
+    write_index(prefix, index._replace(entries={**index.entries, **added}))  # the mark is another's
     assert in_place(prefix, "saver", rename=SWAP).written
     write_bundle(prefix, TWO)  # as a job does that saves there
     assert in_place(prefix, "saver", rename=SWAP).written

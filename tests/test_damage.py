@@ -15,7 +15,8 @@ from golden_files import golden_cases
 from stock_files import data_file, edit_index, flip, save, save_in_shards
 
 from estimator_ckpt import compare_checkpoints, open_checkpoint, verify_checkpoint
-from estimator_ckpt.bundle.index import Entry, Index, read_index, shard_path, write_index
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index, read_index, shard_path, write_index
 from estimator_ckpt.bundle.tensors import TensorReader, encode_strings
 from estimator_ckpt.commands.tree import tree_lines
 from estimator_ckpt.errors import CheckpointError, CorruptCheckpointError

@@ -19,9 +19,11 @@ pytestmark = [
 ]
 
 
-def test_whatever_breaks_a_save_the_newest_checkpoint_is_whole_and_the_job_goes_on():
+@pytest.mark.parametrize("option", [[], ["--async_checkpoint"]], ids=["", "async"])
+def test_whatever_breaks_a_save_the_newest_checkpoint_is_whole_and_the_job_goes_on(option):
     scenarios = ["save", "only"]
-    printed = layer.run(SAVES, *scenarios, "--formats", "both", "--count", "2", timeout=300)
+    chosen = ["--formats", "both", "--count", "2", *option]
+    printed = layer.run(SAVES, *scenarios, *chosen, timeout=300)
     found = json.loads(printed.splitlines()[-1])
     assert found["bad"] == []
     assert found["trials"] == {f"{s}/both {k}": 2 for s in scenarios for k in layer.KINDS}

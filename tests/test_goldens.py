@@ -11,8 +11,9 @@ import pytest
 from golden_files import GOLDENS, KINDS, V1, GoldenCase, golden_case, golden_cases, texts
 from tensorflow_party import WITH_TENSORFLOW, tf
 
+from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.bundle.index import encode_index, read_index
-from estimator_ckpt.bundle.tensors import TensorReader, dtype_name
+from estimator_ckpt.bundle.tensors import TensorReader
 from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.errors import UnsupportedCheckpointError
 from estimator_ckpt.objects.object_graph import OBJECT_CONFIG

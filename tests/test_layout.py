@@ -44,7 +44,8 @@ warm_start
 checking
 beam
 check compare exchange
-export importing
+pages
+export importing report tensorboard_plugin
 pins best
 scaffold
 jobs
@@ -67,12 +68,14 @@ WITH_TENSORFLOW = _modules("""
     saving.initial_values saving.input_ops saving.input_position saving.keeping
     saving.meta_graph_files saving.on_disk saving.pipelines saving.tf_data_internals
     saving.other_savers saving.saveables saving.saver saving.snapshots saving.staging saving.steps
-    saving.tf_internals saving.upstream warm_starting.reset warm_starting.starter
+    saving.tf_internals saving.upstream warm_starting.fitted_parts warm_starting.graph_optimizers
+    warm_starting.reset
+    warm_starting.starter
 """)
 TENSORFLOW_INSIDE = _modules("""
     check flags manager train warm_start checking.model checking.restore files.remote
-    matching.counted matching.eager matching.live matching.live_optimizers matching.lookup_tables
-    text.logs
+    matching.counted matching.eager matching.kinds matching.live matching.live_optimizers
+    matching.lookup_tables text.logs
     warm_starting.deferred warm_starting.eager warm_starting.stock_settings
 """)
 

@@ -4,7 +4,8 @@ import itertools
 
 import pytest
 
-from estimator_ckpt.bundle.index import Entry, Index
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.matching.counted import (
@@ -13,7 +14,7 @@ from estimator_ckpt.matching.counted import (
     is_position,
     weak_segments,
 )
-from estimator_ckpt.matching.hints import scope_to_paste
+from estimator_ckpt.matching.hints import roots_that_fit, scopes_that_fit
 from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.matching.resolve import resolve
 from estimator_ckpt.matching.saved import Saved
@@ -311,26 +312,48 @@ def test_weak_segments_explain_a_difference():
     assert differ_in_weak_segments_only("net/dense/k", weak, "k")
 
 
-# --- the rule to paste ---
+# --- what might explain that much is missing ---
 
 
-def test_a_rule_maps_every_variable_of_its_scope_to_one_of_its_shape():
+def test_a_scope_maps_every_variable_of_it_to_one_of_its_shape():
     saved = saved_of(names=["old/a", "old/b", "old/a/Adam", "old/b/Adam"])
     model = model_of([("", "new/a"), ("", "new/b")])
-    hint = scope_to_paste(model, ["new/a", "new/b"], saved)
-    assert hint.endswith('assignment_map: [["old/", "new/"]]')
+    assert scopes_that_fit(model, ["new/a", "new/b"], saved) == [("old/", "new/")]
     other = model_of([("", "new/a"), ("", "new/b")], shapes={"new/b": (3,)})
-    assert scope_to_paste(other, ["new/a", "new/b"], saved) == ""
+    assert scopes_that_fit(other, ["new/a", "new/b"], saved) == []
     more = model_of([("", "new/a"), ("", "new/b"), ("", "new/c")])
-    assert scope_to_paste(more, ["new/a", "new/b", "new/c"], saved) == ""
+    assert scopes_that_fit(more, ["new/a", "new/b", "new/c"], saved) == []
 
 
-def test_no_rule_is_offered_for_names_that_a_counter_may_have_made():
-    saved = saved_of([("net/a", "dense/a"), ("net/b", "dense/b")])
-    model = model_of([("", "dense_1/a"), ("", "dense_1/b")])
-    assert scope_to_paste(model, ["dense_1/a", "dense_1/b"], saved) == ""
-    names = saved_of(names=["dense/a", "dense/b"])
-    assert '["dense/", "dense_1/"]' in scope_to_paste(model, ["dense_1/a", "dense_1/b"], names)
+@pytest.mark.parametrize(("theirs", "ours"), [("dense", "dense_1"), ("layer_1", "layer_12")])
+def test_no_hint_is_a_count(theirs, ours):
+    """The file has `dense`, the model `dense_1`: another count might as well be the right one."""
+    model = model_of([("", f"{ours}/a"), ("", f"{ours}/b")])
+    missing = [variable.name for variable in model.variables]
+    for saved in (
+        saved_of([(f"{theirs}/a", ""), (f"{theirs}/b", "")]),
+        saved_of(names=[f"{theirs}/a", f"{theirs}/b"]),
+    ):
+        assert scopes_that_fit(model, missing, saved) == []
+        assert (
+            saved.hint(f"{ours}/a") == f"a count alone tells it from {theirs}/a: say which is meant"
+        )
+
+
+def test_a_near_name_has_the_same_shape_and_is_free_and_no_slot():
+    saved = saved_of(names=["old/a", "x/a/Adam", "x/a"])
+    assert saved.hint("new/x/a") == "did you mean x/a?"
+    assert saved.hint("new/x/a", (3,)) == ""
+    assert saved.hint("new/x/a", taken={"x/a"}) == ""
+
+
+def test_a_root_is_where_the_names_of_a_job_stand():
+    saved = saved_of([("vars/x/a", ""), ("vars/x/b", ""), ("others/x/a", "")])
+    model = model_of([("", "x/a"), ("", "x/b")])
+    assert roots_that_fit(model, saved) == ["vars", "others"]
+    found = [outcome(model, saved, name, root="vars") for name in ("x/a", "x/b")]
+    assert found == ["vars/x/a", "vars/x/b"]
+    assert outcome(model, saved, "x/b", root="others") == "missing"
 
 
 def test_one_tensor_for_a_place_and_for_a_name_is_refused_where_both_names_were_given():
@@ -342,9 +365,9 @@ def test_one_tensor_for_a_place_and_for_a_name_is_refused_where_both_names_were_
     assert (by_path, by_name) == (["net/a", "missing"], ["missing", "net/a"])
 
 
-def test_a_rule_takes_no_slots_for_weights():
+def test_a_scope_takes_no_slots_for_weights():
     saved = saved_of(names=["w/a", "w/b", "Adam/m/w/a", "Adam/m/w/b"])
     model = model_of([("", "x/a"), ("", "x/b")])
-    assert '["w/", "x/"]' in scope_to_paste(model, ["x/a", "x/b"], saved)
+    assert scopes_that_fit(model, ["x/a", "x/b"], saved) == [("w/", "x/")]
     slots = Model([v.__class__(**{**v.__dict__, "role": SLOT}) for v in model.variables])
-    assert scope_to_paste(slots, ["x/a", "x/b"], saved) == ""
+    assert scopes_that_fit(slots, ["x/a", "x/b"], saved) == []

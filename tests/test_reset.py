@@ -202,6 +202,17 @@ def test_a_wrong_option_is_an_error(options):
         make_scaffold("both", **options)
 
 
+def test_a_saver_that_is_left_alone_is_an_error():
+    class Own(v1.train.Saver):
+        pass
+
+    with tf.Graph().as_default():
+        build()
+        base = v1.train.Scaffold(saver=Own())
+        with pytest.raises(SettingsError, match="keeps its own Own, which resets nothing"):
+            make_scaffold("both", base=base, reset=["optimizer"])
+
+
 def test_early_stopping_is_reset_by_its_role():
     def stopped():
         with v1.variable_scope("signal_early_stopping"):

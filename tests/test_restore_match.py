@@ -21,7 +21,8 @@ from saver_sessions import (
     written,
 )
 
-from estimator_ckpt.bundle.index import Entry, Index
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import MismatchError
 from estimator_ckpt.matching.restoring import Wanted, resolve

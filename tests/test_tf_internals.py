@@ -320,14 +320,19 @@ def test_resuming_directory_and_local_init_op_are_known_while_a_job_restores(tmp
     assert runs == [None, local_init, local_init]
 
 
-def test_resuming_local_init_op_and_restoring_frame_are_none_else():
+def test_resuming_local_init_op_is_none_where_nothing_is_restored():
     assert tf_data_internals.resuming_local_init_op() is None
-    assert tf_internals.restoring_frame() is None
 
 
-def test_restoring_frame_is_that_of_the_session_manager(graph):
-    code = v1.train.SessionManager._restore_checkpoint.__code__
-    assert {"checkpoint_dir", "self"} <= set(code.co_varnames)
+def test_frame_of_is_the_one_that_calls():
+    def outer():
+        return inner()
+
+    def inner():
+        return tf_internals.frame_of(outer.__code__)
+
+    assert outer().f_code is outer.__code__
+    assert inner() is None
 
 
 def test_is_needed_at_once_where_a_hook_has_listeners_or_the_session_ends(tmp_path):
@@ -379,9 +384,14 @@ def test_drops_errors_of_close_is_true_where_a_monitored_session_closes(graph):
     v1.train.get_or_create_global_step()
     with v1.train.MonitoredSession() as session:
         tf_internals.before_run_and_close(session._tf_sess(), lambda: None, close)
-    with pytest.raises(ValueError, match="dropped"), v1.Session() as session:
-        tf_internals.before_run_and_close(session, lambda: None, close)
-    assert seen[:2] == [True, False]
+    with pytest.raises(ValueError, match="dropped"), v1.Session() as plain:
+        tf_internals.before_run_and_close(plain, lambda: None, close)
+    # The first one's, and when nobody held it any more.
+    assert seen == [True, True, False]
+    alone = v1.Session()
+    tf_internals.before_run_and_close(alone, lambda: None, close)
+    del alone
+    assert seen == [True, True, False, True]
 
 
 def test_before_run_and_close_come_first_and_keep_no_session_alive(graph):
@@ -442,6 +452,12 @@ def test_full_name_is_the_key_of_a_stock_saver(tmp_path, graph):
     variables = [variable("scope/a", 1.0), *partitioned("scope/w", 3)]
     names = {tf_internals.full_name(v) for v in variables}
     assert names == keys_of_a_stock_saver(tmp_path, variables) == {"scope/a", "scope/w"}
+
+
+def test_slice_offset_is_where_a_slice_begins(graph):
+    offsets = [tf_internals.slice_offset(part) for part in partitioned("w", 3)]
+    assert offsets == [(0, 0), (4, 0), (8, 0)]
+    assert tf_internals.slice_offset(variable("whole", 1.0)) is None
 
 
 def test_full_shape_is_that_in_a_stock_checkpoint(tmp_path, graph):

@@ -27,7 +27,9 @@ from tensorflow_party import tf
 from estimator_ckpt import files, verify, verify_checkpoint
 from estimator_ckpt.bundle.aliases import add_keys
 from estimator_ckpt.bundle.checksum import masked_crc32c
-from estimator_ckpt.bundle.index import Entry, Index, read_index, shard_path, slice_key, write_index
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index, read_index, shard_path, write_index
+from estimator_ckpt.bundle.slices import slice_key
 from estimator_ckpt.bundle.tensors import encode_strings
 from estimator_ckpt.errors import NotACheckpointError, UnsupportedCheckpointError
 from estimator_ckpt.objects.object_graph import (

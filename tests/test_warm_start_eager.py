@@ -411,7 +411,7 @@ def test_root_says_which_of_two_objects_is_meant(tmp_path):
 
 def test_a_model_of_which_nothing_is_there_is_refused_whatever_may_be_missing(tmp_path):
     prefix = write(tmp_path, model=net(["dense"]))
-    with pytest.raises(MismatchError, match="nothing of the model is there"):
+    with pytest.raises(MismatchError, match="Nothing of the model is there"):
         WarmStart(prefix, on_missing="init").apply(Pair(0.0))
 
 
@@ -563,3 +563,89 @@ def test_a_table_of_which_a_part_is_left_out_stays_as_it_was(tmp_path):
     assert model.rows() == {b"x": 0}
     started = [value.target for value in report.values if value.source is not None]
     assert started == ["weight"]
+
+
+# --- other objects than one model ---
+
+
+@pytest.mark.parametrize("kind", [list, tuple])
+def test_a_list_of_objects_starts_as_one_object(tmp_path, kind):
+    layers = [net(["a"]), net(["a"])]
+    prefix = write(tmp_path, parts=layers)
+    others = kind([net(["a"]), net(["a"])])
+    report = WarmStart(prefix).apply(others)
+    for one, other in zip(layers, others):
+        assert_equal(one, other)
+    assert len(report.values) == 12
+
+
+def test_a_mapping_may_have_objects_and_variables(tmp_path):
+    model = net(["a"])
+    prefix = write(tmp_path, model=model, rate=tf.Variable(5.0))
+    given = {"model": net(["a"]), "rate": tf.Variable(0.0)}
+    WarmStart(prefix).apply(given)
+    assert_equal(model, given["model"])
+    assert float(given["rate"]) == 5.0
+
+
+class Encoder(tf.keras.Model):
+    """Its variables' names begin with its own, in every Keras."""
+
+    def __init__(self):
+        super().__init__(name="encoder")
+        self.first = LAYERS.Dense(2, name="first")
+        self.second = LAYERS.Dense(2, name="second")
+
+    def call(self, inputs):
+        return self.second(self.first(inputs))
+
+
+def named_variables(scope=""):
+    kernel, bias = np.float32(KERNEL), np.float32(BIAS)
+    names = {"first/kernel": kernel, "first/bias": bias, "second/kernel": kernel.T}
+    return {f"{scope}{name}": value for name, value in {**names, "second/bias": -bias}.items()}
+
+
+@pytest.mark.parametrize("scope", ["", "encoder/"])
+def test_a_models_own_name_may_be_missing_where_there_are_only_names(tmp_path, scope):
+    values = named_variables(scope)
+    prefix = write(tmp_path, var_list={name: tf.Variable(v) for name, v in values.items()})
+    model, deferred = Encoder(), Encoder()
+    model(tf.zeros([1, 2]))
+    report = WarmStart(prefix).apply(model)
+    with WarmStart(prefix).deferred(deferred):
+        output = deferred(tf.ones([1, 2]))
+    for one in (model, deferred):
+        np.testing.assert_array_equal(one.first.kernel, KERNEL)
+        np.testing.assert_array_equal(one.second.bias, np.negative(BIAS))
+    np.testing.assert_array_equal(output, model(tf.ones([1, 2])))
+    rules = {value.rule for value in report.values}
+    assert rules == ({"same name"} if scope else {f"name {name}" for name in values})
+
+
+def test_names_with_and_without_the_models_own_are_not_mixed(tmp_path):
+    values = {**named_variables("encoder/"), **named_variables()}
+    del values["encoder/second/bias"]
+    prefix = write(tmp_path, var_list={name: tf.Variable(v) for name, v in values.items()})
+    model = Encoder()
+    model(tf.zeros([1, 2]))
+    with pytest.raises(MismatchError, match=r"missing +encoder/second/bias"):
+        WarmStart(prefix).apply(model)
+
+
+@pytest.mark.estimator  # get_variable in layers is of Keras 2
+@pytest.mark.parametrize("has_root", [True, False])
+def test_what_a_call_makes_in_the_style_of_tf1_starts_in_the_first_call(source, has_root):
+    class Layer(LAYERS.Layer):
+        @v1.keras.utils.track_tf1_style_variables
+        def call(self, inputs):
+            with v1.variable_scope("dense"):
+                kernel = v1.get_variable("kernel", [2, 2])
+                return inputs @ kernel + v1.get_variable("bias", [2])
+
+    layer = Layer()
+    with WarmStart(source["both"]).deferred(layer if has_root else None) as start:
+        output = layer(tf.ones([1, 2]))
+    np.testing.assert_array_equal(output, np.ones([1, 2]) @ KERNEL + BIAS)
+    assert all(value.source is not None for value in start.report.values)
+    assert len(start.report.values) == 2

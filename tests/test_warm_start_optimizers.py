@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import re
 
 import numpy as np
@@ -24,8 +25,20 @@ from optimizer_jobs import (
 )
 from tensorflow_party import tf
 
-from estimator_ckpt import WarmStart, convert_checkpoint, open_checkpoint
-from estimator_ckpt.errors import CheckpointError, ConflictError, SettingsError
+from estimator_ckpt import (
+    WarmStart,
+    convert_checkpoint,
+    open_checkpoint,
+    saver_scaffold,
+    wrap_model_fn,
+)
+from estimator_ckpt.errors import (
+    CheckpointError,
+    ConflictError,
+    MismatchError,
+    SettingsError,
+    UnsupportedCheckpointError,
+)
 
 families = pytest.mark.parametrize("family", FAMILIES)
 NEWEST = list(FAMILIES)[-1]
@@ -79,14 +92,14 @@ def test_a_source_of_every_format_has_the_same_state(source_format, trained, tmp
     np.testing.assert_allclose(job.train(), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["Adam", "Momentum"])
+@pytest.mark.parametrize("kind", ["Adam", "Momentum", "Adadelta", "Ftrl"])
 @pytest.mark.parametrize(
     ("source", "target"), [(a, b) for a in FAMILIES for b in FAMILIES if b != "legacy"]
 )
 def test_training_goes_on_from_one_keras_to_another(kind, source, target, trained):
     prefix, expected = trained(kind, source)
     job = KerasJob(KERAS[kind](FAMILIES[target]), order=REVERSED)
-    name = {"Adam": "Adam", "Momentum": "SGD"}[kind]
+    name = {"Momentum": "SGD"}.get(kind, kind)
     WarmStart(prefix, from_optimizer=name).apply(job.objects)
     assert int(job.optimizer.iterations) == STEPS
     np.testing.assert_allclose(job.train(), expected, rtol=1e-5)
@@ -113,7 +126,7 @@ def test_every_variable_of_the_optimizer_is_in_the_report(trained):
 
 
 def compiled(family, optimizer):
-    """The model of the jobs, by Keras; the optimizer has no slots."""
+    """The model of the jobs, by Keras; the optimizer has no slots yet."""
     keras = tf.keras if family == NEWEST else __import__("tf_keras")
     layers = [keras.layers.Dense(3, use_bias=False, name="a"), keras.layers.Dense(3, name="b")]
     model = keras.Sequential(layers, name="net")
@@ -139,6 +152,19 @@ def test_a_compiled_models_optimizer_is_built_first(given, trained):
     both = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
     report = WarmStart(prefix, **NAMES).apply(model if given == "the model" else both)
     assert report.refused == []
+    np.testing.assert_allclose(fitted(model), expected, rtol=1e-5)
+
+
+def test_an_optimizer_starts_when_the_block_ends_that_builds_its_model(trained):
+    prefix, expected = trained("Adam")
+    layers = [
+        tf.keras.layers.Dense(3, use_bias=False, name="a"),
+        tf.keras.layers.Dense(3, name="b"),
+    ]
+    model = tf.keras.Sequential(layers, name="net")
+    model.compile(KERAS["Adam"](NEWER), "mse")
+    with WarmStart(prefix, **NAMES).deferred(model):
+        model(INPUTS)
     np.testing.assert_allclose(fitted(model), expected, rtol=1e-5)
 
 
@@ -398,6 +424,110 @@ def test_the_scale_of_losses_goes_along(tmp_path, monkeypatch):
         found = float(job.optimizer.loss_scale), int(job.optimizer.dynamic_counter)
     assert found == (2.0**15, STEPS)
     np.testing.assert_allclose(job.train(), source.train(), rtol=1e-5)
+
+
+# --- into a job ---
+
+STATE_TOO = {"vars_to_warm_start": [".*"]}
+
+
+def started_job(kind, warm_start, **options):
+    """A job of tf.compat.v1 with a warm start: its losses, its step, and what came from where."""
+    job = Tf1Job(kind, session=False, **options)
+    with job.graph.as_default():
+        scaffold = saver_scaffold(warm_start=warm_start)
+        creator = v1.train.ChiefSessionCreator(scaffold)
+        with v1.train.MonitoredSession(creator) as job.session:
+            losses = job.train()
+            return losses, job.session.run(v1.train.get_global_step())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@families
+def test_a_job_goes_on_with_the_losses_of_keras(kind, family, trained):
+    prefix, expected = trained(kind, family)
+    given = {"Adam": "Adam", "Momentum": "SGD"}.get(kind)  # others have slots of the same names
+    settings = WarmStart(prefix, from_optimizer=given, **STATE_TOO)
+    losses, step = started_job(kind, settings, slices=2 if kind == "Momentum" else None)
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    assert step == 2 * STEPS
+
+
+def test_a_job_that_asks_for_weights_alone_begins_its_optimizer_anew(trained):
+    prefix, _ = trained("Adagrad", NEWEST)
+    _, step = started_job("Adagrad", WarmStart(prefix))
+    assert step == STEPS
+
+
+class Scheduled(Tf1Job):
+    """Its learning rate changes."""
+
+    def minimize(self, kind, step):
+        rate = v1.train.exponential_decay(0.05, step, 100, 0.5)
+        return v1.train.MomentumOptimizer(rate, 0.9).minimize(self.loss, step)
+
+
+def test_what_a_job_cannot_go_on_with_is_an_error_that_says_why(trained, monkeypatch):
+    prefix, _ = trained("Adam", "legacy")
+    with pytest.raises(MismatchError, match=r"net/a/kernel/Adam .* may be Adam or Adamax"):
+        started_job("Adam", WarmStart(prefix, **STATE_TOO))
+    with pytest.raises(UnsupportedCheckpointError, match="is Adagrad, and the state is of Adam"):
+        started_job("Adagrad", WarmStart(prefix, from_optimizer="Adam", **STATE_TOO))
+    prefix, _ = trained("Momentum", "legacy")
+    monkeypatch.setitem(TF1, "scheduled", None)
+    monkeypatch.setattr(Tf1Job, "minimize", Scheduled.minimize)
+    with pytest.raises(SettingsError, match="give the learning_rate with which"):
+        started_job("scheduled", WarmStart(prefix, from_optimizer="SGD", **STATE_TOO))
+    given = {"hyperparameters": {"learning_rate": 0.05}, "from_optimizer": "SGD"}
+    _, step = started_job("scheduled", WarmStart(prefix, **given, **STATE_TOO))
+    assert step == 2 * STEPS
+
+
+def test_a_job_whose_optimizer_has_a_name_of_its_own_goes_on_with_another_name(
+    trained, monkeypatch
+):
+    prefix, expected = trained("Adam")
+    named = v1.train.AdamOptimizer(0.05, 0.8, 0.95, epsilon=1e-3, name="opt")
+    monkeypatch.setitem(TF1, "named", lambda: named)
+    losses, _ = started_job("named", WarmStart(prefix, **STATE_TOO))
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+
+
+@pytest.mark.estimator
+def test_an_estimator_goes_on_from_a_compiled_model_once(tmp_path):
+    model = compiled(NEWEST, KERAS["Adam"](NEWER))
+    fitted(model)
+    prefix = tf.train.Checkpoint(model=model, optimizer=model.optimizer).write(str(tmp_path / "k"))
+    expected = fitted(model)
+
+    def model_fn(features, labels, mode):
+        with v1.variable_scope("", reuse=v1.AUTO_REUSE):
+            a = v1.layers.dense(features, 3, use_bias=False, name="a")
+            loss = tf.reduce_mean(tf.square(v1.layers.dense(a, 3, name="b") - labels))
+        step = v1.train.get_or_create_global_step()
+        train_op = TF1["Adam"]().minimize(loss, step)
+        return tf.estimator.EstimatorSpec(mode, loss=loss, train_op=train_op)
+
+    wrapped = wrap_model_fn(model_fn, "both", warm_start=WarmStart(prefix, **STATE_TOO))
+    estimator = tf.estimator.Estimator(wrapped, str(tmp_path / "run"))
+    losses = []
+
+    class Losses(v1.train.SessionRunHook):
+        def before_run(self, run_context):
+            loss = run_context.session.graph.get_tensor_by_name("Mean:0")
+            return v1.train.SessionRunArgs(loss)
+
+        def after_run(self, run_context, run_values):
+            losses.append(run_values.results)
+
+    for _ in range(2):  # the second resumes, and starts from nothing else
+        data = lambda: tf.data.Dataset.from_tensors((INPUTS, LABELS)).repeat()  # noqa: E731
+        estimator.train(data, hooks=[Losses()], steps=STEPS)
+    np.testing.assert_allclose(losses[:STEPS], expected, rtol=1e-5)
+    np.testing.assert_allclose(losses[STEPS:], fitted(model), rtol=1e-5)
+    assert estimator.get_variable_value("global_step") == 3 * STEPS
+    written = json.loads(next((tmp_path / "run").glob("*warm_start.json")).read_text())
+    assert {one["status"] for one in written["variables"]} == {"warm-started"}
 
 
 # --- orders ---

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
-from estimator_ckpt.bundle.index import Entry, Index, read_index, slice_key, write_index
-from estimator_ckpt.bundle.slices import key_bytes
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index, read_index, write_index
+from estimator_ckpt.bundle.slices import key_bytes, slice_key
 from estimator_ckpt.errors import ConflictError, MissingTensorError
 
 

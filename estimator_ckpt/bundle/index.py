@@ -38,13 +38,11 @@ __all__ = [
     "Version",
     "check_slices",
     "data_path",
-    "decode_slice_key",
     "decode_version",
     "encode_index",
     "read_index",
     "same_tensor",
     "shard_path",
-    "slice_key",
     "write_index",
 ]
 
@@ -83,15 +81,14 @@ class Index(NamedTuple):
       v1: the files of one in the V1 format, None of all others. An entry's shard and offset say
         which slice of which file it is, its size is what it would be in a data file, and its crc32c
         is not known and 0.
-      request: what was asked of a conversion in place that wrote it, see conversion/request.py; in
-        most there is none.
+      mark: of a conversion in place that wrote it, see conversion/request.py; most have none.
     """
 
     num_shards: int
     entries: dict[bytes, Entry]
     version: Version = Version()
     v1: V1Files | None = None
-    request: bytes = b""
+    mark: bytes = b""
 
 
 def shard_path(prefix: str, shard: int, num_shards: int) -> str:
@@ -142,7 +139,7 @@ def _decode_index(data: memoryview, path: str) -> Index:
     first_keys, first_values = next(blocks, ([], []))
     if not first_keys or first_keys[0] != _HEADER_KEY:
         raise CorruptCheckpointError("the header, under the empty key, is missing", path=path)
-    num_shards, version, request = _decode_header(first_values[0], path)
+    num_shards, version, mark = _decode_header(first_values[0], path)
     entries: dict[bytes, Entry] = {}
     shapes: Shapes = {}
     for keys, values in itertools.chain([(first_keys[1:], first_values[1:])], blocks):
@@ -152,7 +149,7 @@ def _decode_index(data: memoryview, path: str) -> Index:
         except CorruptCheckpointError as error:
             raise _at_key(error, path, keys[len(entries) - before]) from None
     check_slices(entries, path)
-    return Index(num_shards, entries, version, request=request)
+    return Index(num_shards, entries, version, mark=mark)
 
 
 def _begins_as_an_index(start: bytes) -> bool:
@@ -174,7 +171,7 @@ def _decode_header(value: bytes, path: str) -> tuple[int, Version, bytes]:
     version = decode_version(header.version, path)
     if not 1 <= header.num_shards <= _MAX_SHARDS:
         raise CorruptCheckpointError(f"header: {header.num_shards} data files", path=path)
-    return header.num_shards, version, header.request
+    return header.num_shards, version, header.mark
 
 
 def decode_version(message: Any, path: str) -> Version:
@@ -291,7 +288,7 @@ def write_index(prefix: str, index: Index, *, temporary: str | None = None) -> N
 
 
 def _items(index: Index) -> Iterator[tuple[bytes, bytes]]:
-    header = protos.BundleHeader(num_shards=index.num_shards, request=index.request)
+    header = protos.BundleHeader(num_shards=index.num_shards, mark=index.mark)
     header.version.producer = index.version.producer
     header.version.min_consumer = index.version.min_consumer
     header.version.bad_consumers.extend(index.version.bad_consumers)

@@ -9,7 +9,8 @@ saved_tensor_slice.proto in tensorflow/core/util;
 tensor_shape.proto, tensor_slice.proto and versions.proto in tensorflow/core/framework;
 tensorflow/python/training/checkpoint_state.proto; meta_graph.proto and saver.proto in
 tensorflow/core/protobuf, node_def.proto, attr_value.proto and tensor.proto in
-tensorflow/core/framework. TensorFlow 2.12, 2.15 and 2.21 have the same.
+tensorflow/core/framework; tensorflow/core/util/event.proto. TensorFlow 2.12, 2.15 and 2.21 have the
+same.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 # Message -> its fields: number, type, name; "*" repeats, "?" knows whether it is set.
 _SCHEMA = {
     "VersionDef": ["1 int32 producer", "2 int32 min_consumer", "3 *int32 bad_consumers"],
-    # `request` is this package's own; TensorFlow passes over a field that it does not know.
+    # `mark` is this package's own; TensorFlow passes over a field that it does not know.
     "BundleHeader": [
         "1 int32 num_shards",
         "2 int32 endianness",
         "3 VersionDef version",
-        "20262 bytes request",
+        "20262 bytes mark",
     ],
     "Dim": ["1 int64 size", "2 string name"],
     "TensorShape": ["2 *Dim dim", "3 bool unknown_rank"],
@@ -119,6 +120,9 @@ _SCHEMA = {
     "SavedObjects": ["1 *SavedObject nodes"],
     "SavedObject": ["7 SavedVariable variable"],
     "SavedVariable": ["3 bool trainable", "6 string name"],
+    # Of an event file, what tells of a checkpoint.
+    "EventFacts": ["1 double wall_time", "7 SessionLog session_log"],
+    "SessionLog": ["1 int32 status", "2 string checkpoint_path"],
     "CheckpointState": [
         "1 string model_checkpoint_path",
         "2 *string all_model_checkpoint_paths",
@@ -183,6 +187,7 @@ ObjectParts = _message("ObjectParts")
 MergedObjects = _message("MergedObjects")
 TrackableObjectGraph = _message("TrackableObjectGraph")
 CheckpointState = _message("CheckpointState")
+EventFacts = _message("EventFacts")
 MetaGraph = _message("MetaGraph")
 MetaGraphFacts = _message("MetaGraphFacts")
 SavedModelFacts = _message("SavedModelFacts")

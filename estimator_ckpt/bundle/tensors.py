@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import google_crc32c
 
 from estimator_ckpt import files
-from estimator_ckpt.bundle.checksum import extend_crc32c, masked_crc32c, wrong_checksum
+from estimator_ckpt.bundle.checksum import extend_crc32c, wrong_checksum
 from estimator_ckpt.bundle.coding import MAX_VARINT_BYTES, decode_varint, encode_varint, mask
 from estimator_ckpt.bundle.dtypes import STRING, VARIANT, dtype_name, dtype_size
-from estimator_ckpt.bundle.index import Entry, Index, data_path, shard_path
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index, data_path, shard_path
 from estimator_ckpt.bundle.slices import key_text, slice_key, slice_shape
 from estimator_ckpt.errors import (
     CorruptCheckpointError,
@@ -35,10 +36,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "TensorReader",
-    "dtype_name",
-    "dtype_size",
     "encode_strings",
-    "masked_crc32c",
     "numpy_dtype",
 ]
 

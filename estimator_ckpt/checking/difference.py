@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from estimator_ckpt.bundle.dtypes import STRING, dtype_size
-from estimator_ckpt.bundle.index import Entry, slice_key
-from estimator_ckpt.bundle.slices import Extents, slice_shape
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.slices import Extents, slice_key, slice_shape
 from estimator_ckpt.bundle.tensors import numpy_dtype
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import CorruptCheckpointError, UnsupportedCheckpointError

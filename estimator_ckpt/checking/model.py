@@ -14,7 +14,8 @@ from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.errors import CheckpointError, NotACheckpointError, SettingsError
 from estimator_ckpt.loading import has_form_of_function, load_function
 from estimator_ckpt.matching.eager import eager_model
-from estimator_ckpt.matching.live import LiveObjects, is_layer, is_variable
+from estimator_ckpt.matching.kinds import is_layer, is_variable
+from estimator_ckpt.matching.live import LiveObjects
 from estimator_ckpt.matching.lookup_tables import is_table
 from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.objects.object_graph import BEFORE_ATTRIBUTE, SAVE_COUNTER, VAR_LIST, unescape
@@ -46,6 +47,8 @@ def expected_model(expected: Any, input_fn: str | None = None) -> Model:
 
 
 def _expected_model(expected: Any, input_fn: str | None) -> Model:
+    if is_eager(expected):
+        return eager_model(expected).model
     if isinstance(expected, Mapping):
         plain = [_plain(name, value) for name, value in expected.items()]
         return Model(_without_training_state(plain))
@@ -55,9 +58,8 @@ def _expected_model(expected: Any, input_fn: str | None) -> Model:
         from estimator_ckpt.warm_starting.starter import graph_model
 
         with expected.as_default():
-            return graph_model()
-    if holds_variables(expected):
-        return eager_model(expected).model
+            saver = saver_of(None)
+            return graph_model(saver if saver is not None and saver.is_built else None)
     raise SettingsError(
         "expected a mapping from names to (shape, dtype), a tf.Graph, a Keras model or another "
         "object, a path or package.module:model_fn, found "
@@ -80,6 +82,18 @@ def holds_variables(made: Any) -> bool:
         return False
     # A table of a graph is one of its other saveable objects.
     return objects.hold_anything and bool(tf.executing_eagerly() or not is_table(made))
+
+
+def is_eager(expected: Any) -> bool:
+    """Whether it is what WarmStart.apply() takes: objects, or variables."""
+    if isinstance(expected, (str, os.PathLike)):
+        return False
+    if isinstance(expected, Mapping) and not hasattr(expected, "_trackable_children"):
+        values = [one for one in expected.values() if not isinstance(one, (tuple, list))]
+        return any(is_variable(one) or holds_variables(one) for one in values)
+    if isinstance(expected, (list, tuple)):
+        return any(is_variable(one) or holds_variables(one) for one in expected)
+    return holds_variables(expected)
 
 
 def saver_of(made: Any) -> Any:

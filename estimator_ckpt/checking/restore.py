@@ -12,6 +12,7 @@ from estimator_ckpt.checking.model import (
     expected_model,
     holds_variables,
     is_checkpoint,
+    is_eager,
     is_function,
     saver_of,
 )
@@ -65,7 +66,7 @@ def restore_of(
     if text and is_function(text):
         with built_graph(text, input_fn) as made:
             return _restore_of_made(made, checkpoint, text)
-    if not text and not isinstance(expected, Mapping) and holds_variables(expected):
+    if not text and is_eager(expected):
         return eager_model(expected).model
     if text and is_checkpoint(text):
         with open_checkpoint(text) as other:

@@ -18,6 +18,7 @@ from absl import flags
 from estimator_ckpt.check import Fit, check_checkpoint
 from estimator_ckpt.checking.model import is_checkpoint
 from estimator_ckpt.cli import EXIT_NO, EXIT_OK, UsageError
+from estimator_ckpt.commands.html_flag import check_html, define_html, write_html
 from estimator_ckpt.errors import printable
 from estimator_ckpt.loading import import_from_current_directory
 from estimator_ckpt.text.logs import import_tensorflow
@@ -61,6 +62,7 @@ def define(flag_values: flags.FlagValues) -> None:
         "all", False, "List every variable in a row of its own.", flag_values=flag_values
     )
     flags.DEFINE_boolean("json", False, "Print JSON.", flag_values=flag_values)
+    define_html(flag_values)
 
 
 def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
@@ -76,12 +78,17 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
         raise UsageError(f"check: expected one checkpoint, found {len(arguments)}")
     if not flag_values.model:
         raise UsageError("check: --model=MODEL says what to check it against")
+    check_html(flag_values)
     import_from_current_directory()
     if not is_checkpoint(flag_values.model):
         import_tensorflow()
     fit = check_checkpoint(
         arguments[0], flag_values.model, warm_start=settings, input_fn=flag_values.input_fn
     )
+    if flag_values.html:
+        from estimator_ckpt.pages.mapping import fit_view
+
+        write_html(flag_values, f"check {fit.checkpoint}", [fit_view(fit, flag_values.model)])
     if flag_values.json:
         print(to_json(fit.rows, checkpoint=fit.checkpoint, fits=fit.fits, hint=fit.hint))
     else:

@@ -18,7 +18,9 @@ from typing import Any
 
 from absl import flags
 
+from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.cli import EXIT_NO, EXIT_OK, UsageError
+from estimator_ckpt.commands.html_flag import check_html, define_html, write_html
 from estimator_ckpt.compare import Compared, Comparison, compare_checkpoints
 from estimator_ckpt.errors import printable
 from estimator_ckpt.text.progress import progress_bar
@@ -46,6 +48,7 @@ def define(flag_values: flags.FlagValues) -> None:
         "all", False, "List every variable in a row of its own.", flag_values=flag_values
     )
     flags.DEFINE_boolean("json", False, "Print JSON.", flag_values=flag_values)
+    define_html(flag_values)
 
 
 def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
@@ -55,10 +58,16 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
     for flag, value in (("rtol", flag_values.rtol), ("atol", flag_values.atol)):
         if not math.isfinite(value):
             raise UsageError(f"--{flag}: expected a number, found {value}")
+    check_html(flag_values)
     with progress_bar("comparing") as progress:
         comparison = compare_checkpoints(
             *arguments, rtol=flag_values.rtol, atol=flag_values.atol, progress=progress
         )
+    if flag_values.html:
+        from estimator_ckpt.pages.values import changes_view
+
+        with open_checkpoint(arguments[0]) as a, open_checkpoint(arguments[1]) as b:
+            write_html(flag_values, "compare", [changes_view(a, b, comparison)])
     if flag_values.json:
         print(json.dumps(_json(comparison), indent=2))
     else:

@@ -33,6 +33,7 @@ from estimator_ckpt import files
 from estimator_ckpt.cli import EXIT_ERROR, EXIT_INTERRUPT, EXIT_OK, UsageError
 from estimator_ckpt.commands.beam_flags import beam_arguments, define_beam, interruptible
 from estimator_ckpt.commands.convert_flags import define_options, read_options
+from estimator_ckpt.commands.html_flag import check_html, define_html, write_html
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.plan import Conversion
 from estimator_ckpt.convert import convert_with
@@ -61,7 +62,7 @@ EXIT_CODES = {
     130: "interrupted; of a directory, the same command goes on",
 }
 GROUPS = {
-    "Common": "checkpoint_format dry_run in_place verify json",
+    "Common": "checkpoint_format dry_run in_place verify json html",
     "Which variables, by what names": (
         "rename exclude assignment_map drop_slots use_averages keep_raw dtype drop_configs"
     ),
@@ -95,6 +96,7 @@ def define(flag_values: flags.FlagValues) -> None:
     define_beam(flag_values)
     boolean("quiet", "For a directory: print failures and totals alone.")
     boolean("json", "Print JSON.")
+    define_html(flag_values)
 
 
 def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
@@ -106,16 +108,24 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
         raise UsageError(f"convert: expected {expected}, found {len(arguments)}")
     source, destination = arguments[0], None if wanted == 1 else arguments[1]
     if files.is_dir(source) and not is_saved_model(source):
+        if flag_values.html:
+            raise UsageError("convert: --html is for one checkpoint, not for a directory of them")
         if flag_values.beam is not None:
             return _run_on_beam(source, destination, options, flag_values)
         return _run_directory(source, destination, options, flag_values)
     for name in ("log", "beam"):
         if flag_values[name].value is not None:
             raise UsageError(f"convert: --{name} is for a directory of checkpoints")
+    check_html(flag_values)
     with progress_bar(f"converting {printable(source)}") as progress:
         conversion = convert_with(
             source, destination, options, dry_run=flag_values.dry_run, progress=progress
         )
+    if flag_values.html:
+        from estimator_ckpt.pages.mapping import plan_view
+
+        title = f"{conversion.source} to {conversion.destination}"
+        write_html(flag_values, title, [plan_view(title, conversion.rows)])
     if flag_values.json:
         print(json.dumps(conversion_json(conversion), indent=2))
     elif flag_values.dry_run and not conversion.already:

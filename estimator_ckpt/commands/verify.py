@@ -13,6 +13,7 @@ Examples:
 
 from __future__ import annotations
 
+import functools
 import json
 import sys
 from dataclasses import asdict
@@ -24,6 +25,7 @@ from estimator_ckpt import files
 from estimator_ckpt.checking.audit import AuditReport, verify_directory
 from estimator_ckpt.cli import EXIT_ERROR, EXIT_NO, EXIT_OK, UsageError
 from estimator_ckpt.commands.beam_flags import beam_arguments, define_beam, interruptible
+from estimator_ckpt.commands.html_flag import check_html, define_html, write_html
 from estimator_ckpt.errors import CheckpointError, printable
 from estimator_ckpt.reading.locate import is_saved_model
 from estimator_ckpt.text.progress import counting_bar, progress_bar
@@ -37,7 +39,7 @@ EXIT_CODES = {
     2: "an error: a wrong flag, or a path that cannot be read; the others are verified",
 }
 
-GROUPS = {"Common": "newest quiet json json_lines", "Many machines": "beam log"}
+GROUPS = {"Common": "newest quiet json json_lines html", "Many machines": "beam log"}
 
 
 def define(flag_values: flags.FlagValues) -> None:
@@ -58,6 +60,7 @@ def define(flag_values: flags.FlagValues) -> None:
     boolean("quiet", "Print faults and totals alone.")
     boolean("json", "Print a JSON list with a report of each PATH.")
     boolean("json_lines", "Print a line of JSON for each checkpoint as soon as it is verified.")
+    define_html(flag_values)
 
 
 def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
@@ -70,6 +73,7 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
         raise UsageError("verify: --beam and --log belong together")
     if flag_values.beam is not None and (flag_values.newest or flag_values.json_lines):
         raise UsageError("verify: --beam neither goes with --newest nor with --json_lines")
+    check_html(flag_values)
     show = _Show(flag_values)
     code = EXIT_OK
     for path in arguments:
@@ -127,9 +131,14 @@ class _Show:
         self._lines = flag_values.json_lines
         self._quiet = flag_values.quiet
         self._paths: list[dict[str, Any]] = []
+        self._rows: list[list[str]] = []  # of the page
+        self._write_page = functools.partial(write_html, flag_values, "verify")
 
     def checkpoint(self, report: VerifyReport, *, among_many: bool = False) -> None:
         """One that has been verified; of many on a terminal, where a bar counts, only faults."""
+        if report.ok:
+            self._rows.append(["whole", report.prefix, "", "", "; ".join(report.notes)])
+        self._faults(report.prefix, report.faults)
         if self._lines:
             print(json.dumps(_json(report)), flush=True)
         elif not self._json and (report.faults or not (self._quiet or among_many)):
@@ -137,6 +146,7 @@ class _Show:
 
     def audit(self, audit: AuditReport) -> None:
         """A directory, after its checkpoints."""
+        self._faults(audit.path, audit.faults)
         beside = {"faults": [asdict(one) for one in audit.faults], "notes": list(audit.notes)}
         if self._lines:
             print(json.dumps({"ok": not audit.faults, "path": audit.path, **beside}), flush=True)
@@ -152,6 +162,7 @@ class _Show:
 
     def error(self, path: str, error: CheckpointError) -> None:
         """A path that cannot be read."""
+        self._rows.append(["error", path, "", "", str(error)])
         report = {"ok": False, "path": path, "error": str(error)}
         if self._lines:
             print(json.dumps(report), flush=True)
@@ -159,8 +170,26 @@ class _Show:
 
     def end(self) -> None:
         """After all paths."""
+        self._write_page([findings_view(self._rows)])
         if self._json:
             print(json.dumps(self._paths, indent=2))
+
+    def _faults(self, where: str, faults: tuple[Fault, ...]) -> None:
+        for fault in faults:
+            key, offset, file, message = _cells(fault)[1:]
+            self._rows.append([fault.kind, where, key, f"{file} {offset}".strip(), message])
+
+
+def findings_view(rows: list[list[str]]) -> dict[str, Any]:
+    """The view "table" of what was found: a line for each checkpoint and each fault."""
+    whole = sum(row[0] == "whole" for row in rows)
+    return {
+        "view": "table",
+        "title": f"{counted(whole, 'checkpoint')} whole",
+        "headers": ["", "checkpoint", "key", "file and byte", "what"],
+        "rows": [list(map(printable, row)) for row in rows],
+        "bad": sorted({row[0] for row in rows} - {"whole"}),
+    }
 
 
 def _json(report: VerifyReport) -> dict[str, Any]:

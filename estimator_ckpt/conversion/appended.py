@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 
 from estimator_ckpt import files
-from estimator_ckpt.bundle.index import Entry, Index, shard_path
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index, shard_path
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.bundle.tensors import TensorReader
 from estimator_ckpt.conversion.plan import Content

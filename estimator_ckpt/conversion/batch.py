@@ -25,6 +25,7 @@ from estimator_ckpt.bulk import collector_paused
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.conversion.already_converted import is_result
 from estimator_ckpt.conversion.carry_out import carry_out, changes
+from estimator_ckpt.conversion.companions import carry_best
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.destination import clear_in_place, is_unfinished, passing_name
 from estimator_ckpt.conversion.outcomes import (
@@ -262,6 +263,7 @@ def carry_state(directory: Directory, statuses: Mapping[str, str]) -> Outcome | 
         if new != there or files.exists(mark):
             with claims.acquire(mark, "a conversion", wait=_MOST_WAITED):
                 write_state(directory.destination, new, temporary=f"{mark}.new")
+        carry_best(directory.source, directory.destination)
     except CheckpointError as error:
         return outcome("failed", str(error))
     return None

@@ -14,6 +14,7 @@ from estimator_ckpt.conversion.destination import Site, passing_name
 from estimator_ckpt.conversion.meta_graph import restored_keys
 from estimator_ckpt.conversion.plan import Companion, Content
 from estimator_ckpt.errors import CheckpointError
+from estimator_ckpt.reading.best import best_path
 from estimator_ckpt.reading.input_files import input_directory, positions
 from estimator_ckpt.reading.locate import complete_prefixes
 from estimator_ckpt.reading.state import CheckpointState, read_state, write_state
@@ -127,6 +128,17 @@ def write_own_state(source: str, site: Site) -> None:
         CheckpointState(destination, (destination,), times),
         temporary=passing_name(f"{destination}.checkpoint"),
     )
+
+
+def carry_best(source: str, destination: str) -> None:
+    """Copies the list of the best checkpoints of a model_dir, which names them relative to it.
+
+    Raises:
+      WriteError, NotACheckpointError: it cannot be written, or read.
+    """
+    there, here = best_path(source), best_path(destination)
+    if files.exists(there) and not files.exists(here):
+        files.write_atomic(here, files.read_bytes(there), temporary=passing_name(here))
 
 
 def _state_of(directory: str) -> CheckpointState | None:

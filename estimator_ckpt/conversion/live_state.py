@@ -33,6 +33,7 @@ from estimator_ckpt.conversion.translate_optimizer import ReadNumber, Relinker
 from estimator_ckpt.errors import SettingsError, UnsupportedCheckpointError
 from estimator_ckpt.formats import GLOBAL_STEP
 from estimator_ckpt.matching.model import LiveOptimizer, ModelVariable
+from estimator_ckpt.roles import STEP
 from estimator_ckpt.roles.dialects import (
     BY_NAME,
     LEGACY_CLASSES,
@@ -132,12 +133,14 @@ class SourceOptimizers:
             convert_checkpoint() raises it.
         """
         owners = self._owners(sources)
+        if not live.is_built:
+            if any(_trained(one) & set(owners.values()) for one in self._optimizers):
+                raise SettingsError(live.problem, key=live.name)
+            return None
         optimizer = self._counterpart(live, owners)
         if optimizer is None:
             return None
         if live.problem:
-            if not live.is_built:
-                raise SettingsError(live.problem, key=live.name)
             raise UnsupportedCheckpointError(live.problem)
         lacking = sorted({v for v, _ in live.slots if owners.get(v, -1) < 0})
         if lacking:
@@ -300,9 +303,10 @@ class SourceOptimizers:
             else:
                 found.stays[variable] = "the checkpoint scales no losses"
         if live.dialect == TF1 and relinker.step is not None:
-            step = items[relinker.step]
-            if step.name == GLOBAL_STEP:
-                found = found._replace(step=Start(step.content, step.why))
+            steps = [v for v in variables.values() if v.role == STEP]
+            if items[relinker.step].name == GLOBAL_STEP and len(steps) == 1:
+                start = _number(items[relinker.step], steps[0], self._read)
+                found = found._replace(step=start)
         return found
 
 

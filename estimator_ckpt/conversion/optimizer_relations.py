@@ -256,17 +256,17 @@ def several(optimizer: Optimizer) -> str:
 
 def exactness(optimizer: Optimizer, to: Related, target: str, is_keras_3: bool) -> list[str]:
     """What else must be equal for a conversion to be exact, as notes."""
-    notes = []
+    notes, label = [], optimizer.label or to.class_in(optimizer.dialect)
     if to.relation.dense_only and optimizer.dialect != target:
         notes.append(
-            f"{optimizer.label}: exact where gradients are dense; with sparse ones, as of "
+            f"{label}: exact where gradients are dense; with sparse ones, as of "
             "embeddings, the two do not treat alike the rows that no gradient hits"
         )
     elif target == NEWER and is_keras_3:
         notes.append(
-            f"{optimizer.label}: exact but for sparse gradients, as of embeddings, that have a "
+            f"{label}: exact but for sparse gradients, as of embeddings, that have a "
             "row more than once: Keras 3 does not add these up"
         )
     if to.relation.why:
-        notes.append(f"{optimizer.label}: {to.relation.why}")
+        notes.append(f"{label}: {to.relation.why}")
     return notes

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from estimator_ckpt import files
 from estimator_ckpt.bundle.dtypes import dtype_size
-from estimator_ckpt.bundle.index import Entry
+from estimator_ckpt.bundle.entries import Entry
 from estimator_ckpt.conversion.plan import Content
 from estimator_ckpt.errors import CorruptCheckpointError
 

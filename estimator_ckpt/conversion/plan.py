@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 from estimator_ckpt.bundle.checksum import masked_crc32c
 from estimator_ckpt.bundle.dtypes import STRING
-from estimator_ckpt.bundle.index import Entry, Index
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index
 from estimator_ckpt.bundle.slices import key_bytes, slice_key
 from estimator_ckpt.bundle.tensors import encode_strings
 from estimator_ckpt.bundle.v1 import open_reader

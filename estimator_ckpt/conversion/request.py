@@ -3,8 +3,9 @@
 Some rules mean something else on their own result: names that are swapped are swapped back, a slot
 that is scaled is scaled again. A conversion in place that is killed when all is done, or before it
 could say so, is run once more; it must not be done once more. So the index that it writes tells
-what was asked: there is no moment at which the one is there without the other. An index that
-anything else writes does not have the mark: a save, another conversion, TensorFlow. A copy has it.
+what was asked: there is no moment at which the one is there without the other. The mark is bound to
+the index' entries. What anything else writes does not have it: a save, another conversion,
+TensorFlow; a copy of the files has it.
 
 A conversion to a new place needs no mark. Its source stays as it was, and its result is compared.
 """
@@ -12,9 +13,11 @@ A conversion to a new place needs no mark. Its source stays as it was, and its r
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from estimator_ckpt import files
+from estimator_ckpt.bundle.entries import Entry, encode_entries
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.plan import Conversion
@@ -43,15 +46,15 @@ def settings_of(options: ConvertOptions) -> dict[str, Any]:
 
 def index_stamp(prefix: str) -> int | None:
     """A checksum of an index, which changes when a job saves again under the same name."""
-    from estimator_ckpt.bundle.tensors import masked_crc32c
+    from estimator_ckpt.bundle.checksum import masked_crc32c
 
     path = f"{prefix}.index"
     return masked_crc32c(files.read_bytes(path)) if files.exists(path) else None
 
 
 def request_of(options: ConvertOptions) -> bytes:
-    """The mark of a conversion: 32 bytes; none where nothing is asked but a format, as to do that
-    twice is to do it once.
+    """A checksum of what is asked: 32 bytes; none where that is a format alone, as to do that twice
+    is to do it once.
 
     Only what differs from the defaults is in it, so that an option that is new in a later version
     of this package changes no mark.
@@ -78,14 +81,29 @@ def request_of(options: ConvertOptions) -> bytes:
     return hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).digest()
 
 
+def mark_of(request: bytes, entries: Mapping[bytes, Entry]) -> bytes:
+    """The mark of an index: a checksum of a request_of() and of the entries; none for none."""
+    if not request:
+        return b""
+    import hashlib
+
+    digest = hashlib.sha256(request)
+    keys = sorted(entries)
+    for key, entry in zip(keys, encode_entries(list(map(entries.__getitem__, keys)))):
+        digest.update(b"%d %d " % (len(key), len(entry)) + key + entry)
+    return digest.digest()
+
+
 def is_done_in_place(checkpoint: Checkpoint, options: ConvertOptions) -> bool:
     """Whether a checkpoint is what these very options made of it, in place.
 
     Raises:
       CheckpointError: `like` cannot be read.
     """
-    mark = checkpoint.index.request
-    return bool(options.in_place and mark) and mark == request_of(options)
+    index = checkpoint.index
+    if not options.in_place or not index.mark:
+        return False
+    return index.mark == mark_of(request_of(options), index.entries)
 
 
 def done_in_place(checkpoint: Checkpoint, options: ConvertOptions) -> Conversion:

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from estimator_ckpt import files
 from estimator_ckpt.bundle.checksum import Checksum, checked
 from estimator_ckpt.bundle.dtypes import STRING, VARIANT
-from estimator_ckpt.bundle.index import Entry, Index, data_path, shard_path
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index, data_path, shard_path
 from estimator_ckpt.bundle.slices import key_bytes, slice_key
 from estimator_ckpt.bundle.tensors import TensorReader
 from estimator_ckpt.bundle.v1 import open_reader

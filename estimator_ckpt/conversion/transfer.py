@@ -9,20 +9,15 @@ from typing import IO, NamedTuple
 
 from estimator_ckpt import files
 from estimator_ckpt.bundle.checksum import Checksum
-from estimator_ckpt.bundle.index import (
-    Entry,
-    Index,
-    data_path,
-    read_index,
-    shard_path,
-    write_index,
-)
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index, data_path, read_index, shard_path, write_index
 from estimator_ckpt.bundle.slices import encode_keys, key_bytes, slice_key
 from estimator_ckpt.bundle.v1 import open_reader
 from estimator_ckpt.conversion.appended import Appended
 from estimator_ckpt.conversion.destination import Site, claimed_in_place, passing_name
 from estimator_ckpt.conversion.pieces import Piece, by_shard, piece_size
 from estimator_ckpt.conversion.plan import Content
+from estimator_ckpt.conversion.request import mark_of
 from estimator_ckpt.conversion.result_bytes import ResultBytes
 from estimator_ckpt.errors import NotACheckpointError, WriteError
 from estimator_ckpt.files import Progress
@@ -136,7 +131,7 @@ class Transfer:
         no index names any more, is used again.
 
         Args:
-          request: what the index is to tell: see request.py.
+          request: what the index is to tell was asked: see request.py.
 
         Returns:
           What was written; None if another process has just done what was asked.
@@ -149,7 +144,7 @@ class Transfer:
         with claimed_in_place(self._source):
             stamp = self._stamp()
             there = read_index(self._source)
-            if request and there.request == request:
+            if request and there.mark == mark_of(request, there.entries):
                 return None
             if there != self._index:
                 raise self._replaced()
@@ -186,7 +181,8 @@ class Transfer:
                     )
             shards = {shard: shard for shard in range(count)}
             entries = self._entries(shards, new_entries, False)
-            index = Index(count, entries, self._index.version, request=request)
+            mark = mark_of(request, entries)
+            index = Index(count, entries, self._index.version, mark=mark)
             if prove is None:
                 prove = any(piece.entry for piece in new)
             compared = self._bytes.compare(self._tensors, self._source, index) if prove else None

@@ -21,6 +21,7 @@ from estimator_ckpt.errors import (
     WriteError,
 )
 from estimator_ckpt.files import claims
+from estimator_ckpt.reading.input_files import input_directory, is_input_directory
 from estimator_ckpt.reading.named import BEST, LINKING, PINNED
 
 _CLAIM = "checkpoint.keeping"
@@ -45,12 +46,13 @@ def keeping(run: str) -> Iterator[None]:
         yield
 
 
-def link_checkpoint(prefix: str, directory: str) -> str:
+def link_checkpoint(prefix: str, directory: str, *, with_input: bool = False) -> str:
     """Links a checkpoint into a directory of its own, which appears whole; copies where needed.
 
     Args:
       prefix: of the checkpoint. A trainer may delete or replace it meanwhile.
       directory: is not there yet.
+      with_input: whether the position of the job's input goes along, which has training records.
 
     Returns:
       Its prefix in the directory.
@@ -72,6 +74,8 @@ def link_checkpoint(prefix: str, directory: str) -> str:
     for left in range(_TRIES - 1, -1, -1):
         try:
             files.make_dirs(staged)
+            if with_input:
+                _link_input(prefix, os.path.join(staged, name))
             _link(prefix, os.path.join(staged, name))
             if not is_remote:
                 files.rename(staged, directory)
@@ -118,6 +122,15 @@ def _link(prefix: str, target: str) -> None:
         pass
 
 
+def _link_input(prefix: str, target: str) -> None:
+    source, directory = input_directory(prefix), input_directory(target)
+    if not files.is_dir(source):
+        return
+    files.make_dirs(directory)
+    for name in files.list_dir(source):
+        files.link_or_copy(os.path.join(source, name), os.path.join(directory, name))
+
+
 def let_go(directory: str) -> None:
     """Removes a directory that link_checkpoint() has made, or a part of one; the index first.
 
@@ -128,5 +141,9 @@ def let_go(directory: str) -> None:
         return
     names = files.list_dir(directory)
     for name in sorted(names, key=lambda name: not name.endswith(".index")):
-        files.remove(os.path.join(directory, name))
+        path = os.path.join(directory, name)
+        if files.is_dir(path) and is_input_directory(path):
+            let_go(path)
+        else:
+            files.remove(path)
     files.remove_dir(directory)

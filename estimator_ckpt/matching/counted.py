@@ -101,6 +101,15 @@ def without_counts(name: str) -> str:
     return "/".join(_COUNT.sub("", segment) for segment in name.split("/"))
 
 
+def counts_tell_apart(name: str, other: str) -> bool:
+    """Whether two names, read from their ends, differ in a count: `a/dense_1/k` and `dense/k`.
+
+    The one is no hint for the other then: what was made first got the lower count.
+    """
+    pairs = zip(reversed(name.split("/")), reversed(other.split("/")))
+    return any(a != b and without_counts(a) == without_counts(b) for a, b in pairs)
+
+
 def is_position(local_name: str) -> bool:
     """Whether the name of an edge only counts: an item of a list, a layer of a Keras model."""
     return _POSITION.fullmatch(local_name) is not None

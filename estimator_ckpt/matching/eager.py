@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,14 +10,15 @@ from typing import Any
 
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.matching.counted import may_be_counted, weak_segments
-from estimator_ckpt.matching.live import (
-    LiveObjects,
+from estimator_ckpt.matching.kinds import (
+    has_other_state,
     is_layer,
     is_variable,
     own_name,
     role_by_name,
     shape_and_dtype,
 )
+from estimator_ckpt.matching.live import LiveObjects
 from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.roles.training_state import state_by_names
 from estimator_ckpt.text.names import some_of
@@ -47,20 +49,14 @@ def eager_model(given: Any) -> EagerModel:
 
     Args:
       given: a Keras model or layer, a tf.Module, a tf.train.Checkpoint, an optimizer or another
-        trackable object; a list of variables; a mapping from names to variables, or to objects as
-        tf.train.Checkpoint takes them.
+        trackable object; a list of variables, or of objects; a mapping from names to variables, or
+        to objects as tf.train.Checkpoint takes them.
 
     Raises:
       SettingsError: it is none of these, or has no variables yet.
     """
-    import tensorflow as tf
-
-    if isinstance(given, Mapping) and given and not any(map(is_variable, given.values())):
-        try:
-            given = tf.train.Checkpoint(**{str(name): one for name, one in given.items()})
-        except (TypeError, ValueError):
-            _check_variables(given.values())
-    if isinstance(given, Mapping):
+    given = as_object(given)
+    if isinstance(given, Mapping) and not hasattr(given, "_trackable_children"):
         _check_variables(given.values())
         return _by_names([(str(name), variable) for name, variable in given.items()])
     if isinstance(given, (list, tuple)) and not hasattr(given, "_trackable_children"):
@@ -75,10 +71,36 @@ def eager_model(given: Any) -> EagerModel:
             f"{type(given).__name__}",
             key=_KEY,
         ) from None
+    if not objects.hold_anything and any(map(has_other_state, objects.live)):
+        raise SettingsError(
+            f"{type(given).__name__} has state, but neither variables nor lookup tables: a warm "
+            "start leaves it alone, tf.train.Checkpoint.read() restores it",
+            key=_KEY,
+        )
     if not objects.hold_anything:
         raise SettingsError(f"{type(given).__name__} has no variables yet; {_BUILD}", key=_KEY)
     _check_built(objects.live)
     return of_objects(objects)
+
+
+def as_object(given: Any) -> Any:
+    """The one object that a mapping of names to objects is, or a list of objects; else `given`.
+
+    A mapping is what tf.train.Checkpoint makes of it; a list of objects may stand anywhere.
+    """
+    import tensorflow as tf
+
+    def is_object(one: Any) -> bool:
+        return isinstance(one, tf.__internal__.tracking.Trackable) and not is_variable(one)
+
+    if isinstance(given, Mapping) and any(map(is_object, given.values())):
+        with contextlib.suppress(TypeError, ValueError):  # then it is said what is no variable
+            return tf.train.Checkpoint(**{str(name): one for name, one in given.items()})
+    if isinstance(given, (list, tuple)) and given and all(map(is_object, given)):
+        holder = tf.Module()
+        holder.tracked = list(given)
+        return holder.tracked
+    return given
 
 
 def of_objects(objects: LiveObjects) -> EagerModel:

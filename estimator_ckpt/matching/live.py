@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.matching.counted import may_be_counted, weak_segments
+from estimator_ckpt.matching.kinds import (
+    has_other_state,
+    is_layer,
+    is_metric,
+    is_optimizer,
+    is_seed,
+    is_variable,
+    own_name,
+    role_by_name,
+    shape_and_dtype,
+)
 from estimator_ckpt.matching.live_optimizers import live_optimizer
 from estimator_ckpt.matching.lookup_tables import ATTRIBUTE, SUFFIXES, TablePart, is_table
-from estimator_ckpt.matching.model import Model, ModelVariable
+from estimator_ckpt.matching.model import Model, ModelVariable, OtherState
 from estimator_ckpt.objects.object_graph import (
     SAVE_COUNTER,
     Node,
@@ -20,73 +30,14 @@ from estimator_ckpt.objects.object_graph import (
     SlotReference,
     path_string,
 )
-from estimator_ckpt.roles import COUNTER, METRIC, NUMBER, SEED, SLOT, STATISTIC, STEP, WEIGHT
+from estimator_ckpt.roles import COUNTER, METRIC, NUMBER, SEED, SLOT, STEP
 from estimator_ckpt.roles.newer_names import flat_names, newer_keras_slot
-from estimator_ckpt.roles.training_state import METRIC_NAMES, SEED_NAME, STEP_NAMES
+from estimator_ckpt.roles.training_state import STEP_NAMES
 
 # Of Keras 3's optimizers: a list of the model's variables, not of their own.
 _OF_THE_MODEL = "_trainable_variables"
 _ALL = "_variables"
 _VARIABLES = "variables"
-
-
-def is_variable(one: Any) -> bool:
-    """Whether it is a variable, of TensorFlow or of Keras 3."""
-    import tensorflow as tf
-
-    names = ("assign", "dtype", "shape", "trainable", "path")
-    return isinstance(one, tf.Variable) or all(hasattr(one, name) for name in names)
-
-
-def is_layer(one: Any) -> bool:
-    """Whether it is a Keras layer or model of any Keras, and no metric."""
-    return (
-        all(hasattr(one, name) for name in ("built", "call", "name"))
-        and hasattr(type(one), "weights")
-        and not _is_metric(one)
-    )
-
-
-def own_name(variable: Any) -> str:
-    """A variable's full name, or its path in Keras 3, without `:0`."""
-    name = getattr(variable, "path", None) or getattr(variable, "name", None)
-    if not isinstance(name, str) or not name:
-        raise SettingsError(f"expected a variable, found {variable!r}", key="variables")
-    return name.partition(":")[0]
-
-
-def shape_and_dtype(variable: Any) -> tuple[tuple[int, ...] | None, str]:
-    """The shape of a variable, None if it is not known, and the name of its dtype."""
-    import tensorflow as tf
-
-    shape = tf.TensorShape(variable.shape)
-    known = tuple(shape.as_list()) if shape.is_fully_defined() else None
-    return known, str(tf.as_dtype(variable.dtype).base_dtype.name)
-
-
-def role_by_name(variable: Any) -> str:
-    """What a variable is for, as far as it tells itself."""
-    name = own_name(variable).rpartition("/")[2]
-    if name == SEED_NAME:
-        return SEED
-    if not variable.trainable and name in METRIC_NAMES:
-        return METRIC
-    return WEIGHT if variable.trainable else STATISTIC
-
-
-def _is_metric(one: Any) -> bool:
-    return hasattr(one, "update_state") and hasattr(one, "result")
-
-
-def _is_optimizer(one: Any) -> bool:
-    has_state = hasattr(one, "get_slot_names") or hasattr(one, "iterations")
-    return hasattr(one, "apply_gradients") and has_state
-
-
-def _is_seed(one: Any) -> bool:
-    import tensorflow as tf
-
-    return type(one).__name__ == "SeedGenerator" or isinstance(one, tf.random.Generator)
 
 
 class _Slot(NamedTuple):
@@ -187,7 +138,7 @@ class LiveObjects:
             table, values = self.live[node], dict[str, Any]()
             for suffix in SUFFIXES:
                 part = TablePart(table, suffix, values)
-                name = path_string(paths[node]) + suffix
+                name = (path_string(paths[node]) or ATTRIBUTE) + suffix
                 variables.append(
                     ModelVariable(
                         name=name,
@@ -226,9 +177,27 @@ class LiveObjects:
             optimizers,
             self._is_bare,
             starts_all=True,
+            scope=self._scope(variables),
+            others=self._others(paths, by_name),
             live_optimizers=live,
         )
         return model, by_name
+
+    def _scope(self, variables: Sequence[ModelVariable]) -> str:
+        """What a bare model, and not one layer alone, puts before all names of its variables."""
+        root = self.live[0]
+        scope = f"{root.name}/" if self._is_bare and is_layer(root) else ""
+        names = [v.known_as for v in variables if v.is_required]
+        in_layers = all(name.startswith(scope) and name.count("/") > 1 for name in names)
+        return scope if in_layers else ""
+
+    def _others(self, paths: Mapping[int, ObjectPath], taken: Collection[str]) -> list[OtherState]:
+        found = []
+        for node, one in enumerate(self.live):
+            if node in paths and has_other_state(one):
+                name, kind = path_string(paths[node]) or "/", type(one).__name__
+                found.append(OtherState(f"{name} ({kind})" if name in taken else name, kind))
+        return found
 
     @property
     def hold_anything(self) -> bool:
@@ -245,7 +214,7 @@ class LiveObjects:
         inner: set[int] = set()
         found = []
         for node, one in enumerate(self.live):
-            if _is_optimizer(one) and node not in inner:
+            if is_optimizer(one) and node not in inner:
                 found.append(node)
                 inner.update(self._below([node], {}))
         return found
@@ -269,8 +238,8 @@ class LiveObjects:
         A path leads through the model, if one does, and not through its optimizer, metrics or
         generators of random numbers.
         """
-        aside = {node: METRIC for node, one in enumerate(self.live) if _is_metric(one)}
-        aside.update({node: SEED for node, one in enumerate(self.live) if _is_seed(one)})
+        aside = {node: METRIC for node, one in enumerate(self.live) if is_metric(one)}
+        aside.update({node: SEED for node, one in enumerate(self.live) if is_seed(one)})
         aside.update(dict.fromkeys(self._optimizers, NUMBER))
         paths = self._below([0], aside)
         roles: dict[int, str] = {}
@@ -313,7 +282,7 @@ class LiveObjects:
     def _find_slots(self) -> Iterator[_Slot]:
         """Slot variables that no edge leads to: of tf.compat.v1 and Keras' legacy optimizers."""
         for node, one in enumerate(list(self.live)):
-            if not _is_optimizer(one) or not hasattr(one, "get_slot_names"):
+            if not is_optimizer(one) or not hasattr(one, "get_slot_names"):
                 continue
             for name in one.get_slot_names():
                 for original in self._variables:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
-from estimator_ckpt.objects.object_graph import ObjectGraph
+from estimator_ckpt.objects.object_graph import DEFAULT_EDGES, VAR_LIST, ObjectGraph
 from estimator_ckpt.roles import STATISTIC, WEIGHT
 
 NO_NODE = -1
@@ -74,6 +75,18 @@ class ModelVariable:
         return self.role in (WEIGHT, STATISTIC)
 
 
+class OtherState(NamedTuple):
+    """An object with state that no variable and no lookup table of the program holds.
+
+    Attributes:
+      name: its object path, or its name in a graph; no variable of the model is called so.
+      kind: what it is, `OwnedIterator`.
+    """
+
+    name: str
+    kind: str
+
+
 @dataclass(frozen=True)
 class LiveOptimizer:
     """An optimizer of a program, as far as another kind's state can be made its own.
@@ -123,6 +136,10 @@ class Model:
         at the root.
       starts_all: whether all variables start where no setting selects some; otherwise those that
         are trainable do, as in a job.
+      scope: with what all names begin that the model itself has given: its own name and a slash,
+        as in Keras 3; or "". A checkpoint of names alone may lack it.
+      others: its objects with state of another kind. A restore gives them their state; a warm start
+        leaves them alone, and says so.
     """
 
     variables: Sequence[ModelVariable]
@@ -130,4 +147,16 @@ class Model:
     optimizers: dict[str, int] = field(default_factory=dict)
     is_bare: bool = False
     starts_all: bool = False
+    scope: str = ""
+    others: Sequence[OtherState] = ()
     live_optimizers: Sequence[LiveOptimizer] = ()
+
+    @property
+    def has_names_alone(self) -> bool:
+        """Whether no objects of the user's own hold its variables, as in most jobs."""
+        if self.starts_all:
+            return all(variable.node == NO_NODE for variable in self.variables)
+        nodes = self.structure.nodes
+        edges = nodes.children(0)
+        listed = edges.get(VAR_LIST)
+        return edges.keys() <= set(DEFAULT_EDGES) and (listed is None or not nodes.children(listed))

@@ -10,6 +10,7 @@ from typing import Literal, Union
 from estimator_ckpt.errors import SettingsError
 
 Policy = Union[Literal["error", "warn", "init"], Mapping[str, str]]
+ShapePolicy = Union[Literal["error", "warn", "init", "reshape", "pad", "slice"], Mapping[str, str]]
 POLICIES = ("error", "warn", "init")
 # What decides where structure and names lead to different tensors: see resolve.py.
 MATCH_BY = ("path", "name")

@@ -94,6 +94,7 @@ def resolve(
     Raises:
       SettingsError: there is no object at `root`.
     """
+    model = _without_scope(model, saved)
     structure = find_structure(model, saved, root)
     if structure.places:
         shown = " and ".join(map(repr, structure.places))
@@ -102,6 +103,26 @@ def resolve(
         nowhere = {v.name: Match(None, problem=_row("ambiguous", v, note)) for v in model.variables}
         return Resolution(nowhere, structure, [row])
     return Resolution(_Resolver(model, saved, structure, match_by).matches(), structure)
+
+
+def _without_scope(model: Model, saved: Saved) -> Model:
+    """The model by the names that it has without its own, if these are the checkpoint's names.
+
+    They are if it has all of them, and none of the others, and no objects that would tell.
+    """
+    size = len(model.scope)
+    wanted = [variable.known_as for variable in model.variables if variable.is_required]
+    if not size or saved.has_objects or any(any(saved.named(name)) for name in wanted):
+        return model
+    if not all(any(saved.named(name[size:])) for name in wanted):
+        return model
+    variables = [
+        replace(variable, called=variable.known_as[size:], weak=variable.weak[1:])
+        if variable.known_as.startswith(model.scope)
+        else variable
+        for variable in model.variables
+    ]
+    return replace(model, variables=variables)
 
 
 @dataclass(eq=False)
@@ -163,7 +184,9 @@ class _Resolver:
         if is_given and not any(named):
             at_path = self._saved.find(name + suffix)  # an object path may be given, too
             named = Named(key=[at_path] if at_path is not None else [])
-        here = () if is_given else self._structure.tensors.get(variable.name, ())
+        # A name that was given on purpose stands for no object, but for one below a given root.
+        by_objects = not is_given or self._model.has_names_alone
+        here = self._structure.tensors.get(variable.name, ()) if by_objects else ()
         match = self._choose(variable, here, named, is_given)
         return _Found(variable, here, named, match, is_given)
 
@@ -272,6 +295,7 @@ class _Resolver:
                 found = others if len(self._saved.distinct(named.full_name)) > 1 else found
         if len(found) == 1:
             is_same = found[0].name == variable.tensor or self._saved.is_renamed(variable.tensor)
+            is_same = is_same and not variable.name.endswith(f"/{variable.tensor}")
             return Match(found[0], "same name" if is_same else f"name {variable.tensor}")
         is_one_way = not (named.var_list or named.key)
         note = "one name for several variables" if is_one_way else _DECIDES

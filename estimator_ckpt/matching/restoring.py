@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint, Variable
 from estimator_ckpt.errors import MismatchError
 from estimator_ckpt.formats import IN_WORDS
+from estimator_ckpt.matching.hints import scopes_that_fit
 from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.matching.resolve import resolve as resolve_model
 from estimator_ckpt.matching.saved import Saved
 from estimator_ckpt.objects.object_graph import ObjectGraph
+from estimator_ckpt.roles import SLOT
+from estimator_ckpt.roles.training_state import state_by_names
 from estimator_ckpt.text.names import NameIndex, meant
 from estimator_ckpt.text.quantities import counted, tensor_text
 from estimator_ckpt.text.rows import Row, fold
@@ -153,14 +158,22 @@ def _variable(want: Wanted) -> ModelVariable:
     )
 
 
-def mismatch(checkpoint: Checkpoint, rows: Iterable[Row]) -> MismatchError:
-    """The error that shows everything which does not fit, folded, in one table."""
+def mismatch(
+    checkpoint: Checkpoint, rows: Iterable[Row], *, may_be_missing: bool = True
+) -> MismatchError:
+    """The error that shows everything which does not fit, folded, in one table.
+
+    Args:
+      checkpoint: which does not fit.
+      rows: one for each variable.
+      may_be_missing: whether a policy can allow what is missing.
+    """
     rows = list(rows)
     table = text_table(
         ("problem", "variable", "expected", "found", "note"),
         [(r.status, r.name, r.expected, r.found, r.note) for r in fold(rows)],
     )
-    if any(row.status == "missing" for row in rows):
+    if may_be_missing and any(row.status == "missing" for row in rows):
         table += "\non_missing='warn' or 'init' initializes what is missing instead."
     if any(row.status == "no average" for row in rows):
         table += "\non_missing='warn' or 'init' for these names reads the variables themselves."
@@ -179,20 +192,88 @@ def missing_rows(
     status: str = "missing",
 ) -> list[Row]:
     """A row for each tensor that the checkpoint lacks, with the reason or the nearest name."""
-    pairs = len(missing) * len(checkpoint.variables)
-    names = NameIndex(checkpoint.variables if pairs <= _MOST_COMPARED else ())
+    near = _near_names(checkpoint, resolution, missing)
     at = {v.object_path: v.name for v in checkpoint.variables.values() if v.name != v.object_path}
     rows = []
     for want in missing:
-        note = meant(names.near(want.tensor))
+        note = near.get(want.tensor, "")
         if resolution.notes.get(want.tensor):
             note = resolution.notes[want.tensor]
         elif want.tensor in at:
             note = f"the object there is {at[want.tensor]}; `checkpoint=` gives the model objects"
+        elif want.tensor in checkpoint.variables:
+            note = "an object of the checkpoint is called so, and no variable"
         if want.is_named:
             note = f"the Saver's mapping gives this name; {note}".removesuffix("; ")
         rows.append(Row(status, want.tensor, tensor_text(want.dtype, want.shape), note=note))
     return rows
+
+
+def _near_names(
+    checkpoint: Checkpoint, resolution: Resolution, missing: Sequence[Wanted]
+) -> dict[str, str]:
+    """What each may be that was not found, as a note; of slots only other slots are named."""
+    if not missing or len(missing) * len(checkpoint.variables) > _MOST_COMPARED:
+        return {}
+    keys = resolution.keys
+    taken = set(keys.values())
+    saved = Saved(checkpoint)
+    shapes = {name: saved.checkpoint.index.entries[key_bytes(k)].shape for name, k in keys.items()}
+    state = state_by_names({**shapes, **{want.tensor: want.shape for want in missing}})
+    slots = NameIndex(v.name for v in saved.values() if v.slot_of is not None)
+
+    def note(want: Wanted) -> str:
+        if state.get(want.tensor, ("",))[0] != SLOT:
+            return saved.hint(want.tensor, want.shape, want.dtype, taken)
+        # Another optimizer's slot means something else: the name of the slot is in its end.
+        end = want.tensor.rpartition("/")[2]
+        return meant([name for name in slots.near(want.tensor) if name.endswith(f"/{end}")])
+
+    return {want.tensor: note(want) for want in missing}
+
+
+def conversion_that_helps(
+    checkpoint: Checkpoint, resolution: Resolution, missing: Sequence[Wanted]
+) -> str:
+    """The end of an error's message: the conversion of which most is found that is missing, or "".
+
+    What stands in a dictionary of the user's own has its names in no `var_list`; so it is with the
+    files of converters that write `vars`.
+    """
+    if any(resolution.notes.get(want.tensor) or any(want.weak) for want in missing):
+        return ""  # there are reasons beside the names
+    saved = Saved(checkpoint)
+    if not missing or not saved.has_objects:
+        return ""
+    state = state_by_names({want.tensor: want.shape for want in missing})
+    model = Model([_variable(want) for want in missing if want.tensor not in state])
+    lacking = [want.tensor for want in missing]
+    alike = [want for want in missing if _is_at_name(want, saved)]
+    scopes = [pair for pair in scopes_that_fit(model, lacking, saved) if pair[0] != pair[1]]
+    options, count = "", len(alike)
+    if not alike and scopes:
+        theirs, ours = scopes[0]
+        options = f" --assignment_map={shlex.quote(f'{theirs}:{ours}')}"
+        source, target = ("" if one == "/" else one for one in (theirs, ours))
+        names = {source + want.name[len(target) :] for want in missing if want.name}
+        count = sum(name in saved or name in saved.object_paths for name in names)
+    if count * 2 < len(missing) or not count:
+        return ""
+    return (
+        f"\nA copy under the names of the variables would have {count} of {len(missing)}:\n"
+        f"estimator-ckpt convert {shlex.quote(checkpoint.prefix)} COPY "
+        f"--checkpoint_format=both{options}"
+    )
+
+
+def _is_at_name(want: Wanted, saved: Saved) -> bool:
+    found = saved.get(want.tensor)
+    return (
+        found is not None
+        and found.slot_of is None
+        and found.dtype == want.dtype
+        and want.shape in (None, found.shape)
+    )
 
 
 def _misfit(want: Wanted, found: Variable, *, reshape: bool) -> Row | None:

@@ -7,15 +7,15 @@ from functools import cached_property
 from itertools import count
 from typing import NamedTuple
 
-from estimator_ckpt.bundle.index import same_tensor, slice_key
+from estimator_ckpt.bundle.index import same_tensor
+from estimator_ckpt.bundle.slices import slice_key
 from estimator_ckpt.checkpoint import Checkpoint, Variable
 from estimator_ckpt.errors import ConflictError
 from estimator_ckpt.matching.averaged import with_averages
-from estimator_ckpt.matching.counted import without_counts
+from estimator_ckpt.matching.counted import counts_tell_apart, without_counts
 from estimator_ckpt.matching.rules import Rules
 from estimator_ckpt.objects.object_graph import (
-    SAVE_COUNTER,
-    STEP,
+    DEFAULT_EDGES,
     VAR_LIST,
     VARIABLE_VALUE,
     ObjectGraph,
@@ -24,7 +24,7 @@ from estimator_ckpt.objects.object_graph import (
 )
 from estimator_ckpt.text.names import NameIndex, meant
 
-_FLAT = (SAVE_COUNTER, STEP, VAR_LIST)
+_MOST_NEAR = 5
 
 
 class Named(NamedTuple):
@@ -255,11 +255,25 @@ class Saved(dict[str, Variable]):
         """The shortest path to an object; `/` for the root."""
         return path_string(self._path_of.get(node, ("?",))) or "/"
 
-    def hint(self, source: str) -> str:
-        """Which of the names `source` may stand for."""
+    def hint(
+        self,
+        name: str,
+        shape: tuple[int, ...] | None = None,
+        dtype: str = "",
+        taken: Collection[str] = (),
+    ) -> str:
+        """What a variable that was not found may be, as a row's note; "" where nothing is near.
+
+        It has its shape and dtype, is no slot, and not told from it by a count alone.
+
+        Args:
+          name: of the variable.
+          shape, dtype: of it; None and "" where they are not known.
+          taken: the keys that other variables have.
+        """
         sharing = {
             variable.object_path
-            for variable in self.of_name(source)
+            for variable in self.of_name(name)
             if variable.object_path is not None
         }
         if len(sharing) > 1:
@@ -268,7 +282,18 @@ class Saved(dict[str, Variable]):
             weights = (name for name, variable in self.items() if variable.slot_of is None)
             paths = (p for p, variable in self.object_paths.items() if variable.slot_of is None)
             self._names = NameIndex([*weights, *paths])
-        return meant(self._names.near(source, limit=1))
+        near = [
+            other
+            for other in self._names.near(name, limit=_MOST_NEAR)
+            for variable in [self.get(other) or self.object_paths[other]]
+            if variable.key not in taken
+            and (shape is None or variable.shape == shape)
+            and dtype in ("", variable.dtype)
+        ]
+        sure = [other for other in near if not counts_tell_apart(other, name)]
+        if near and not sure:
+            return f"a count alone tells it from {near[0]}: say which is meant"
+        return meant(sure)
 
 
 def has_objects_of_its_own(graph: ObjectGraph) -> bool:
@@ -276,9 +301,9 @@ def has_objects_of_its_own(graph: ObjectGraph) -> bool:
     nodes = graph.nodes
     flat = {0}
     for local_name, child in nodes.children(0).items():
-        if local_name in _FLAT:
+        if local_name in DEFAULT_EDGES:
             flat.add(child)
     parents = [parent for parent in nodes.others if parent not in flat]
     edges = [child for parent in parents for child in nodes.children(parent).values()]
-    edges += [child for name, child in nodes.children(0).items() if name not in _FLAT]
+    edges += [child for name, child in nodes.children(0).items() if name not in DEFAULT_EDGES]
     return any(nodes[child].attributes for child in edges)

@@ -59,7 +59,8 @@ def find_structure(model: Model, saved: Saved, root: str | None = None) -> Struc
     """Lays the objects of a model on those of a checkpoint.
 
     A tf.train.Checkpoint is laid on the root. A bare object is laid on the one node under which all
-    of its variables fit, by path and shape.
+    of its variables fit, by path and shape. Where the model has names alone, `root` is the object
+    that has the variables under these: a dictionary, such as `vars`.
 
     Args:
       model: with its structure.
@@ -71,7 +72,10 @@ def find_structure(model: Model, saved: Saved, root: str | None = None) -> Struc
       SettingsError: there is no such path.
     """
     if root is not None:
-        return _laid(model, saved, _node_at(saved, root))
+        start = _node_at(saved, root)
+        if model.has_names_alone:
+            return Structure(stand_below(model, saved, start))
+        return _laid(model, saved, start)
     if len(model.structure.nodes) == 1:
         return Structure()  # names alone
     if not model.is_bare:
@@ -86,6 +90,31 @@ def find_structure(model: Model, saved: Saved, root: str | None = None) -> Struc
     if others:
         return Structure(places=[saved.path_of(node) for node in fitting])
     return _laid(model, saved, start)
+
+
+def stand_below(model: Model, saved: Saved, start: int) -> dict[str, list[Variable]]:
+    """What stands in the places of a model's variables below one object of a checkpoint.
+
+    Args:
+      model: with objects; or with names alone, each the name of one edge from there (a dictionary
+        of variables), or of one edge for each scope.
+      saved: the checkpoint.
+      start: the node id of the object.
+    """
+    if not model.has_names_alone:
+        return _tensors(model, saved, match(model.structure, saved.graph, start))
+    found = {}
+    for variable in model.variables:
+        name = variable.known_as
+        for path in ((name,), tuple(name.split("/"))):
+            node = saved.graph.child_at(path, start) if name else None
+            tensor = None
+            if node is not None:
+                tensor = saved.at_node(node, variable.attribute, variable.suffix)
+            if tensor is not None:
+                found[variable.name] = [tensor]
+                break
+    return found
 
 
 def by_strong_name(

@@ -53,6 +53,8 @@ OBJECT_CONFIG = "OBJECT_CONFIG_JSON"
 VAR_LIST = "var_list"
 SAVE_COUNTER = "save_counter"
 STEP = "step"
+# What the root of the default structure has.
+DEFAULT_EDGES = (SAVE_COUNTER, STEP, VAR_LIST)
 OPTIMIZER_SLOT = ".OPTIMIZER_SLOT"
 BEFORE_ATTRIBUTE = "/.ATTRIBUTES/"  # in a key, between the object path and the attribute
 

@@ -195,7 +195,7 @@ def _evaluated(run: str, said: Any) -> Evaluated:
     return Evaluated(prefix, step, {str(k): float(v) for k, v in said["metrics"].items()})
 
 
-def encode_best(run: str, best: BestList) -> bytes:
+def encode_best(best: BestList) -> bytes:
     """The bytes of a `checkpoint_best.json`."""
     checkpoints = [
         {

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from estimator_ckpt.bundle.index import Entry, Index, decode_slice_key, same_tensor, slice_key
-from estimator_ckpt.bundle.slices import key_text, overlap, slice_shape
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index, same_tensor
+from estimator_ckpt.bundle.slices import decode_slice_key, key_text, overlap, slice_key, slice_shape
 from estimator_ckpt.objects.object_graph import BEFORE_ATTRIBUTE, ObjectGraph, is_object_key
 from estimator_ckpt.reading.object_tensors import Entries, graph_tensors, names_in_var_list
 from estimator_ckpt.text.names import first_names

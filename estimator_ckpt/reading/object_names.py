@@ -14,7 +14,8 @@ from operator import attrgetter, eq, not_
 from typing import Any, NamedTuple
 
 from estimator_ckpt.bulk import AT_ONCE
-from estimator_ckpt.bundle.index import Entry, Index, same_tensor
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index, same_tensor
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.formats import GLOBAL_STEP
 from estimator_ckpt.objects.object_graph import (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from estimator_ckpt.bundle.index import Entry
+from estimator_ckpt.bundle.entries import Entry
 from estimator_ckpt.objects.object_graph import ObjectGraph
 from estimator_ckpt.roles.dialects import LIST_NAMES
 from estimator_ckpt.roles.newer_keras import ALL_VARIABLES, is_newer

@@ -7,7 +7,8 @@ from collections.abc import Collection, Iterable, Mapping
 from functools import cached_property, partial
 from typing import NamedTuple
 
-from estimator_ckpt.bundle.index import Entry, Index
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index
 from estimator_ckpt.bundle.slices import decode_keys, encode_keys, key_bytes
 from estimator_ckpt.formats import RESETS_KEY
 from estimator_ckpt.objects.object_graph import (

@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 
 from estimator_ckpt.bulk import AT_ONCE, collector_paused, columns_of, from_columns
 from estimator_ckpt.bundle.dtypes import dtype_name
-from estimator_ckpt.bundle.index import Entry, Index, slice_key
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index
+from estimator_ckpt.bundle.slices import slice_key
 from estimator_ckpt.objects.object_graph import ObjectGraph
 from estimator_ckpt.reading.object_names import Named, named_by_graph
 from estimator_ckpt.reading.object_tensors import Entries

@@ -134,6 +134,7 @@ OPTIMIZERS = (
             (LEGACY, TF1): AS_IT_IS,
             (TF1, NEWER): Relation(EXACT, dense_only=True),
             (NEWER, TF1): Relation(EXACT, dense_only=True),
+            (LEGACY, NEWER): Relation(EXACT, dense_only=True),
             **WITHIN_KERAS,
         },
     ),
@@ -159,6 +160,7 @@ OPTIMIZERS = (
             # Keras' sets rows of embeddings that no gradient ever hit to 0; TF1's leaves them.
             (TF1, NEWER): Relation(EXACT, dense_only=True),
             (NEWER, TF1): Relation(EXACT, dense_only=True),
+            (LEGACY, NEWER): Relation(EXACT, dense_only=True),
             **WITHIN_KERAS,
         },
     ),

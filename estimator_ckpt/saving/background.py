@@ -47,8 +47,10 @@ class Background:
                 finish()
             except Exception as error:
                 snapshot.let_go()
-                self._error = _raised(error, prefix)
-                logging.error("%s", self._error)
+                raised = _raised(error, prefix)
+                logging.error("%s", raised)
+                _let_go_of_frames(error)
+                self._error = raised
 
         # No daemon: the end of the process waits for it.
         self._thread = threading.Thread(target=run, name="checkpoint_save")
@@ -60,9 +62,11 @@ class Background:
 
     def join(self) -> None:
         """Waits until the last save has ended, well or not."""
-        if self._thread is not None:
-            self._thread.join()
-            self._thread = None
+        thread = self._thread
+        if thread is not None:
+            thread.join()
+            if self._thread is thread:  # a session that fails is closed in a thread of its own
+                self._thread = None
 
     def wait(self) -> None:
         """Waits until the last save has ended.
@@ -91,6 +95,14 @@ class Background:
             self._error = None  # as that of a save without a thread, in a session that is lost
         if not tf_internals.drops_errors_of_close():
             self._raise()
+
+
+def _let_go_of_frames(error: BaseException | None) -> None:
+    """Takes away where an error and its causes have come through. As long as nobody has raised
+    it, that would keep the session alive, and with it the lease of the directory."""
+    while error is not None:
+        error.__traceback__ = None
+        error = error.__cause__ or error.__context__
 
 
 def _raised(error: Exception, prefix: str) -> Exception:

@@ -16,6 +16,7 @@ from estimator_ckpt.matching.policies import may_initialize, policy_for
 from estimator_ckpt.matching.restoring import (
     Resolution,
     Wanted,
+    conversion_that_helps,
     mismatch,
     missing_rows,
     resolve,
@@ -151,7 +152,9 @@ class Built:
         problems = [*resolution.problems, *missing_rows(checkpoint, resolution, required)]
         problems += average_problems(checkpoint, self.wanted, resolution, policy)
         if problems:
-            raise mismatch(checkpoint, problems)
+            error = mismatch(checkpoint, problems)
+            error.message += conversion_that_helps(checkpoint, resolution, required)
+            raise error
         warned = [w for w in resolution.missing if policy_for(w.variable, policy) == "warn"]
         if warned:
             rows = missing_rows(checkpoint, resolution, warned, "initialized")

@@ -9,11 +9,13 @@ from typing import Any
 import tensorflow as tf
 
 from estimator_ckpt.formats import CheckpointFormat, keys_in
+from estimator_ckpt.matching.model import OtherState
 from estimator_ckpt.matching.restoring import Wanted
 from estimator_ckpt.objects.object_graph import ObjectGraph
 from estimator_ckpt.saving import tf_internals
-from estimator_ckpt.saving.saveables import variable_of
+from estimator_ckpt.saving.saveables import source, variable_of
 from estimator_ckpt.saving.tf_internals import Saveable
+from estimator_ckpt.saving.upstream import VARIABLE_OPS
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Record:
     name: str
     saveable: Saveable
     tensors: Sequence[SavedTensor]
-    holders: Collection[str]
+    holders: frozenset[str]
 
     @property
     def is_restored(self) -> bool:
@@ -104,6 +106,18 @@ class Contents:
         return {
             holder: record.tensors[0].wanted for record in self.records for holder in record.holders
         }
+
+    def other_state(self, holders: Collection[str]) -> list[OtherState]:
+        """What it saves that is in none of the ops `holders`, those of variables: lookup tables,
+        iterators, local variables, state of Python."""
+        graph = tf.compat.v1.get_default_graph()
+        found = {}
+        for record in self.records:
+            if record.holders.isdisjoint(holders):
+                op_type = graph.get_operation_by_name(source(record.saveable)).type
+                kind = "local variable" if op_type in VARIABLE_OPS else op_type
+                found[record.name] = kind if record.is_restored else "PythonState"
+        return [OtherState(name, kind) for name, kind in found.items()]
 
     def held(
         self,

@@ -13,9 +13,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
-from estimator_ckpt.bundle.index import Entry
+from estimator_ckpt.bundle.entries import Entry
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.errors import CorruptCheckpointError, MismatchError, NotACheckpointError
 from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY
@@ -27,7 +28,6 @@ from estimator_ckpt.saving.snapshots import (
     SnapshotOps,
     Snapshots,
     tell_that_training_waits,
-    unplaced,
     unproven,
 )
 from estimator_ckpt.saving.tf_internals import BulkSaverBuilder, Saveable
@@ -57,6 +57,7 @@ class _BulkRestore:
     slices: tf.Tensor
     tensors: Sequence[str]
     slice_specs: Sequence[str]
+    outputs: Sequence[tf.Tensor]
 
 
 @dataclass(frozen=True)
@@ -163,7 +164,7 @@ class SaverOps(BulkSaverBuilder):  # type: ignore[misc]
         self._snapshot_ops = SnapshotOps(key)
         self._held = iter(self._shards)
         saved = super()._AddShardedSaveOps(filename_tensor, per_device)
-        self.snapshots = Snapshots(self._snapshot_ops, saved, filename_tensor, unplaced(tensors))
+        self.snapshots = Snapshots(self._snapshot_ops, saved, filename_tensor, tensors)
 
     def bulk_restore(
         self,
@@ -193,7 +194,7 @@ class SaverOps(BulkSaverBuilder):  # type: ignore[misc]
                     shape_and_slices=slices,
                     dtypes=[dtype] * len(group),
                 )
-                self._restores.append(_BulkRestore(names, slices, tensors, slice_specs))
+                self._restores.append(_BulkRestore(names, slices, tensors, slice_specs, outputs))
                 for position, output in zip(positions, outputs):
                     restored[position] = output
         return restored
@@ -226,6 +227,23 @@ class SaverOps(BulkSaverBuilder):  # type: ignore[misc]
         chosen = [a.op for a in self._assigns if all(t in keys for t in a.tensors)]
         return None if len(chosen) == len(self._assigns) else chosen
 
+    def assigning(
+        self, values: Mapping[str, np.ndarray[Any, Any]]
+    ) -> tuple[list[tf.Operation], dict[tf.Tensor, Any]]:
+        """The ops that assign values in the place of what RestoreV2 reads, and what to feed them.
+
+        Args:
+          values: by tensors; of a variable in slices the whole.
+        """
+        fetches = [a.op for a in self._assigns if all(t in values for t in a.tensors)]
+        fed = {
+            output: values[tensor][_part(spec)]
+            for restore in self._restores
+            for tensor, spec, output in zip(restore.tensors, restore.slice_specs, restore.outputs)
+            if tensor in values
+        }
+        return fetches, fed
+
     def feeds(
         self, keys: Mapping[str, str], entries: Mapping[bytes, Entry]
     ) -> dict[tf.Tensor, list[str]]:
@@ -254,6 +272,17 @@ class SaverOps(BulkSaverBuilder):  # type: ignore[misc]
             if len(found) < len(wanted):
                 fed[restore.slices] = [spec for _, spec in read]
         return fed
+
+
+def _part(slice_spec: str) -> Any:
+    """Which part of a variable a slice is; see _count()."""
+    if not slice_spec:
+        return ...
+    found = []
+    for extent in slice_spec.split()[-1].split(":"):
+        start, _, size = extent.partition(",")
+        found.append(slice(None) if extent == "-" else slice(int(start), int(start) + int(size)))
+    return tuple(found)
 
 
 def _count(key: str, slice_spec: str, entries: Mapping[bytes, Entry]) -> int:

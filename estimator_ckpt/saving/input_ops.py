@@ -147,7 +147,7 @@ class InputOps:
                 shape_and_slices=[""] * len(names),
                 tensors=[*held, *pipelines],
             )
-            self.snapshots = Snapshots(holding, save, self.path, None)
+            self.snapshots = Snapshots(holding, save, self.path, [])
             self._trials = [
                 (state.op, _serialized(one, _IGNORE).op) for state, one in zip(states, iterators)
             ]

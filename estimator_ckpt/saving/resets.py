@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 from estimator_ckpt import files
 from estimator_ckpt.bundle.dtypes import STRING
-from estimator_ckpt.bundle.index import Entry, Index, shard_path
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index, shard_path
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.bundle.tensors import encode_strings
 from estimator_ckpt.checkpoint import Checkpoint
@@ -109,7 +110,7 @@ def keep_from_before(prefix: str, request: Request) -> None:
                 return
             number += 1
             name = f"{base}-{number}"
-        link_checkpoint(prefix, os.path.join(run, PINNED, name))
+        link_checkpoint(prefix, os.path.join(run, PINNED, name), with_input=True)
     from absl import logging  # `inspect` reads resets, and does without
 
     logging.info("The checkpoint from before the reset stays as %s@%s", run, name)

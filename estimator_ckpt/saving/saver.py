@@ -171,6 +171,11 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         return super().to_proto(export_scope)
 
     @property
+    def is_built(self) -> bool:
+        """Whether its ops are in the graph."""
+        return self._built is not None
+
+    @property
     def saves_all(self) -> bool:
         """Whether it saves all that the graph has, under the variables' own names."""
         return self._source_list is None

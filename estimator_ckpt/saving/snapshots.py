@@ -115,7 +115,7 @@ class Snapshots:
     """Takes snapshots of what a saver saves."""
 
     def __init__(
-        self, ops: SnapshotOps, save: tf.Tensor, filename: tf.Tensor, unplaced: str | None
+        self, ops: SnapshotOps, save: tf.Tensor, filename: tf.Tensor, tensors: Iterable[Saved]
     ) -> None:
         """Nothing is held yet.
 
@@ -123,12 +123,17 @@ class Snapshots:
           ops: that take snapshots.
           save: writes one, and takes it out of where it is held.
           filename: the prefix to write to; it is fed.
-          unplaced: the name of a tensor whose device the session chooses, if there is one.
+          tensors: what it is that is saved.
         """
         self.ops = ops
         self.save = save
         self.filename = filename
-        self._unplaced = unplaced
+        # Devices whose kind the session chooses, each with the name of a tensor.
+        self._open = {
+            one.device: one.name
+            for one in tensors
+            if one.tensor.op.type != "Const" and _is_on_cpu(one.device) is None
+        }
         self._has_told = False
 
     def take(self, session: tf.compat.v1.Session) -> Snapshot | None:
@@ -136,16 +141,23 @@ class Snapshots:
         is not known whether that is right. The log says so, once."""
         if not isinstance(session, (tf.compat.v1.Session, tf.compat.v1.InteractiveSession)):
             return None  # a wrapper, of which nothing is known
-        if self._unplaced is not None:
-            others = [one.name for one in session.list_devices() if one.device_type != "CPU"]
-            if others:
-                if not self._has_told:
-                    tell_that_training_waits(f"{self._unplaced} may be on {others[0]}")
-                self._has_told = True
-                return None
+        reason = self._unproven_in(session) if self._open else ""
+        if reason:
+            if not self._has_told:
+                tell_that_training_waits(reason)
+            self._has_told = True
+            return None
         key = secrets.randbits(62)
         session.run(self.ops.stages, {self.ops.key: key})
         return Snapshot(self, session, key)
+
+    def _unproven_in(self, session: tf.compat.v1.Session) -> str:
+        others = [d.name for d in session.list_devices() if d.device_type != "CPU"]
+        for device, name in self._open.items():
+            for other in others:
+                if may_be(device, other):
+                    return f"{name} may be on {other}"
+        return ""
 
 
 class Snapshot(NamedTuple):
@@ -195,9 +207,10 @@ def unproven(tensors: Iterable[Saved]) -> str:
     return ""
 
 
-def unplaced(tensors: Iterable[Saved]) -> str | None:
-    """The name of a tensor whose device the session chooses, if there is one."""
-    return next((name for name, _, device in tensors if _is_on_cpu(device) is None), None)
+def may_be(device: str, other: str) -> bool:
+    """Whether what is placed on `device`, which names no kind, may come to be on another one."""
+    asked, found = map(tf.DeviceSpec.from_string, (device, other))
+    return asked.job in (None, found.job) and asked.task in (None, found.task)
 
 
 def tell_that_training_waits(reason: str) -> None:

@@ -21,7 +21,8 @@ import tensorflow as tf
 from absl import logging
 
 from estimator_ckpt import files
-from estimator_ckpt.bundle.index import Entry, Index, encode_index, read_index, shard_path
+from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.index import Index, encode_index, read_index, shard_path
 from estimator_ckpt.errors import CheckpointError, WriteError
 
 SAVING = re.compile(r"(.+)\.saving-([0-9a-f]+)")

@@ -62,5 +62,5 @@ def put_local_init(
 def resuming_local_init_op() -> Any:
     """What a SessionManager that is restoring at this moment will run when that is done; for the
     reason see tf_internals.resuming_directory()."""
-    frame = tf_internals.restoring_frame()
+    frame = tf_internals.frame_of(tf.compat.v1.train.SessionManager._restore_checkpoint.__code__)
     return None if frame is None else frame.f_locals["self"]._local_init_op

@@ -183,6 +183,12 @@ def full_shape(variable: Any) -> tuple[int, ...] | None:
     return tuple(variable.shape.as_list()) if variable.shape.is_fully_defined() else None
 
 
+def slice_offset(variable: Any) -> tuple[int, ...] | None:
+    """Where a slice begins in the whole variable; None for a whole one."""
+    info = variable._save_slice_info
+    return None if info is None else tuple(info.var_offset)
+
+
 def replicas(variable: Any) -> Sequence[Any]:
     """The variables that a strategy has made of one, or the variable itself.
 
@@ -235,17 +241,8 @@ def resuming_directory() -> str | None:
     the function that calls them is looked for on the stack
     (tensorflow/python/training/session_manager.py).
     """
-    frame = restoring_frame()
+    frame = frame_of(tf.compat.v1.train.SessionManager._restore_checkpoint.__code__)
     return None if frame is None else frame.f_locals.get("checkpoint_dir")
-
-
-def restoring_frame() -> FrameType | None:
-    """Where a SessionManager is restoring at this moment; see resuming_directory()."""
-    code = tf.compat.v1.train.SessionManager._restore_checkpoint.__code__
-    frame: FrameType | None = sys._getframe(2)
-    while frame is not None and frame.f_code is not code:
-        frame = frame.f_back
-    return frame
 
 
 def is_needed_at_once() -> bool:
@@ -274,16 +271,23 @@ def is_ending() -> bool:
 
 
 def drops_errors_of_close() -> bool:
-    """Whether the session is closed by a MonitoredSession, which drops what that raises
-    (_CoordinatedSession of tensorflow/python/training/monitored_session.py)."""
-    return _is_called_by(monitored_session._CoordinatedSession.close.__code__)
+    """Whether the session is closed by a MonitoredSession or by the garbage collector, which drop
+    what that raises (_CoordinatedSession of tensorflow/python/training/monitored_session.py; closed
+    sessions, too, are closed in the end by __del__ of tensorflow/python/client/session.py)."""
+    dropping = (monitored_session._CoordinatedSession.close, tf.compat.v1.Session.__del__)
+    return any(_is_called_by(one.__code__) for one in dropping)
 
 
 def _is_called_by(code: CodeType) -> bool:
-    frame: FrameType | None = sys._getframe(2)
+    return frame_of(code) is not None
+
+
+def frame_of(code: CodeType) -> FrameType | None:
+    """The call of some code that leads to this moment, for the reason see resuming_directory()."""
+    frame: FrameType | None = sys._getframe(1)
     while frame is not None and frame.f_code is not code:
         frame = frame.f_back
-    return frame is not None
+    return frame
 
 
 def before_run_and_close(

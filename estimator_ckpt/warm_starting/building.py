@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from estimator_ckpt.matching.live import LiveObjects, is_layer
+from estimator_ckpt.matching.kinds import is_layer
+from estimator_ckpt.matching.live import LiveObjects
 from estimator_ckpt.matching.model import LiveOptimizer, Model
 from estimator_ckpt.roles.records import LEGACY, NEWER
 

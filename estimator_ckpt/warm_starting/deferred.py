@@ -1,8 +1,9 @@
 """Starts variables of an eager program when they are made, so that the first call computes with it.
 
-By name as each variable is made; or, where the object is known that will hold them, by structure as
-each of its Keras layers has been built. When the block ends everything is decided as apply() does
-it, with all variables there: what that finds otherwise is put right, and an error takes all back.
+By name as each variable is made; where the object is known that will hold them, by structure as
+each of its Keras layers has been built, and by name what is made outside of that, in a call. When
+the block ends everything is decided as apply() does it, with all variables there: what that finds
+otherwise is put right, and an error takes all back.
 """
 
 from __future__ import annotations
@@ -16,8 +17,9 @@ from typing import Any, NamedTuple
 from absl import logging
 
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
-from estimator_ckpt.matching.eager import EagerModel, eager_model, of_objects
-from estimator_ckpt.matching.live import LiveObjects, is_layer
+from estimator_ckpt.matching.eager import EagerModel, as_object, eager_model, of_objects
+from estimator_ckpt.matching.kinds import is_layer
+from estimator_ckpt.matching.live import LiveObjects
 from estimator_ckpt.matching.lookup_tables import TablePart
 from estimator_ckpt.matching.saved import Saved
 from estimator_ckpt.warm_starting.eager import assign, check_eager, model_to_start, read_values
@@ -44,7 +46,7 @@ def deferred_start(settings: Settings, root: Any = None) -> Iterator[Deferred]:
     check_eager(settings)
     deferred = Deferred()
     with open_checkpoint(settings.ckpt_to_initialize_from) as checkpoint:
-        early = _Early(settings, checkpoint, root)
+        early = _Early(settings, checkpoint, as_object(root))
         try:
             with tf.variable_creator_scope(early.creator), early.building():
                 yield deferred
@@ -61,6 +63,7 @@ class _Started(NamedTuple):
     variable: Any
     source: str
     initial_value: Any
+    is_by_name: bool
 
 
 class _Early:
@@ -92,6 +95,7 @@ class _Early:
         )
         self._initial: dict[int, Any] = {}
         self._wrapped: list[tuple[Any, Any]] = []
+        self._builds = 0  # how many of them are under way, one in another
         self.created: list[Any] = []
         self.started: dict[int, _Started] = {}
 
@@ -102,11 +106,11 @@ class _Early:
         # A Keras model makes counters without names, which are no part of what it learns.
         if arguments.get("name") is not None or not variable.dtype.is_integer:
             self.created.append(variable)
-            if self._root is None and _has_value(variable):
-                self._start(eager_model([variable]))
+            if not self._builds and _has_value(variable):
+                self._start(eager_model([variable]), is_by_name=True)
         return variable
 
-    def _start(self, found: EagerModel) -> None:
+    def _start(self, found: EagerModel, *, is_by_name: bool = False) -> None:
         import tensorflow as tf
 
         settings = self._lenient
@@ -114,20 +118,25 @@ class _Early:
             return  # by the variables themselves, of which not all are there
         if not isinstance(settings.vars_to_warm_start, str) and not settings.selects_by_default:
             return
+        model = replace(found.model, live_optimizers=())  # they wait for what they train
         report, problems, _ = find_starting_values(
-            settings, self._checkpoint, found.model, saved=self._saved
+            settings, self._checkpoint, model, saved=self._saved, explain=False
         )
         if any(row.status == "ambiguous" for row in problems):
             return
         for value in report.values:
             variable = _inner(found.variables[value.target])
-            known = id(variable) in self._initial and id(variable) not in self.started
-            if known and value.source is not None and _has_value(variable):
+            early = self.started.get(id(variable))
+            is_open = early is None or (early.is_by_name and early.source != value.source)
+            is_open = is_open and id(variable) in self._initial
+            if is_open and value.source is not None and _has_value(variable):
                 array = self._checkpoint.get_tensor(value.source)
                 with tf.init_scope():
                     assign(variable, array)
                 initial_value = self._initial[id(variable)]
-                self.started[id(variable)] = _Started(variable, value.source, initial_value)
+                self.started[id(variable)] = _Started(
+                    variable, value.source, initial_value, is_by_name
+                )
 
     @contextlib.contextmanager
     def building(self) -> Iterator[None]:
@@ -155,7 +164,11 @@ class _Early:
         @functools.wraps(build)
         def build_and_start(*arguments: Any, **keywords: Any) -> Any:
             self._watch()
-            result = build(*arguments, **keywords)
+            self._builds += 1
+            try:
+                result = build(*arguments, **keywords)
+            finally:
+                self._builds -= 1
             self._watch()
             objects = LiveObjects(self._root)
             if objects.hold_anything:

@@ -12,8 +12,9 @@ from absl import logging
 from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.conversion.live_state import content_value
 from estimator_ckpt.errors import SettingsError
-from estimator_ckpt.matching.eager import EagerModel, eager_model
+from estimator_ckpt.matching.eager import EagerModel, as_object, eager_model
 from estimator_ckpt.warm_starting.building import build_optimizers
+from estimator_ckpt.warm_starting.fitting import fitted
 from estimator_ckpt.warm_starting.report import WarmStartReport
 from estimator_ckpt.warm_starting.settings import Settings
 from estimator_ckpt.warm_starting.values import starting_values
@@ -41,6 +42,7 @@ def model_to_start(settings: Settings, given: Any) -> EagerModel:
     Raises:
       SettingsError: as eager_model() does.
     """
+    given = as_object(given)
     found = eager_model(given)
     if any(not one.is_built for one in found.model.live_optimizers) and not settings.use_averages:
         with open_checkpoint(settings.ckpt_to_initialize_from) as checkpoint:
@@ -88,6 +90,8 @@ def read_values(settings: Settings, found: EagerModel) -> tuple[WarmStartReport,
     Raises:
       CheckpointError: as WarmStart.apply() does.
     """
+    import numpy as np
+
     settings = with_names(settings, found.variables)
     with open_checkpoint(settings.ckpt_to_initialize_from) as checkpoint:
         report = starting_values(settings, checkpoint, found.model)
@@ -96,7 +100,11 @@ def read_values(settings: Settings, found: EagerModel) -> tuple[WarmStartReport,
             if value.content is not None:
                 values[value.target] = content_value(checkpoint, value.content)
             elif value.source is not None:
-                values[value.target] = checkpoint.get_tensor(value.source)
+                array = checkpoint.get_tensor(value.source)
+                if value.fitting:
+                    initial = np.asarray(found.variables[value.target]).view(array.dtype)
+                    array = fitted(value.fitting, array, value.shape or (), initial)
+                values[value.target] = array
     return report, values
 
 

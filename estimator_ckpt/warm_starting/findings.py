@@ -16,6 +16,7 @@ class Findings:
     Attributes:
       started: those that start from a variable of the checkpoint, by which rule, and whether with a
         vocabulary.
+      fittings: of those, how they are made to fit, where they have another shape; see fitting.py.
       computed: those that start from what is computed from the checkpoint.
       kept: those that keep their initial values, why, and whether that is warned about.
       problems: those that are an error.
@@ -26,6 +27,7 @@ class Findings:
     """
 
     started: dict[str, tuple[Variable, str, bool]] = field(default_factory=dict)
+    fittings: dict[str, str] = field(default_factory=dict)
     computed: dict[str, Start] = field(default_factory=dict)
     kept: dict[str, tuple[str, bool]] = field(default_factory=dict)
     problems: dict[str, Row] = field(default_factory=dict)
@@ -37,6 +39,7 @@ class Findings:
     def forget(self, name: str) -> None:
         """Takes back what was found for a variable."""
         self.started.pop(name, None)
+        self.fittings.pop(name, None)
         self.computed.pop(name, None)
         self.kept.pop(name, None)
         self.problems.pop(name, None)

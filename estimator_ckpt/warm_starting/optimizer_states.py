@@ -6,10 +6,16 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
 from estimator_ckpt.checkpoint import Checkpoint, Variable
-from estimator_ckpt.conversion.live_state import ADVICE, STAYS, LiveState, SourceOptimizers, Start
+from estimator_ckpt.conversion.live_state import (
+    ADVICE,
+    STAYS,
+    LiveState,
+    SourceOptimizers,
+)
 from estimator_ckpt.errors import CheckpointError, SettingsError, UnsupportedCheckpointError
 from estimator_ckpt.matching.model import LiveOptimizer, Model, ModelVariable
-from estimator_ckpt.roles import NUMBER, SLOT
+from estimator_ckpt.roles import NUMBER, SLOT, STEP
+from estimator_ckpt.roles.records import NEWER
 from estimator_ckpt.warm_starting.findings import Findings
 from estimator_ckpt.warm_starting.selection import Selection, exclusion
 from estimator_ckpt.warm_starting.settings import Settings
@@ -63,7 +69,8 @@ def start_optimizers(
                 reason = source.another_class(live, sources)
                 if reason is not None:
                     raise UnsupportedCheckpointError(reason)
-                fit = source.slots_fit(live, sources)
+                # Positions in lists may be others'; names and references are what they say.
+                fit = source.slots_fit(live, sources) if live.dialect == NEWER else True
                 if fit is None:
                     found.notes.append(f"{live.name}: {_BY_ORDER}")
                 if fit is not False:
@@ -81,7 +88,7 @@ def start_optimizers(
             _refuse(live, own, error.message, selection, found)
             continue
         decided[live.name] = ""
-        _take(checkpoint, own, state, found)
+        _take(checkpoint, model, selection, own, state, found)
     if settings.hyperparameters and not decided and settings.require_all_rules_match:
         raise SettingsError(
             "they say how an optimizer's state becomes another's, and no optimizer of the model is "
@@ -147,6 +154,8 @@ def _refuse(
     found: Findings,
 ) -> None:
     """None of the optimizer's variables starts."""
+    if not selection.is_default and any(name in found.started for name in own):
+        return  # those that are there start, each by itself, as the settings name it
     found.refused.append(f"{live.name}: {reason}")
     for name in own:
         if selection.is_default:
@@ -156,28 +165,36 @@ def _refuse(
             found.problems[name] = replace(found.problems[name], note=reason)
 
 
-def _take(checkpoint: Checkpoint, own: Sequence[str], state: LiveState, found: Findings) -> None:
+def _take(
+    checkpoint: Checkpoint,
+    model: Model,
+    selection: Selection,
+    own: Sequence[str],
+    state: LiveState,
+    found: Findings,
+) -> None:
+    """An optimizer's state starts; with it a global step that the checkpoint has as its count."""
     by_key: dict[str, Variable] = {}
     for variable in checkpoint.variables.values():
         by_key.update(dict.fromkeys(variable.keys, variable))
-    for name, start in state.starts.items():
-        put_start(name, start, by_key, found)
+    starts = dict(state.starts)
+    for step in model.variables:
+        is_lacking = step.name in selection.chosen and step.name not in found.started
+        if step.role == STEP and is_lacking and state.step is not None:
+            starts[step.name] = state.step
+    for name, start in starts.items():
+        found.forget(name)
+        content = start.content
+        if content.source in by_key and not content.computed:
+            found.started[name] = (by_key[content.source], start.why, False)
+        else:
+            found.computed[name] = start
     for name in own:
-        if name not in state.starts:
+        if name not in starts:
             found.forget(name)
             found.kept[name] = (state.stays.get(name, STAYS), False)
     found.notes += [note for note in state.notes if note not in found.notes]
     found.used_keys |= state.keys
-
-
-def put_start(name: str, start: Start, by_key: Mapping[str, Variable], found: Findings) -> None:
-    """What a variable starts from: the bytes of the checkpoint, if they are it."""
-    found.forget(name)
-    content = start.content
-    if content.source in by_key and not content.computed:
-        found.started[name] = (by_key[content.source], start.why, False)
-    else:
-        found.computed[name] = start
 
 
 def _numbers_of(settings: Settings, model: Model, live: LiveOptimizer) -> dict[str, float]:

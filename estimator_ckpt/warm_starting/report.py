@@ -25,6 +25,9 @@ class StartingValue:
       has_vocabulary: whether its rows are remapped from one vocabulary to another.
       warns: whether it is initialized where the settings ask for a warning.
       is_selected: whether the settings want it to start, or name it to be left out.
+      fitting: how what is read is made to fit: "reshape", "pad" or "slice"; "" if it has the shape.
+      kind: of an object with state that is no variable, what it is: `OwnedIterator`. It never
+        starts. "" for a variable and for the parts of a lookup table.
       content: what is computed for it, from `source` or from several; None where the bytes of
         `source` are its own.
     """
@@ -37,7 +40,9 @@ class StartingValue:
     has_vocabulary: bool = False
     warns: bool = False
     is_selected: bool = True
+    kind: str = ""
     content: Content | None = None
+    fitting: str = ""
 
     @property
     def starts(self) -> bool:
@@ -51,7 +56,7 @@ class WarmStartReport:
 
     Attributes:
       checkpoint: the prefix of the checkpoint.
-      values: one for every variable of the model.
+      values: one for every variable of the model, then one for every other object with state.
       unexpected: the checkpoint's variables from which nothing starts.
       not_trainable: variables of the model, moving statistics for example, that the expression of
         vars_to_warm_start matches, and that the checkpoint has, but which keep their initial values
@@ -73,7 +78,7 @@ class WarmStartReport:
             Row(
                 _status(value),
                 value.target,
-                tensor_text("", value.shape),
+                "" if value.kind else tensor_text("", value.shape),
                 value.source or ("computed" if value.content else "-"),
                 value.rule,
             )
@@ -82,10 +87,13 @@ class WarmStartReport:
 
     def __str__(self) -> str:
         started = [value for value in self.values if value.starts]
+        others = [value for value in self.values if value.kind]
         total = (
-            f"{len(started)} of {counted(len(self.values), 'variable')}, "
+            f"{len(started)} of {counted(len(self.values) - len(others), 'variable')}, "
             f"{sum(value.nbytes for value in started):,} bytes, from {self.checkpoint}"
         )
+        if others:
+            total += f"; {counted(len(others), 'other object')} with state"
         headers = ("", "variable", "shape", "from", "by")
         cells = [(r.status, r.name, r.expected, r.found, r.note) for r in fold(self.rows())]
         lines = [f"not started: {one}" for one in self.refused]

@@ -12,9 +12,16 @@ from typing import Any
 from estimator_ckpt import files
 from estimator_ckpt.conversion.hyperparameters import check_hyperparameters
 from estimator_ckpt.errors import SettingsError
-from estimator_ckpt.matching.policies import MATCH_BY, Policy, check_policy
+from estimator_ckpt.matching.policies import (
+    MATCH_BY,
+    POLICIES,
+    Policy,
+    ShapePolicy,
+    check_policy,
+)
 from estimator_ckpt.matching.rules import Rules
 from estimator_ckpt.roles.dialects import class_names
+from estimator_ckpt.warm_starting.fitting import FITTINGS
 from estimator_ckpt.warm_starting.vocabulary import check_vocabulary, with_home
 
 _ON_UNEXPECTED = ("error", "warn", "ignore")
@@ -42,7 +49,7 @@ class Settings:
     rename: Sequence[tuple[str, str]] = ()
     exclude: Sequence[str] = ()
     on_missing: Policy = "error"
-    on_shape_mismatch: Policy = "error"
+    on_shape_mismatch: ShapePolicy = "error"
     on_unexpected: str = "ignore"
     require_all_rules_match: bool = True
     match_by: str | None = None
@@ -78,7 +85,7 @@ class Settings:
             _check_assignment(f"assignment_map[{number}]", pair)
         Rules(rename=self.rename, exclude=self.exclude)
         check_policy("on_missing", self.on_missing)
-        check_policy("on_shape_mismatch", self.on_shape_mismatch)
+        check_policy("on_shape_mismatch", self.on_shape_mismatch, (*POLICIES, *FITTINGS))
         if self.on_unexpected not in _ON_UNEXPECTED:
             raise _wrong("on_unexpected", f"one of {', '.join(_ON_UNEXPECTED)}", self.on_unexpected)
         if not isinstance(self.require_all_rules_match, bool):

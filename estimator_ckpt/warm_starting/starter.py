@@ -10,8 +10,7 @@ again.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -19,21 +18,28 @@ import tensorflow as tf
 from absl import logging
 
 from estimator_ckpt.checkpoint import open_checkpoint
+from estimator_ckpt.conversion.live_state import content_value
+from estimator_ckpt.conversion.plan import Content
 from estimator_ckpt.errors import CheckpointError, SettingsError
-from estimator_ckpt.matching.model import NO_NODE, Model, ModelVariable
-from estimator_ckpt.objects.object_graph import ObjectGraph
-from estimator_ckpt.roles import NUMBER, SLOT, STATISTIC, WEIGHT
-from estimator_ckpt.roles.training_state import BY_NAME, state_by_names
+from estimator_ckpt.matching.model import NO_NODE, Model, ModelVariable, OtherState
+from estimator_ckpt.roles import STATISTIC, WEIGHT
+from estimator_ckpt.roles.training_state import state_by_names
 from estimator_ckpt.saving import tf_internals
 from estimator_ckpt.saving.initial_values import Initialization, warn_of_resets
+from estimator_ckpt.saving.saveables import source
 from estimator_ckpt.saving.saver import Saver
 from estimator_ckpt.saving.upstream import upstream
+from estimator_ckpt.warm_starting.fitted_parts import FittedPart
+from estimator_ckpt.warm_starting.graph_optimizers import (
+    graph_optimizers,
+    graph_updates,
+    state_by_ops,
+)
 from estimator_ckpt.warm_starting.report import WarmStartReport
 from estimator_ckpt.warm_starting.settings import Settings
 from estimator_ckpt.warm_starting.values import find_starting_values, starting_values
 
-# The ops of optimizers (tensorflow/core/ops/training_ops.cc): the variable, then its slots.
-_UPDATE = re.compile(r"(?:Resource)?(?:Sparse)?Apply(?!GradientDescent|ProximalGradientDescent)")
+_MOST_BYTES = 1 << 26
 
 
 class Starter:
@@ -58,7 +64,10 @@ class Starter:
         self._found: WarmStartReport | None = None
         self._fetches: list[Any] = []
         self._feeds: dict[Any, Any] = {}
+        self._reader = self._saver
+        self._computed: dict[str, Content] = {}
         self._rest: list[Initialization] = []
+        self._fitted: list[FittedPart] = []
         self.report: WarmStartReport | None = None
         # A strategy groups the replicas' init_ops, and cannot do so with what is fed to them.
         replaces = scaffold.init_op is None and not tf.distribute.has_strategy()
@@ -81,7 +90,10 @@ class Starter:
         if self._error is not None:
             raise self._error
         session.run(self._fetches, self._feeds)
-        for initialization in self._rest:
+        self._assign_computed(session)
+        self._rest[0].run(session, self._users_feeds)
+        self._put_fitted(session)
+        for initialization in self._rest[1:]:
             initialization.run(session, self._users_feeds)
         self.report = self._found
         assert self.report is not None
@@ -89,6 +101,15 @@ class Starter:
         logging.info("Warm start:\n%s", self.report)
         if self._users_init_fn is not None:
             self._users_init_fn(session)
+
+    def _assign_computed(self, session: tf.compat.v1.Session) -> None:
+        """Assigns what is computed from the checkpoint: slots that are scaled, counts of steps."""
+        if not self._computed:
+            return
+        with open_checkpoint(self._settings.ckpt_to_initialize_from) as checkpoint:
+            for names in _groups(self._computed):
+                values = {n: content_value(checkpoint, self._computed[n]) for n in names}
+                session.run(*self._reader.built.ops.assigning(values))
 
     def _remap_vocabularies(self) -> None:
         """Leaves the remapping of vocabularies to TensorFlow, which changes the initializers."""
@@ -136,22 +157,46 @@ class Starter:
                 reading = {
                     value.target: value.source
                     for value in self._found.values
-                    if value.source is not None and not value.has_vocabulary
+                    if value.source is not None
+                    and value.content is None
+                    and not value.has_vocabulary
+                    and not value.fitting
                 }
+                self._computed = {
+                    value.target: value.content
+                    for value in self._found.values
+                    if value.content is not None
+                }
+                self._fitted = [
+                    FittedPart(value, part)
+                    for value in self._found.values
+                    if value.fitting
+                    for part in variables[value.target]
+                ]
                 saver = self._saver
                 if not self._saver.saves_all:
                     # Under names of the user's own, or not all that is to start.
                     saver = Saver("saver")
                     saver.build()
+                self._reader = saver
                 self._fetches, self._feeds = saver.built.restore_ops(reading, checkpoint)
-                self._plan(variables, reading)
+                self._plan(variables, {*reading, *self._computed})
         except CheckpointError as error:
             self._error = error
+
+    def _put_fitted(self, session: tf.compat.v1.Session) -> None:
+        """Assigns what has another shape in the checkpoint; these have their initial values."""
+        if not self._fitted:
+            return
+        with open_checkpoint(self._settings.ckpt_to_initialize_from) as checkpoint:
+            for one in self._fitted:
+                value = checkpoint.get_tensor(str(one.value.source))
+                one.put(session, value)
 
     def _plan(self, variables: dict[str, list[tf.Variable]], reading: Collection[str]) -> None:
         """Decides what is initialized after what is read, in which order."""
         assert self._found is not None
-        remapped = {value.target for value in self._found.values if value.has_vocabulary}
+        remapped = {v.target for v in self._found.values if v.has_vocabulary or v.fitting}
         started = {*reading, *remapped}
         restored = _holders(variables, started)
         beside = self._saver.built.initial_values.beside
@@ -220,11 +265,11 @@ def graph_model(saver: Saver | None = None) -> Model:
 
 def _model(variables: dict[str, list[tf.Variable]], saver: Saver | None) -> Model:
     contents = None if saver is None else saver.built.contents
-    structure = ObjectGraph() if contents is None else contents.structure
     wanted = {} if contents is None else contents.by_holder()
     trainable = {variable.name for variable in tf.compat.v1.trainable_variables()}
     shapes = {name: tf_internals.full_shape(parts[0]) for name, parts in variables.items()}
-    state = {**state_by_names(shapes), **_state_by_ops(variables)}
+    updates = graph_updates(variables)
+    state = {**state_by_names(shapes), **state_by_ops(variables, updates)}
     found = []
     for name, parts in variables.items():
         is_trainable = any(part.name in trainable for part in parts)
@@ -246,7 +291,20 @@ def _model(variables: dict[str, list[tf.Variable]], saver: Saver | None) -> Mode
                 owner=owner,
             )
         )
-    return Model(found, structure)
+    optimizers = graph_optimizers(found, updates)
+    if contents is None:
+        return Model(found, live_optimizers=optimizers, others=_saveable_objects())
+    others = contents.other_state(set(_holders(variables, variables)))
+    return Model(found, contents.structure, live_optimizers=optimizers, others=others)
+
+
+def _saveable_objects() -> list[OtherState]:
+    """What a Saver of the default graph would save beside its variables: lookup tables."""
+    saveables = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.SAVEABLE_OBJECTS)
+    graph = tf.compat.v1.get_default_graph()
+    return [
+        OtherState(one.name, graph.get_operation_by_name(source(one)).type) for one in saveables
+    ]
 
 
 def _holders(variables: dict[str, list[tf.Variable]], names: Iterable[str]) -> list[str]:
@@ -254,32 +312,18 @@ def _holders(variables: dict[str, list[tf.Variable]], names: Iterable[str]) -> l
     return [op.name for name in names for part in variables[name] for op in _replica_ops(part)]
 
 
-def _state_by_ops(
-    variables: dict[str, list[tf.Variable]],
-) -> dict[str, tuple[str, str, str]]:
-    """What the ops of optimizers update beside a variable, whatever it is called: as
-    state_by_names() has it."""
-    name_of = {op.name: name for name, parts in variables.items() for op in _all_ops(parts)}
-    found: dict[str, tuple[str, str, str]] = {}
-    for op in tf.compat.v1.get_default_graph().get_operations():
-        if not _UPDATE.match(op.type) or not op.inputs:
-            continue
-        owner, *others = [name_of.get(_behind_reads(tensor.op).name, "") for tensor in op.inputs]
-        shape = tf_internals.full_shape(variables[owner][0]) if owner else None
-        for name in filter(None, others if owner else ()):
-            is_slot = tf_internals.full_shape(variables[name][0]) == shape != ()
-            found[name] = (SLOT, BY_NAME, owner) if is_slot else (NUMBER, BY_NAME, "")
-    return found
-
-
-def _behind_reads(op: tf.Operation) -> tf.Operation:
-    while op.type in ("Identity", "ReadVariableOp") and op.inputs:
-        op = op.inputs[0].op
-    return op
-
-
-def _all_ops(parts: list[tf.Variable]) -> list[tf.Operation]:
-    return [op for part in parts for op in _replica_ops(part)]
+def _groups(contents: Mapping[str, Content]) -> Iterator[list[str]]:
+    """Names of what is held in memory at once: some 64 MB, or one that is larger."""
+    names: list[str] = []
+    size = 0
+    for name, content in contents.items():
+        if names and size + content.nbytes > _MOST_BYTES:
+            yield names
+            names, size = [], 0
+        names.append(name)
+        size += content.nbytes
+    if names:
+        yield names
 
 
 def _followers(

@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from absl import logging
 
-from estimator_ckpt.checkpoint import Checkpoint, Variable
-from estimator_ckpt.errors import SettingsError
-from estimator_ckpt.matching.hints import scope_to_paste
+from estimator_ckpt.checkpoint import Checkpoint
+from estimator_ckpt.errors import CheckpointError, SettingsError
 from estimator_ckpt.matching.model import Model, ModelVariable
-from estimator_ckpt.matching.policies import policy_for
-from estimator_ckpt.matching.resolve import Resolution, resolve
 from estimator_ckpt.matching.restoring import mismatch
 from estimator_ckpt.matching.saved import Saved
-from estimator_ckpt.matching.together import lacking_halves, left_out
 from estimator_ckpt.objects.object_graph import SAVE_COUNTER
-from estimator_ckpt.roles import COUNTER, NUMBER, SLOT, STEP
-from estimator_ckpt.text.quantities import tensor_text
+from estimator_ckpt.roles import NUMBER, SLOT, STEP
+from estimator_ckpt.text.names import meant
 from estimator_ckpt.text.rows import Row, fold
+from estimator_ckpt.warm_starting.advice import NOTHING, what_helps
+from estimator_ckpt.warm_starting.decide import Decision, decide, missing_row, saved_for
 from estimator_ckpt.warm_starting.findings import Findings
-from estimator_ckpt.warm_starting.optimizer_states import start_optimizers
+from estimator_ckpt.warm_starting.fitting import fitting_text
 from estimator_ckpt.warm_starting.report import StartingValue, WarmStartReport
 from estimator_ckpt.warm_starting.selection import (
-    DEFAULT,
-    Choice,
     check_all_apply,
-    exclusion,
-    select,
 )
 from estimator_ckpt.warm_starting.settings import Settings
-from estimator_ckpt.warm_starting.vocabulary import check_size, fits
 
 _MOST_HINTS = 100
 _STATE = (SLOT, NUMBER, STEP)
@@ -46,13 +38,14 @@ def starting_values(settings: Settings, checkpoint: Checkpoint, model: Model) ->
       SettingsError: two rules for one variable (names both), or a rule that applies to nothing.
       ConflictError: a rule's source is the name of one variable and the object path of another.
       MismatchError: with one table of everything that is missing, or has another shape or dtype,
-        where the settings make that an error, or of which it is not clear what it is; and with a
-        rule to paste, where one shift of scopes explains most of what is missing.
+        where the settings make that an error, or of which it is not clear what it is, or of all if
+        objects would start from nothing; and with a setting to paste, where one explains most of
+        what is missing.
     """
-    report, problems, hint = find_starting_values(settings, checkpoint, model)
+    report, problems, help_text = find_starting_values(settings, checkpoint, model)
     if problems:
-        error = mismatch(checkpoint, problems)
-        error.message += hint
+        error = mismatch(checkpoint, problems, may_be_missing=NOTHING not in help_text)
+        error.message += help_text
         raise error
     for value in report.values:
         if value.warns:
@@ -75,92 +68,169 @@ def starting_values(settings: Settings, checkpoint: Checkpoint, model: Model) ->
 
 
 def find_starting_values(
-    settings: Settings, checkpoint: Checkpoint, model: Model, *, saved: Saved | None = None
+    settings: Settings,
+    checkpoint: Checkpoint,
+    model: Model,
+    *,
+    saved: Saved | None = None,
+    explain: bool = True,
 ) -> tuple[WarmStartReport, list[Row], str]:
-    """What starting_values() returns, what it would raise as rows, and the rule to paste or "".
+    """What starting_values() returns, what it would raise as rows, and what would help, or "".
 
     Args:
       settings, checkpoint, model: as starting_values() takes them.
       saved: what the checkpoint has under the settings' `rename` rules, if that is known already.
+      explain: whether to look for near names and for what would help, which takes time.
 
     Raises:
       SettingsError, ConflictError: as starting_values() does.
     """
     if saved is None:
-        must_match = settings.require_all_rules_match
-        saved = Saved(
-            checkpoint,
-            settings.rename,
-            require_all_rules_match=must_match,
-            use_averages=settings.use_averages,
-        )
-    selection = select(settings, model)
-    found = Findings()
-    matches = Resolution({})
-    if any(choice.source is None for choice in selection.chosen.values()):
-        matches = resolve(model, saved, match_by=settings.match_by, root=settings.root)
-    for variable in model.variables:
-        choice = selection.chosen.get(variable.name)
-        excluded = exclusion(settings, variable.name) if choice is not None else None
-        if excluded is not None:
-            place, rule = excluded
-            selection.matched.add(place)
-            found.kept[variable.name] = (rule, False)
-        elif choice is not None:
-            is_optional = selection.is_default and not variable.is_required
-            _find(settings, saved, matches, variable, choice, is_optional, found)
-    decided: dict[str, str] = {}
-    for is_decided in (False, True) if model.live_optimizers else (True,):
-        fitting = {name: source for name, (source, _, _) in found.started.items()}
-        leaving = {}
-        if selection.is_default:
-            leaving = left_out(model, saved, matches.structure, fitting, decided)
-        if not is_decided:
-            decided = start_optimizers(settings, checkpoint, model, selection, found, leaving)
-        for name, reason in leaving.items() if is_decided else ():
-            found.started.pop(name, None)
-            found.kept[name] = (reason, False)
-    for name, reason in lacking_halves(model, found.started).items():
-        found.started.pop(name)
-        found.kept[name] = (reason, True)
-    settled = {v.name for v in model.variables if decided.get(v.optimizer) == ""}
-    ambiguous = [row for row in matches.problems if row.name not in settled]
-    problems = [*ambiguous, *(found.problems.values() if not ambiguous else ())]
-    if selection.is_default and not found.started and not problems and found.missing:
-        note = "nothing of the model is there: a bare object fits nowhere; root= says where it is"
-        problems = [Row("missing", name, note=note) for name in found.missing]
+        saved = saved_for(settings, checkpoint)
+    decision = decide(settings, checkpoint, saved, model)
+    found, problems = decision.found, list(decision.problems)
+    if settings.require_all_rules_match and not problems:
+        _check_rules(settings, decision)
+    is_nothing = not problems and _starts_nothing(settings, decision, model)
+    if is_nothing:
+        problems = _nothing_rows(decision, model)
         found.kept.clear()
         found.problems.update({row.name: row for row in problems})
-    values = [_value(variable, found, selection.chosen) for variable in model.variables]
-    if settings.require_all_rules_match and not problems:
-        check_all_apply(settings, selection.matched)
-        if not selection.chosen:
-            raise SettingsError(
-                "the settings select no variable of the model, so nothing would start from the "
-                "checkpoint; require_all_rules_match=False allows that",
-                key="vars_to_warm_start",
-            )
+    chosen = decision.selection.chosen
+    values = [_value(variable, found, chosen) for variable in model.variables]
+    values += [_other_value(*other) for other in model.others]
     used = {source.name for source, _, _ in found.started.values()}
     unexpected = [
         n
         for n, v in saved.items()
         if v.name not in used and n != SAVE_COUNTER and found.used_keys.isdisjoint(v.keys)
     ]
-    hint = scope_to_paste(model, found.missing, saved) if problems else ""
+    help_text = ""
+    if problems and explain:
+        unfound = {row.name for row in problems if row.status in ("missing", "ambiguous")}
+        lacking = [variable.name for variable in model.variables if variable.name in unfound]
+
+        def in_thought(tried: Settings) -> Mapping[str, str] | None:
+            return _in_thought(tried, checkpoint, model, decision)
+
+        help_text, meant_by_it = what_helps(
+            settings, model, lacking, saved, in_thought, is_nothing=is_nothing
+        )
+        near = _near_names(problems, decision, model, saved, meant_by_it, is_nothing=is_nothing)
+        problems = [
+            replace(row, note="; ".join(filter(None, (row.note, near.get(row.name, "")))))
+            for row in problems
+        ]
     if settings.on_unexpected == "error":
         problems += [Row("unexpected", name) for name in unexpected]
-    others = _not_trainable(settings, model, selection.chosen, saved)
+    others = _not_trainable(settings, model, chosen, saved)
     report = WarmStartReport(
         checkpoint.prefix, values, unexpected, others, found.notes, found.refused
     )
-    return report, problems, hint
+    return report, problems, help_text
+
+
+def _check_rules(settings: Settings, decision: Decision) -> None:
+    """Raises SettingsError where a rule applies to nothing, or the rules leave nothing to start."""
+    check_all_apply(settings, decision.selection.matched)
+    if not decision.to_start:
+        verb = "exclude every" if decision.selection.chosen else "select no"
+        raise SettingsError(
+            f"the settings {verb} variable of the model, so nothing would start from the "
+            "checkpoint; require_all_rules_match=False allows that",
+            key="exclude" if decision.selection.chosen else "vars_to_warm_start",
+        )
+
+
+def _starts_nothing(settings: Settings, decision: Decision, model: Model) -> bool:
+    """Whether a start of objects has nothing to do, which nobody can have meant.
+
+    A job that allows all to be missing may well start with nothing of an earlier one.
+    """
+    if decision.starts or not decision.to_start or not model.starts_all:
+        return False
+    return decision.selection.is_default or settings.require_all_rules_match
+
+
+def _nothing_rows(decision: Decision, model: Model) -> list[Row]:
+    """A row for each variable that was to start where none does."""
+    to_start = set(decision.to_start)
+    kept = decision.found.kept
+    return [
+        missing_row(v, kept.get(v.name, ("", False))[0])
+        for v in model.variables
+        if v.name in to_start
+    ]
+
+
+def _near_names(
+    problems: Sequence[Row],
+    decision: Decision,
+    model: Model,
+    saved: Saved,
+    meant_by_rule: Mapping[str, str],
+    *,
+    is_nothing: bool,
+) -> dict[str, str]:
+    """What each may be that is missing, as a note: what the offered rule says, or what is near."""
+    by_name = {variable.name: variable for variable in model.variables}
+    taken = {source.key for source, _, _ in decision.found.started.values()}
+    found: dict[str, str] = {}
+    for row in problems:
+        variable = by_name.get(row.name)
+        is_explained = bool(row.note) and not is_nothing
+        if row.status != "missing" or variable is None or is_explained or len(found) > _MOST_HINTS:
+            continue
+        name = decision.selection.chosen[row.name].source or variable.known_as
+        if row.name in meant_by_rule:
+            source = meant_by_rule[row.name]
+            found[row.name] = meant([source] if source != name else [])
+        elif name:
+            found[row.name] = saved.hint(name, variable.shape, variable.dtype, taken)
+    return found
+
+
+def _in_thought(
+    settings: Settings, checkpoint: Checkpoint, model: Model, before: Decision
+) -> Mapping[str, str] | None:
+    """What would start from what under other settings, by names; None if these do any harm.
+
+    They would where a variable does not start that did before, or of one that did not the tensor
+    does not fit, or is a slot where the variable is none.
+    """
+    try:
+        decision = decide(settings, checkpoint, saved_for(settings, checkpoint), model)
+    except CheckpointError:
+        return None
+    started = decision.found.started
+    fit = decision.starts
+    slots = {
+        v.name
+        for v in model.variables
+        if v.is_required and v.name in started and started[v.name][0].slot_of is not None
+    }
+    known = {row.name for row in before.problems}
+    new = [row for row in decision.problems if row.name not in known or row.status != "missing"]
+    if slots or new or not fit >= before.starts:
+        return None
+    return {name: started[name][0].name if name in started else name for name in fit}
+
+
+def _other_value(name: str, kind: str) -> StartingValue:
+    reason = f"no variable but {kind}: a restore brings its state, a warm start does not"
+    return StartingValue(name, None, reason, None, is_selected=False, kind=kind)
 
 
 def _value(variable: ModelVariable, found: Findings, chosen: Collection[str]) -> StartingValue:
     name, shape = variable.name, variable.shape
     if name in found.started:
         source, rule, has_vocabulary = found.started[name]
-        return StartingValue(name, source.key, rule, shape, source.nbytes, has_vocabulary)
+        fitting = found.fittings.get(name, "")
+        if fitting:
+            rule += f"; {fitting_text(fitting, shape or (), source.shape)}"
+        return StartingValue(
+            name, source.key, rule, shape, source.nbytes, has_vocabulary, fitting=fitting
+        )
     if name in found.computed:
         content, rule = found.computed[name]
         key = content.source or None
@@ -176,61 +246,6 @@ def _value(variable: ModelVariable, found: Findings, chosen: Collection[str]) ->
     if variable.role in _STATE:
         reason = f"{variable.role} of the training"
     return StartingValue(name, None, reason, shape, is_selected=False)
-
-
-def _find(
-    settings: Settings,
-    saved: Saved,
-    matches: Resolution,
-    variable: ModelVariable,
-    choice: Choice,
-    is_optional: bool,
-    found: Findings,
-) -> None:
-    """Finds what a rule means for one variable."""
-    name = variable.name
-    if variable.role == COUNTER and is_optional:
-        found.kept[name] = ("it counts this program's own saves", False)
-        return
-    if choice.source is None:
-        match = matches.matches[name]
-        source, row, rule = match.source, match.problem, match.rule
-        if row is not None and row.status == "missing" and not row.note:
-            note = saved.hint(variable.known_as) if len(found.missing) < _MOST_HINTS else ""
-            row = replace(row, note=note)
-        if choice.place.startswith("assignment_map"):
-            rule = f"{choice}, {rule}"
-    else:
-        source, row, rule = saved.find(choice.source), None, str(choice)
-        if source is None:
-            note = saved.hint(choice.source) if len(found.missing) < _MOST_HINTS else ""
-            row = Row("missing", name, tensor_text(variable.dtype, variable.shape), "", note)
-    has_vocabulary = name in settings.var_name_to_vocab_info
-    if source is not None:
-        info = settings.var_name_to_vocab_info.get(name)
-        if has_vocabulary:
-            check_size(f"var_name_to_vocab_info[{name!r}]", info, variable.shape)
-        row = _misfit(variable, source, info)
-    if source is not None and row is None:
-        found.started[name] = (source, rule, has_vocabulary)
-        return
-    assert row is not None
-    if is_optional:
-        found.kept[name] = (f"{variable.role}: {row.status} in the checkpoint", False)
-        return
-    policy, reason = "error", row.status
-    why = "" if choice.place == DEFAULT else f" ({choice.place})"
-    if row.status == "missing":
-        found.missing.append(name)
-        policy = policy_for(name, settings.on_missing)
-        reason = f"not in the checkpoint{why}"
-    elif row.status == "shape":
-        policy = policy_for(name, settings.on_shape_mismatch)
-        reason = f"other shape{why}"
-    if policy == "error":
-        found.problems[name] = row
-    else:
-        found.kept[name] = (reason, policy == "warn")
 
 
 def _not_trainable(
@@ -251,17 +266,3 @@ def _not_trainable(
         and selection.match(variable.name)
         and variable.name in saved
     ]
-
-
-def _misfit(variable: ModelVariable, source: Variable, vocabulary: Any) -> Row | None:
-    expected, found = (
-        tensor_text(variable.dtype, variable.shape),
-        tensor_text(source.dtype, source.shape),
-    )
-    if source.dtype != variable.dtype:
-        return Row("dtype", variable.name, expected, found, f"key {source.key}")
-    if variable.shape is None or source.shape == variable.shape:
-        return None
-    if vocabulary is not None and fits(vocabulary, variable.shape, source.shape):
-        return None
-    return Row("shape", variable.name, expected, found, f"key {source.key}")

@@ -108,12 +108,14 @@ def other_format(checkpoint_format: str) -> str:
 class Scenario:
     """One job, from the same start each time."""
 
-    def __init__(self, name: str, checkpoint_format: str, work: str) -> None:
+    def __init__(
+        self, name: str, checkpoint_format: str, work: str, *, is_async: bool = False
+    ) -> None:
         self.name = name
         self.checkpoint_format = checkpoint_format
         self.start = os.path.join(work, f"{name}-{checkpoint_format}-start")
         self.directory = os.path.join(work, "model")
-        self.options: dict[str, object] = {}
+        self.options: dict[str, object] = {"async_checkpoint": is_async}
         self.steps = {"save": 2, "again": 0, "changed": 0, "only": 0, "warm": 1}[name]
         self.more: int | None = None
         if name == "only":
@@ -236,6 +238,7 @@ def main() -> int:
     parser.add_argument("--kinds", nargs="*", default=layer.KINDS)
     parser.add_argument("--count", type=int, default=0, help="calls of each; 0: every call")
     parser.add_argument("--seed", type=int, help="random calls instead of evenly spread ones")
+    parser.add_argument("--async_checkpoint", action="store_true", help="save beside training")
     parser.add_argument("--no_links", action="store_true", help="a file system without hard links")
     arguments = parser.parse_args()
     layer.require(no_links=arguments.no_links)
@@ -245,7 +248,8 @@ def main() -> int:
         for name in arguments.scenarios or SCENARIOS:
             for checkpoint_format in arguments.formats:
                 start = time.monotonic()
-                scenario = Scenario(name, checkpoint_format, work)
+                is_async = arguments.async_checkpoint
+                scenario = Scenario(name, checkpoint_format, work, is_async=is_async)
                 prepare_graphs(scenario)
                 scenario.prepare()
                 calls = layer.record(scenario.run, scenario.directory)

@@ -223,6 +223,7 @@ def main() -> int:
     saves.prepare_graphs(scenarios[0])
     wrong = 0
     for name in arguments.kinds or KINDS:
+        before = wrong
         for number in range(arguments.count):
             scenario = scenarios[number % len(scenarios)]
             try:
@@ -231,7 +232,7 @@ def main() -> int:
                 wrong += 1
                 text = f"{type(error).__name__}: {error}"[:600]
                 print(f"{name} {number}, {scenario.checkpoint_format}: {text}", flush=True)
-        print(f"{name}: {arguments.count} trials, {wrong} wrong so far", flush=True)
+        print(f"{name}: {arguments.count} trials, {wrong - before} wrong", flush=True)
     shutil.rmtree(work)
     return int(bool(wrong))
 

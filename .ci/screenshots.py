@@ -1,0 +1,115 @@
+#!/usr/bin/env python3
+"""Makes the screenshots of docs/pictures.md anew, in a real browser.
+
+Run it by .venv-browser/bin/python .ci/screenshots.py; `.ci/run` makes that environment.
+"""
+
+from __future__ import annotations
+
+import pathlib
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+import numpy as np
+from playwright.sync_api import Page, sync_playwright
+
+from estimator_ckpt import convert_checkpoint, import_checkpoint, write_report
+
+ASSETS = pathlib.Path(__file__).resolve().parents[1] / "docs" / "assets"
+WIDTH, LAYERS, WORDS = 64, 12, 3000
+
+
+def make_checkpoint(prefix: pathlib.Path, step: int) -> str:
+    """A small transformer in training: the more a layer is behind, the more it changes."""
+    random = np.random.default_rng(0)
+    shapes = {"embeddings/word_embeddings": (WORDS, WIDTH), "head/kernel": (WIDTH, 2)}
+    for n in range(LAYERS):
+        for name in ("query", "key", "value", "output"):
+            shapes[f"encoder/layer_{n}/attention/{name}/kernel"] = (WIDTH, WIDTH)
+        shapes[f"encoder/layer_{n}/dense/kernel"] = (WIDTH, 4 * WIDTH)
+    values: dict[str, np.ndarray] = {"global_step": np.array(step)}
+    for place, (name, shape) in enumerate(shapes.items()):
+        drift = random.normal(0, 1e-6 * place * step, shape)
+        values[name] = (random.normal(0, 0.02, shape) + drift).astype("f4")
+        for slot in ("Adam", "Adam_1"):
+            values[f"{name}/{slot}"] = random.normal(0, 1e-4, shape).astype("f4")
+    np.savez(f"{prefix}.npz", **values)
+    import_checkpoint(f"{prefix}.npz", prefix, "both")
+    pathlib.Path(f"{prefix}.npz").unlink()
+    return str(prefix)
+
+
+def picture(page: Page, name: str, height: int) -> None:
+    page.set_viewport_size({"width": 1200, "height": height})
+    page.wait_for_timeout(300)
+    page.screenshot(path=str(ASSETS / name))
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as directory, sync_playwright() as playwright:
+        run = pathlib.Path(directory) / "run"
+        run.mkdir()
+        before, after = (make_checkpoint(run / f"model.ckpt-{n}", n) for n in (1000, 2000))
+        (run / "checkpoint").write_text(
+            'model_checkpoint_path: "model.ckpt-2000"\n'
+            'all_model_checkpoint_paths: "model.ckpt-1000"\n'
+            'all_model_checkpoint_paths: "model.ckpt-2000"\n'
+        )
+        convert_checkpoint(before, run.parent / "other", "saver", exclude=["head/.*"])
+        report = run.parent / "report.html"
+        write_report(run, report, compare_with=before, values=True)
+        command = [sys.executable, "-m", "estimator_ckpt", "check", f"--model={after}"]
+        check = run.parent / "check.html"
+        subprocess.run(
+            [*command, run.parent / "other", f"--html={check}"], stdout=subprocess.DEVNULL
+        )
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=["--no-sandbox"]
+        )
+        page = browser.new_page()
+        page.goto(report.as_uri())
+        picture(page, "report_contents.png", 900)
+        for view in ("values", "history"):
+            page.locator(f"[data-view={view}]").scroll_into_view_if_needed()
+            page.evaluate("v => document.querySelector(`[data-view=${v}]`).scrollIntoView()", view)
+            picture(page, f"report_{view}.png", 500)
+        page.goto(check.as_uri())
+        picture(page, "report_mapping.png", 700)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        flags = [
+            f"--logdir={run.parent}",
+            f"--port={port}",
+            "--host=127.0.0.1",
+            "--load_fast=false",
+        ]
+        server = subprocess.Popen(
+            [sys.executable, "-m", "tensorboard.main", *flags], stderr=subprocess.DEVNULL
+        )
+        try:
+            url = f"http://127.0.0.1:{port}/"
+            for _ in range(300):
+                try:
+                    urllib.request.urlopen(url).close()
+                    break
+                except OSError:
+                    time.sleep(0.1)
+            page.goto(f"{url}#checkpoints")
+            tab = page.frame_locator("iframe")
+            tab.get_by_label("compare with").select_option(label="run: model.ckpt-1000")
+            tab.locator("[data-view=changes] tbody tr").first.wait_for()
+            picture(page, "tab_changes.png", 900)
+        finally:
+            server.terminate()
+            server.wait()
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()

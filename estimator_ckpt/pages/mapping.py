@@ -1,0 +1,118 @@
+"""The view of a mapping: which tensor of a checkpoint goes where, and what goes nowhere."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+from estimator_ckpt import files
+from estimator_ckpt.check import Fit
+from estimator_ckpt.conversion.plan import ConversionRow
+from estimator_ckpt.errors import CorruptCheckpointError, printable
+from estimator_ckpt.text.rows import Row, fold_groups, totals
+
+_WARM_START = "warm_start.json"
+_MOST_FOLDED = 50_000  # rows; more take seconds to fold
+
+
+def mapping_view(
+    title: str,
+    rows: Iterable[Row],
+    *,
+    left: str,
+    right: str,
+    bad: Iterable[str] = (),
+    hint: str = "",
+) -> dict[str, Any]:
+    """The view "mapping".
+
+    Args:
+      title: what was matched with what.
+      rows: `name` is what stands on the right, `found` what on the left; "" or "-" is nothing;
+        `note` is the rule or the reason.
+      left: what the left side is: a checkpoint.
+      right: what the right side is: a model, a result.
+      bad: the statuses that are wrong, and shown so.
+      hint: a line below the title.
+    """
+    listed = list(rows)
+    groups = fold_groups(listed) if len(listed) <= _MOST_FOLDED else [(r, [r]) for r in listed]
+    return {
+        "view": "mapping",
+        "title": printable(title),
+        "left": left,
+        "right": right,
+        "bad": sorted(bad),
+        "hint": printable(hint),
+        "totals": totals(listed),
+        "rows": [
+            [
+                row.status,
+                "" if row.found == "-" else printable(row.found),
+                printable(row.name),
+                printable(row.note),
+                len(members),
+            ]
+            for row, members in groups
+        ],
+    }
+
+
+def fit_view(fit: Fit, model: str) -> dict[str, Any]:
+    """The view "mapping" of what check_checkpoint() found for a model of that name."""
+    rows = [
+        replace(row, name="", found=row.name)
+        if row.status == "unused"
+        else replace(row, found=fit.sources.get(row.name, ""))
+        for row in fit.sorted_rows()
+    ]
+    return mapping_view(
+        f"{model} from {fit.checkpoint}",
+        rows,
+        left="checkpoint",
+        right="model",
+        bad=fit.misfits,
+        hint=fit.hint,
+    )
+
+
+def plan_view(title: str, rows: Iterable[ConversionRow]) -> dict[str, Any]:
+    """The view "mapping" of a conversion's plan: each tensor and its keys in the result."""
+    drawn = [
+        Row(row.action, target, "", row.source, row.why)
+        for row in rows
+        for target in row.targets or ("",)
+    ]
+    return mapping_view(title, drawn, left="source", right="result")
+
+
+def warm_start_view(directory: str) -> dict[str, Any] | None:
+    """The view "mapping" of the `warm_start.json` that a job leaves beside its first checkpoint.
+
+    Returns:
+      None where there is none.
+
+    Raises:
+      CorruptCheckpointError: the file is no report of a warm start.
+    """
+    path = os.path.join(directory, _WARM_START)
+    if not files.exists(path):
+        return None
+    try:
+        report = json.loads(files.read_bytes(path))
+        rows = _warm_start_rows(report)
+        source = str(report["checkpoint"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise CorruptCheckpointError(f"no report of a warm start: {error!r}", path=path) from error
+    return mapping_view(f"warm start from {source}", rows, left="checkpoint", right="model")
+
+
+def _warm_start_rows(report: Mapping[str, Any]) -> list[Row]:
+    started = [
+        Row(one["status"], str(one["variable"]), "", one["source"] or "", str(one["rule"]))
+        for one in report["variables"]
+    ]
+    return started + [Row("unused", "", "", str(name)) for name in report["unexpected"]]

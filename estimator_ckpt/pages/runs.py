@@ -1,0 +1,128 @@
+"""The runs below a logdir that have checkpoints, and their views: what the tab asks for."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from estimator_ckpt import files
+from estimator_ckpt.checkpoint import open_checkpoint
+from estimator_ckpt.compare import compare_checkpoints
+from estimator_ckpt.errors import CheckpointError, printable
+from estimator_ckpt.pages.contents import contents
+from estimator_ckpt.pages.history import checkpoint_names, history_view
+from estimator_ckpt.pages.mapping import warm_start_view
+from estimator_ckpt.pages.values import changes_view, values_view
+
+_STATE = "checkpoint"
+_SPEC = re.compile(r"(?:([^:/]+):)?(.+)")  # of --logdir_spec: NAME:PATH or PATH
+_FILE = re.compile(r"\.(?:index|meta|data-\d+-of-\d+)$|\.tfevents\.")  # not asked what they are
+_REMOTE = "://"
+
+
+class UnknownRunError(Exception):
+    """A run, or a checkpoint of a run, that is not among those that were listed."""
+
+
+class Runs:
+    """The directories below a logdir that have a state file.
+
+    Args:
+      logdir: a path, or `NAME:PATH,NAME:PATH`, as TensorBoard has it.
+    """
+
+    def __init__(self, logdir: str) -> None:
+        self._roots = list(_roots(logdir))
+        self._directories: dict[str, str] = {}
+
+    @property
+    def found_any(self) -> bool:
+        """Whether find() has found one."""
+        return bool(self._directories)
+
+    def find(self) -> None:
+        """Walks the logdir, which takes a while where it is remote or large."""
+        found = {}
+        for name, root in self._roots:
+            for directory in _walk(root):
+                below = os.path.relpath(directory, root) if directory != root else ""
+                found["/".join(filter(None, (name, below))) or "."] = directory
+        self._directories = dict(sorted(found.items()))
+
+    def listed(self) -> list[dict[str, Any]]:
+        """Each run with the names of its checkpoints, oldest first."""
+        self.find()
+        return [
+            {"run": run, "label": printable(run), "checkpoints": checkpoint_names(directory)}
+            for run, directory in self._directories.items()
+        ]
+
+    def views(self, run: str, checkpoint: str) -> list[dict[str, Any]]:
+        """What a checkpoint is, what its job started from, and the run over time.
+
+        Raises:
+          UnknownRunError: it is none of those listed.
+          CheckpointError: it cannot be read.
+        """
+        directory, prefix = self._prefix(run, checkpoint)
+        with open_checkpoint(prefix, need_data=False) as opened:
+            views = [contents(opened)]
+        started = warm_start_view(directory)
+        return [*views, *([started] if started else []), history_view(directory)]
+
+    def values(self, run: str, checkpoint: str) -> list[dict[str, Any]]:
+        """The values of a checkpoint. Raises as views() does."""
+        with open_checkpoint(self._prefix(run, checkpoint)[1]) as opened:
+            return [values_view(opened)]
+
+    def changes(self, before: tuple[str, str], after: tuple[str, str]) -> list[dict[str, Any]]:
+        """How the values of two checkpoints differ, each a run and a name. Raises as views()."""
+        a, b = self._prefix(*before)[1], self._prefix(*after)[1]
+        with open_checkpoint(a) as ours, open_checkpoint(b) as theirs:
+            return [changes_view(ours, theirs, compare_checkpoints(ours, theirs))]
+
+    def _prefix(self, run: str, checkpoint: str) -> tuple[str, str]:
+        directory = self._directories.get(run)
+        if directory is None:
+            self.find()
+            directory = self._directories.get(run)
+        if directory is None:
+            raise UnknownRunError(f"run {printable(run)}")
+        if checkpoint not in checkpoint_names(directory):
+            raise UnknownRunError(f"checkpoint {printable(checkpoint)} of run {printable(run)}")
+        return directory, os.path.join(directory, checkpoint)
+
+
+def _roots(logdir: str) -> Iterator[tuple[str, str]]:
+    """Names and paths; a path that exists as it stands is one, whatever commas it has."""
+    if not logdir:
+        return
+    if files.exists(logdir) or _REMOTE in logdir or ("," not in logdir and ":" not in logdir):
+        yield "", logdir
+        return
+    for part in logdir.split(","):
+        found = _SPEC.fullmatch(part.strip())
+        if found:
+            yield found.group(1) or "", os.path.expanduser(found.group(2))
+
+
+def _walk(root: str) -> Iterator[str]:
+    """The directories from `root` on that have a state file; none twice, by whatever links."""
+    waiting, seen = [root], set()
+    while waiting:
+        directory = waiting.pop()
+        real = directory if files.is_remote(directory) else os.path.realpath(directory)
+        if real in seen:
+            continue
+        seen.add(real)
+        try:
+            names = files.list_dir(directory)
+        except (CheckpointError, OSError):  # not there yet, or not to be read
+            continue
+        if _STATE in names and not files.is_dir(os.path.join(directory, _STATE)):
+            yield directory
+        others = (name for name in sorted(names) if not _FILE.search(name))
+        below = (os.path.join(directory, name) for name in others)
+        waiting += [path for path in below if files.is_dir(path)]

@@ -1,0 +1,209 @@
+"""The views of values: one checkpoint's distributions, and how two checkpoints differ.
+
+A tensor is taken a million values at a time; complex numbers count by their magnitude.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from estimator_ckpt.checkpoint import Checkpoint
+from estimator_ckpt.compare import Compared, Comparison
+from estimator_ckpt.errors import UnsupportedCheckpointError, printable
+from estimator_ckpt.files import Progress
+from estimator_ckpt.reading.variables import Variable
+from estimator_ckpt.text.quantities import tensor_text
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+BINS = 32
+_CHUNK = 1 << 20  # values
+
+
+@dataclass(frozen=True)
+class Spread:
+    """How the values of a tensor are spread.
+
+    Attributes:
+      count: how many values it has.
+      zeros: how many are 0.
+      nan: how many are NaN.
+      infinite: how many are infinite.
+      norm: the square root of the sum of the squares of the finite ones.
+      low: the smallest finite value; None where there is none.
+      high: the largest.
+    """
+
+    count: int
+    zeros: int
+    nan: int
+    infinite: int
+    norm: float
+    low: float | None
+    high: float | None
+
+
+def values_view(checkpoint: Checkpoint, progress: Progress = None) -> dict[str, Any]:
+    """The view "values": histogram, zeros, NaN and norm of each variable with numbers.
+
+    Args:
+      checkpoint: open.
+      progress: called with the bytes read so far and the bytes in all.
+
+    Raises:
+      CorruptCheckpointError: the bytes of a variable are wrong.
+    """
+    rows: list[list[Any]] = []
+    left_out = []
+    done, total = 0, sum(checkpoint.columns.nbytes)
+    for one in checkpoint.variables.values():
+        array = _numbers(checkpoint, one)
+        if array is None:
+            left_out.append(printable(one.name))
+        else:
+            spread = spread_of(array)
+            counts = histogram(array, spread.low, spread.high)
+            tensor = tensor_text(one.dtype, one.shape)
+            rows.append([printable(one.name), tensor, _json(spread), counts])
+        done += one.nbytes
+        if progress:
+            progress(done, total)
+    return {
+        "view": "values",
+        "prefix": printable(checkpoint.prefix),
+        "rows": rows,
+        "left_out": left_out,
+    }
+
+
+def changes_view(a: Checkpoint, b: Checkpoint, comparison: Comparison) -> dict[str, Any]:
+    """The view "changes" of two open checkpoints that were compared.
+
+    For each variable that differs the norm of the difference over that of A's values, both of the
+    finite ones, and the histograms of both over one range. In the order of A's names.
+    """
+    rows = [_change(a, b, one) for one in comparison.variables if one.status != "same"]
+    same = sum(one.status == "same" for one in comparison.variables)
+    return {
+        "view": "changes",
+        "a": printable(a.prefix),
+        "b": printable(b.prefix),
+        "same": same,
+        "rows": rows,
+        "notes": list(map(printable, comparison.notes)),
+    }
+
+
+def _change(a: Checkpoint, b: Checkpoint, one: Compared) -> dict[str, Any]:
+    found: dict[str, Any] = {"name": printable(one.name), "status": one.status}
+    for side, variable in (("a", one.a), ("b", one.b)):
+        found[side] = variable and tensor_text(variable.dtype, variable.shape)
+    if one.difference is None or one.a is None or one.b is None:
+        return found
+    x, y = _numbers(a, one.a), _numbers(b, one.b)
+    found["differing"], found["count"] = one.difference.differing, one.difference.count
+    if x is None or y is None:
+        return found
+    before, after = spread_of(x), spread_of(y)
+    low, high = _range(before, after)
+    change = _distance(x, y)
+    found.update(
+        relative=_shown(change / before.norm) if before.norm else None,
+        before=_json(before),
+        after=_json(after),
+        counts=[histogram(x, low, high), histogram(y, low, high)],
+        range=[_shown(low), _shown(high)],
+    )
+    return found
+
+
+def spread_of(array: Array) -> Spread:
+    """How the values of an array are spread."""
+    import numpy as np
+
+    zeros = nan = infinite = 0
+    squares, lows, highs = [], [], []
+    for chunk in _chunks(array):
+        zeros += int((chunk == 0).sum())
+        nan += int(np.isnan(chunk).sum())
+        infinite += int(np.isinf(chunk).sum())
+        finite = chunk[np.isfinite(chunk)]
+        if finite.size:
+            largest = float(np.abs(finite).max()) or 1.0
+            # Scaled, as the squares of the largest float64 overflow.
+            squares.append((largest, float(((finite / largest) ** 2).sum())))
+            lows.append(float(finite.min()))
+            highs.append(float(finite.max()))
+    scale = max((largest for largest, _ in squares), default=1.0)
+    norm = scale * math.sqrt(math.fsum(part * (own / scale) ** 2 for own, part in squares))
+    return Spread(
+        array.size, zeros, nan, infinite, norm, min(lows, default=None), max(highs, default=None)
+    )
+
+
+def histogram(array: Array, low: float | None, high: float | None) -> list[int]:
+    """How many of the finite values are in each of BINS equal parts of the range.
+
+    Where the range is one value, or too wide for a float64, all are in the first part.
+    """
+    import numpy as np
+
+    if low is None or high is None:
+        return []
+    if low == high or not math.isfinite(high - low):
+        finite = sum(int(np.isfinite(chunk).sum()) for chunk in _chunks(array))
+        return [finite] + [0] * (BINS - 1)
+    counts = np.zeros(BINS, np.int64)
+    for chunk in _chunks(array):
+        counts += np.histogram(chunk[np.isfinite(chunk)], BINS, (low, high))[0]
+    return [int(count) for count in counts]
+
+
+def _range(before: Spread, after: Spread) -> tuple[float | None, float | None]:
+    lows = [one.low for one in (before, after) if one.low is not None]
+    highs = [one.high for one in (before, after) if one.high is not None]
+    return min(lows, default=None), max(highs, default=None)
+
+
+def _distance(x: Array, y: Array) -> float:
+    import numpy as np
+
+    parts = []
+    for ours, theirs in zip(_chunks(x), _chunks(y)):
+        with np.errstate(all="ignore"):
+            parts.append(theirs - ours)
+    return math.hypot(*(spread_of(part).norm for part in parts))
+
+
+def _numbers(checkpoint: Checkpoint, variable: Variable) -> Array | None:
+    """The values, flat; None of strings and of what NumPy cannot hold."""
+    try:
+        array = checkpoint.get_tensor(variable.key)
+    except UnsupportedCheckpointError:
+        return None
+    return None if array.dtype == object else array.reshape(-1)
+
+
+def _chunks(array: Array) -> Iterator[Array]:
+    import numpy as np
+
+    for start in range(0, array.size, _CHUNK):
+        chunk = array[start : start + _CHUNK]
+        yield np.abs(chunk).astype("f8") if chunk.dtype.kind == "c" else chunk.astype("f8")
+
+
+def _json(spread: Spread) -> dict[str, Any]:
+    """Its fields, numbers as far as they are shown."""
+    shown = {name: _shown(getattr(spread, name)) for name in ("norm", "low", "high")}
+    return {**vars(spread), **shown}
+
+
+def _shown(value: float | None) -> float | None:
+    """Six digits of it; None of what no JSON number is."""
+    return float(f"{value:.6g}") if value is not None and math.isfinite(value) else None

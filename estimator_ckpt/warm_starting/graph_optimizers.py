@@ -1,0 +1,165 @@
+"""The optimizers of a graph: what their ops update, and what they are."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from estimator_ckpt.conversion.found_optimizer import Optimizer
+from estimator_ckpt.conversion.optimizer_relations import several
+from estimator_ckpt.conversion.plan import Content, Item
+from estimator_ckpt.conversion.source_optimizers import find_optimizers
+from estimator_ckpt.matching.model import LiveOptimizer, ModelVariable
+from estimator_ckpt.roles import NUMBER, SLOT
+from estimator_ckpt.roles.dialects import LEGACY_NUMBERS, LEGACY_RECORDS, RATE
+from estimator_ckpt.roles.records import LEGACY, NEWER
+from estimator_ckpt.roles.training_state import BY_NAME
+from estimator_ckpt.saving import tf_internals
+
+# The ops of optimizers (tensorflow/core/ops/training_ops.cc): the variable, then its slots.
+_UPDATE = re.compile(r"(?:Resource)?(?:Sparse)?Apply(?!GradientDescent|ProximalGradientDescent)")
+# What these ops call the numbers: `beta1` is beta_1.
+_NUMBERS = {"lr": RATE, **{name.replace("_", ""): name for name in LEGACY_NUMBERS}}
+
+
+class Update(NamedTuple):
+    """An op that trains a variable.
+
+    Attributes:
+      owner: the name of the variable.
+      inputs: the names of other variables that it has.
+      numbers: those of its numbers that are constants.
+    """
+
+    owner: str
+    inputs: Sequence[str]
+    numbers: Mapping[str, float]
+
+
+def state_by_ops(
+    variables: Mapping[str, Sequence[tf.Variable]], updates: Sequence[Update]
+) -> dict[str, tuple[str, str, str]]:
+    """What the ops of optimizers update beside a variable, whatever it is called: as
+    state_by_names() has it.
+
+    Args:
+      variables: of the default graph, by name; the parts of partitioned ones together.
+      updates: all of it.
+    """
+    found: dict[str, tuple[str, str, str]] = {}
+    for update in updates:
+        shape = tf_internals.full_shape(variables[update.owner][0])
+        for name in update.inputs:
+            is_slot = tf_internals.full_shape(variables[name][0]) == shape != ()
+            found[name] = (SLOT, BY_NAME, update.owner) if is_slot else (NUMBER, BY_NAME, "")
+    return found
+
+
+def graph_optimizers(
+    found: Sequence[ModelVariable], updates: Sequence[Update]
+) -> list[LiveOptimizer]:
+    """The optimizers of tf.compat.v1, and Keras' legacy ones, by the names of their slots.
+
+    Args:
+      found: the variables of the default graph, as the model has them.
+      updates: all of it.
+    """
+    if not any(variable.role == SLOT for variable in found):
+        return []
+    items = [
+        Item(Content("", tf.as_dtype(v.dtype).as_datatype_enum, v.shape or (), 0), v.name, "")
+        for v in found
+    ]
+    numbers: dict[str, dict[str, float]] = {}
+    for update in updates:
+        numbers.setdefault(update.owner, {}).update(update.numbers)
+    made: list[LiveOptimizer] = []
+    for optimizer in find_optimizers(items, None):
+        if optimizer.dialect != NEWER and optimizer.slots:
+            made += _live(optimizer, items, numbers, {one.name for one in made})
+    return made
+
+
+def _live(
+    optimizer: Optimizer,
+    items: Sequence[Item],
+    numbers: Mapping[str, Mapping[str, float]],
+    taken: set[str],
+) -> list[LiveOptimizer]:
+    """An optimizer; as many of one class as there are rates, where each variable tells its own."""
+    label, called = optimizer.label, {}
+    if optimizer.dialect == LEGACY:
+        for _, legacy in LEGACY_RECORDS:
+            if label in (legacy.name, *legacy.also):
+                label = legacy.name
+                called.update({its: slot for slot, its in legacy.slots.items()})
+    groups: dict[float | None, dict[tuple[str, str], str]] = {}
+    for slot in optimizer.slots:
+        owner = items[slot.variable].name
+        rate = None if optimizer.own or optimizer.scale else numbers.get(owner, {}).get(RATE)
+        slots = groups.setdefault(rate, {})
+        slots[owner, called.get(slot.name, slot.name)] = items[slot.item].name
+    is_second = label.rpartition(" ")[2].isdigit()
+    found = []
+    for slots in groups.values():
+        name = label
+        while name in taken:
+            name = f"{label}_{len(taken)}"
+        taken.add(name)
+        told = [numbers.get(owner, {}) for owner, _ in slots]
+        found.append(
+            LiveOptimizer(
+                name=name,
+                label=label,
+                dialect=optimizer.dialect,
+                slots=slots,
+                own={n: items[number].name for n, number in optimizer.own.items()},
+                scale={n: items[number].name for n, number in optimizer.scale.items()},
+                numbers={
+                    number: value
+                    for number, value in (told[0] if told else {}).items()
+                    if all(one.get(number, value) == value for one in told)
+                },
+                problem=several(optimizer) if optimizer.others or is_second else "",
+            )
+        )
+    return found
+
+
+def graph_updates(variables: Mapping[str, Sequence[tf.Variable]]) -> list[Update]:
+    """The ops of optimizers in the default graph; `variables` are its own, by name."""
+    name_of = {
+        op.name: name
+        for name, parts in variables.items()
+        for part in parts
+        for op in (replica.op for replica in tf_internals.replicas(part))
+    }
+    found = []
+    for op in tf.compat.v1.get_default_graph().get_operations():
+        if not _UPDATE.match(op.type) or not op.inputs:
+            continue
+        behind = [_behind_reads(tensor.op) for tensor in op.inputs]
+        owner, *others = [name_of.get(one.name, "") for one in behind]
+        if owner:
+            arguments = [argument.name for argument in op.op_def.input_arg]
+            numbers = {
+                _NUMBERS[argument]: _constant(one)
+                for argument, one in zip(arguments, behind)
+                if argument in _NUMBERS and one.type == "Const"
+            }
+            found.append(Update(owner, [name for name in others if name], numbers))
+    return found
+
+
+def _constant(op: tf.Operation) -> float:
+    """The value of a constant, read so that it stays one that can be fed."""
+    return float(tf.make_ndarray(op.get_attr("value")).reshape(-1)[0])
+
+
+def _behind_reads(op: tf.Operation) -> tf.Operation:
+    while op.type in ("Identity", "ReadVariableOp") and op.inputs:
+        op = op.inputs[0].op
+    return op

@@ -1,0 +1,107 @@
+"""Warm starts of variables that have another shape in the checkpoint."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from graph_jobs import run_job
+from saver_sessions import partitioned
+from tensorflow_party import v1
+
+from estimator_ckpt import make_scaffold
+from estimator_ckpt.errors import MismatchError, SettingsError
+from estimator_ckpt.warm_start import WarmStart
+
+# What the checkpoint has, what the model's initial value is, and how the one becomes the other.
+CASES = {
+    "embedding": ("pad", [[1, 2], [3, 4]], [[9, 9], [8, 8], [7, 7]], [[1, 2], [3, 4], [7, 7]]),
+    "wider": ("pad", [[1], [2]], [[9, 9], [8, 8]], [[1, 9], [2, 8]]),
+    "kernel": ("reshape", [[1, 2, 3, 4]], [[9, 9], [9, 9]], [[1, 2], [3, 4]]),
+    "bias": ("reshape", [[[5, 6]]], [9, 9], [5, 6]),
+    "smaller": ("slice", [[1, 2], [3, 4]], [[9]], [[1]]),
+    "same": ("slice", [5, 6], [9, 9], [5, 6]),
+}
+POLICY = {name: fitting for name, (fitting, *_) in CASES.items()}
+
+
+@pytest.fixture(scope="module")
+def source(tmp_path_factory):
+    """A checkpoint of the cases, and of a matrix of 12 rows that count up."""
+    prefix = str(tmp_path_factory.mktemp("source") / "model.ckpt")
+    with tf.Graph().as_default(), v1.Session() as session:
+        for name, (_, value, _, _) in CASES.items():
+            v1.get_variable(name, initializer=tf.constant(value, tf.float32))
+        partitioned("parts", None)
+        session.run(v1.global_variables_initializer())
+        return v1.train.Saver().save(session, prefix, write_meta_graph=False)
+
+
+def build(use_resource=True):
+    for name, (_, _, initial, _) in CASES.items():
+        v1.get_variable(
+            name, initializer=tf.constant(initial, tf.float32), use_resource=use_resource
+        )
+    v1.get_variable(
+        "parts",
+        [15, 2],
+        initializer=v1.constant_initializer(-1.0),
+        partitioner=v1.fixed_size_partitioner(4),
+        use_resource=use_resource,
+    )
+    # An average, say, begins with what its variable has.
+    embedding = next(v for v in v1.global_variables() if v.op.name == "embedding")
+    with tf.control_dependencies([embedding.initializer]):
+        copied = tf.identity(embedding)
+    v1.get_variable("follows", initializer=copied, trainable=False)
+    return v1.assign_add(v1.train.get_or_create_global_step(), 1)
+
+
+@pytest.mark.parametrize("use_resource", [True, False])
+def test_a_graph_starts_with_what_fits(source, tmp_path, use_resource, caplog):
+    settings = WarmStart(source, on_shape_mismatch={**POLICY, "parts": "pad"})
+    start, _ = run_job(
+        tmp_path,
+        lambda: make_scaffold("both", warm_start=settings),
+        build=lambda: build(use_resource),
+        steps=1,
+    )
+    for name, (_, _, _, expected) in CASES.items():
+        np.testing.assert_array_equal(start[name], expected, name)
+    parts = np.concatenate([np.arange(24).reshape(12, 2), np.full((3, 2), -1)])
+    np.testing.assert_array_equal(start["parts"], parts)
+    np.testing.assert_array_equal(start["follows"], CASES["embedding"][3])
+
+
+def test_apply_starts_with_what_fits_and_says_how(source):
+    variables = {
+        name: tf.Variable(initial, dtype=tf.float32) for name, (_, _, initial, _) in CASES.items()
+    }
+    report = WarmStart(source, on_shape_mismatch=POLICY).apply(variables)
+    for name, (_, _, _, expected) in CASES.items():
+        np.testing.assert_array_equal(variables[name], expected, name)
+    rules = {value.target: value.rule.rpartition("; ")[2] for value in report.values}
+    assert rules["embedding"] == "pad: [2, 2] from the checkpoint, the rest by its initializer"
+    assert rules["kernel"] == "reshape of [1, 4]"
+    assert rules["smaller"] == "slice: the first [1, 1] of [2, 2]"
+    assert "slice" not in rules["same"]
+    assert all(value.starts for value in report.values)
+
+
+@pytest.mark.parametrize(
+    ("fitting", "shape", "note"),
+    [
+        ("reshape", [3, 1], "reshape: 4 elements for 3"),
+        ("pad", [1, 2], "pad: the variable is the smaller one; slice leaves out"),
+        ("pad", [4], "pad: 2 dimensions for 1"),
+        ("slice", [3, 2], "slice: the variable is the larger one; pad initializes"),
+    ],
+)
+def test_what_does_not_fit_is_an_error(source, fitting, shape, note):
+    variable = tf.Variable(tf.fill(shape, 9.0))
+    with pytest.raises(MismatchError, match=f"shape +embedding .*{note}"):
+        WarmStart(source, on_shape_mismatch=fitting).apply({"embedding": variable})
+    assert np.all(variable.numpy() == 9.0)
+
+
+def test_another_word_is_refused():
+    with pytest.raises(SettingsError, match=r"expected one of .*'reshape', 'pad', 'slice'"):
+        WarmStart("model.ckpt", on_shape_mismatch={".*": "crop"})
