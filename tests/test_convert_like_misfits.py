@@ -155,6 +155,56 @@ def test_a_dtype_is_told_with_the_name(tmp_path, capsys):
     assert net.kernel.numpy().tolist() == KERNEL.tolist()
 
 
+@pytest.mark.estimator
+def test_a_number_that_is_given_and_has_no_place_is_told(tmp_path):
+    slots = {"w": [1], "w/Adam": [2], "w/Adam_1": [3]}
+    values = {name: np.float32(value) for name, value in slots.items()}
+    source = write_bundle(tmp_path / "job", {**values, "global_step": np.array(3, np.int64)})
+    w = tf.Variable([0.0], name="w")
+    schedule = tf.keras.optimizers.schedules.ExponentialDecay(0.5, 10, 0.9)
+    optimizer = tf.keras.optimizers.legacy.Adam(schedule)
+    optimizer.apply_gradients([(tf.ones_like(w), w)])
+    objects = tf.train.Checkpoint(w=w, optimizer=optimizer)
+    done = convert_checkpoint(
+        source,
+        tmp_path / "out",
+        "checkpoint",
+        like=objects,
+        optimizer="keras",
+        hyperparameters={"learning_rate": 0.5},
+    )
+    assert "the template has no variable for Adam/learning_rate" in done.warning
+    objects.restore(str(tmp_path / "out")).assert_consumed()
+    assert optimizer.get_slot(w, "v").numpy().tolist() == [3.0]
+
+
+def test_many_layers_are_a_row_and_one_rule(tmp_path, capsys):
+    layers = {f"m/layer_{n}/w": np.float32([n]) for n in range(150)}
+    slots = {f"{name}/Adagrad": value for name, value in layers.items()}
+    source = write_bundle(tmp_path / "job", {**layers, **slots})
+    ours = {name.replace("m/", "net/"): value for name, value in layers.items()}
+    like = str(tmp_path / "template")
+    convert_checkpoint(write_bundle(tmp_path / "n", ours), like, "checkpoint", layout="scopes")
+    lines = told(capsys, source, like).splitlines()
+    assert [" ".join(line.split()) for line in lines[3:]] == [
+        "missing net/layer_{0…149}/w float32[1] did you mean m/layer_{0…149}/w?",
+        "no place m/layer_{0…149}/w float32[1] as above",
+        "no place m/layer_{0…149}/w/Adagrad float32[1] goes with its variable",
+        r"--rename='m/(.*):net/\1' places 150 of these.",
+    ]
+
+
+def test_a_lookup_table_has_as_many_rows_as_it_has(tmp_path):
+    values = {"words-keys": np.array([3, 5], np.int64), "words-values": np.float32([0.5, 0.25])}
+    source = write_bundle(tmp_path / "job", values)
+    table = tf.lookup.experimental.MutableHashTable(tf.int64, tf.float32, -1.0)
+    objects = tf.train.Checkpoint(table=table)
+    rename = {"words(-keys|-values)": r"table\1"}
+    convert_checkpoint(source, tmp_path / "out", "checkpoint", like=objects, rename=rename)
+    objects.read(str(tmp_path / "out")).assert_existing_objects_matched()
+    assert table.lookup(tf.constant([3, 5, 7], tf.int64)).numpy().tolist() == [0.5, 0.25, -1.0]
+
+
 def test_a_template_in_python_is_called_what_it_is(tmp_path):
     source = write_bundle(tmp_path / "job", {"x": np.float32(1)})
     with pytest.raises(MismatchError) as raised:

@@ -23,7 +23,7 @@ OPTIMIZERS = "conversion.relink conversion.translate_optimizer conversion.optimi
 OTHER_OPTIONS = "conversion.slots_follow conversion.use_averages"
 TREES = "conversion.batch conversion.trees beam"
 CONVERSIONS = f"{TEMPLATES} {OPTIMIZERS} {OTHER_OPTIONS} {TREES}"
-ALL = "conversion saving jobs warm_starting"
+ALL = "conversion saving.saver jobs warm_starting"
 
 # Verb and arguments -> which modules of the package it does without. {ckpt}, {template} and {file}
 # are given, {new} is a new name.

@@ -219,6 +219,7 @@ def _fill(
         if place.node == counter and number not in found:
             items = [*items, save_counter_item()]
             found[number] = len(items) - 1
+    items, unwritten = _without_new_numbers(items, found)
     fit = Fit(_name_of(options.like, template), wanted, found, problems, notes, optimizers, refusal)
     check_fit(fit, items, source.object_graph, options)
     items = _with_ways(items, found, ways)
@@ -231,7 +232,27 @@ def _fill(
     if with_counter and SAVE_COUNTER not in new.nodes[0].children:
         items, keys = [*items, save_counter_item()], [*keys, object_key(SAVE_COUNTER)]
         new.add(0, SAVE_COUNTER, Attribute(VARIABLE_VALUE, SAVE_COUNTER, object_key(SAVE_COUNTER)))
-    return Structure(items, keys, new, _notes(items, found, ways))
+    return Structure(items, keys, new, [*_notes(items, found, ways), *unwritten])
+
+
+def _without_new_numbers(
+    items: list[Item], found: Mapping[int, int]
+) -> tuple[list[Item], Sequence[str]]:
+    """The items without numbers of optimizers that are new and have no place; and what to say.
+
+    The template's program has them as constants, or in a schedule.
+    """
+    placed, names = set(found.values()), []
+    items = list(items)
+    for number, item in enumerate(items):
+        is_new = item.in_objects and not item.content.source and item.slot is None
+        if is_new and number not in placed and item.place != (SAVE_COUNTER,):
+            why = f"{item.why}; the template has no variable for it"
+            items[number] = item._replace(in_objects=False, why=why)
+            names.append(item.name)
+    if not names:
+        return items, ()
+    return items, (f"the template has no variable for {some_of(names, _MOST_NAMED)}",)
 
 
 def _with_ways(items: list[Item], found: Mapping[int, int], ways: Mapping[int, str]) -> list[Item]:

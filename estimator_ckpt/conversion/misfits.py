@@ -12,6 +12,7 @@ from typing import NamedTuple
 from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.found_optimizer import Optimizer
+from estimator_ckpt.conversion.names_to_objects import TABLE
 from estimator_ckpt.conversion.optimizer_relations import related, with_class
 from estimator_ckpt.conversion.plan import Content, Item, is_counter
 from estimator_ckpt.conversion.source_optimizers import find_optimizers, mark_parts
@@ -26,7 +27,7 @@ from estimator_ckpt.text.rows import Row, fold
 from estimator_ckpt.text.tables import text_table
 
 _MOST_HINTS = 100
-_PLAIN = re.compile(r"[\w/]+")
+_PLAIN = re.compile(r"[\w/:-]+")
 
 
 class Refusal(NamedTuple):
@@ -103,9 +104,10 @@ def _asked(asked: Mapping[str, str]) -> Iterator[Row]:
         yield Row("needed", name, "a number", note=f"--hyperparameters={name}=NUMBER")
 
 
-def _is_new_count(item: Item) -> bool:
-    """Whether it counts an optimizer's steps, and was made of the global step."""
-    return item.place is not None and item.place[-1] in (LEGACY_COUNT, ITERATIONS)
+def _has_shape(place: Item, has: Content) -> bool:
+    """Whether a tensor has the shape of its place; a lookup table has as many rows as it has."""
+    start = 1 if place.attribute == TABLE else 0
+    return place.content.shape[start:] == has.shape[start:]
 
 
 def _text(content: Content) -> str:
@@ -142,18 +144,7 @@ class _Table:
         self._placed = set(found.values())
         self._missing = [number for number in self.fit.places if number not in found]
         self._of_optimizer = {number: one for one in self.fit.optimizers for number in one.items()}
-        seen: set[str] = set()
-        for number in self._placed:
-            seen.add(self.items[number].content.source)
-        self._left = []
-        for number, item in enumerate(self.items):
-            source = item.content.source
-            is_made = not source or source in seen or _is_new_count(item)  # of what has its row
-            is_counter_of_saves = item.place == (SAVE_COUNTER,)
-            if item.in_objects and number not in self._placed and not is_counter_of_saves:
-                if not is_made or item.renamed:
-                    self._left.append(number)
-                seen.add(source)
+        self._left = {}.fromkeys(self._find_left())  # in their order
         self._shown = {
             word
             for row in self.fit.problems.values()
@@ -161,7 +152,23 @@ class _Table:
         }
         self._owners: dict[int, int] = {}
         self._sources: list[Optimizer] = []
+        self._words: dict[int, str] = {}
+        self._offered: set[int] = set()
         self._place_names = {place.name for place in self.fit.places.values()}
+
+    def _find_left(self) -> Iterator[int]:
+        """The items without a place, but for what was made of others that have their rows."""
+        placed = {self.items[number].content.source for number in self._placed}
+        times = Counter(item.content.source for item in self.items)
+        for number, item in enumerate(self.items):
+            source = item.content.source
+            if not item.in_objects or number in self._placed or item.place == (SAVE_COUNTER,):
+                continue
+            is_count = item.place is not None and item.place[-1] in (LEGACY_COUNT, ITERATIONS)
+            # The global step, and the count of steps that was made of it.
+            is_told = source in placed or (is_count and times[source] > 1)
+            if item.renamed or not is_told:
+                yield number
 
     @property
     def fits(self) -> bool:
@@ -196,14 +203,35 @@ class _Table:
         ]
         for number in wanted[:_MOST_HINTS]:
             place = self.fit.places[number]
-            shape = place.content.shape
-            for name in indexes[shape].near(place.name) if shape in indexes else ():
-                near = by_shape[shape][name]
-                has = self.items[near].content
-                fits = has.dtype == place.content.dtype or _cast(has, place.content)
-                if fits and near not in self.hints.values():
-                    self.hints[number] = near
+            alike = by_shape.get(place.content.shape, {})
+            for name in indexes[place.content.shape].near(place.name) if alike else ():
+                if self._hint(number, alike[name]):
                     break
+        theirs, ours = self._scopes()
+        for number in wanted[_MOST_HINTS:] if theirs else ():
+            place = self.fit.places[number]
+            alike = by_shape.get(place.content.shape, {})
+            if place.name.startswith(ours) and theirs + place.name[len(ours) :] in alike:
+                self._hint(number, alike[theirs + place.name[len(ours) :]])
+
+    def _hint(self, number: int, item: int) -> bool:
+        """Offers an item for a place, if its dtype can be that, and it is not offered already."""
+        has, wanted = self.items[item].content, self.fit.places[number].content
+        if item in self._offered or not (has.dtype == wanted.dtype or _cast(has, wanted)):
+            return False
+        self.hints[number] = item
+        self._offered.add(item)
+        return True
+
+    def _scopes(self) -> tuple[str, str]:
+        """The one change of a scope that explains most of the hints; "" and "" if there is none."""
+        shifts: Counter[tuple[str, str]] = Counter()
+        for place, number in self.hints.items():
+            shifts[_shift(self.items[number].name, self.fit.places[place].name)] += 1
+        if not shifts:
+            return "", ""
+        scopes, count = min(shifts.items(), key=lambda one: (-one[1], one[0]))
+        return scopes if count > 1 else ("", "")
 
     def _is_weight(self, number: int) -> bool:
         item = self.items[number]
@@ -253,6 +281,12 @@ class _Table:
 
     def _word_for(self, optimizer: Optimizer) -> str:
         """What `optimizer` makes one of the source's to this one of the template; "" if nothing."""
+        word = self._words.get(id(optimizer))
+        if word is None:
+            word = self._words[id(optimizer)] = self._find_word(optimizer)
+        return word
+
+    def _find_word(self, optimizer: Optimizer) -> str:
         dialect = optimizer.dialect
         word, fitting = dialect, [optimizer.label]
         if optimizer.newer is not None:
@@ -276,7 +310,7 @@ class _Table:
                 name = self.items[match].name
                 note = f"{other} and {place.name}: --assignment_map={name}:PLACE for each"
                 yield Row("two places", name, expected, found, note)
-            if place.content.shape != has.shape:
+            if not _has_shape(place, has):
                 yield Row("shape", place.name, expected, found, self._of(match))
             elif place.content.dtype != has.dtype:
                 yield Row("dtype", place.name, expected, found, _cast(has, place.content))
@@ -290,12 +324,12 @@ class _Table:
         item = self.items[number]
         owner = self._owners.get(number)
         if owner in self._left:
-            return f"goes with {self.items[owner].name}"
+            return "goes with its variable"
         if item.part is not None or item.slot is not None:
             if self.options.optimizer:
                 return "--drop_slots instead of --optimizer"
             return self._of_optimizer_note()
-        if number in self.hints.values() or not self._shown.isdisjoint({item.name, item.own_key}):
+        if number in self._offered or not self._shown.isdisjoint({item.name, item.own_key}):
             return "as above"
         if is_counter(item.content) and any(map(self._word_for, self.fit.optimizers)):
             return "the optimizer's steps, with --optimizer"
@@ -319,16 +353,16 @@ class _Table:
             yield from self.fit.refusal.asked.values() or [self.fit.refusal.error.message]
 
     def _rule(self) -> str:
-        """The one change of a scope that explains most of the hints, if it does no harm."""
-        shifts: Counter[tuple[str, str]] = Counter()
-        for place, number in self.hints.items():
-            shifts[_shift(self.items[number].name, self.fit.places[place].name)] += 1
-        if not shifts:
-            return ""
-        (theirs, ours), count = min(shifts.items(), key=lambda one: (-one[1], one[0]))
+        """A rule to paste that explains most of the hints, if it changes nothing that fits."""
+        theirs, ours = self._scopes()
         placed = (self.items[number].name for number in self._placed)
-        if count < 2 or not theirs or any(name.startswith(theirs) for name in placed):
+        if not theirs or any(name.startswith(theirs) for name in placed):
             return ""
+        known = {item.name for item in self.items}
+        if any(ours + name[len(theirs) :] in known for name in known if name.startswith(theirs)):
+            return ""
+        names = ((self.items[n].name, self.fit.places[p].name) for p, n in self.hints.items())
+        count = sum(theirs + place[len(ours) :] == name for name, place in names)
         return f"--rename='{_pattern(theirs)}(.*):{ours}\\1' places {count} of these."
 
 

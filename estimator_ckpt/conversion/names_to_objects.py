@@ -31,7 +31,7 @@ from estimator_ckpt.objects.object_graph import (
 from estimator_ckpt.reading.object_tensors import names_in_var_list
 
 LAYOUTS = ("var_list", "scopes")
-_TABLE = "table"
+TABLE = "table"
 _ATTRIBUTES = ".ATTRIBUTES"
 # What nearly all items of `var_list` are: variables, with keys that their names say.
 _fields = attrgetter("in_objects", "slot", "place", "attribute", "suffix", "tail")
@@ -105,7 +105,7 @@ def new_structure(items: list[Item], layout: str, step: int | None) -> Structure
         owner, suffix, attribute = item.owner, item.suffix, item.attribute
         if tables and item.name in tables:
             owner, suffix = tables[item.name]
-            attribute = _TABLE
+            attribute = TABLE
         keys[number] = builder.put(item.place or path_of(owner), attribute, owner) + suffix
     if slots:
         paths = {item.name: item.place or path_of(item.owner) for item in items}
@@ -166,7 +166,7 @@ class _Builder:
         node = self.graph.nodes[number]
         for there in node.attributes:
             if there.name == attribute:
-                if attribute == _TABLE and there.full_name == full_name:
+                if attribute == TABLE and there.full_name == full_name:
                     return there.checkpoint_key
                 raise ConflictError(
                     f"{there.full_name!r} and {full_name!r} would both be the value of one object",

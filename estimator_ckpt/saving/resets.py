@@ -16,8 +16,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from absl import logging
-
 from estimator_ckpt import files
 from estimator_ckpt.bundle.dtypes import STRING
 from estimator_ckpt.bundle.entries import Entry
@@ -113,6 +111,8 @@ def keep_from_before(prefix: str, request: Request) -> None:
             number += 1
             name = f"{base}-{number}"
         link_checkpoint(prefix, os.path.join(run, PINNED, name), with_input=True)
+    from absl import logging  # `inspect` reads resets, and does without
+
     logging.info("The checkpoint from before the reset stays as %s@%s", run, name)
 
 
