@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -82,10 +83,22 @@ def import_checkpoint(
         raise SettingsError("expected a prefix or a directory, found none", key="destination")
     if target.endswith("/") or files.is_dir(target):
         target = os.path.join(target, stem)
-    sources = _sources(path, ending.lower())
-    if not sources:
-        raise SettingsError("the file has no tensors", key=path)
-    check_destination(target)
+    with contextlib.ExitStack() as stack:
+        sources = _sources(path, ending.lower(), stack)
+        if not sources:
+            raise SettingsError("the file has no tensors", key=path)
+        check_destination(target)
+        done = _import(path, target, sources, options, progress)
+    return replace(done, source=path, source_format=ending.lower().lstrip("."))
+
+
+def _import(
+    path: str,
+    target: str,
+    sources: Sequence[_Source],
+    options: ConvertOptions,
+    progress: Progress,
+) -> Conversion:
     staged = f"{target}.importing"  # never has an index, so nobody takes it for a checkpoint
     try:
         with claimed(staged):  # what a killed run has left is removed
@@ -100,19 +113,27 @@ def import_checkpoint(
         if error.path == staged:
             error.path = path
         raise
-    return replace(done, source=path, source_format=ending.lower().lstrip("."))
+    return done
 
 
-def _sources(path: str, ending: str) -> list[_Source]:
-    """The tensors of a file, in its order, each with what reads its bytes."""
+def _sources(path: str, ending: str, stack: contextlib.ExitStack) -> list[_Source]:
+    """The tensors of a file, in its order, each with what reads its bytes.
+
+    Args:
+      path: the file.
+      ending: of its name.
+      stack: closes what stays open for that.
+    """
     found: list[_Source] = []
     if ending == ".safetensors":
         for tensor, start in safetensors.read_header(path)[0].values():
             read = partial(safetensors.read_chunks, path, start, tensor.nbytes)
             found.append((tensor, read))
     elif ending == ".npz":
-        for member in npz.read_header(path)[0].values():
-            found.append((member.tensor, partial(npz.read_chunks, path, member)))
+        members = npz.read_header(path)[0].values()
+        archive = stack.enter_context(npz.open_archive(path))
+        for member in members:
+            found.append((member.tensor, partial(npz.read_chunks, archive, path, member)))
     else:
         raise SettingsError(
             f"expected a file's name that ends in .safetensors or .npz, found {path!r}", key="path"

@@ -9,6 +9,7 @@ import struct
 import subprocess
 import sys
 import tracemalloc
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -436,6 +437,23 @@ def test_notebooks_show_tables(source: str, tmp_path: Path) -> None:
     assert "a plan: nothing is written" in plan._repr_html_()
 
 
+def test_an_archive_of_many_arrays_is_opened_twice(tmp_path, monkeypatch):
+    """To open it is to read the names of all: once for the headers, once for the values."""
+    values = {f"layer_{n}/kernel": np.full(3, n, np.float32) for n in range(50)}
+    np.savez(tmp_path / "a.npz", **values)
+    opened = []
+    init = zipfile.ZipFile.__init__
+    monkeypatch.setattr(
+        zipfile.ZipFile, "__init__", lambda *a, **k: (opened.append(1), init(*a, **k))[1]
+    )
+    import_checkpoint(tmp_path / "a.npz", tmp_path / "m", "saver")
+    assert len(opened) == 2
+    with open_checkpoint(tmp_path / "m") as checkpoint:
+        assert {name: value.tolist() for name, value in checkpoint.items()} == {
+            name: value.tolist() for name, value in values.items()
+        }
+
+
 @pytest.mark.parametrize("dtype", ["<f4", ">f4", "<i2"])
 @pytest.mark.parametrize("shape", [(7, 5, 3), (1, 300), (300, 1), (2, 200, 2), (0, 3)])
 def test_arrays_in_the_order_of_fortran_are_turned_a_part_at_a_time(
@@ -448,7 +466,8 @@ def test_arrays_in_the_order_of_fortran_are_turned_a_part_at_a_time(
     path = str(tmp_path / "a.npz")
     np.savez(path, x=values)
     member = npz.read_header(path)[0]["x"]
-    chunks = list(npz.read_chunks(path, member))
+    with npz.open_archive(path) as archive:
+        chunks = list(npz.read_chunks(archive, path, member))
     assert max(map(len, chunks), default=0) <= 64
     assert (
         b"".join(chunks) == np.ascontiguousarray(values.astype(dtype.replace(">", "<"))).tobytes()

@@ -89,7 +89,7 @@ def read_header(path: str) -> tuple[dict[str, Member], dict[str, str]]:
         or NumPy has.
     """
     found: dict[str, Member] = {}
-    with _archive(path) as archive:
+    with open_archive(path) as archive, _telling(path):
         for info in archive.infolist():
             name = info.filename.removesuffix(_ENDING)
             if name == info.filename:
@@ -117,8 +117,10 @@ def read_header(path: str) -> tuple[dict[str, Member], dict[str, str]]:
     return found, metadata if isinstance(metadata, dict) else {}
 
 
-def read_chunks(path: str, member: Member) -> Iterator[bytes]:
+def read_chunks(archive: zipfile.ZipFile, path: str, member: Member) -> Iterator[bytes]:
     """The bytes of an array, little-endian, the last dimension fastest; 16 MiB at a time.
+
+    The archive is open: to open it is to read the names of all its arrays.
 
     One in Fortran's order is first laid into a temporary file, if it is larger than that.
 
@@ -131,7 +133,7 @@ def read_chunks(path: str, member: Member) -> Iterator[bytes]:
     dtype = numpy_dtype(tensor.dtype)
     if member.swapped:
         dtype = dtype.newbyteorder(">")
-    with _archive(path) as archive, archive.open(tensor.name + _ENDING) as stream:
+    with _telling(path), archive.open(tensor.name + _ENDING) as stream:
         _read_array_header(stream)
         stored = _stored_chunks(stream, tensor, dtype.itemsize, path)
         if member.in_fortran_order:
@@ -188,24 +190,40 @@ def _blocks(array: Any) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def _archive(path: str) -> Iterator[zipfile.ZipFile]:
+def open_archive(path: str) -> Iterator[zipfile.ZipFile]:
+    """The file, open for reading.
+
+    Raises:
+      NotACheckpointError: it cannot be read.
+      CorruptCheckpointError: it is no npz file.
+    """
     import zipfile
 
     with files.open_read(path) as file:
-        try:
-            with zipfile.ZipFile(file) as archive:
-                yield archive
-        except (
-            zipfile.BadZipFile,
-            zlib.error,
-            EOFError,
-            ValueError,
-            NotImplementedError,
-            RuntimeError,
-        ) as error:
-            if isinstance(error, CheckpointError):
-                raise
-            raise corrupt(f"no npz file, or a broken one: {error}", path) from error
+        with _telling(path):
+            archive = zipfile.ZipFile(file)
+        with archive:
+            yield archive
+
+
+@contextlib.contextmanager
+def _telling(path: str) -> Iterator[None]:
+    """Says of which file it is what reading it has raised."""
+    import zipfile
+
+    try:
+        yield
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        ValueError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
+        if isinstance(error, CheckpointError):
+            raise
+        raise corrupt(f"no npz file, or a broken one: {error}", path) from error
 
 
 def _read_array_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, Any]:
