@@ -6,6 +6,7 @@ Run it by .venv-browser/bin/python .ci/screenshots.py; `.ci/run` makes that envi
 
 from __future__ import annotations
 
+import os
 import pathlib
 import shutil
 import socket
@@ -52,21 +53,22 @@ def picture(page: Page, name: str, height: int) -> None:
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as directory, sync_playwright() as playwright:
-        run = pathlib.Path(directory) / "run"
-        run.mkdir()
+        os.chdir(directory)  # paths on the pictures are short ones
+        run = pathlib.Path("logs", "run")
+        run.mkdir(parents=True)
         before, after = (make_checkpoint(run / f"model.ckpt-{n}", n) for n in (1000, 2000))
         (run / "checkpoint").write_text(
             'model_checkpoint_path: "model.ckpt-2000"\n'
             'all_model_checkpoint_paths: "model.ckpt-1000"\n'
             'all_model_checkpoint_paths: "model.ckpt-2000"\n'
         )
-        convert_checkpoint(before, run.parent / "other", "saver", exclude=["head/.*"])
-        report = run.parent / "report.html"
+        convert_checkpoint(before, "old/model.ckpt-1000", "saver", exclude=["head/.*"])
+        report = pathlib.Path(directory, "report.html")
         write_report(run, report, compare_with=before, values=True)
         command = [sys.executable, "-m", "estimator_ckpt", "check", f"--model={after}"]
-        check = run.parent / "check.html"
+        check = pathlib.Path(directory, "check.html")
         subprocess.run(
-            [*command, run.parent / "other", f"--html={check}"], stdout=subprocess.DEVNULL
+            [*command, "old/model.ckpt-1000", f"--html={check}"], stdout=subprocess.DEVNULL
         )
         browser = playwright.chromium.launch(
             executable_path=shutil.which("chromium"), args=["--no-sandbox"]
@@ -74,17 +76,15 @@ def main() -> None:
         page = browser.new_page()
         page.goto(report.as_uri())
         picture(page, "report_contents.png", 900)
-        for view in ("values", "history"):
-            page.locator(f"[data-view={view}]").scroll_into_view_if_needed()
-            page.evaluate("v => document.querySelector(`[data-view=${v}]`).scrollIntoView()", view)
-            picture(page, f"report_{view}.png", 500)
+        page.evaluate("document.querySelector('[data-view=values]').scrollIntoView()")
+        picture(page, "report_values.png", 500)
         page.goto(check.as_uri())
         picture(page, "report_mapping.png", 700)
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
         flags = [
-            f"--logdir={run.parent}",
+            "--logdir=logs",
             f"--port={port}",
             "--host=127.0.0.1",
             "--load_fast=false",

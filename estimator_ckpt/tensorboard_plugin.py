@@ -40,7 +40,8 @@ class CheckpointsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
     plugin_name = "checkpoints"
 
     def __init__(self, context: base_plugin.TBContext) -> None:
-        self._runs = Runs(context.logdir or "")
+        spec = context.flags.logdir_spec if context.flags else ""  # core_plugin.py has it so
+        self._runs = Runs(context.logdir or spec or "")
         self._walk: threading.Thread | None = None
 
     def get_plugin_apps(self) -> Mapping[str, Any]:

@@ -21,7 +21,6 @@ from estimator_ckpt.text.rows import Row, fold_groups
 
 _AVERAGE = "average"
 _ROLES = (WEIGHT, SLOT, _AVERAGE, STATISTIC, NUMBER, STEP)
-_MOST_FOLDED = 50_000  # variables; more take seconds to fold
 _STATISTIC = re.compile(r"(?:.*/)?moving_(?:mean|variance)(?::0)?")
 _T = TypeVar("_T", bound=Hashable)
 
@@ -128,9 +127,7 @@ def _totals(columns: Columns, roles: Sequence[str]) -> list[list[str]]:
 
 
 def _folded(columns: Columns) -> list[list[str]]:
-    """Name, tensor and bytes with repeated layers in a row; none of very many variables."""
-    if len(columns) > _MOST_FOLDED:
-        return []
+    """Name, tensor and bytes with repeated layers in a row."""
     rows = (
         Row(tensor_text(dtype, shape), name, note=str(nbytes))
         for name, dtype, shape, nbytes in zip(

@@ -15,7 +15,6 @@ from estimator_ckpt.errors import CorruptCheckpointError, printable
 from estimator_ckpt.text.rows import Row, fold_groups, totals
 
 _WARM_START = "warm_start.json"
-_MOST_FOLDED = 50_000  # rows; more take seconds to fold
 
 
 def mapping_view(
@@ -39,7 +38,6 @@ def mapping_view(
       hint: a line below the title.
     """
     listed = list(rows)
-    groups = fold_groups(listed) if len(listed) <= _MOST_FOLDED else [(r, [r]) for r in listed]
     return {
         "view": "mapping",
         "title": printable(title),
@@ -56,7 +54,7 @@ def mapping_view(
                 printable(row.note),
                 len(members),
             ]
-            for row, members in groups
+            for row, members in fold_groups(listed)
         ],
     }
 
