@@ -131,6 +131,15 @@ def test_a_change_is_relative_to_what_was_before(tmp_path):
     assert rows["only"]["status"] == "only in A"
 
 
+def test_changes_are_in_the_order_of_the_layers(tmp_path):
+    names = ["layer_10/w", "layer_2/w", "layer_1/w", "head"]
+    a, b = (dict.fromkeys(names, np.full(2, value)) for value in (1.0, 2.0))
+    paths = write_bundle(tmp_path / "a", a), write_bundle(tmp_path / "b", b)
+    with open_checkpoint(paths[0]) as before, open_checkpoint(paths[1]) as after:
+        view = changes_view(before, after, compare_checkpoints(before, after))
+    assert [row["name"] for row in view["rows"]] == ["head", "layer_1/w", "layer_2/w", "layer_10/w"]
+
+
 # --- a run over time ---
 
 

@@ -6,6 +6,7 @@ A tensor is taken a million values at a time; complex numbers count by their mag
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 BINS = 32
+_NUMBER = re.compile(r"(\d+)")
 _CHUNK = 1 << 20  # values
 
 
@@ -86,9 +88,11 @@ def changes_view(a: Checkpoint, b: Checkpoint, comparison: Comparison) -> dict[s
     """The view "changes" of two open checkpoints that were compared.
 
     For each variable that differs the norm of the difference over that of A's values, both of the
-    finite ones, and the histograms of both over one range. In the order of A's names.
+    finite ones, and the histograms of both over one range. In the order of the layers: of names as
+    a person counts, `layer_2` before `layer_10`.
     """
-    rows = [_change(a, b, one) for one in comparison.variables if one.status != "same"]
+    changed = (one for one in comparison.variables if one.status != "same")
+    rows = [_change(a, b, one) for one in sorted(changed, key=_as_counted)]
     same = sum(one.status == "same" for one in comparison.variables)
     return {
         "view": "changes",
@@ -98,6 +102,12 @@ def changes_view(a: Checkpoint, b: Checkpoint, comparison: Comparison) -> dict[s
         "rows": rows,
         "notes": list(map(printable, comparison.notes)),
     }
+
+
+def _as_counted(one: Compared) -> list[tuple[int, str]]:
+    """The parts of a name, of which those that are numbers are ordered by their size."""
+    parts = _NUMBER.split(one.name)
+    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
 
 
 def _change(a: Checkpoint, b: Checkpoint, one: Compared) -> dict[str, Any]:
