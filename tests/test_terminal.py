@@ -38,6 +38,15 @@ def test_a_table_fits_the_terminal_and_its_columns_stay_straight(
     assert "字" * 60 not in shown
 
 
+def test_a_tensor_has_a_histogram_on_a_terminal_alone(tmp_path: Path) -> None:
+    values = np.repeat(np.float32([0, 31, 62]), [8, 1, 4])  # the first, the middle, the last part
+    prefix = save(tmp_path / "m", {"w": values})
+    _, shown = run_on_terminal("inspect", prefix, "--tensor=w")
+    assert f"histogram: █{' ' * 15}▁{' ' * 14}▄" in shown.replace("\r", "")
+    process = start("inspect", prefix, "--tensor=w", stdout=subprocess.PIPE)
+    assert b"histogram" not in process.communicate()[0]
+
+
 def test_no_color_means_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import pty
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 _CHUNK = 1 << 20  # values
+_BLOCKS = " ▁▂▃▄▅▆▇█"
 _BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
 
@@ -76,12 +78,17 @@ def print_tensors(
                 fields["values"] = None if array is None else _json_values(array)
             found.append(fields)
         else:
-            _print_tensor(one, facts, reason, array if values else None)
+            bars = ""
+            if array is not None and "min" in facts and _draws_blocks():
+                bars = _bars(array, facts["min"], facts["max"])
+            _print_tensor(one, facts, reason, bars, array if values else None)
     if as_json:
         print(json.dumps(found, indent=2))
 
 
-def _print_tensor(one: Variable, facts: dict[str, float], reason: str, array: Array | None) -> None:
+def _print_tensor(
+    one: Variable, facts: dict[str, float], reason: str, bars: str, array: Array | None
+) -> None:
     size = size_text(one.nbytes)
     print(f"tensor: {printable(one.name)}  {tensor_text(one.dtype, one.shape)}  {size}")
     lines = [("key", printable(key)) for key in one.keys if key != one.name]
@@ -95,10 +102,26 @@ def _print_tensor(one: Variable, facts: dict[str, float], reason: str, array: Ar
         (name, f"{value:,}" if isinstance(value, int) else f"{value:.9g}")
         for name, value in facts.items()
     ]
+    if bars:
+        lines.append(("histogram", bars))
     for name, text in lines:
         print(f"  {name + ':':<10} {text}")
     if array is not None:
         print(array)
+
+
+def _draws_blocks() -> bool:
+    """Whether the output is a terminal that can show block characters."""
+    return sys.stdout.isatty() and (sys.stdout.encoding or "").lower().startswith("utf")
+
+
+def _bars(array: Array, low: float, high: float) -> str:
+    """How many values are in each of 32 equal parts of the range, as blocks of that height."""
+    from estimator_ckpt.pages.values import histogram
+
+    counts = histogram(array.reshape(-1), low, high)
+    steps = [math.ceil((len(_BLOCKS) - 1) * count / max(counts)) for count in counts]
+    return "".join(_BLOCKS[step] for step in steps)
 
 
 def statistics(array: Array) -> dict[str, float]:
