@@ -22,6 +22,7 @@ from estimator_ckpt.reading.state import read_state
 
 _INDEX = re.compile(r"(.+)\.index")
 _PART = re.compile(r"(?:\.index|\.meta|(?:\.data)?-\d{5}-of-\d{5})$")  # V1 has no ".data"
+_V1_FILES = re.compile(r"-\?{5}-of-\d{5}$")
 _STEP = re.compile(r"-([0-9]{1,18})$")  # an int64
 _LAST_TIME = 253402300800.0  # the year 10000, in seconds since 1970
 _LARGEST_EVENT = 4096  # bytes; a line of a session's log is shorter
@@ -51,14 +52,14 @@ def history_view(model_dir: str, *, seconds: float = math.inf) -> dict[str, Any]
         state, problem = read_state(model_dir), ""
     except CheckpointError as error:
         state, problem = None, str(error)
-    kept = {} if state is None else dict.fromkeys(map(os.path.basename, _listed(state)), 0.0)
+    kept = {} if state is None else dict.fromkeys(map(_name, _listed(state)), 0.0)
     if state is not None:
-        names = map(os.path.basename, state.all_model_checkpoint_paths)
+        names = map(_name, state.all_model_checkpoint_paths)
         kept.update(zip(names, state.all_model_checkpoint_timestamps))
     kept.pop("", None)
     sizes = _sizes(model_dir, kept)
     logged = dict(_logged(model_dir))
-    newest = state and os.path.basename(state.model_checkpoint_path)
+    newest = state and _name(state.model_checkpoint_path)
     rows = []
     ordered = sorted(sizes.keys() | kept.keys() | logged.keys(), key=_by_step)
     formats = _formats(model_dir, sorted(sizes, key=_by_step)[-_MOST_OPENED:], seconds)
@@ -86,6 +87,11 @@ def history_view(model_dir: str, *, seconds: float = math.inf) -> dict[str, Any]
 def _listed(state: Any) -> Iterator[str]:
     yield from state.all_model_checkpoint_paths
     yield state.model_checkpoint_path
+
+
+def _name(prefix: str) -> str:
+    """Of a checkpoint; one in V1 that has several files is said with a pattern for them."""
+    return _V1_FILES.sub("", os.path.basename(prefix))
 
 
 def _step(name: str) -> int:
@@ -191,6 +197,6 @@ def _checkpoints_in(events: Any) -> Iterator[tuple[str, float]]:
         except DecodeError:
             return
         if event.session_log.status == _CHECKPOINT and event.session_log.checkpoint_path:
-            name = os.path.basename(event.session_log.checkpoint_path)
+            name = _name(event.session_log.checkpoint_path)
             if name:
                 yield name, event.wall_time
