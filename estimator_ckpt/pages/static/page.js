@@ -9,6 +9,7 @@ const MOST_CHILDREN = 400;
 const MOST_RECTANGLES = 60;
 const MOST_PRINTED = 2000;
 const ROW_HEIGHT = 22;
+const NAMELESS = "(no name)";  // a scope before or behind a slash with nothing
 const SVG = "http://www.w3.org/2000/svg";
 const TITLES = {
   contents: "Contents", mapping: "Mapping", changes: "Changes", values: "Values",
@@ -268,7 +269,7 @@ function drawMap(section, view) {
   function draw() {
     trail.replaceChildren(...stack.map((scope, depth) => element("button", { type: "button",
       disabled: depth === stack.length - 1 ? "" : null, click: () => go(depth) },
-    depth ? scope.name || "(no name)" : "all")), element("span", { class: "dim" },
+    depth ? scope.name || NAMELESS : "all")), element("span", { class: "dim" },
       bytesText(stack[stack.length - 1].bytes)));
     holder.replaceChildren(treemap(stack[stack.length - 1], (scope) => {
       stack.push(scope);
@@ -329,7 +330,7 @@ function treemap(scope, zoom) {
       node.children.forEach((child) => child.children && visit(child, group));
       return;
     }
-    const label = `${own.name}: ${bytesText(own.bytes)}`;
+    const label = `${own.name || NAMELESS}: ${bytesText(own.bytes)}`;
     const top = node.depth === 1;
     if (box.width > 40 && box.height > 14) {
       const room = Math.floor(box.width / 7);
@@ -338,7 +339,7 @@ function treemap(scope, zoom) {
     }
     const opens = own.children.size > 0 && top;
     group.append(shape("rect", { ...box, fill: "transparent" },
-      shape("title", {}, `${own.path || own.name}: ${bytesText(own.bytes)}`)));
+      shape("title", {}, `${own.path || own.name || NAMELESS}: ${bytesText(own.bytes)}`)));
     node.children.forEach((child) => child.children && visit(child, group));
     if (!opens) return;
     filled(group, { class: "zoom", tabindex: 0, role: "button", "aria-label": `zoom to ${label}`,
