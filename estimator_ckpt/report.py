@@ -77,6 +77,8 @@ def check_page(output: str) -> None:
     odd = "a directory" if files.is_dir(output) else files.oddity(output)
     if odd:
         raise WriteError(f"expected the name of a page, found {odd}", path=output)
+    if files.exists(output) and not files.is_remote(output) and not os.access(output, os.W_OK):
+        raise WriteError("the page that is there is read-only", path=output)
     directory = os.path.dirname(output) or "."
     if not files.is_remote(output) and not os.access(directory, os.W_OK | os.X_OK):
         wrong = "cannot be written to" if files.exists(directory) else "is not there"

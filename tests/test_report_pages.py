@@ -338,7 +338,7 @@ def test_a_page_is_made_of_a_path_that_is_no_text_and_of_a_step_that_is_damaged(
     assert any(label == "not readable" and "checksum" in text for label, text in view["facts"])
 
 
-def test_runs_are_found_by_their_state_files_and_named_by_their_place(tmp_path):
+def test_runs_are_found_by_their_state_files_and_named_by_their_place(tmp_path, monkeypatch):
     for run in ("", "a/b", "c.d"):
         (tmp_path / run).mkdir(parents=True, exist_ok=True)
         prefix = write_bundle(tmp_path / run / "model.ckpt-3", {"w": np.ones(2, np.float32)})
@@ -352,7 +352,20 @@ def test_runs_are_found_by_their_state_files_and_named_by_their_place(tmp_path):
     assert named.views("x/b", "model.ckpt-3")[0]["prefix"] == f"{tmp_path}/a/b/model.ckpt-3"
     with pytest.raises(UnknownRunError):
         named.views("x/b", "../../model.ckpt-3")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert [one["run"] for one in Runs("~/a").listed()] == ["b"]
     assert prefix
+
+
+def test_runs_and_checkpoints_are_asked_for_by_the_names_that_are_shown(tmp_path):
+    run = os.fsdecode(b"\xff\n\xe2\x80\xae")
+    make_run(tmp_path / run)
+    for name in os.listdir(tmp_path / run):
+        os.rename(tmp_path / run / name, tmp_path / run / name.replace("model", run))
+    runs = Runs(str(tmp_path))
+    shown = "\\udcff\\n\\u202e"
+    assert runs.listed() == [{"run": shown, "checkpoints": [f"{shown}.ckpt-5"]}]
+    assert runs.views(shown, f"{shown}.ckpt-5")[0]["variables"]["name"] == ["w"]
 
 
 def test_modules_have_what_the_frame_of_tensorboard_takes():

@@ -20,8 +20,8 @@ from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.errors import CheckpointError, printable
 from estimator_ckpt.reading.state import read_state
 
-_INDEX = re.compile(r"(.+)\.index")
-_PART = re.compile(r"(?:\.index|\.meta|(?:\.data)?-\d{5}-of-\d{5})$")  # V1 has no ".data"
+_INDEX = re.compile(r"(.+)\.index", re.DOTALL)
+_PART = re.compile(r"(?:\.index|\.meta|(?:\.data)?-\d{5}-of-\d{5})\Z")  # V1 has no ".data"
 _V1_FILES = re.compile(r"-\?{5}-of-\d{5}$")
 _STEP = re.compile(r"-([0-9]{1,18})$")  # an int64
 _LAST_TIME = 253402300800.0  # the year 10000, in seconds since 1970
@@ -195,7 +195,7 @@ def _checkpoints_in(events: Any) -> Iterator[tuple[str, float]]:
         try:
             event = protos.EventFacts.FromString(data)
         except DecodeError:
-            return
+            continue
         if event.session_log.status == _CHECKPOINT and event.session_log.checkpoint_path:
             name = _name(event.session_log.checkpoint_path)
             if name:

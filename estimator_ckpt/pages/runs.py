@@ -50,17 +50,17 @@ class Runs:
         for name, root in self._roots:
             for directory in _walk(root):
                 below = os.path.relpath(directory, root) if directory != root else ""
-                found["/".join(filter(None, (name, below))) or "."] = directory
+                found[printable("/".join(filter(None, (name, below)))) or "."] = directory
         self._directories = dict(sorted(found.items()))
 
     def listed(self) -> list[dict[str, Any]]:
-        """Each run with the names of its checkpoints, oldest first."""
+        """Each run with the names of its checkpoints, oldest first, all as they are printed."""
         self.find()
         found = []
         for run, directory in self._directories.items():
             with contextlib.suppress(CheckpointError):  # it is gone meanwhile
-                names = checkpoint_names(directory)
-                found.append({"run": run, "label": printable(run), "checkpoints": names})
+                names = list(map(printable, checkpoint_names(directory)))
+                found.append({"run": run, "checkpoints": names})
         return found
 
     def views(self, run: str, checkpoint: str) -> list[dict[str, Any]]:
@@ -94,9 +94,10 @@ class Runs:
             directory = self._directories.get(run)
         if directory is None:
             raise UnknownRunError(f"run {printable(run)}")
-        if checkpoint not in checkpoint_names(directory):
+        names = {printable(name): name for name in checkpoint_names(directory)}
+        if checkpoint not in names:
             raise UnknownRunError(f"checkpoint {printable(checkpoint)} of run {printable(run)}")
-        return directory, os.path.join(directory, checkpoint)
+        return directory, os.path.join(directory, names[checkpoint])
 
 
 def _warm_start(directory: str) -> dict[str, Any] | None:
@@ -111,8 +112,9 @@ def _roots(logdir: str) -> Iterator[tuple[str, str]]:
     """Names and paths; a path that exists as it stands is one, whatever commas it has."""
     if not logdir:
         return
-    if files.exists(logdir) or _REMOTE in logdir or ("," not in logdir and ":" not in logdir):
-        yield "", logdir
+    path = os.path.expanduser(logdir)  # no shell does that in --logdir=~/runs
+    if files.exists(path) or _REMOTE in logdir or ("," not in logdir and ":" not in logdir):
+        yield "", path
         return
     for part in logdir.split(","):
         found = _SPEC.fullmatch(part.strip())

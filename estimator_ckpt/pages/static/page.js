@@ -37,6 +37,7 @@ export function drawViews(root, views, theme) {
       element("a", { href: `#view-${index}` }, heading(view)))));
   }
   root.append(...sections);
+  if (views.length) root.prepend(element("h1", {}, "Checkpoints"));
 }
 
 function heading(view) {

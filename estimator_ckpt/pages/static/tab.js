@@ -51,11 +51,11 @@ export async function render() {
     return checkpoint.value === NEWEST ? names[names.length - 1] : checkpoint.value;
   };
   function fill() {
-    optionsOf(run, runs.map((one) => [one.run, one.label]));
+    optionsOf(run, runs.map((one) => [one.run, one.run]));
     const names = current() ? [...current().checkpoints].reverse() : [];
     optionsOf(checkpoint, [[NEWEST, "the newest"], ...names.map((name) => [name, name])]);
     optionsOf(before, [["", "nothing"], ...runs.flatMap((one) => [...one.checkpoints].reverse()
-      .map((name) => [JSON.stringify([one.run, name]), `${one.label}: ${name}`]))]);
+      .map((name) => [JSON.stringify([one.run, name]), `${one.run}: ${name}`]))]);
   }
   const fail = (error) => {
     failed = true;
