@@ -69,7 +69,11 @@ def test_contents_say_what_each_variable_is_for(tmp_path):
         "beta1_power": ("float32[]", "number of an optimizer", -1, 4),
         "global_step": ("int64[]", "step", -1, 8),
     }
-    assert view["totals"][0] == ["all", "6 variables", "92 B"]
+    assert view["totals"][:3] == [
+        ["all", "6 variables, 22 values", "92 B"],
+        ["without slots", "5 variables, 16 values", "68 B"],
+        ["weight", "1 variable, 6 values", "24 B"],
+    ]
     assert ["global step", "7"] in view["facts"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, TypeVar
@@ -20,6 +21,7 @@ from estimator_ckpt.text.quantities import counted, size_text, tensor_text
 from estimator_ckpt.text.rows import Row, fold_groups
 
 _AVERAGE = "average"
+_ALL, _NO_SLOTS = "all", "without slots"
 _ROLES = (WEIGHT, SLOT, _AVERAGE, STATISTIC, NUMBER, STEP)
 _STATISTIC = re.compile(r"(?:.*/)?moving_(?:mean|variance)(?::0)?")
 _T = TypeVar("_T", bound=Hashable)
@@ -117,16 +119,22 @@ def _facts(checkpoint: Checkpoint, facts: GraphFacts) -> list[list[str]]:
 
 
 def _totals(columns: Columns, roles: Sequence[str]) -> list[list[str]]:
-    """A line for all variables, then one for each role that some have."""
-    sizes = dict.fromkeys(("all", *_ROLES), (0, 0))
-    for role, nbytes in zip(roles, columns.nbytes):
-        for label in ("all", role):
-            count, total = sizes[label]
-            sizes[label] = (count + 1, total + nbytes)
+    """A line for all variables, one for those that are no slots, one for each role that some have.
+
+    Variables, the values in them, and bytes.
+    """
+    sizes = dict.fromkeys((_ALL, _NO_SLOTS, *_ROLES), (0, 0, 0))
+    for role, shape, nbytes in zip(roles, columns.shape, columns.nbytes):
+        values = math.prod(shape)
+        for label in (_ALL, role) if role == SLOT else (_ALL, _NO_SLOTS, role):
+            count, before, total = sizes[label]
+            sizes[label] = (count + 1, before + values, total + nbytes)
+    if not sizes[SLOT][0]:
+        del sizes[_NO_SLOTS]
     return [
-        [label, counted(count, "variable"), size_text(total)]
-        for label, (count, total) in sizes.items()
-        if count or label == "all"
+        [label, f"{counted(count, 'variable')}, {counted(values, 'value')}", size_text(total)]
+        for label, (count, values, total) in sizes.items()
+        if count or label == _ALL
     ]
 
 
