@@ -19,7 +19,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from tensorflow_party import tf, v1
 
-from estimator_ckpt import cli, compare_checkpoints, open_checkpoint, write_report
+from estimator_ckpt import (
+    cli,
+    compare_checkpoints,
+    convert_checkpoint,
+    open_checkpoint,
+    write_report,
+)
 from estimator_ckpt.errors import CorruptCheckpointError, WriteError
 from estimator_ckpt.pages.contents import contents
 from estimator_ckpt.pages.document import document, module_text, tab_module
@@ -266,6 +272,17 @@ def test_files_of_the_first_format_are_there(tmp_path):
         assert row["bytes"] > 0
         for path in tmp_path.iterdir():
             path.unlink()
+
+
+def test_formats_are_looked_up_from_the_newest_on_as_long_as_there_is_time(tmp_path):
+    run = make_run(tmp_path / "run")
+    write_bundle(tmp_path / "run" / "model.ckpt-6", {"w": np.ones(2, np.float32)})
+    for seconds, expected in ((0, [None, "saver"]), (math.inf, ["saver", "saver"])):
+        rows = history_view(run, seconds=seconds)["rows"]
+        assert [(row["step"], row.get("format")) for row in rows] == [*zip((5, 6), expected)]
+    # Another checkpoint of the same name is looked at anew.
+    convert_checkpoint(f"{run}/model.ckpt-6", None, "both", in_place=True)
+    assert history_view(run)["rows"][-1]["format"] == "both"
 
 
 def test_what_is_broken_beside_a_checkpoint_does_not_hide_it_in_the_tab(tmp_path):

@@ -41,6 +41,9 @@ export async function render() {
     return name;
   };
   const optionsOf = (select, pairs) => {
+    const text = JSON.stringify(pairs);
+    if (select.dataset.pairs === text) return;  // a menu that is open stays so
+    select.dataset.pairs = text;
     const kept = select.value;
     select.replaceChildren(...pairs.map(([value, label]) => element("option", { value }, label)));
     if (pairs.some(([value]) => value === kept)) select.value = kept;
