@@ -208,7 +208,9 @@ def test_the_tree_of_objects_opens_step_by_step(page, run_dir, tmp_path):
     run("report", run_dir / "model.ckpt-20", f"--output={output}")
     page.goto(output.as_uri())
     page.locator("summary", has_text="var_list").click()
-    assert page.locator(".leaf", has_text="encoder.Slayer_7.Sbias").count() == 1
+    leaf = page.locator(".leaf", has_text="encoder.Slayer_7.Sbias")
+    leaf.wait_for()  # browsers tell of what has been opened a moment later
+    assert "float32[4]" in leaf.inner_text()
 
 
 def test_the_pages_of_verbs_show_what_is_wrong(page, tmp_path):

@@ -11,6 +11,8 @@ from typing import Any
 
 from estimator_ckpt.errors import printable
 
+# Of one module: the library, what draws in general, then the views.
+_SCRIPTS = ("d3-hierarchy.min.js", "page.js", "contents.js", "views.js")
 _STATIC = os.path.join(os.path.dirname(__file__), "static")
 
 
@@ -34,7 +36,7 @@ def document(title: str, views: Sequence[dict[str, Any]]) -> str:
 @functools.cache
 def module_text() -> str:
     """The module that draws views, and the library that it needs, as one ES module."""
-    return static_text("d3-hierarchy.min.js") + "\n" + static_text("page.js")
+    return "\n".join(map(static_text, _SCRIPTS))
 
 
 def tab_module() -> str:
