@@ -53,8 +53,11 @@ def test_the_wheel_takes_every_kind_of_file_that_the_package_has() -> None:
         for path in (ROOT / "estimator_ckpt").rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }
-    assert kinds == {".py", ".flags", ".yaml", ".typed"}
-    assert 'estimator_ckpt = ["py.typed", "configs/*.flags", "configs/*.yaml"]' in PYPROJECT
+    assert kinds == {".py", ".flags", ".yaml", ".typed", ".js", ".css", ".LICENSE"}
+    assert (
+        'estimator_ckpt = ["py.typed", "configs/*.flags", "configs/*.yaml", "pages/static/*"]'
+        in PYPROJECT
+    )
 
 
 # --- versions ---

@@ -153,8 +153,9 @@ def test_no_other_module_knows_an_optimizer_or_a_slot():
     words |= {name for _, one in NEWER_RECORDS for name in (*one.lists.values(), *one.ends)}
     words |= {name for one in LOSS_SCALES for name in (*one.names.values(), one.inner)}
     words -= {"m", "v", "r", "c", "u", ""}  # too short to tell
-    # What Keras' metrics keep is called as some slots are; what other words mean is said there.
-    words -= {"accumulator"}
+    # What Keras' metrics keep and the norm of a vector are called as some slots are; what other
+    # words mean is said there.
+    words -= {"accumulator", "norm"}
     found = {}
     for path in PACKAGE.rglob("*.py"):
         if path.name in TABLE or path.parent.name == "examples":

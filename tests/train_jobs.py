@@ -4,6 +4,7 @@ The batches do not depend on the position in the stream: Estimator starts its in
 resumes.
 """
 
+import select
 import sys
 
 import tensorflow as tf
@@ -59,6 +60,9 @@ class Losses(v1.train.SessionRunHook):
         self._step += 1
         print(f"loss {self._step} {float(run_values.results).hex()}", flush=True)
         if self._step == self._hold_at:
+            # A signal that came just before a read would wait for the line, too.
+            while not select.select([sys.stdin], [], [], 0.1)[0]:
+                pass
             sys.stdin.readline()
 
 

@@ -204,7 +204,7 @@ class Pipelines:
         results = [function.ret[argument.name] for argument in function.signature.output_arg]
         effects = list(function.control_ret.values())
         texts = [f"{self._digest(body, _name(one))}:{_output(one)}" for one in results]
-        texts += [self._digest(body, one) for one in effects]
+        texts += sorted(self._digest(body, one) for one in effects)  # a map has no order
         return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
     def _nodes(self, body: _Body, start: str, seen: set[tuple[int, str]]) -> Iterator[Any]:
