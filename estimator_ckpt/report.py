@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from estimator_ckpt import files
-from estimator_ckpt.checkpoint import open_checkpoint
+from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.compare import compare_checkpoints
 from estimator_ckpt.errors import WriteError
 from estimator_ckpt.files import Progress
@@ -48,25 +48,25 @@ def write_report(
     """
     text, target = files.path_text(path), files.path_text(output)
     check_page(target)
-    views = report_views(text, values=values, progress=progress)
-    if compare_with is not None:
-        with open_checkpoint(compare_with) as before, open_checkpoint(text) as after:
-            comparison = compare_checkpoints(before, after, progress=progress)
-            views.append(changes_view(before, after, comparison))
+    need_data = values or compare_with is not None
+    with open_checkpoint(text, need_data=need_data) as checkpoint:
+        views = _views(checkpoint, values, progress)
+        if compare_with is not None:
+            with open_checkpoint(compare_with) as before:
+                comparison = compare_checkpoints(before, checkpoint, progress=progress)
+                views.append(changes_view(before, checkpoint, comparison))
     write_page(target, text, views)
 
 
-def report_views(path: str, *, values: bool = False, progress: Progress = None) -> list[Any]:
-    """The views of a checkpoint and, if `path` is a directory, of its run; see write_report()."""
-    views = []
-    with open_checkpoint(path, need_data=values) as checkpoint:
-        views.append(contents(checkpoint))
-        if values:
-            views.append(values_view(checkpoint, progress))
-        directory = os.path.dirname(checkpoint.prefix) or "."
-    started = warm_start_view(directory)
+def _views(checkpoint: Checkpoint, values: bool, progress: Progress) -> list[dict[str, Any]]:
+    """The views of a checkpoint and, if it was opened by a directory, of its run."""
+    views = [contents(checkpoint)]
+    if values:
+        views.append(values_view(checkpoint, progress))
+    started = warm_start_view(os.path.dirname(checkpoint.prefix) or ".")
     if started is not None:
         views.append(started)
+    path = checkpoint.path
     if files.is_dir(path) and files.exists(os.path.join(path, "checkpoint")):
         views.append(history_view(path))
     return views
@@ -74,9 +74,16 @@ def report_views(path: str, *, values: bool = False, progress: Progress = None) 
 
 def check_page(output: str) -> None:
     """Raises WriteError unless a page may be written there."""
-    if files.is_dir(output):
-        raise WriteError("expected the name of a page, found a directory", path=output)
-    if files.exists(output) and not files.read_bytes(output).startswith(_PAGE):
+    odd = "a directory" if files.is_dir(output) else files.oddity(output)
+    if odd:
+        raise WriteError(f"expected the name of a page, found {odd}", path=output)
+    if files.exists(output) and not files.is_remote(output) and not os.access(output, os.W_OK):
+        raise WriteError("the page that is there is read-only", path=output)
+    directory = os.path.dirname(output) or "."
+    if not files.is_remote(output) and not os.access(directory, os.W_OK | os.X_OK):
+        wrong = "cannot be written to" if files.exists(directory) else "is not there"
+        raise WriteError(f"the directory of the page {wrong}", path=directory)
+    if files.exists(output) and files.read_range(output, 0, len(_PAGE)) != _PAGE:
         raise WriteError(
             "this file is no HTML page, and is not replaced: name another one", path=output
         )

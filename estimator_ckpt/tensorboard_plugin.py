@@ -80,8 +80,10 @@ class CheckpointsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         def application(request: wrappers.Request) -> Any:
             try:
                 code, found = 200, ask(request.args)
-            except (UnknownRunError, KeyError) as error:
+            except UnknownRunError as error:
                 code, found = 404, {"error": f"no such run or checkpoint: {error}"}
+            except KeyError as error:
+                code, found = 404, {"error": f"the request names no {error.args[0]}"}
             except CheckpointError as error:
                 code, found = 500, {"error": str(error)}
             except OSError as error:

@@ -17,7 +17,7 @@ from estimator_ckpt.bundle.slices import key_text
 from estimator_ckpt.bundle.tensors import TensorReader, encode_strings
 from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY
 
-DTYPES = {"float32": 1, "float64": 2, "int32": 3, "object": 7, "int64": 9}
+DTYPES = {"float32": 1, "float64": 2, "int32": 3, "object": 7, "int64": 9, "complex128": 18}
 
 
 def write_bundle(prefix: Any, tensors: Mapping[str, Any], *, shards: int = 1) -> str:

@@ -164,6 +164,45 @@ def test_the_map_of_bytes_zooms_by_click_and_by_key(page, run_dir, tmp_path):
     assert encoder.is_visible()
 
 
+def test_the_map_of_bytes_has_variables_that_are_scopes_too(page, tmp_path):
+    values = {"w": np.ones(10, np.float32), "w/ExponentialMovingAverage": np.ones(20, np.float32)}
+    write_bundle(tmp_path / "m", {**values, "/x": np.ones(1, np.float32)})
+    run("report", tmp_path / "m", f"--output={tmp_path / 'report.html'}")
+    page.goto((tmp_path / "report.html").as_uri())
+    titles = page.locator(".map title")
+    assert titles.evaluate_all("all => all.map((one) => one.textContent)") == [
+        "w: 120 B",
+        "w/ExponentialMovingAverage: 80 B",
+        "w: 40 B",
+        "(no name): 4 B",
+        "/x: 4 B",
+    ]
+    page.get_by_role("button", name="zoom to (no name)").click()
+    trail = page.get_by_label("scope", exact=True)
+    assert trail.get_by_role("button").all_inner_texts() == ["all", "(no name)"]
+
+
+def test_what_is_printed_is_whole_and_dark_on_white(browser, run_dir, tmp_path):
+    output = tmp_path / "report.html"
+    run("report", run_dir / "model.ckpt-20", f"--output={output}", "--values")
+    page = browser.new_page(color_scheme="dark")
+    page.goto(output.as_uri())
+    values = rows(page.locator("[data-view=values]"))
+    assert values.count() == 50
+    page.evaluate("""addEventListener("beforeprint", () => {
+      window.printed = document.querySelectorAll("[data-view=values] tbody tr").length;
+    })""")
+    page.pdf()
+    assert page.evaluate("window.printed") == 3 * LAYERS + 6  # head, step, counter, 3 hostile
+    assert values.count() == 50
+    page.emulate_media(media="print")
+    style = "getComputedStyle(document.querySelector('{}')).{}"
+    assert page.evaluate(style.format(".map text.scope", "fill")) == "rgb(0, 0, 0)"
+    assert page.evaluate(style.format(".ckpt", "backgroundColor")) == "rgb(255, 255, 255)"
+    assert page.locator(".legend").first.is_visible()
+    page.close()
+
+
 def test_the_tree_of_objects_opens_step_by_step(page, run_dir, tmp_path):
     output = tmp_path / "report.html"
     run("report", run_dir / "model.ckpt-20", f"--output={output}")
@@ -266,6 +305,24 @@ def test_the_tab_shows_a_run_and_follows_it(page, run_dir, tmp_path, load_fast):
 
         make_checkpoint(logs / "first" / "model.ckpt-30")
         tab.locator("[data-view=contents] h2", has_text="model.ckpt-30").wait_for(timeout=20_000)
+
+
+def test_the_page_of_another_checkpoint_does_not_stand_under_a_broken_one(browser, tmp_path):
+    make_checkpoint(tmp_path / "model.ckpt-3", layers=1)
+    write_state(str(tmp_path), CheckpointState(str(tmp_path / "model.ckpt-3")))
+    (tmp_path / "broken.index").write_bytes(b"no index")
+    with tensorboard(f"--logdir={tmp_path}", "--load_fast=false") as url:
+        page = browser.new_page()
+        page.goto(f"{url}/#checkpoints")
+        tab = page.frame_locator("iframe")
+        tab.get_by_label("search variables").wait_for()
+        chosen = tab.get_by_role("banner").get_by_label("checkpoint")
+        chosen.select_option("broken")
+        tab.get_by_text("broken.index: no checkpoint's index").wait_for()
+        assert tab.locator("section[data-view]").count() == 0
+        chosen.select_option("the newest")
+        tab.get_by_label("search variables").wait_for()
+        page.close()
 
 
 def test_what_was_not_listed_is_not_found(run_dir):

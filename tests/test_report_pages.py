@@ -6,6 +6,8 @@ import json
 import math
 import os
 import re
+import shutil
+import struct
 
 import numpy as np
 import pytest
@@ -23,7 +25,13 @@ from estimator_ckpt.pages.contents import contents
 from estimator_ckpt.pages.document import document, module_text, tab_module
 from estimator_ckpt.pages.history import history_view
 from estimator_ckpt.pages.runs import Runs, UnknownRunError
-from estimator_ckpt.pages.values import BINS, changes_view, histogram, spread_of, values_view
+from estimator_ckpt.pages.values import (
+    BINS,
+    changes_view,
+    histogram,
+    spread_of,
+    values_view,
+)
 
 
 def views_of(page):
@@ -140,6 +148,35 @@ def test_changes_are_in_the_order_of_the_layers(tmp_path):
     assert [row["name"] for row in view["rows"]] == ["head", "layer_1/w", "layer_2/w", "layer_10/w"]
 
 
+def test_a_change_of_complex_and_of_the_largest_numbers_is_that_of_the_values(tmp_path):
+    values = {"c": np.array([1j, 1]), "large": np.array([1.7e308])}
+    paths = [
+        write_bundle(tmp_path / key, {name: sign * value for name, value in values.items()})
+        for key, sign in (("a", 1), ("b", -1))
+    ]
+    with open_checkpoint(paths[0]) as before, open_checkpoint(paths[1]) as after:
+        view = changes_view(before, after, compare_checkpoints(before, after))
+    assert {row["name"]: row["relative"] for row in view["rows"]} == {"c": 2.0, "large": 2.0}
+
+
+def test_a_range_of_two_neighbouring_numbers_has_a_histogram():
+    array = np.array([1.0, 1.0, np.nextafter(1.0, 2.0)])
+    counts = histogram(array, array.min(), array.max())
+    assert (counts[0], counts[-1], sum(counts)) == (2, 1, 3)
+
+
+def test_numbers_of_any_length_in_names_are_text(tmp_path):
+    name = f"layer_{'9' * 5000}/w"
+    paths = [
+        write_bundle(tmp_path / key, {name: np.full(2, value), "u_7": np.ones(1)})
+        for key, value in (("a", 1.0), ("b", 2.0))
+    ]
+    assert cli.main(["compare", *paths, f"--html={tmp_path / 'page.html'}"]) == 1
+    assert [row["name"] for row in views_of(tmp_path / "page.html")[0]["rows"]] == [name]
+    with open_checkpoint(paths[0]) as checkpoint:
+        assert [row[0] for row in contents(checkpoint)["folded"]] == [name, "u_7"]
+
+
 # --- a run over time ---
 
 
@@ -161,6 +198,82 @@ def test_event_files_tell_of_checkpoints_that_are_gone(tmp_path):
     assert all(row["saved"] > 1e9 for row in rows)
 
 
+STATE = 'model_checkpoint_path: "model.ckpt-5"\n'
+EVENT = struct.Struct("<QI")  # a record's length and its checksum
+
+
+def make_run(directory, state=STATE, files=None):
+    directory.mkdir(parents=True, exist_ok=True)
+    write_bundle(directory / "model.ckpt-5", {"w": np.ones(2, np.float32)})
+    (directory / "checkpoint").write_bytes(state.encode("utf-8", "surrogateescape"))
+    for name, data in (files or {}).items():
+        (directory / name).write_bytes(data)
+    return str(directory)
+
+
+@pytest.mark.parametrize(
+    ("state", "files", "names"),
+    [
+        ("all_model_checkpoint_timestamps: nan all_model_checkpoint_paths: 'x'", {}, ["x"]),
+        ("all_model_checkpoint_timestamps: 1e300 all_model_checkpoint_paths: 'x'", {}, ["x"]),
+        (f"all_model_checkpoint_paths: 'x-{'9' * 5000}'", {}, [f"x-{'9' * 5000}"]),
+        ("all_model_checkpoint_paths: '/'", {}, []),
+        ("", {"a.tfevents.1": EVENT.pack(2**64 - 1, 0)}, []),
+        ("", {"a.tfevents.1": EVENT.pack(9, 0) + b"\x08\x03\xff\xff\xff\xff\xff\xff\xff1234"}, []),
+        ("", {"a.tfevents.1": EVENT.pack(60, 0) + b"\x08\x03"}, []),
+        # An event whose time is NaN, with a session log.
+        ("", {"a.tfevents.1": EVENT.pack(16, 0) + b"\x09" + struct.pack("<d", math.nan)
+            + b"\x3a\x05\x08\x03\x12\x01y" + b"1234"}, ["y"]),
+    ],
+)  # fmt: skip
+def test_whatever_a_run_has_beside_its_checkpoints_they_are_listed(tmp_path, state, files, names):
+    run = make_run(tmp_path / "run", STATE + state, files)
+    view = history_view(run)
+    assert [row["name"] for row in view["rows"]] == [*names, "model.ckpt-5"]
+    assert all(row["step"] < 10 for row in view["rows"])
+    assert [row["saved"] for row in view["rows"]][:-1] == [None] * len(names)
+    json.dumps(view, allow_nan=False)
+
+
+def test_a_run_that_changes_while_it_is_looked_at(tmp_path):
+    """Names that lead to nothing stand for files that are gone between two looks."""
+    run = make_run(tmp_path / "run")
+    for name in ("model.ckpt-9.index", "a.tfevents.1"):
+        (tmp_path / "run" / name).symlink_to("gone")
+    (tmp_path / "run" / "b.tfevents.2").mkdir()
+    rows = {row["name"]: row for row in history_view(run)["rows"]}
+    assert rows["model.ckpt-5"]["format"] == "saver"
+    assert "looked for" in rows["model.ckpt-9"]["problem"]
+    runs = Runs(str(tmp_path))
+    runs.find()
+    shutil.rmtree(run)
+    runs.find = lambda: None  # which ran a moment ago
+    assert runs.listed() == []
+
+
+def test_files_of_the_first_format_are_there(tmp_path):
+    for kind in ("v1_format", "v1_sharded"):
+        prefix = golden_case("2.15", kind).prefix
+        for name in os.listdir(os.path.dirname(prefix)):
+            shutil.copy(os.path.join(os.path.dirname(prefix), name), tmp_path)
+        (row,) = history_view(str(tmp_path))["rows"]
+        assert (row["name"], row["newest"]) == ("model.ckpt-7", True)
+        assert row["format"] == "saver"
+        assert row["bytes"] > 0
+        for path in tmp_path.iterdir():
+            path.unlink()
+
+
+def test_what_is_broken_beside_a_checkpoint_does_not_hide_it_in_the_tab(tmp_path):
+    files = {"warm_start.json": b"[" * 100_000}
+    make_run(tmp_path / "run", "\udcff", files)
+    shown, started, over_time = Runs(str(tmp_path)).views("run", "model.ckpt-5")
+    assert shown["variables"]["name"] == ["w"]
+    assert "warm_start.json: no report of a warm start" in started["hint"]
+    assert "no CheckpointState text" in over_time["problem"]
+    assert [row["name"] for row in over_time["rows"]] == ["model.ckpt-5"]
+
+
 # --- files and runs ---
 
 
@@ -179,14 +292,53 @@ def test_a_page_replaces_a_page_and_nothing_else(tmp_path):
     assert not (tmp_path / "x.html").exists()
 
 
-def test_a_broken_report_of_a_warm_start_is_named(tmp_path):
-    prefix = write_bundle(tmp_path / "m", {"w": np.ones(2, np.float32)})
-    (tmp_path / "warm_start.json").write_text('{"variables": 3}', encoding="utf-8")
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"variables": 3}',
+        "[" * 100_000,
+        "[]",
+        '{"checkpoint": "c", "unexpected": [], "notes": 3, "variables": []}',
+        '{"checkpoint": "c", "unexpected": [NaN], "variables": []}',
+        '{"checkpoint": "c", "unexpected": [], "variables": '
+        '[{"variable": "w", "status": ["x"], "source": null, "rule": ""}]}',
+        '{"checkpoint": "c", "unexpected": [], "variables": '
+        '[{"variable": "w", "status": "x", "source": 5, "rule": ""}]}',
+    ],
+)
+def test_a_broken_report_of_a_warm_start_is_named(tmp_path, text):
+    run = make_run(tmp_path / "run", files={"warm_start.json": text.encode()})
     with pytest.raises(CorruptCheckpointError, match=r"warm_start\.json"):
-        write_report(prefix, tmp_path / "x.html")
+        write_report(run, tmp_path / "x.html")
+    assert not (tmp_path / "x.html").exists()
 
 
-def test_runs_are_found_by_their_state_files_and_named_by_their_place(tmp_path):
+def test_where_a_page_cannot_be_written_nothing_is_done(tmp_path, capsys):
+    run = make_run(tmp_path / "run")
+    for page, wrong in (
+        (tmp_path / "none" / "x.html", "none: the directory of the page is not there"),
+        (tmp_path, "expected the name of a page, found a directory"),
+        ("/dev/null", "/dev/null: expected the name of a page, found a device"),
+    ):
+        new = tmp_path / "new"
+        assert cli.main(["convert", run + "/model.ckpt-5", str(new), "--checkpoint_format=both",
+            f"--html={page}"]) == 2  # fmt: skip
+        assert wrong in capsys.readouterr().err
+        assert not list(tmp_path.glob("new*"))
+
+
+def test_a_page_is_made_of_a_path_that_is_no_text_and_of_a_step_that_is_damaged(tmp_path):
+    directory = tmp_path / os.fsdecode(b"\xff")
+    prefix = write_bundle(directory / "m", {"global_step": np.int64(7)})
+    data = directory / "m.data-00000-of-00001"
+    data.write_bytes(b"\xff" * 8)
+    write_report(prefix, tmp_path / "x.html")
+    (view,) = views_of(tmp_path / "x.html")
+    assert view["variables"]["name"] == ["global_step"]
+    assert any(label == "not readable" and "checksum" in text for label, text in view["facts"])
+
+
+def test_runs_are_found_by_their_state_files_and_named_by_their_place(tmp_path, monkeypatch):
     for run in ("", "a/b", "c.d"):
         (tmp_path / run).mkdir(parents=True, exist_ok=True)
         prefix = write_bundle(tmp_path / run / "model.ckpt-3", {"w": np.ones(2, np.float32)})
@@ -200,7 +352,20 @@ def test_runs_are_found_by_their_state_files_and_named_by_their_place(tmp_path):
     assert named.views("x/b", "model.ckpt-3")[0]["prefix"] == f"{tmp_path}/a/b/model.ckpt-3"
     with pytest.raises(UnknownRunError):
         named.views("x/b", "../../model.ckpt-3")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert [one["run"] for one in Runs("~/a").listed()] == ["b"]
     assert prefix
+
+
+def test_runs_and_checkpoints_are_asked_for_by_the_names_that_are_shown(tmp_path):
+    run = os.fsdecode(b"\xff\n\xe2\x80\xae")
+    make_run(tmp_path / run)
+    for name in os.listdir(tmp_path / run):
+        os.rename(tmp_path / run / name, tmp_path / run / name.replace("model", run))
+    runs = Runs(str(tmp_path))
+    shown = "\\udcff\\n\\u202e"
+    assert runs.listed() == [{"run": shown, "checkpoints": [f"{shown}.ckpt-5"]}]
+    assert runs.views(shown, f"{shown}.ckpt-5")[0]["variables"]["name"] == ["w"]
 
 
 def test_modules_have_what_the_frame_of_tensorboard_takes():

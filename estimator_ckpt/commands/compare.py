@@ -59,14 +59,15 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
         if not math.isfinite(value):
             raise UsageError(f"--{flag}: expected a number, found {value}")
     check_html(flag_values)
-    with progress_bar("comparing") as progress:
-        comparison = compare_checkpoints(
-            *arguments, rtol=flag_values.rtol, atol=flag_values.atol, progress=progress
-        )
-    if flag_values.html:
-        from estimator_ckpt.pages.values import changes_view
+    # Opened once: a job that runs may have another newest one when the page is made.
+    with open_checkpoint(arguments[0]) as a, open_checkpoint(arguments[1]) as b:
+        with progress_bar("comparing") as progress:
+            comparison = compare_checkpoints(
+                a, b, rtol=flag_values.rtol, atol=flag_values.atol, progress=progress
+            )
+        if flag_values.html:
+            from estimator_ckpt.pages.values import changes_view
 
-        with open_checkpoint(arguments[0]) as a, open_checkpoint(arguments[1]) as b:
             write_html(flag_values, "compare", [changes_view(a, b, comparison)])
     if flag_values.json:
         print(json.dumps(_json(comparison), indent=2))

@@ -100,8 +100,12 @@ def _facts(checkpoint: Checkpoint, facts: GraphFacts) -> list[list[str]]:
         ["format", checkpoint.format + (" (V1)" if checkpoint.index.v1 else "")],
         ["data", counted(shards, "file")],
     ]
-    if checkpoint.global_step is not None:
-        found.append(["global step", f"{checkpoint.global_step:,}"])
+    try:
+        step = checkpoint.global_step
+    except CheckpointError as error:
+        found.append(["not readable", str(error)])
+    else:
+        found += [] if step is None else [["global step", f"{step:,}"]]
     if facts.tensorflow_version:
         found.append(["written by", f"TensorFlow {printable(facts.tensorflow_version)}"])
     found += [["signature", printable(text)] for text in facts.signatures]

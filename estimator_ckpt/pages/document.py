@@ -9,6 +9,8 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+from estimator_ckpt.errors import printable
+
 _STATIC = os.path.join(os.path.dirname(__file__), "static")
 
 
@@ -22,7 +24,7 @@ def document(title: str, views: Sequence[dict[str, Any]]) -> str:
     data = json.dumps(views, ensure_ascii=True, separators=(",", ":"), allow_nan=False)
     data = data.replace("<", "\\u003c")  # no text of a checkpoint ends the element that holds it
     return _PAGE.format(
-        title=html.escape(title),
+        title=html.escape(printable(title)),
         style=static_text("page.css"),
         data=data,
         script=module_text(),

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
+import math
 import os
 import re
 import struct
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -16,11 +20,14 @@ from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.errors import CheckpointError, printable
 from estimator_ckpt.reading.state import read_state
 
-_INDEX = re.compile(r"(.+)\.index")
-_PART = re.compile(r"\.(?:index|meta|data-\d{5}-of-\d{5})$")
-_STEP = re.compile(r"-(\d+)$")
+_INDEX = re.compile(r"(.+)\.index", re.DOTALL)
+_PART = re.compile(r"(?:\.index|\.meta|(?:\.data)?-\d{5}-of-\d{5})\Z")  # V1 has no ".data"
+_V1_FILES = re.compile(r"-\?{5}-of-\d{5}$")
+_STEP = re.compile(r"-([0-9]{1,18})$")  # an int64
+_LAST_TIME = 253402300800.0  # the year 10000, in seconds since 1970
 _LARGEST_EVENT = 4096  # bytes; a line of a session's log is shorter
 _CHECKPOINT = 3  # SessionLog.SessionStatus.CHECKPOINT
+_IS_CHECKPOINT = b"\x08\x03"  # so it is stored: field 1, 3; most events are other ones
 _MOST_OPENED = 200  # checkpoints whose format is looked up, the newest ones
 
 
@@ -30,41 +37,61 @@ def checkpoint_names(model_dir: str) -> list[str]:
     return sorted(names, key=_by_step)
 
 
-def history_view(model_dir: str) -> dict[str, Any]:
+def history_view(model_dir: str, *, seconds: float = math.inf) -> dict[str, Any]:
     """The view "history": a line for each checkpoint, those that are gone as far as events tell.
 
     `kept` says whether the state file names it. `saved` is in seconds since 1970, by the state
     file, or the events, or else by the file's own time.
+
+    Args:
+      model_dir: the directory.
+      seconds: how long to look up formats, the newest first; those that were looked up before are
+        remembered.
     """
-    state = read_state(model_dir)
-    kept = {} if state is None else dict.fromkeys(map(os.path.basename, _listed(state)), 0.0)
+    try:
+        state, problem = read_state(model_dir), ""
+    except CheckpointError as error:
+        state, problem = None, str(error)
+    kept = {} if state is None else dict.fromkeys(map(_name, _listed(state)), 0.0)
     if state is not None:
-        kept.update(zip(kept, state.all_model_checkpoint_timestamps))
-    sizes = _sizes(model_dir)
+        names = map(_name, state.all_model_checkpoint_paths)
+        kept.update(zip(names, state.all_model_checkpoint_timestamps))
+    kept.pop("", None)
+    sizes = _sizes(model_dir, kept)
     logged = dict(_logged(model_dir))
-    newest = state and os.path.basename(state.model_checkpoint_path)
+    newest = state and _name(state.model_checkpoint_path)
     rows = []
     ordered = sorted(sizes.keys() | kept.keys() | logged.keys(), key=_by_step)
-    opened = set(sorted(sizes, key=_by_step)[-_MOST_OPENED:])
+    formats = _formats(model_dir, sorted(sizes, key=_by_step)[-_MOST_OPENED:], seconds)
     for name in ordered:
         prefix = os.path.join(model_dir, name)
         rows.append(
             {
                 "name": printable(name),
                 "step": _step(name),
-                "saved": kept.get(name) or logged.get(name) or _time(prefix),
+                "saved": _time(kept.get(name), logged.get(name)) or _time(_file_time(prefix)),
                 "kept": name in kept,
                 "newest": name == newest,
                 "bytes": sizes.get(name),
-                **(_format(prefix) if name in opened else {}),
+                **formats.get(name, {}),
             }
         )
-    return {"view": "history", "model_dir": printable(model_dir), "rows": rows}
+    return {
+        "view": "history",
+        "model_dir": printable(model_dir),
+        "rows": rows,
+        "problem": problem,
+    }
 
 
 def _listed(state: Any) -> Iterator[str]:
     yield from state.all_model_checkpoint_paths
     yield state.model_checkpoint_path
+
+
+def _name(prefix: str) -> str:
+    """Of a checkpoint; one in V1 that has several files is said with a pattern for them."""
+    return _V1_FILES.sub("", os.path.basename(prefix))
 
 
 def _step(name: str) -> int:
@@ -76,28 +103,63 @@ def _by_step(name: str) -> tuple[int, str]:
     return _step(name), name
 
 
-def _sizes(model_dir: str) -> dict[str, int]:
-    """The bytes of all files of each checkpoint that has an index."""
+def _sizes(model_dir: str, listed: Iterable[str]) -> dict[str, int]:
+    """The bytes of all files of each checkpoint that has an index, or is one of those listed.
+
+    Those in V1 have none. A job that runs deletes files while this looks at them.
+    """
     names = files.list_dir(model_dir)
     found = {name.group(1): 0 for name in map(_INDEX.fullmatch, names) if name}
     for name in names:
         start = _PART.sub("", name)
-        if start != name and start in found:
-            found[start] += files.size(os.path.join(model_dir, name))
+        path = os.path.join(model_dir, name)
+        if start not in found and (start not in listed or name.endswith(".meta")):
+            continue
+        if start != name or not files.is_dir(path):
+            with contextlib.suppress(CheckpointError):
+                found[start] = found.get(start, 0) + files.size(path)
     return found
 
 
-def _format(prefix: str) -> dict[str, Any]:
-    try:
-        with open_checkpoint(prefix) as checkpoint:
-            return {"format": checkpoint.format}
-    except CheckpointError as error:
-        return {"problem": str(error)}
+def _formats(model_dir: str, names: list[str], seconds: float) -> dict[str, dict[str, str]]:
+    """The format of each, or what is wrong with it, from the last one on as far as time allows."""
+    end = time.monotonic() + seconds
+    found: dict[str, dict[str, str]] = {}
+    for name in reversed(names):
+        if found and time.monotonic() > end:
+            break
+        prefix = os.path.join(model_dir, name)
+        index = f"{prefix}.index"
+        try:
+            if files.is_remote(index) or not files.exists(index):
+                found[name] = {"format": _read_format(prefix)}
+            else:
+                found[name] = {"format": _known_format(prefix, files.stamp(index))}
+        except CheckpointError as error:
+            found[name] = {"problem": str(error)}
+    return found
 
 
-def _time(prefix: str) -> float | None:
-    path = f"{prefix}.index"
-    return None if files.is_remote(path) or not files.exists(path) else os.path.getmtime(path)
+@functools.lru_cache(maxsize=10_000)  # to read an index of 10,000 variables takes 40 ms
+def _known_format(prefix: str, _stamp: tuple[int, ...]) -> str:
+    return _read_format(prefix)
+
+
+def _read_format(prefix: str) -> str:
+    with open_checkpoint(prefix) as checkpoint:
+        return checkpoint.format
+
+
+def _time(*times: float | None) -> float | None:
+    """The first that is a time, in seconds since 1970: files can say anything."""
+    return next((one for one in times if one and 0 < one < _LAST_TIME), None)
+
+
+def _file_time(prefix: str) -> float | None:
+    for path in () if files.is_remote(prefix) else (f"{prefix}.index", prefix):
+        with contextlib.suppress(OSError, ValueError):  # there is none
+            return os.path.getmtime(path)
+    return None
 
 
 def _logged(model_dir: str) -> Iterator[tuple[str, float]]:
@@ -110,22 +172,31 @@ def _logged(model_dir: str) -> Iterator[tuple[str, float]]:
         return
     for name in sorted(files.list_dir(model_dir)):
         if ".tfevents." in name:
-            with open(os.path.join(model_dir, name), "rb") as events:
-                yield from _checkpoints_in(events)
+            with contextlib.suppress(CheckpointError, OSError):  # it is no file, or gone meanwhile
+                with files.open_read(os.path.join(model_dir, name)) as events:
+                    found = list(_checkpoints_in(events))
+                yield from found
 
 
 def _checkpoints_in(events: Any) -> Iterator[tuple[str, float]]:
+    left = os.fstat(events.fileno()).st_size
     while len(head := events.read(12)) == 12:
         (length,) = struct.unpack_from("<Q", head)
+        left -= 12 + length + 4
+        if left < 0:
+            return  # what is being written, or no event
         if length > _LARGEST_EVENT:
             events.seek(length + 4, os.SEEK_CUR)
             continue
         data = events.read(length)
-        if len(events.read(4)) < 4:
-            return  # what is being written
+        events.seek(4, os.SEEK_CUR)
+        if _IS_CHECKPOINT not in data:
+            continue
         try:
             event = protos.EventFacts.FromString(data)
         except DecodeError:
-            return
+            continue
         if event.session_log.status == _CHECKPOINT and event.session_log.checkpoint_path:
-            yield os.path.basename(event.session_log.checkpoint_path), event.wall_time
+            name = _name(event.session_log.checkpoint_path)
+            if name:
+                yield name, event.wall_time

@@ -15,6 +15,7 @@ from estimator_ckpt.errors import CorruptCheckpointError, printable
 from estimator_ckpt.text.rows import Row, fold_groups, totals
 
 _WARM_START = "warm_start.json"
+_LARGEST_REPORT = 256 << 20  # bytes; some 200 are a variable
 
 
 def mapping_view(
@@ -99,18 +100,40 @@ def warm_start_view(directory: str) -> dict[str, Any] | None:
     path = os.path.join(directory, _WARM_START)
     if not files.exists(path):
         return None
+    size = files.size(path)
+    if size > _LARGEST_REPORT:
+        raise CorruptCheckpointError(
+            f"no report of a warm start: {size} bytes; expected {_LARGEST_REPORT} at most",
+            path=path,
+        )
+    data = files.read_bytes(path)
     try:
-        report = json.loads(files.read_bytes(path))
+        report = json.loads(data)
         rows = _warm_start_rows(report)
-        source = str(report["checkpoint"])
-    except (ValueError, KeyError, TypeError) as error:
+        source = _text(report["checkpoint"])
+        notes = [f"not started: {_text(one)}" for one in report.get("refused", ())]
+        notes += [_text(one) for one in report.get("notes", ())]
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CorruptCheckpointError(f"no report of a warm start: {error!r}", path=path) from error
-    return mapping_view(f"warm start from {source}", rows, left="checkpoint", right="model")
+    title = f"warm start from {source}"
+    return mapping_view(title, rows, left="checkpoint", right="model", hint="; ".join(notes))
 
 
 def _warm_start_rows(report: Mapping[str, Any]) -> list[Row]:
     started = [
-        Row(one["status"], str(one["variable"]), "", one["source"] or "", str(one["rule"]))
+        Row(
+            printable(_text(one["status"])),
+            _text(one["variable"]),
+            "",
+            _text(one["source"] or ""),
+            _text(one["rule"] or ""),
+        )
         for one in report["variables"]
     ]
-    return started + [Row("unused", "", "", str(name)) for name in report["unexpected"]]
+    return started + [Row("unused", "", "", _text(name)) for name in report["unexpected"]]
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"expected a text, found {repr(value)[:80]}")
+    return value

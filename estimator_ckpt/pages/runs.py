@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Iterator
@@ -13,13 +14,14 @@ from estimator_ckpt.compare import compare_checkpoints
 from estimator_ckpt.errors import CheckpointError, printable
 from estimator_ckpt.pages.contents import contents
 from estimator_ckpt.pages.history import checkpoint_names, history_view
-from estimator_ckpt.pages.mapping import warm_start_view
+from estimator_ckpt.pages.mapping import mapping_view, warm_start_view
 from estimator_ckpt.pages.values import changes_view, values_view
 
 _STATE = "checkpoint"
 _SPEC = re.compile(r"(?:([^:/]+):)?(.+)")  # of --logdir_spec: NAME:PATH or PATH
 _FILE = re.compile(r"\.(?:index|meta|data-\d+-of-\d+)$|\.tfevents\.")  # not asked what they are
 _REMOTE = "://"
+_SECONDS = 0.3  # for the formats of a run's checkpoints: the tab is to be there within one
 
 
 class UnknownRunError(Exception):
@@ -48,16 +50,18 @@ class Runs:
         for name, root in self._roots:
             for directory in _walk(root):
                 below = os.path.relpath(directory, root) if directory != root else ""
-                found["/".join(filter(None, (name, below))) or "."] = directory
+                found[printable("/".join(filter(None, (name, below)))) or "."] = directory
         self._directories = dict(sorted(found.items()))
 
     def listed(self) -> list[dict[str, Any]]:
-        """Each run with the names of its checkpoints, oldest first."""
+        """Each run with the names of its checkpoints, oldest first, all as they are printed."""
         self.find()
-        return [
-            {"run": run, "label": printable(run), "checkpoints": checkpoint_names(directory)}
-            for run, directory in self._directories.items()
-        ]
+        found = []
+        for run, directory in self._directories.items():
+            with contextlib.suppress(CheckpointError):  # it is gone meanwhile
+                names = list(map(printable, checkpoint_names(directory)))
+                found.append({"run": run, "checkpoints": names})
+        return found
 
     def views(self, run: str, checkpoint: str) -> list[dict[str, Any]]:
         """What a checkpoint is, what its job started from, and the run over time.
@@ -69,8 +73,8 @@ class Runs:
         directory, prefix = self._prefix(run, checkpoint)
         with open_checkpoint(prefix, need_data=False) as opened:
             views = [contents(opened)]
-        started = warm_start_view(directory)
-        return [*views, *([started] if started else []), history_view(directory)]
+        started = _warm_start(directory)
+        return [*views, *([started] if started else []), history_view(directory, seconds=_SECONDS)]
 
     def values(self, run: str, checkpoint: str) -> list[dict[str, Any]]:
         """The values of a checkpoint. Raises as views() does."""
@@ -90,17 +94,27 @@ class Runs:
             directory = self._directories.get(run)
         if directory is None:
             raise UnknownRunError(f"run {printable(run)}")
-        if checkpoint not in checkpoint_names(directory):
+        names = {printable(name): name for name in checkpoint_names(directory)}
+        if checkpoint not in names:
             raise UnknownRunError(f"checkpoint {printable(checkpoint)} of run {printable(run)}")
-        return directory, os.path.join(directory, checkpoint)
+        return directory, os.path.join(directory, names[checkpoint])
+
+
+def _warm_start(directory: str) -> dict[str, Any] | None:
+    """What warm_start_view() says, or what is wrong with its file: the rest is shown still."""
+    try:
+        return warm_start_view(directory)
+    except CheckpointError as error:
+        return mapping_view("warm start", [], left="checkpoint", right="model", hint=str(error))
 
 
 def _roots(logdir: str) -> Iterator[tuple[str, str]]:
     """Names and paths; a path that exists as it stands is one, whatever commas it has."""
     if not logdir:
         return
-    if files.exists(logdir) or _REMOTE in logdir or ("," not in logdir and ":" not in logdir):
-        yield "", logdir
+    path = os.path.expanduser(logdir)  # no shell does that in --logdir=~/runs
+    if files.exists(path) or _REMOTE in logdir or ("," not in logdir and ":" not in logdir):
+        yield "", path
         return
     for part in logdir.split(","):
         found = _SPEC.fullmatch(part.strip())

@@ -1,6 +1,6 @@
 """The views of values: one checkpoint's distributions, and how two checkpoints differ.
 
-A tensor is taken a million values at a time; complex numbers count by their magnitude.
+A tensor is taken a million values at a time; complex numbers are spread by their magnitude.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, Any]
 
 BINS = 32
-_NUMBER = re.compile(r"(\d+)")
+_NUMBER = re.compile(r"(?<![0-9])([0-9]{1,18})(?![0-9])")  # int() refuses thousands of digits
 _CHUNK = 1 << 20  # values
 
 
@@ -106,8 +106,8 @@ def changes_view(a: Checkpoint, b: Checkpoint, comparison: Comparison) -> dict[s
 
 def _as_counted(one: Compared) -> list[tuple[int, str]]:
     """The parts of a name, of which those that are numbers are ordered by their size."""
-    parts = _NUMBER.split(one.name)
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in parts]
+    parts = enumerate(_NUMBER.split(one.name))
+    return [(int(part), "") if index % 2 else (-1, part) for index, part in parts]
 
 
 def _change(a: Checkpoint, b: Checkpoint, one: Compared) -> dict[str, Any]:
@@ -122,9 +122,9 @@ def _change(a: Checkpoint, b: Checkpoint, one: Compared) -> dict[str, Any]:
         return found
     before, after = spread_of(x), spread_of(y)
     low, high = _range(before, after)
-    change = _distance(x, y)
+    half = _half_distance(x, y)
     found.update(
-        relative=_shown(change / before.norm) if before.norm else None,
+        relative=_shown(2 * (half / before.norm)) if before.norm else None,
         before=_json(before),
         after=_json(after),
         counts=[histogram(x, low, high), histogram(y, low, high)],
@@ -170,8 +170,15 @@ def histogram(array: Array, low: float | None, high: float | None) -> list[int]:
         finite = sum(int(np.isfinite(chunk).sum()) for chunk in _chunks(array))
         return [finite] + [0] * (BINS - 1)
     counts = np.zeros(BINS, np.int64)
+    # NumPy refuses a range of so few numbers that some parts have none.
+    narrow = bool((np.diff(np.linspace(low, high, BINS + 1)) <= 0).any())
     for chunk in _chunks(array):
-        counts += np.histogram(chunk[np.isfinite(chunk)], BINS, (low, high))[0]
+        finite = chunk[np.isfinite(chunk)]
+        if narrow:
+            parts = ((finite - low) / (high - low) * BINS).astype(np.int64)
+            counts += np.bincount(np.minimum(parts, BINS - 1), minlength=BINS)
+        else:
+            counts += np.histogram(finite, BINS, (low, high))[0]
     return [int(count) for count in counts]
 
 
@@ -181,14 +188,19 @@ def _range(before: Spread, after: Spread) -> tuple[float | None, float | None]:
     return min(lows, default=None), max(highs, default=None)
 
 
-def _distance(x: Array, y: Array) -> float:
+def _half_distance(x: Array, y: Array) -> float:
+    """Half the norm of y - x: the difference of two float64s can be too large for a float64."""
     import numpy as np
 
-    parts = []
-    for ours, theirs in zip(_chunks(x), _chunks(y)):
+    norms = []
+    for start in range(0, x.size, _CHUNK):
+        ours, theirs = (
+            side[start : start + _CHUNK].astype("c16" if side.dtype.kind == "c" else "f8")
+            for side in (x, y)
+        )
         with np.errstate(all="ignore"):
-            parts.append(theirs - ours)
-    return math.hypot(*(spread_of(part).norm for part in parts))
+            norms.append(spread_of(theirs / 2 - ours / 2).norm)
+    return math.hypot(*norms)
 
 
 def _numbers(checkpoint: Checkpoint, variable: Variable) -> Array | None:

@@ -14,7 +14,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Union
 
-_INTEGER = re.compile(r"(?<!\d)(?:0|[1-9][0-9]*)(?!\d)")  # 07 is text: folding would lose the 0
+# 07 is text, as folding would lose the 0, and so is what is longer than any index of a layer: int()
+# refuses thousands of digits.
+_INTEGER = re.compile(r"(?<!\d)(?:0|[1-9][0-9]{0,17})(?!\d)")
 _MOST_PIECES = 8
 
 # A text whose integers are taken out: the pieces between them, or plain text that stays.

@@ -9,6 +9,7 @@ const MOST_CHILDREN = 400;
 const MOST_RECTANGLES = 60;
 const MOST_PRINTED = 2000;
 const ROW_HEIGHT = 22;
+const NAMELESS = "(no name)";  // a scope before or behind a slash with nothing
 const SVG = "http://www.w3.org/2000/svg";
 const TITLES = {
   contents: "Contents", mapping: "Mapping", changes: "Changes", values: "Values",
@@ -36,6 +37,7 @@ export function drawViews(root, views, theme) {
       element("a", { href: `#view-${index}` }, heading(view)))));
   }
   root.append(...sections);
+  if (views.length) root.prepend(element("h1", {}, "Checkpoints"));
 }
 
 function heading(view) {
@@ -66,6 +68,11 @@ function colour(name) {
   return `var(${ROLE_COLOURS[name] || "--number"})`;
 }
 
+/** Not Math.max(...list), which takes no more than some 100,000 values. */
+function largest(list, start) {
+  return list.reduce((most, value) => value > most ? value : most, start);
+}
+
 function bytesText(count) {
   const units = ["B", "kB", "MB", "GB", "TB"];
   let unit = 0;
@@ -84,12 +91,17 @@ function share(part, whole) {
 
 // --- a table of very many rows: searched, sorted, a page at a time ---
 
+for (const [name, detail] of [["beforeprint", true], ["afterprint", false]]) {
+  window.addEventListener(name, () => document.querySelectorAll(".paged:not(.screen)")
+    .forEach((box) => box.dispatchEvent(new CustomEvent("paper", { detail }))));
+}
+
 /**
  * columns: [{title, cell(row) -> text or node, value(row) to sort by, right}]; rows: any values.
  * text(row) is what is searched; choices: [[label, test(row)]] for a menu.
  */
 function pagedTable({ label, rows, columns, text, choices = [], draw = null, perPage = PAGE }) {
-  const box = element("div");
+  const box = element("div", { class: "paged" });
   const search = element("input", { type: "search", size: 30, "aria-label": `search ${label}`,
     placeholder: "search: words of a name" });
   const menu = element("select", { "aria-label": `which ${label}` },
@@ -98,12 +110,13 @@ function pagedTable({ label, rows, columns, text, choices = [], draw = null, per
   const back = element("button", { type: "button" }, "Previous");
   const forth = element("button", { type: "button" }, "Next");
   const where = element("span", { class: "dim", role: "status" });
+  const printed = element("p", { class: "printed dim" });
   const body = element("tbody");
   const heads = columns.map((column, index) => element("th", {
     class: column.right && "right", scope: "col" },
   element("button", { type: "button", click: () => sortBy(index) }, column.title)));
   const words = rows.map((row) => text(row).toLowerCase());
-  let first = 0, chosen = rows.map((_, index) => index), sorted = -1, down = false;
+  let first = 0, chosen = rows.map((_, index) => index), sorted = -1, down = false, onPaper = false;
 
   function choose() {
     const wanted = search.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -118,7 +131,7 @@ function pagedTable({ label, rows, columns, text, choices = [], draw = null, per
       const value = columns[sorted].value;
       const sign = down ? -1 : 1;
       chosen.sort((a, b) => {
-        const x = value(rows[a]), y = value(rows[b]);
+        const x = value(rows[a]) ?? -Infinity, y = value(rows[b]) ?? -Infinity;
         return sign * (x < y ? -1 : x > y ? 1 : 0) || a - b;
       });
     }
@@ -133,20 +146,25 @@ function pagedTable({ label, rows, columns, text, choices = [], draw = null, per
     choose();
   }
   function show() {
-    const shown = chosen.slice(first, first + perPage).map((index) => rows[index]);
+    const start = onPaper ? 0 : first;
+    const shown = chosen.slice(start, start + (onPaper ? MOST_PRINTED : perPage))
+      .map((index) => rows[index]);
     if (draw) body.replaceChildren(draw(shown));
     else body.replaceChildren(...shown.map((row) => rowOf(row, columns)));
-    where.textContent = chosen.length ? `${(first + 1).toLocaleString("en")}–${(first + shown.length)
+    where.textContent = chosen.length ? `${(start + 1).toLocaleString("en")}–${(start + shown.length)
       .toLocaleString("en")} of ${chosen.length.toLocaleString("en")}` : "nothing found";
+    printed.textContent = `${where.textContent}${chosen.length < rows.length
+      ? `, chosen of ${rows.length.toLocaleString("en")}` : ""}`;
     back.disabled = first === 0;
     forth.disabled = first + perPage >= chosen.length;
   }
+  box.addEventListener("paper", (event) => { onPaper = event.detail; show(); });
   search.addEventListener("input", choose);
   menu.addEventListener("change", choose);
   back.addEventListener("click", () => { first = Math.max(0, first - perPage); show(); });
   forth.addEventListener("click", () => { first += perPage; show(); });
   box.append(element("div", { class: "bar" }, search, choices.length > 1 ? menu : null, back, forth,
-    where));
+    where), printed);
   if (draw) box.append(body);
   else box.append(element("div", { class: "tablewrap" }, element("table", { "aria-label": label },
     element("thead", {}, element("tr", {}, ...heads)), body)));
@@ -172,7 +190,7 @@ function drawContents(section, view) {
   section.append(element("dl", {}, ...view.totals.flatMap(([label, count, size]) =>
     [element("dt", {}, label), element("dd", {}, `${count}, ${size}`)])));
   const data = view.variables;
-  if (data.name.length) drawMap(section, view);
+  if (data.bytes.some((count) => count > 0)) drawMap(section, view);
   section.append(element("h3", {}, "Variables"));
   const rows = data.name.map((_, index) => index);
   const inMenu = view.roles.filter((_, role) => data.role.includes(role));
@@ -215,7 +233,10 @@ function paperTable(view) {
 /** Bytes by scope: nested names, each with its bytes for each role. */
 function scopes(view) {
   const data = view.variables;
-  const root = { name: "", children: new Map(), bytes: 0, roles: new Map() };
+  const made = (name, path) => ({ name, path, children: new Map(), bytes: 0, roles: new Map(),
+    own: new Map() });
+  const add = (roles, role, bytes) => roles.set(role, (roles.get(role) || 0) + bytes);
+  const root = made("", "");
   for (let index = 0; index < data.name.length; index += 1) {
     const owner = data.owner[index] < 0 ? index : data.owner[index];
     const role = view.roles[data.role[index]];
@@ -223,15 +244,15 @@ function scopes(view) {
     const parts = data.name[owner].split("/");
     for (let depth = 0; depth <= parts.length; depth += 1) {
       scope.bytes += data.bytes[index];
-      scope.roles.set(role, (scope.roles.get(role) || 0) + data.bytes[index]);
+      add(scope.roles, role, data.bytes[index]);
       if (depth === parts.length) break;
       const part = parts[depth];
       if (!scope.children.has(part)) {
-        scope.children.set(part, { name: part, children: new Map(), bytes: 0, roles: new Map(),
-          path: parts.slice(0, depth + 1).join("/") });
+        scope.children.set(part, made(part, parts.slice(0, depth + 1).join("/")));
       }
       scope = scope.children.get(part);
     }
+    add(scope.own, role, data.bytes[index]);
   }
   return root;
 }
@@ -241,7 +262,7 @@ function drawMap(section, view) {
   const used = [...new Set(view.variables.role)].map((role) => view.roles[role]);
   section.append(element("div", { class: "bar legend" }, ...used.map((role) => element("span", {},
     element("i", { style: `background: ${colour(role)}` }), role))));
-  const trail = element("div", { class: "bar", "aria-label": "scope" });
+  const trail = element("div", { class: "bar", role: "group", "aria-label": "scope" });
   const holder = element("div", { class: "map" });
   section.append(trail, holder);
   const stack = [scopes(view)];
@@ -249,7 +270,7 @@ function drawMap(section, view) {
   function draw() {
     trail.replaceChildren(...stack.map((scope, depth) => element("button", { type: "button",
       disabled: depth === stack.length - 1 ? "" : null, click: () => go(depth) },
-    depth ? scope.name : "all")), element("span", { class: "dim" },
+    depth ? scope.name || NAMELESS : "all")), element("span", { class: "dim" },
       bytesText(stack[stack.length - 1].bytes)));
     holder.replaceChildren(treemap(stack[stack.length - 1], (scope) => {
       stack.push(scope);
@@ -268,6 +289,11 @@ function treemap(scope, zoom) {
     const children = [...one.children.values()].filter((child) => child.bytes > 0);
     if (depth === 2 || !children.length) {
       return { scope: one, children: [...one.roles].map(([role, bytes]) => ({ role, bytes })) };
+    }
+    const own = largest([...one.own.values()], 0);
+    if (own > 0) {  // a variable whose name is another's scope, as of an average: `w` and `w/average`
+      children.push({ ...one, children: new Map(), roles: one.own,
+        bytes: [...one.own.values()].reduce((sum, bytes) => sum + bytes, 0) });
     }
     children.sort((a, b) => b.bytes - a.bytes);
     const rest = children.slice(MOST_RECTANGLES);
@@ -305,7 +331,7 @@ function treemap(scope, zoom) {
       node.children.forEach((child) => child.children && visit(child, group));
       return;
     }
-    const label = `${own.name}: ${bytesText(own.bytes)}`;
+    const label = `${own.name || NAMELESS}: ${bytesText(own.bytes)}`;
     const top = node.depth === 1;
     if (box.width > 40 && box.height > 14) {
       const room = Math.floor(box.width / 7);
@@ -314,7 +340,7 @@ function treemap(scope, zoom) {
     }
     const opens = own.children.size > 0 && top;
     group.append(shape("rect", { ...box, fill: "transparent" },
-      shape("title", {}, `${own.path || own.name}: ${bytesText(own.bytes)}`)));
+      shape("title", {}, `${own.path || own.name || NAMELESS}: ${bytesText(own.bytes)}`)));
     node.children.forEach((child) => child.children && visit(child, group));
     if (!opens) return;
     filled(group, { class: "zoom", tabindex: 0, role: "button", "aria-label": `zoom to ${label}`,
@@ -409,7 +435,7 @@ function drawMapping(section, view) {
           column(view.right, rights.map((row) => name(row[2], row, "right")), "right")),
         element("details", { class: "top" }, element("summary", {}, "the same as a table"),
           element("div", { class: "tablewrap" }, element("table", {},
-            element("thead", {}, element("tr", {}, ...["", view.left, view.right, "by", "count"]
+            element("thead", {}, element("tr", {}, ...["status", view.left, view.right, "by", "count"]
               .map((title) => element("th", { scope: "col" }, title)))),
             element("tbody", {}, ...rows.map((row) => element("tr", {},
               element("td", { class: bad.has(row[0]) && "bad" }, row[0]),
@@ -466,7 +492,9 @@ function drawValues(section, view) {
     ],
   }));
   if (view.left_out.length) {
-    section.append(element("p", { class: "dim" }, `No numbers: ${view.left_out.join(", ")}`));
+    section.append(element("details", { class: "top dim", open: view.left_out.length <= 20 && "" },
+      element("summary", {}, `${view.left_out.length.toLocaleString("en")} without numbers`),
+      element("p", { class: "long" }, view.left_out.join(", "))));
   }
 }
 
@@ -477,7 +505,7 @@ function drawChanges(section, view) {
   section.append(element("div", { class: "bar legend" },
     ...[["A", "--before"], ["B", "--after"]].map(([label, name]) => element("span", {},
       element("i", { style: `background: var(${name})` }), label))));
-  const most = Math.max(...view.rows.map((row) => row.relative || 0), 1e-300);
+  const most = largest(view.rows.map((row) => row.relative || 0), 1e-300);
   const odd = (row) => [["A", row.before], ["B", row.after]].filter(([, spread]) => spread)
     .map(([side, spread]) => oddText(spread) && `${side}: ${oddText(spread)}`).filter(Boolean).join("; ");
   const statuses = [...new Set(view.rows.map((row) => row.status))];
@@ -508,13 +536,14 @@ function drawChanges(section, view) {
 
 function drawHistory(section, view) {
   const rows = view.rows;
+  if (view.problem) section.append(element("p", { class: "bad" }, view.problem));
   if (!rows.length) {
     section.append(element("p", {}, "No checkpoints."));
     return;
   }
   const width = 1000, height = 120, steps = rows.map((row) => Math.max(0, row.step));
-  const low = Math.min(...steps), high = Math.max(...steps);
-  const most = Math.max(...rows.map((row) => row.bytes || 0), 1);
+  const low = -largest(steps.map((step) => -step), -steps[0]), high = largest(steps, 0);
+  const most = largest(rows.map((row) => row.bytes || 0), 1);
   const x = (step) => 20 + (width - 40) * (high > low ? (step - low) / (high - low) : 0.5);
   const picture = shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "img",
     "aria-label": "checkpoints by step; the height is the size" },
@@ -547,7 +576,7 @@ function drawHistory(section, view) {
       { title: "size", right: true, cell: (row) => row.bytes === null ? "" : bytesText(row.bytes),
         value: (row) => row.bytes || 0 },
       { title: "format", cell: (row) => row.format || "", value: (row) => row.format || "" },
-      { title: "", cell: state, value: state, bad: (row) => Boolean(row.problem)
+      { title: "state", cell: state, value: state, bad: (row) => Boolean(row.problem)
         || (row.bytes === null && row.kept) },
     ],
   }));

@@ -33,7 +33,7 @@ export async function render() {
   const head = element("header", { class: "ckpt" }, element("div", { class: "bar" }, "Run", run,
     "Checkpoint", checkpoint, values, "Compare with", before), message);
   document.body.replaceChildren(head, page);
-  let runs = [], shown = "", more = [];
+  let runs = [], shown = "", more = [], failed = false;
 
   const theme = () => {
     const name = themeAround();
@@ -51,14 +51,19 @@ export async function render() {
     return checkpoint.value === NEWEST ? names[names.length - 1] : checkpoint.value;
   };
   function fill() {
-    optionsOf(run, runs.map((one) => [one.run, one.label]));
+    optionsOf(run, runs.map((one) => [one.run, one.run]));
     const names = current() ? [...current().checkpoints].reverse() : [];
     optionsOf(checkpoint, [[NEWEST, "the newest"], ...names.map((name) => [name, name])]);
     optionsOf(before, [["", "nothing"], ...runs.flatMap((one) => [...one.checkpoints].reverse()
-      .map((name) => [JSON.stringify([one.run, name]), `${one.label}: ${name}`]))]);
+      .map((name) => [JSON.stringify([one.run, name]), `${one.run}: ${name}`]))]);
   }
+  const fail = (error) => {
+    failed = true;
+    message.textContent = error.message;
+  };
   async function show(force = false) {
     if (!current() || !chosen()) {
+      shown = "";
       message.textContent = "No checkpoints below the logdir yet.";
       page.replaceChildren();
       return;
@@ -69,33 +74,39 @@ export async function render() {
     if (key !== shown) more = [];
     shown = key;
     message.textContent = `reading ${query.checkpoint} …`;
+    const other = before.value && JSON.parse(before.value);
+    let views = [], problem = null;
     try {
-      const views = await ask("views", query);
-      if (before.value) {
-        const [beforeRun, name] = JSON.parse(before.value);
-        views.unshift(...await ask("changes", { ...query, before_run: beforeRun, before: name }));
+      views = await ask("views", query);
+      if (other) {
+        views.unshift(...await ask("changes", { ...query, before_run: other[0], before: other[1] }));
       }
-      if (shown !== key) return;
-      drawViews(page, [...views, ...more], theme());
-      message.textContent = "";
     } catch (error) {
-      message.textContent = error.message;
+      problem = error;
     }
+    if (shown !== key) return;
+    drawViews(page, views.length ? [...views, ...more] : [], theme());
+    if (problem) fail(problem);
+    else message.textContent = "";
   }
   async function refresh() {
     try {
       runs = await ask("runs");
       fill();
-      await show();
+      const again = failed;
+      failed = false;
+      await show(again);
     } catch (error) {
-      message.textContent = error.message;
+      fail(error);
     }
+    setTimeout(refresh, REFRESH);  // behind the answer: a large logdir takes a while to walk
   }
   for (const select of [run, checkpoint, before]) {
     select.addEventListener("change", () => { fill(); show(); });
   }
   values.addEventListener("click", async () => {
     const key = shown;
+    if (!key) return;
     message.textContent = "reading all values …";
     try {
       const found = await ask("values", { run: current().run, checkpoint: chosen() });
@@ -105,7 +116,7 @@ export async function render() {
       const drawn = page.querySelector('[data-view="values"]');
       if (drawn) drawn.scrollIntoView();
     } catch (error) {
-      message.textContent = error.message;
+      if (key === shown) message.textContent = error.message;
     }
   });
   try {
@@ -115,5 +126,4 @@ export async function render() {
   }
   theme();
   await refresh();
-  setInterval(refresh, REFRESH);
 }
