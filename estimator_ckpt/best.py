@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from estimator_ckpt import files
+from estimator_ckpt.checking.difference import entries_of
 from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.errors import CheckpointError, SettingsError
 from estimator_ckpt.kept.links import keeping, let_go, link_checkpoint
+from estimator_ckpt.objects.object_graph import SAVE_COUNTER
 from estimator_ckpt.reading.best import (
     BestList,
     Criterion,
@@ -153,10 +155,26 @@ def _criteria_of_job(run: str) -> tuple[Criterion, ...]:
 
 
 def _is_same(a: str, b: str) -> bool:
-    """Whether two checkpoints are one, under two names."""
-    return os.path.basename(a) == os.path.basename(b) and (
-        files.read_bytes(f"{a}.index") == files.read_bytes(f"{b}.index")
-    )
+    """Whether two checkpoints are one: under two names, or in two formats, as a conversion in place
+    makes it, and a job that goes on in another format."""
+    if os.path.basename(a) != os.path.basename(b):
+        return False
+    if files.read_bytes(f"{a}.index") == files.read_bytes(f"{b}.index"):
+        return True
+    try:
+        return _checksums(a) == _checksums(b)
+    except CheckpointError:
+        return False  # one that is damaged is not the other
+
+
+def _checksums(prefix: str) -> dict[str, Any]:
+    """What the index says of each variable's value."""
+    with open_checkpoint(prefix) as checkpoint:
+        return {
+            name: [(entry.dtype, box, entry.crc32c) for box, entry in entries_of(checkpoint, one)]
+            for name, one in checkpoint.variables.items()
+            if one.object_path != SAVE_COUNTER  # which formats of names lack
+        }
 
 
 def _place(run: str, source: str, earlier: list[Evaluated]) -> str:

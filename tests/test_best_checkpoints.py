@@ -19,12 +19,14 @@ from stock_files import save
 from tensorflow_party import tf, v1
 
 from estimator_ckpt import (
+    convert_checkpoint,
     open_checkpoint,
     pin_checkpoint,
     record_metrics,
     verify_checkpoint,
 )
 from estimator_ckpt.errors import CheckpointError, CorruptCheckpointError, SettingsError
+from estimator_ckpt.formats import CheckpointFormat
 from estimator_ckpt.reading.best import parse_criteria, read_best
 
 ACCURACY = ("accuracy", 2)
@@ -144,6 +146,20 @@ def test_another_checkpoint_of_the_same_step_is_another(model_dir: Path) -> None
     assert on_disk() == ["model.ckpt-1", "model.ckpt-1_2"]
     with open_checkpoint("run@best") as checkpoint:
         assert checkpoint["w"] == 6
+
+
+@pytest.mark.parametrize("checkpoint_format", ["checkpoint", "both"])
+def test_a_checkpoint_that_was_converted_in_place_is_the_same(
+    model_dir: Path, checkpoint_format: CheckpointFormat
+) -> None:
+    """It takes one of the places, not two."""
+    record(1, 0.5)
+    prefix = write(2)
+    record_metrics(prefix, {"accuracy": 0.6}, keep_best=ACCURACY)
+    convert_checkpoint(prefix, None, checkpoint_format, in_place=True)
+    record_metrics(prefix, {"accuracy": 0.7})
+    assert on_disk() == ["model.ckpt-1", "model.ckpt-2"]
+    assert [one.metrics["accuracy"] for one in read_best("run").checkpoints] == [0.5, 0.7]
 
 
 def test_what_the_first_call_said_holds_for_the_next(model_dir: Path) -> None:

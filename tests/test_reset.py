@@ -4,14 +4,21 @@ import json
 import os
 import re
 import shutil
+from pathlib import Path
 
+import input_jobs
 import numpy as np
 import pytest
 import tensorflow as tf
 from graph_jobs import FORMATS, minimize, run_job
 
 from estimator_ckpt import convert_checkpoint, make_scaffold, open_checkpoint, verify_checkpoint
-from estimator_ckpt.errors import CheckpointError, CorruptCheckpointError, SettingsError
+from estimator_ckpt.errors import (
+    CheckpointError,
+    CorruptCheckpointError,
+    MismatchError,
+    SettingsError,
+)
 from estimator_ckpt.formats import RESETS_KEY
 
 v1 = tf.compat.v1
@@ -121,6 +128,46 @@ def test_the_checkpoint_from_before_is_pinned_and_the_first_save_has_its_step(as
         assert before.global_step == after.global_step == 2
 
 
+def test_a_start_that_is_refused_pins_nothing_and_one_that_falls_back_pins_what_it_read():
+    train()
+    train()
+    with open_checkpoint("run") as checkpoint:
+        offset = checkpoint.variables["body/w"].entry.offset
+    path = Path("run/model.ckpt-4.data-00000-of-00001")
+    data = bytearray(path.read_bytes())
+    data[offset] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(CorruptCheckpointError, match="fall_back"):
+        train(["optimizer"])
+    assert not os.path.exists("run/pinned")
+    start, _ = train(["optimizer"], on_corrupt="fall_back")
+    assert start["global_step"] == 2
+    (name,) = os.listdir("run/pinned")
+    assert os.path.exists(f"run/pinned/{name}/model.ckpt-2.index")
+
+
+def test_a_start_that_is_refused_for_its_input_pins_nothing():
+    input_jobs.run("run", steps=2)
+    with pytest.raises(MismatchError, match="the input is another"):
+        input_jobs.run("run", 2, lambda: input_jobs.numbers(batch=8), reset=["optimizer"])
+    assert not os.path.exists("run/pinned")
+
+
+def test_after_a_reset_checkpoints_of_another_saver_stay():
+    """They lack what was reset; they do not count for that."""
+    train(keep_checkpoint_max=1)
+    with tf.Graph().as_default():
+        build()
+        with v1.Session() as session:
+            session.run(v1.global_variables_initializer())
+            weights = v1.train.Saver([*v1.trainable_variables(), v1.train.get_global_step()])
+            weights.recover_last_checkpoints(["run/model.ckpt-2"])
+            weights.save(session, "run/weights.ckpt")
+    train(["optimizer", "averages", "statistics"], keep_checkpoint_max=1)
+    found = sorted(path.stem for path in Path("run").glob("*.index"))
+    assert found == ["model.ckpt-4", "weights.ckpt"]
+
+
 def test_a_kill_before_the_first_save_resets_at_the_next_start():
     _, end = train()
 
@@ -155,6 +202,26 @@ def test_a_job_that_starts_anew_has_met_its_request():
     train(["optimizer"])
     start, _ = train(["optimizer"])
     assert start["body/w/Adam"].any()
+
+
+def test_a_job_whose_init_fn_restores_has_met_its_request():
+    """As one that warm-starts; else it would reset in the midst of training, when it restarts."""
+    train()
+    os.rename("run", "before")
+
+    def restore(scaffold, session):
+        del scaffold
+        (saver,) = v1.get_collection(v1.GraphKeys.SAVERS)
+        saver.restore(session, "before/model.ckpt-2")
+
+    def scaffold():
+        base = v1.train.Scaffold(init_fn=restore)
+        return make_scaffold("both", base=base, reset=["optimizer"])
+
+    _, end = run_job("run", scaffold, build=build)
+    start, _ = run_job("run", scaffold, build=build)
+    assert changed(end, start) == set()
+    assert resets() == [["optimizer"]]
 
 
 def test_a_head_of_another_shape_begins_anew():

@@ -320,6 +320,26 @@ def test_resuming_directory_and_local_init_op_are_known_while_a_job_restores(tmp
     assert runs == [None, local_init, local_init]
 
 
+def test_is_in_init_fn_where_a_session_that_restores_nothing_is_prepared(tmp_path, graph):
+    variable("a", 1.0)
+    seen = []
+
+    class Restores(v1.train.Saver):
+        def restore(self, sess, save_path):
+            seen.append(tf_internals.is_in_init_fn())
+            super().restore(sess, save_path)
+
+    saver = Restores()
+    with v1.Session() as session:
+        session.run(v1.global_variables_initializer())
+        prefix = saver.save(session, str(tmp_path / "model"))
+        saver.restore(session, prefix)
+    manager = v1.train.SessionManager()
+    manager.prepare_session("", saver=saver, checkpoint_dir=str(tmp_path))
+    manager.prepare_session("", init_fn=lambda session: saver.restore(session, prefix))
+    assert seen == [False, False, True]
+
+
 def test_resuming_local_init_op_is_none_where_nothing_is_restored():
     assert tf_data_internals.resuming_local_init_op() is None
 
@@ -361,17 +381,6 @@ def test_is_needed_at_once_where_a_hook_has_listeners_or_the_session_ends(tmp_pa
 
 def test_is_ending_is_false_where_no_session_ends():
     assert not tf_internals.is_ending()
-
-
-def test__is_called_by_whoever_is_on_the_stack():
-    def ask():  # its caller's code
-        return tf_internals._is_called_by(caller.__code__)
-
-    def caller():
-        return ask()
-
-    assert caller()
-    assert not ask()
 
 
 def test_drops_errors_of_close_is_true_where_a_monitored_session_closes(graph):

@@ -124,19 +124,19 @@ def _string_difference(one: Array, other: Array) -> Difference | None:
 
 
 def _raw(checkpoint: Checkpoint, variable: Variable) -> list[tuple[Extents, memoryview]]:
-    return [(box, checkpoint.reader.raw(entry)) for box, entry in _entries(checkpoint, variable)]
+    return [(box, checkpoint.reader.raw(entry)) for box, entry in entries_of(checkpoint, variable)]
 
 
 def _verify(checkpoint: Checkpoint, variable: Variable) -> None:
     """Raises CorruptCheckpointError unless the values are those that were saved."""
-    for _, entry in _entries(checkpoint, variable):
+    for _, entry in entries_of(checkpoint, variable):
         try:
             checkpoint.reader.check(entry)
         except CorruptCheckpointError as error:
             raise CorruptCheckpointError(error.message, path=error.path, key=variable.key) from None
 
 
-def _entries(checkpoint: Checkpoint, variable: Variable) -> list[tuple[Extents, Entry]]:
+def entries_of(checkpoint: Checkpoint, variable: Variable) -> list[tuple[Extents, Entry]]:
     """The slices of a variable with their extents; one for a variable that is whole."""
     if not variable.entry.slices:
         return [(tuple((0, size) for size in variable.shape), variable.entry)]
@@ -211,7 +211,7 @@ def _in_one_only(a: Checkpoint, x: Variable, b: Checkpoint, y: Variable) -> int:
     """How many values are in one of the two alone, as slices need not cover a variable."""
     if not (x.slices or y.slices):
         return 0
-    boxes, others = ([box for box, _ in _entries(*one)] for one in ((a, x), (b, y)))
+    boxes, others = ([box for box, _ in entries_of(*one)] for one in ((a, x), (b, y)))
     both = sum(
         math.prod(end - start for start, end in cut) for cut, _, _ in _meetings(boxes, others)
     )

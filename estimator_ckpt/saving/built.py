@@ -27,7 +27,7 @@ from estimator_ckpt.saving.graph_ops import SaverOps, run_restore
 from estimator_ckpt.saving.initial_values import Initialization, InitialValues
 from estimator_ckpt.saving.lacking_averages import average_problems
 from estimator_ckpt.saving.on_disk import open_any
-from estimator_ckpt.saving.resets import Request, Reset, keep_from_before, read_resets
+from estimator_ckpt.saving.resets import Request, Reset, read_resets
 
 
 class Restored(NamedTuple):
@@ -37,11 +37,13 @@ class Restored(NamedTuple):
       prefix: of the checkpoint.
       lacking: the tensors that it lacks; what they are for is initialized.
       resets: those that led to it, and the one that has just been made.
+      has_reset: whether one has just been made.
     """
 
     prefix: str
     lacking: frozenset[str]
     resets: tuple[Reset, ...]
+    has_reset: bool
 
 
 @dataclass(frozen=True)
@@ -106,20 +108,21 @@ class Built:
             resets = read_resets(checkpoint)
             if request is not None and request.is_met(resets):
                 request = None
-            keys, initialization = self._resolve(checkpoint, request)
+            resolution = self.resolution(checkpoint)
+            keys, initialization = self._resolve(checkpoint, resolution, request)
             fetches, feeds = self.restore_ops(keys, checkpoint)
             prefix = checkpoint.prefix
             if request is not None:
-                keep_from_before(prefix, request)
                 resets = (*resets, Reset(request.id, checkpoint.global_step, request.reset))
         run_restore(session, fetches, feeds, prefix)
         if initialization is not None:
             # After the restore: an initial value may be computed from what is restored.
             initialization.run(session)
-        lacking = frozenset(want.tensor for want in self.wanted if want.tensor not in keys)
+        # Not what was reset: that is there, and whoever lacks it is another's checkpoint.
+        lacking = frozenset(want.tensor for want in resolution.missing)
         if request is not None:
             logging.info("Reset once: %s: %s", ", ".join(request.reset), sorted(request.tensors))
-        return Restored(prefix, lacking, resets)
+        return Restored(prefix, lacking, resets, request is not None)
 
     def resolution(self, checkpoint: Checkpoint) -> Resolution:
         """What a checkpoint has of `wanted`, and where the two do not fit."""
@@ -140,10 +143,9 @@ class Built:
             return None
 
     def _resolve(
-        self, checkpoint: Checkpoint, request: Request | None
+        self, checkpoint: Checkpoint, resolution: Resolution, request: Request | None
     ) -> tuple[dict[str, str], Initialization | None]:
         """The keys to read, and how to initialize what is not read."""
-        resolution = self.resolution(checkpoint)
         without = frozenset[str]() if request is None else request.tensors
         if without:
             resolution = resolution.without(without)

@@ -92,6 +92,15 @@ class Request:
     def is_met(self, resets: Sequence[Reset]) -> bool:
         return any(one.id == self.id for one in resets)
 
+    def met_at_start(self, resets: tuple[Reset, ...] = ()) -> tuple[Reset, ...]:
+        """What a job that starts says of resets: where there is nothing to resume from, a restart
+        is to reset nothing.
+
+        Args:
+          resets: those of the checkpoint that its init_fn has restored from.
+        """
+        return resets if self.is_met(resets) else (*resets, Reset(self.id, 0, self.reset))
+
 
 def keep_from_before(prefix: str, request: Request) -> None:
     """Pins the checkpoint that a reset starts from: the first save after it has the same step.

@@ -25,7 +25,7 @@ from estimator_ckpt.saving.journal import mark
 from estimator_ckpt.saving.keeping import keeper_of
 from estimator_ckpt.saving.meta_graph_files import graph_writer
 from estimator_ckpt.saving.other_savers import explain_restores, tell_of_checkpoint, tell_of_hooks
-from estimator_ckpt.saving.resets import Request, Reset, encode_resets
+from estimator_ckpt.saving.resets import Request, Reset, encode_resets, keep_from_before
 from estimator_ckpt.saving.resume import resume, steadily, whole_in_place_of
 from estimator_ckpt.saving.retention import Retention
 from estimator_ckpt.saving.steps import Save, prefix_of
@@ -353,7 +353,11 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         restored = steadily(lambda: self.built.restore(sess, path, request), path)
         if resumes and self.input is not None:
             self.input.find(path)
+        if request is not None and restored.has_reset:
+            keep_from_before(restored.prefix, request)  # last: a start that is refused leaves none
         self._lacking, self.resets = restored.lacking, restored.resets
+        if self.request is not None and tf_internals.is_in_init_fn():
+            self.resets = self.request.met_at_start(self.resets)  # as after a warm start
         self.sound = mark(restored.prefix)
 
     @property

@@ -245,6 +245,13 @@ def resuming_directory() -> str | None:
     return None if frame is None else frame.f_locals.get("checkpoint_dir")
 
 
+def is_in_init_fn() -> bool:
+    """Whether a SessionManager, which has restored nothing, calls an init_fn; see is_ending()."""
+    manager = tf.compat.v1.train.SessionManager
+    is_restoring = frame_of(manager._restore_checkpoint.__code__) is not None
+    return not is_restoring and frame_of(manager.prepare_session.__code__) is not None
+
+
 def is_needed_at_once() -> bool:
     """Whether whoever has called a Saver's save() goes on to use the checkpoint.
 
@@ -263,11 +270,9 @@ def is_needed_at_once() -> bool:
 
 
 def is_ending() -> bool:
-    """Whether a MonitoredSession is calling the end() of its hooks, or closing its session.
-
-    Private as resuming_directory() is (tensorflow/python/training/monitored_session.py).
-    """
-    return _is_called_by(tf.compat.v1.train.MonitoredSession._close_internal.__code__)
+    """Whether a MonitoredSession calls the end() of its hooks, or closes its session; private as
+    resuming_directory() is (tensorflow/python/training/monitored_session.py)."""
+    return frame_of(tf.compat.v1.train.MonitoredSession._close_internal.__code__) is not None
 
 
 def drops_errors_of_close() -> bool:
@@ -275,11 +280,7 @@ def drops_errors_of_close() -> bool:
     what that raises (_CoordinatedSession of tensorflow/python/training/monitored_session.py; closed
     sessions, too, are closed in the end by __del__ of tensorflow/python/client/session.py)."""
     dropping = (monitored_session._CoordinatedSession.close, tf.compat.v1.Session.__del__)
-    return any(_is_called_by(one.__code__) for one in dropping)
-
-
-def _is_called_by(code: CodeType) -> bool:
-    return frame_of(code) is not None
+    return any(frame_of(one.__code__) is not None for one in dropping)
 
 
 def frame_of(code: CodeType) -> FrameType | None:

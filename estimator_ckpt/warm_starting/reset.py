@@ -11,7 +11,7 @@ from estimator_ckpt.matching.averaged import DEFAULT_AVERAGE, variable_of_averag
 from estimator_ckpt.matching.model import ModelVariable
 from estimator_ckpt.options import SaverOptions
 from estimator_ckpt.roles import NUMBER, SLOT, STATISTIC, STEP
-from estimator_ckpt.saving.resets import Request, Reset, request_id
+from estimator_ckpt.saving.resets import Request, request_id
 from estimator_ckpt.saving.saver import Saver
 from estimator_ckpt.text.names import did_you_mean_or
 from estimator_ckpt.warm_starting.starter import graph_model
@@ -73,8 +73,7 @@ def _prepare(saver: Saver, reset: tuple[str, ...], once: str | None) -> None:
     tensors |= {by_name[name] for name in chosen if name in by_name}
     saver.built.initial_values  # noqa: B018 (while ops can be added)
     saver.request = Request(request_id(reset, once), reset, frozenset(tensors))
-    # Where there is nothing to resume from, all is initial: a restart resets nothing then.
-    saver.resets = (Reset(saver.request.id, 0, reset),)
+    saver.resets = saver.request.met_at_start()
 
 
 def _by_role(variables: Iterable[ModelVariable]) -> dict[str, set[str]]:
