@@ -222,6 +222,13 @@ def test_a_job_does_not_begin_anew_in_silence(trained, tmp_path, caplog):
     assert "model.ckpt-4 has no input position beside it" in caplog.text
 
 
+def test_a_fall_back_passes_over_a_checkpoint_whose_position_is_damaged(trained, tmp_path):
+    model_dir = shutil.copytree(trained[0], tmp_path / "run")
+    os.remove(model_dir / "model.ckpt-4.data-00000-of-00001")
+    damage(model_dir / "model.ckpt-2.input" / "position-2.data-00000-of-00001")
+    assert run(model_dir, 2, on_corrupt="fall_back") == trained[1][:2]
+
+
 # --- what tells two pipelines from each other ---
 
 

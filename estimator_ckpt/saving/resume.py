@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -84,7 +85,8 @@ def resume(
         restore(prefix)
         return prefix
     except (CorruptCheckpointError, NotACheckpointError) as error:
-        sound = next(_sound_before(prefix), None)
+        older = _sound_before(prefix)
+        sound = next(older, None)
         if sound is None:
             raise
         if was_synced and on_corrupt == "error":
@@ -94,14 +96,20 @@ def resume(
                 path=error.path,
                 key=error.key,
             ) from error
+        damage: CheckpointError = error
+    for candidate in itertools.chain([sound], older):
         logging.error(
             "The newest checkpoint is damaged. Resuming from %s INSTEAD OF %s: %s",
-            sound,
+            candidate,
             prefix,
-            error,
+            damage,
         )
-    restore(sound)
-    return sound
+        try:
+            restore(candidate)
+            return candidate
+        except (CorruptCheckpointError, NotACheckpointError) as error:
+            damage = error  # of the position of its input, say
+    raise damage
 
 
 def steadily(read: Callable[[], _Result], prefix: str) -> _Result:
