@@ -74,7 +74,7 @@ def run(path: Path) -> tuple[int, list[str]]:
     document.namespace.update(
         __name__="__main__",
         has_estimator=has_estimator(),
-        has_keras_2=importlib.metadata.version("keras").startswith("2."),
+        has_keras_2=_version("keras").startswith("2."),
         _exits=0,
     )
     count, skipped = 0, []
@@ -95,13 +95,17 @@ def run(path: Path) -> tuple[int, list[str]]:
     return count, skipped
 
 
+def _version(package: str) -> str:
+    """Of an installed package; "" of one that is not there."""
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
 def has_estimator() -> bool:
     """Whether this environment has tf.estimator."""
-    try:
-        importlib.metadata.distribution("tensorflow-estimator")
-    except importlib.metadata.PackageNotFoundError:
-        return False
-    return True
+    return bool(_version("tensorflow-estimator"))
 
 
 def _regions(path: Path) -> Iterable[Region]:

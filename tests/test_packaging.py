@@ -68,11 +68,12 @@ def test_the_versions_of_the_readme_and_of_pyproject_are_those_that_are_tested()
     tested = re.findall(r"^(\d+\.\d+\.\d+) (3\.\d+)(.*)$", script, flags=re.MULTILINE)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     shown = re.findall(r"^\| (\S+) \| (3\.\d+) \| (\w+) \|$", readme, flags=re.MULTILINE)
-    assert shown == [(tf, python, "yes" if more else "no") for tf, python, more in tested]
+    estimator = {tf: "estimator" in more for tf, _, more in tested}
+    assert shown == [(tf, python, "yes" if estimator[tf] else "no") for tf, python, _ in tested]
     pythons = list(dict.fromkeys(python for _, python, _ in tested))
     assert re.findall(r'"Programming Language :: Python :: (3\.\d+)"', PYPROJECT) == pythons
     assert f'requires-python = ">={pythons[0]}"' in PYPROJECT
-    oldest, with_estimator = tested[0][0], [tf for tf, _, more in tested if more]
+    oldest, with_estimator = tested[0][0], [tf for tf in estimator if estimator[tf]]
     assert f'"tensorflow>={oldest.rpartition(".")[0]}"' in PYPROJECT
     bounds = f">={with_estimator[0].rpartition('.')[0]},<2.16"
     assert f'"tensorflow-estimator{bounds}"' in PYPROJECT
