@@ -646,10 +646,8 @@ def test_whole_values_of_the_helper_are_right(graph):
 
 
 def test_create_slots_makes_what_the_first_step_would():
-    if not hasattr(tf.keras, "__version__"):
-        keras = tf.keras
-    else:
-        keras = __import__("tf_keras")
+    is_keras_3 = getattr(tf.keras, "__version__", "2.15").startswith("3.")
+    keras = __import__("tf_keras") if is_keras_3 else tf.keras
     optimizer, weight = keras.optimizers.legacy.Adam(), tf.Variable([1.0, 2.0])
     tf_internals.create_slots(optimizer, [weight])
     assert optimizer.get_slot_names() == ["m", "v"]
