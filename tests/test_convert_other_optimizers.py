@@ -14,7 +14,7 @@ from tf1_session import Tf1Session
 from estimator_ckpt import convert_checkpoint, verify_checkpoint
 from estimator_ckpt.errors import MismatchError, SettingsError, UnsupportedCheckpointError
 
-IS_KERAS_3 = hasattr(tf.keras, "__version__")
+IS_KERAS_3 = getattr(tf.keras, "__version__", "2").startswith("3")
 WORD = "keras3" if IS_KERAS_3 else "keras2"
 K = tf.keras.optimizers
 STEPS = 3
