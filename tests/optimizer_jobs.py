@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 from conversion_files import v1
+from keras_session import KerasSession
 from tensorflow_party import tf
 from tf1_session import Tf1Session
 
@@ -109,36 +110,16 @@ class Tf1Job(Tf1Session):
         return TF1[kind]().minimize(self.loss, step)
 
 
-class KerasJob:
+class KerasJob(KerasSession):
     """The same model as objects; `order`: in which the optimizer is built."""
+
+    STEPS = STEPS
+    loss = staticmethod(loss_of)
 
     def __init__(self, optimizer, order=tuple(SHAPES)):
         self.variables = {name: tf.Variable(initial(name), name=name) for name in SHAPES}
         self.optimizer = optimizer
-        self.order = order
+        self.ordered = [self.variables[name] for name in order]
         build = getattr(optimizer, "build", None) or optimizer._create_all_weights
-        build([self.variables[name] for name in order])
+        build(self.ordered)
         self.objects = tf.train.Checkpoint(model=self.variables, optimizer=optimizer)
-
-    def save(self, prefix):
-        return self.objects.write(str(prefix))
-
-    def train(self):
-        losses = []
-        for _ in range(STEPS):
-            with tf.GradientTape() as tape:
-                loss = loss_of(*self.variables.values())
-                scaled = scaled_loss(self.optimizer, loss)
-            losses.append(loss.numpy())
-            ordered = [self.variables[name] for name in self.order]
-            gradients = tape.gradient(scaled, ordered)
-            if hasattr(self.optimizer, "get_unscaled_gradients"):
-                gradients = self.optimizer.get_unscaled_gradients(gradients)
-            self.optimizer.apply_gradients(zip(gradients, ordered))
-        return losses
-
-
-def scaled_loss(optimizer, loss):
-    if hasattr(optimizer, "get_scaled_loss"):
-        return optimizer.get_scaled_loss(loss)
-    return optimizer.scale_loss(loss) if hasattr(optimizer, "scale_loss") else loss

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conversion_files import stock_values, v1
+from keras_session import KerasSession
 from tf1_session import Tf1Session
 
 from estimator_ckpt import convert_checkpoint, verify_checkpoint
@@ -107,8 +108,11 @@ class Tf1Job(Tf1Session):
             self.start()
 
 
-class KerasJob:
+class KerasJob(KerasSession):
     """The same model as objects; the optimizers are built in the other order."""
+
+    STEPS = STEPS
+    loss = staticmethod(loss_of)
 
     def __init__(self, optimizer):
         self.variables = {name: tf.Variable(initial(name), name=name) for name in SHAPES}
@@ -116,28 +120,6 @@ class KerasJob:
         self.ordered = list(self.variables.values())[::-1]
         optimizer.build(self.ordered)
         self.objects = tf.train.Checkpoint(model=self.variables, optimizer=optimizer)
-
-    def save(self, prefix):
-        return self.objects.write(str(prefix))
-
-    def train(self):
-        losses = []
-        for _ in range(STEPS):
-            with tf.GradientTape() as tape:
-                loss = loss_of(*self.variables.values())
-                scaled = scaled_loss(self.optimizer, loss)
-            losses.append(float(loss))
-            gradients = tape.gradient(scaled, self.ordered)
-            if hasattr(self.optimizer, "get_unscaled_gradients"):
-                gradients = self.optimizer.get_unscaled_gradients(gradients)
-            self.optimizer.apply_gradients(zip(gradients, self.ordered))
-        return losses
-
-
-def scaled_loss(optimizer, loss):
-    if hasattr(optimizer, "get_scaled_loss"):
-        return optimizer.get_scaled_loss(loss)
-    return optimizer.scale_loss(loss) if hasattr(optimizer, "scale_loss") else loss
 
 
 def in_keras(source, job, tmp_path, **options):
