@@ -21,7 +21,7 @@ from estimator_ckpt.objects.object_graph import SAVE_COUNTER, ObjectGraph
 from estimator_ckpt.roles.dialects import ITERATIONS, LEGACY_COUNT
 from estimator_ckpt.roles.newer_keras import classes
 from estimator_ckpt.roles.records import NEWER
-from estimator_ckpt.text.names import NameIndex, meant
+from estimator_ckpt.text.names import NameIndex, meant, scopes_apart
 from estimator_ckpt.text.quantities import counted, tensor_text
 from estimator_ckpt.text.rows import Row, fold
 from estimator_ckpt.text.tables import text_table
@@ -227,7 +227,7 @@ class _Table:
         """The one change of a scope that explains most of the hints; "" and "" if there is none."""
         shifts: Counter[tuple[str, str]] = Counter()
         for place, number in self.hints.items():
-            shifts[_shift(self.items[number].name, self.fit.places[place].name)] += 1
+            shifts[scopes_apart(self.items[number].name, self.fit.places[place].name)] += 1
         if not shifts:
             return "", ""
         scopes, count = min(shifts.items(), key=lambda one: (-one[1], one[0]))
@@ -364,15 +364,3 @@ class _Table:
         names = ((self.items[n].name, self.fit.places[p].name) for p, n in self.hints.items())
         count = sum(theirs + place[len(ours) :] == name for name, place in names)
         return f"--rename='{_pattern(theirs)}(.*):{ours}\\1' places {count} of these."
-
-
-def _shift(name: str, place: str) -> tuple[str, str]:
-    """The scopes in which two names differ, the same rest left out."""
-    theirs, ours = name.split("/"), place.split("/")
-    while len(theirs) > 1 and len(ours) > 1 and theirs[-1] == ours[-1]:
-        theirs.pop()
-        ours.pop()
-    if theirs[-1] == ours[-1]:
-        theirs.pop()
-        ours.pop()
-    return "/".join([*theirs, ""]), "/".join([*ours, ""])

@@ -14,6 +14,7 @@ from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.matching.saved import Saved
 from estimator_ckpt.matching.structure import stand_below
 from estimator_ckpt.roles.training_state import training_state
+from estimator_ckpt.text.names import scopes_apart
 
 _MOST_HINTS = 100
 _MOST_TRIED = 5
@@ -96,14 +97,9 @@ def _weights(saved: Saved) -> dict[str, Variable]:
 
 
 def _shift(wanted: str, name: str) -> tuple[str, str]:
-    ours, theirs = wanted.split("/"), name.split("/")
-    while len(ours) > 1 and len(theirs) > 1 and ours[-1] == theirs[-1]:
-        ours.pop()
-        theirs.pop()
-    if ours[-1] == theirs[-1]:
-        ours.pop()
-        theirs.pop()
-    return "/".join([*theirs, ""]) or "/", "/".join([*ours, ""]) or "/"
+    """The pair of an assignment map that leads from `name` to `wanted`."""
+    theirs, ours = scopes_apart(name, wanted)
+    return theirs or "/", ours or "/"
 
 
 def _count(

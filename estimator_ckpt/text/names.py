@@ -87,3 +87,15 @@ def did_you_mean_or(name: str, known: Sequence[str]) -> str:
 def did_you_mean(names: Sequence[str]) -> str:
     """`; did you mean 'a' or 'b'?`, to end a message with; empty where there are no names."""
     return f"; did you mean {' or '.join(map(repr, names))}?" if names else ""
+
+
+def scopes_apart(one: str, other: str) -> tuple[str, str]:
+    """The scopes in which two names differ, `a/` and `b/c/` of `a/w` and `b/c/w`; "" for none."""
+    ours, theirs = one.split("/"), other.split("/")
+    while len(ours) > 1 and len(theirs) > 1 and ours[-1] == theirs[-1]:
+        ours.pop()
+        theirs.pop()
+    if ours[-1] == theirs[-1]:
+        ours.pop()
+        theirs.pop()
+    return "/".join([*ours, ""]), "/".join([*theirs, ""])
