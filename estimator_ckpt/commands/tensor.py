@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.cli import UsageError
 from estimator_ckpt.errors import UnsupportedCheckpointError, printable
+from estimator_ckpt.pages.values import histogram, number_chunks
 from estimator_ckpt.reading.variables import Variable
 from estimator_ckpt.text.quantities import size_text, tensor_text
 
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
-_CHUNK = 1 << 20  # values
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
@@ -117,8 +117,6 @@ def _draws_blocks() -> bool:
 
 def _bars(array: Array, low: float, high: float) -> str:
     """How many values are in each of 32 equal parts of the range, as blocks of that height."""
-    from estimator_ckpt.pages.values import histogram
-
     counts = histogram(array.reshape(-1), low, high)
     steps = [math.ceil((len(_BLOCKS) - 1) * count / max(counts)) for count in counts]
     return "".join(_BLOCKS[step] for step in steps)
@@ -139,7 +137,7 @@ def statistics(array: Array) -> dict[str, float]:
     sums: list[float] = []
     lowest: list[float] = []
     highest: list[float] = []
-    for chunk in _number_chunks(array):
+    for chunk in number_chunks(array):
         finite = chunk[np.isfinite(chunk)]
         nan += int(np.isnan(chunk).sum())
         infinite += int(np.isinf(chunk).sum())
@@ -167,25 +165,9 @@ def _finite_chunks(array: Array, scale: float) -> Iterator[Array]:
     """The finite values as float64, times `scale`."""
     import numpy as np
 
-    for chunk in _number_chunks(array):
+    for chunk in number_chunks(array):
         finite = chunk[np.isfinite(chunk)].astype("f8")
         yield finite if scale == 1 else finite * scale
-
-
-def _number_chunks(array: Array) -> Iterator[Array]:
-    """The values, flat, as numbers that NumPy can order and add."""
-    import numpy as np
-
-    flat = array.reshape(-1)
-    for start in range(0, flat.size, _CHUNK):
-        chunk = flat[start : start + _CHUNK]
-        if chunk.dtype.kind == "b":
-            chunk = chunk.astype("u1")
-        elif chunk.dtype.kind == "c":
-            chunk = np.abs(chunk)
-        elif chunk.dtype.kind not in "iu":  # float16 would overflow; bfloat16, int4
-            chunk = chunk.astype("f8")
-        yield chunk
 
 
 def _json_value(value: Any) -> Any:

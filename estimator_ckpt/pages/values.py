@@ -212,12 +212,25 @@ def _numbers(checkpoint: Checkpoint, variable: Variable) -> Array | None:
     return None if array.dtype == object else array.reshape(-1)
 
 
-def _chunks(array: Array) -> Iterator[Array]:
+def number_chunks(array: Array) -> Iterator[Array]:
+    """The values, flat, a million at a time, as numbers that NumPy can order and add: integers as
+    they are, all others as float64."""
     import numpy as np
 
-    for start in range(0, array.size, _CHUNK):
-        chunk = array[start : start + _CHUNK]
-        yield np.abs(chunk).astype("f8") if chunk.dtype.kind == "c" else chunk.astype("f8")
+    flat = array.reshape(-1)
+    for start in range(0, flat.size, _CHUNK):
+        chunk = flat[start : start + _CHUNK]
+        if chunk.dtype.kind == "b":
+            chunk = chunk.astype("u1")
+        elif chunk.dtype.kind == "c":
+            chunk = np.abs(chunk)
+        elif chunk.dtype.kind not in "iu":  # float16 would overflow; bfloat16, int4
+            chunk = chunk.astype("f8")
+        yield chunk
+
+
+def _chunks(array: Array) -> Iterator[Array]:
+    return (chunk.astype("f8", copy=False) for chunk in number_chunks(array))
 
 
 def _json(spread: Spread) -> dict[str, Any]:
