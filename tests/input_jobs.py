@@ -1,8 +1,10 @@
 """Jobs that read by tf.data and record what they have read."""
 
-from tensorflow_party import tf, v1
+import tensorflow as tf
 
 from estimator_ckpt import make_scaffold
+
+v1 = tf.compat.v1
 
 
 def numbers(n=40, batch=4, *, buffer=8, parallel=2, ahead=2, repeat=2):
