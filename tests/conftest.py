@@ -7,6 +7,7 @@ and the summary counts these. The package is not helped: what it imports fails, 
 WITHOUT_TENSORFLOW=1 makes a run fail that skips for any other reason, or has a TensorFlow.
 """
 
+import gc
 import importlib.abc
 import os
 import pathlib
@@ -70,6 +71,13 @@ def pytest_collection_modifyitems(items):
         )
         for item in marked:
             item.add_marker(skip)
+
+
+def pytest_collection_finish():
+    """What has been imported by now lives as long as the process: neither the collector nor those
+    of our functions that ask it what there is need go through it for each test again."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter):
