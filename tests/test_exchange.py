@@ -489,12 +489,36 @@ def test_a_partitioned_variable_is_put_together_some_rows_at_a_time(
 ):
     from estimator_ckpt.bundle import tensors
 
+    # As remote files are read: each byte once, and no more than the rows that are put together.
+    sizes = []
+
+    def counted(path, offset, size):
+        sizes.append(size)
+        return Path(path).read_bytes()[offset : offset + size]
+
+    monkeypatch.setattr(tensors.files, "is_remote", lambda path: "m.data-" in path)
+    monkeypatch.setattr(tensors.files, "read_range", counted)
     monkeypatch.setattr(tensors, "_CHUNK", 2 * 9 * 4)
     values = np.arange(54, dtype=np.float32).reshape(6, 9)
     prefix = save_boxes(tmp_path / "m", "v", values, boxes)
     path = str(tmp_path / f"a{ending}")
     export_checkpoint(prefix, path, dtype="float64")
+    assert (max(sizes) <= 72, sum(sizes)) == (True, values.nbytes)
     imported = import_checkpoint(path, tmp_path / "back", "saver")
     with open_checkpoint(imported.destination) as back:
         assert back["v"].dtype == np.float64
         assert back["v"].tolist() == values.tolist()
+
+
+def test_a_slice_with_a_wrong_byte_is_found_when_its_last_rows_come(tmp_path, monkeypatch):
+    from estimator_ckpt.bundle import tensors
+
+    monkeypatch.setattr(tensors, "_CHUNK", 2 * 9 * 4)
+    values = np.arange(54, dtype=np.float32).reshape(6, 9)
+    prefix = save_boxes(tmp_path / "m", "v", values, [(0, 4, 0, 9), (4, 2, 0, 9)])
+    data = Path(f"{prefix}.data-00000-of-00001")
+    data.write_bytes(b"\1" + data.read_bytes()[1:])
+    with pytest.raises(CorruptCheckpointError, match="the 144 bytes at byte 0: checksum") as caught:
+        export_checkpoint(prefix, tmp_path / "a.npz")
+    assert (caught.value.key, caught.value.path) == ("v", str(data))
+    assert not (tmp_path / "a.npz").exists()

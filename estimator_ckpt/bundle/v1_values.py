@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from estimator_ckpt import files
@@ -113,6 +114,13 @@ class V1Reader(TensorReader):
     def _read_entry(self, entry: Entry, check: bool) -> np.ndarray[Any, Any]:
         # Where there is a checksum, raw() verifies it.
         return super()._read_entry(entry, False)
+
+    def _cut(self, entry: Entry, sizes: Iterable[int]) -> Iterator[memoryview]:
+        # The block of a slice has its values as one message, which is read as a whole.
+        data = self.raw(entry)
+        for size in sizes:
+            part, data = data[:size], data[size:] or memoryview(b"")  # which lets go of the block
+            yield part
 
     def _chunks(self, entry: Entry) -> list[memoryview]:
         """What the field with the values of an entry holds, part by part."""
