@@ -231,6 +231,15 @@ def test_another_ending_is_refused(source: str, tmp_path: Path) -> None:
         export_checkpoint(source, tmp_path / "out.pt")
 
 
+def test_slots_that_went_for_averages_are_dropped_without_a_word(tmp_path, run, caplog):
+    one = np.float32([1])
+    names = ["w", "w/Adam", "w/Adam_1", "w/ExponentialMovingAverage"]
+    source = save(tmp_path / "m", dict.fromkeys(names, one))
+    shown = run("export", source, str(tmp_path / "a.npz"), "--drop_slots", "--use_averages")
+    assert (shown.code, shown.err, caplog.messages) == (0, "", [])
+    assert list(np.load(tmp_path / "a.npz")) == ["w"]
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_it_streams(tmp_path: Path, ending: str) -> None:
     size = 72 << 20

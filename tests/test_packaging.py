@@ -152,6 +152,7 @@ def test_packaged_settings_are_found_by_name(
 def test_a_verb_takes_a_packaged_flagfile_from_anywhere(
     tmp_path: Path, name: str, end: str
 ) -> None:
+    (tmp_path / "m.py").touch()
     code = (
         "import sys; sys.modules['tensorflow'] = None\n"
         "from estimator_ckpt.cli import main\n"

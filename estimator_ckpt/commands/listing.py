@@ -75,7 +75,12 @@ def print_listing(
         if not any(cells[header]):
             del cells[header]
     left = ("name", "shape", "dtype", "value", "trainable", "slot of", "object path")
-    print_columns(cells, _total_line(totals(selected)), right=[h for h in cells if h not in left])
+    print_columns(
+        cells,
+        _total_line(totals(selected)),
+        right=[header for header in cells if header not in left],
+        spare=("object path", "trainable", "value"),
+    )
     _print_further_totals(selected, facts)
     _print_scopes(selected)
 
