@@ -10,7 +10,6 @@ from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.matching.counted import (
     default_names,
-    differ_in_weak_segments_only,
     is_position,
     weak_segments,
 )
@@ -303,13 +302,6 @@ def test_positions_are_counted_names(name):
     assert is_position(name)
     assert not is_position(f"{name}x")
     assert not is_position(f"x{name}")
-
-
-def test_weak_segments_explain_a_difference():
-    weak = (False, True, False)
-    assert differ_in_weak_segments_only("net/dense/k", weak, "net/dense_1/k")
-    assert not differ_in_weak_segments_only("net/dense/k", weak, "other/dense_1/k")
-    assert differ_in_weak_segments_only("net/dense/k", weak, "k")
 
 
 # --- what might explain that much is missing ---

@@ -184,12 +184,16 @@ class LiveObjects:
         return model, by_name
 
     def _scope(self, variables: Sequence[ModelVariable]) -> str:
-        """What a bare model, and not one layer alone, puts before all names of its variables."""
-        root = self.live[0]
-        scope = f"{root.name}/" if self._is_bare and is_layer(root) else ""
+        """What a model, and not one layer alone, puts before all names of its variables.
+
+        It is the root, or one that the root holds beside other things: a step, an optimizer.
+        """
         names = [v.known_as for v in variables if v.is_required]
-        in_layers = all(name.startswith(scope) and name.count("/") > 1 for name in names)
-        return scope if in_layers else ""
+        for node in (0, *self._children[0].values()):
+            scope = f"{self.live[node].name}/" if is_layer(self.live[node]) else ""
+            if scope and all(n.startswith(scope) and n.count("/") > 1 for n in names):
+                return scope
+        return ""
 
     def _others(self, paths: Mapping[int, ObjectPath], taken: Collection[str]) -> list[OtherState]:
         found = []
