@@ -21,10 +21,10 @@ from estimator_ckpt.errors import (
     CheckpointError,
     MissingTensorError,
 )
+from estimator_ckpt.objects.message import VARIABLE_VALUE
+from estimator_ckpt.objects.nodes import Attribute
 from estimator_ckpt.objects.object_graph import (
     OBJECT_GRAPH_KEY,
-    VARIABLE_VALUE,
-    Attribute,
     ObjectGraph,
     flat_graph,
     flat_key,

@@ -17,13 +17,8 @@ from estimator_ckpt.matching.hints import roots_that_fit, scopes_that_fit
 from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.matching.resolve import resolve
 from estimator_ckpt.matching.saved import Saved
-from estimator_ckpt.objects.object_graph import (
-    Attribute,
-    ObjectGraph,
-    flat_graph,
-    flat_key,
-    object_key,
-)
+from estimator_ckpt.objects.nodes import Attribute
+from estimator_ckpt.objects.object_graph import ObjectGraph, flat_graph, flat_key, object_key
 from estimator_ckpt.roles import SLOT
 
 WEAK = {"dense", "dense_1", "dense_2"}

@@ -13,14 +13,11 @@ from hypothesis import strategies as st
 from tensorflow_party import tf
 
 from estimator_ckpt.errors import ConflictError, CorruptCheckpointError, UnsupportedCheckpointError
-from estimator_ckpt.objects.nodes import Nodes
+from estimator_ckpt.objects.message import VARIABLE_VALUE
+from estimator_ckpt.objects.nodes import Attribute, Node, Nodes, SlotReference
 from estimator_ckpt.objects.object_graph import (
     OBJECT_GRAPH_KEY,
-    VARIABLE_VALUE,
-    Attribute,
-    Node,
     ObjectGraph,
-    SlotReference,
     escape,
     flat_graph,
     flat_key,

@@ -7,13 +7,9 @@ from collections.abc import Iterator
 
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import MissingTensorError, printable
-from estimator_ckpt.objects.object_graph import (
-    OBJECT_CONFIG,
-    VARIABLE_VALUE,
-    Node,
-    ObjectGraph,
-    escape,
-)
+from estimator_ckpt.objects.message import VARIABLE_VALUE
+from estimator_ckpt.objects.nodes import Node
+from estimator_ckpt.objects.object_graph import OBJECT_CONFIG, ObjectGraph, escape
 from estimator_ckpt.reading.object_tensors import graph_tensors
 from estimator_ckpt.reading.variables import Variable
 from estimator_ckpt.text.quantities import counted, tensor_text

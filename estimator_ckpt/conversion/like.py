@@ -30,11 +30,11 @@ from estimator_ckpt.conversion.source_optimizers import find_optimizers
 from estimator_ckpt.conversion.template_places import place_items
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.matching.resolve import BY_POSITION
+from estimator_ckpt.objects.message import VARIABLE_VALUE
+from estimator_ckpt.objects.nodes import Attribute
 from estimator_ckpt.objects.object_graph import (
     OBJECT_GRAPH_KEY,
     SAVE_COUNTER,
-    VARIABLE_VALUE,
-    Attribute,
     ObjectGraph,
     object_key,
 )

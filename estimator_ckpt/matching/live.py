@@ -22,14 +22,8 @@ from estimator_ckpt.matching.kinds import (
 from estimator_ckpt.matching.live_optimizers import live_optimizer
 from estimator_ckpt.matching.lookup_tables import ATTRIBUTE, SUFFIXES, TablePart, is_table
 from estimator_ckpt.matching.model import Model, ModelVariable, OtherState
-from estimator_ckpt.objects.object_graph import (
-    SAVE_COUNTER,
-    Node,
-    ObjectGraph,
-    ObjectPath,
-    SlotReference,
-    path_string,
-)
+from estimator_ckpt.objects.nodes import Node, SlotReference
+from estimator_ckpt.objects.object_graph import SAVE_COUNTER, ObjectGraph, ObjectPath, path_string
 from estimator_ckpt.roles import COUNTER, METRIC, NUMBER, SEED, SLOT, STEP
 from estimator_ckpt.roles.newer_names import flat_names, newer_keras_slot
 from estimator_ckpt.roles.training_state import STEP_NAMES

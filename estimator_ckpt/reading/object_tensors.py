@@ -11,11 +11,11 @@ from estimator_ckpt.bundle.entries import Entry
 from estimator_ckpt.bundle.index import Index
 from estimator_ckpt.bundle.slices import decode_keys, encode_keys, key_bytes
 from estimator_ckpt.formats import RESETS_KEY
+from estimator_ckpt.objects.message import VARIABLE_VALUE
 from estimator_ckpt.objects.object_graph import (
     OBJECT_CONFIG,
     OBJECT_GRAPH_KEY,
     VAR_LIST,
-    VARIABLE_VALUE,
     ObjectGraph,
     escape,
     object_key,

@@ -6,12 +6,13 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
-from estimator_ckpt.checkpoint import Checkpoint, Variable
+from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.matching.policies import policy_for
 from estimator_ckpt.matching.resolve import Resolution, resolve
 from estimator_ckpt.matching.saved import Saved
 from estimator_ckpt.matching.together import lacking_halves, left_out
+from estimator_ckpt.reading.variables import Variable
 from estimator_ckpt.roles import COUNTER
 from estimator_ckpt.text.quantities import tensor_text
 from estimator_ckpt.text.rows import Row

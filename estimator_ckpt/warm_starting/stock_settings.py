@@ -20,12 +20,13 @@ from estimator_ckpt import files
 from estimator_ckpt.bundle.aliases import rekey
 from estimator_ckpt.bundle.index import encode_index, shard_path, write_index
 from estimator_ckpt.bundle.slices import key_bytes
-from estimator_ckpt.checkpoint import Checkpoint, Variable, open_checkpoint
+from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.conversion.destination import claimed
 from estimator_ckpt.conversion.plan import source_content
 from estimator_ckpt.conversion.transfer import Transfer
 from estimator_ckpt.errors import SettingsError, WriteError
 from estimator_ckpt.matching.saved import Saved
+from estimator_ckpt.reading.variables import Variable
 from estimator_ckpt.roles.training_state import TRAINING_STATE
 from estimator_ckpt.text.names import did_you_mean, near_names
 from estimator_ckpt.warm_starting.settings import Settings
