@@ -128,31 +128,10 @@ class LiveObjects:
                 optimizer="" if optimizer is None else path_string(paths[optimizer]),
                 owner=owners.get(node, ""),
             )
-        for node in filter(paths.__contains__, self._tables):
-            table, values = self.live[node], dict[str, Any]()
-            for suffix in SUFFIXES:
-                part = TablePart(table, suffix, values)
-                name = (path_string(paths[node]) or ATTRIBUTE) + suffix
-                variables.append(
-                    ModelVariable(
-                        name=name,
-                        shape=None,
-                        dtype=str(part.dtype.name),
-                        trainable=False,
-                        parts=(),
-                        called="",
-                        node=node,
-                        attribute=ATTRIBUTE,
-                        suffix=suffix,
-                    )
-                )
-                by_name[name] = part
-        metrics = {
-            id(variable)
-            for one in self.live
-            for metric in (getattr(one, "metrics", ()) if is_layer(one) else ())
-            for variable in metric.variables
-        }
+        for made, part in self._table_parts(paths):
+            variables.append(made)
+            by_name[made.name] = part
+        metrics = self._of_layers_metrics()
         for number, variable in enumerate(self.beside):
             called = own_name(variable)
             add(
@@ -176,6 +155,33 @@ class LiveObjects:
             live_optimizers=live,
         )
         return model, by_name
+
+    def _table_parts(
+        self, paths: Mapping[int, ObjectPath]
+    ) -> Iterator[tuple[ModelVariable, TablePart]]:
+        """Keys and values of lookup tables, which start as variables do."""
+        for node in filter(paths.__contains__, self._tables):
+            table, values = self.live[node], dict[str, Any]()
+            for suffix in SUFFIXES:
+                part = TablePart(table, suffix, values)
+                made = ModelVariable(
+                    name=(path_string(paths[node]) or ATTRIBUTE) + suffix,
+                    shape=None,
+                    dtype=str(part.dtype.name),
+                    trainable=False,
+                    parts=(),
+                    called="",
+                    node=node,
+                    attribute=ATTRIBUTE,
+                    suffix=suffix,
+                )
+                yield made, part
+
+    def _of_layers_metrics(self) -> set[int]:
+        """The variables, by id(), of metrics that layers know."""
+        layers = filter(is_layer, self.live)
+        metrics = (metric for layer in layers for metric in getattr(layer, "metrics", ()))
+        return {id(variable) for metric in metrics for variable in metric.variables}
 
     def _scope(self, variables: Sequence[ModelVariable]) -> str:
         """What a model, and not one layer alone, puts before all names of its variables.
