@@ -172,7 +172,7 @@ def _stay_quiet_when_interrupted() -> None:
 
 
 def _close_output() -> None:
-    """Has what is left of the output go nowhere: at exit Python flushes it, and fails aloud."""
+    """Sends what is left of the output nowhere: Python flushes it at exit, and would complain."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 

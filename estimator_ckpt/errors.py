@@ -26,11 +26,11 @@ class CheckpointError(Exception):
         self.key = key
 
     def __str__(self) -> str:
-        place = [] if self.path is None else [printable(self.path)]
+        where = [] if self.path is None else [printable(self.path)]
         if self.key is not None:
-            place.append(self._key_text(self.key))
+            where.append(self._key_text(self.key))
         lines = map(printable, self.message.split("\n"))  # paths and names come from files
-        return ": ".join([*([", ".join(place)] if place else []), "\n".join(lines)])
+        return ": ".join([*([", ".join(where)] if where else []), "\n".join(lines)])
 
     def _key_text(self, key: str) -> str:
         return f"key {key!r}"

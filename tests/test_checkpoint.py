@@ -425,7 +425,7 @@ def test_a_weights_path_leads_through_its_model_and_not_through_the_optimizer() 
     alone = graph.add(weights, "1")
     momentum = graph.add(state, "0")
     graph.link(graph.add(graph.add(model, "layers"), "0"), "kernel", weight)
-    places = graph.places()
+    places = graph.object_paths()
     assert places[weight] == "model/layers/0/kernel"
     assert places[alone] == "optimizer/_trainable_variables/1"
     assert places[momentum] == "optimizer/_variables/0"

@@ -171,7 +171,7 @@ def write_usual(choose, prefix):
         if choose.random() < 0.4:
             with contextlib.suppress(ConflictError):
                 graph.link(parents[1], choose.choice(names), len(graph.nodes) - 1)
-    for number, place in enumerate(graph.places()):
+    for number, place in enumerate(graph.object_paths()):
         node = graph.nodes[number]
         if node.attributes:
             key = f"{place}/.ATTRIBUTES/VARIABLE_VALUE"

@@ -204,11 +204,11 @@ def _decode_varints(
     if lengths.min() == longest:  # as negative numbers are; twice as fast
         rows = codes[: ends[-1] + 1].reshape(-1, longest) & 0x7F
         found = rows[:, 0].astype(np.uint64)
-        for place in range(1, longest):
-            found |= rows[:, place].astype(np.uint64) << np.uint64(7 * place)
+        for index in range(1, longest):
+            found |= rows[:, index].astype(np.uint64) << np.uint64(7 * index)
         return found
-    places = np.arange(ends[-1] + 1) - np.repeat(starts, lengths)  # of each byte in its number
-    bits = (codes[: len(places)] & 0x7F).astype(np.uint64) << (7 * places).astype(np.uint64)
+    indexes = np.arange(ends[-1] + 1) - np.repeat(starts, lengths)  # of each byte in its number
+    bits = (codes[: len(indexes)] & 0x7F).astype(np.uint64) << (7 * indexes).astype(np.uint64)
     found = np.bitwise_or.reduceat(bits, starts)
     return found
 

@@ -242,8 +242,8 @@ def _print_json(checkpoint: Checkpoint, variables: Columns, selected: Columns) -
     }
     print("{" + json.dumps(head)[1:-1] + ', "variables": [')
     _write_lines(
-        json.dumps(one.to_json()) + ("," if place < len(variables) else "")
-        for place, one in enumerate(variables.rows(), 1)
+        json.dumps(one.to_json()) + ("," if number < len(variables) else "")
+        for number, one in enumerate(variables.rows(), 1)
     )
     print("]}")
 

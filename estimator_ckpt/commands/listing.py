@@ -316,10 +316,10 @@ def _paths_to_show(variables: Columns) -> list[str]:
         if text == "\n".join(paths) and text.count("\n") == len(names) - 1:
             continue
         in_var_list = [start + escape(name) for name in names]
-        for place in compress(count(), map(ne, paths, in_var_list)):
-            path = paths[place]
-            known = in_var_list[place] if path.startswith(start) else names[place]
-            shown[first + place] = "" if known.startswith(path) else path
+        for index in compress(count(), map(ne, paths, in_var_list)):
+            path = paths[index]
+            known = in_var_list[index] if path.startswith(start) else names[index]
+            shown[first + index] = "" if known.startswith(path) else path
     return shown
 
 

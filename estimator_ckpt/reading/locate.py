@@ -253,7 +253,7 @@ def _in_directory(directory: str) -> str:
 
 
 def _newest(directory: str) -> str:
-    """The checkpoint that the state file names, or else the newest complete one, said aloud."""
+    """The checkpoint that the state file names, or else the newest complete one, with a warning."""
     complete = complete_prefixes(directory)
     what = None if complete else name_directory(directory)
     if what is not None:

@@ -116,10 +116,10 @@ def graph_tensors(
 def _suffixes(start: str, ordered: list[str]) -> list[str]:
     """What the keys that begin with `start` go on with: `-keys`, `_STATE`, but not `2`."""
     found = []
-    for place in range(bisect.bisect_left(ordered, start), len(ordered)):
-        if not ordered[place].startswith(start):
+    for index in range(bisect.bisect_left(ordered, start), len(ordered)):
+        if not ordered[index].startswith(start):
             break
-        suffix = ordered[place][len(start) :]
+        suffix = ordered[index][len(start) :]
         if start.endswith("/") or suffix[0] in "-_":
             found.append(suffix)
     return found

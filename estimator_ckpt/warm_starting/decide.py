@@ -128,7 +128,7 @@ def _find(
     if choice.source is None:
         match = matches.matches[name]
         source, row, rule = match.source, match.problem, match.rule
-        if choice.place.startswith("assignment_map"):
+        if choice.setting.startswith("assignment_map"):
             rule = f"{choice}, {rule}"
     else:
         source, row, rule = saved.find(choice.source), None, str(choice)
@@ -156,7 +156,7 @@ def _find(
         found.kept[name] = (f"{variable.role}: {row.status} in the checkpoint", False)
         return
     policy, reason = "error", row.status
-    why = "" if choice.place == DEFAULT else f" ({choice.place})"
+    why = "" if choice.setting == DEFAULT else f" ({choice.setting})"
     if row.status == "missing":
         found.missing.append(name)
         policy = policy_for(name, settings.on_missing)

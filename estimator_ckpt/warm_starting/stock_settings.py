@@ -114,7 +114,7 @@ def _assigned(settings: Settings, sources: Saved) -> tuple[list[str], dict[str, 
     patterns: list[str] = []
     moved: dict[str, Variable] = {}
     for number, (source, model) in enumerate(settings.assignment_map):
-        place = f"assignment_map[{number}]"
+        setting = f"assignment_map[{number}]"
         found: dict[str, Variable] = {}
         if source.endswith("/"):
             scope, target = ("" if one == "/" else one for one in (source, model))
@@ -127,20 +127,20 @@ def _assigned(settings: Settings, sources: Saved) -> tuple[list[str], dict[str, 
         else:
             variable = sources.find(source)
             if variable is not None:
-                found[_target(place, model)] = variable
-            patterns.append(re.escape(_target(place, model)) + _END)
+                found[_target(setting, model)] = variable
+            patterns.append(re.escape(_target(setting, model)) + _END)
         if not found:
             hint = did_you_mean(near_names(source, sources))
-            raise SettingsError(f"the checkpoint has no {source!r}{hint}", key=place)
+            raise SettingsError(f"the checkpoint has no {source!r}{hint}", key=setting)
         for name, variable in found.items():
             if name in settings.var_name_to_prev_var_name:
                 rule = f"var_name_to_prev_var_name[{name!r}]"
-                raise SettingsError(f"two rules for {name!r}: {rule} and this", key=place)
+                raise SettingsError(f"two rules for {name!r}: {rule} and this", key=setting)
             moved[name] = variable  # of several pairs the last decides
     return patterns, moved
 
 
-def _target(place: str, model: Any) -> str:
+def _target(setting: str, model: Any) -> str:
     """The name of a variable; a partitioned one's, of its parts."""
     if isinstance(model, str):
         return model
@@ -151,7 +151,8 @@ def _target(place: str, model: Any) -> str:
         for part in (model if isinstance(model, Sequence) else [model])
     }
     if len(names) != 1:
-        raise SettingsError(f"expected the parts of one variable, found {sorted(names)}", key=place)
+        message = f"expected the parts of one variable, found {sorted(names)}"
+        raise SettingsError(message, key=setting)
     return str(names.pop())
 
 
