@@ -22,13 +22,8 @@ from estimator_ckpt.bundle.checksum import masked_crc32c
 from estimator_ckpt.bundle.entries import Entry
 from estimator_ckpt.bundle.index import Index, shard_path, write_index
 from estimator_ckpt.bundle.tensors import encode_strings
-from estimator_ckpt.objects.object_graph import (
-    OBJECT_GRAPH_KEY,
-    VARIABLE_VALUE,
-    flat_graph,
-    flat_key,
-    object_key,
-)
+from estimator_ckpt.objects.message import VARIABLE_VALUE
+from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, flat_graph, flat_key, object_key
 
 FLOAT, STRING, INT64 = 1, 7, 9
 OURS = [sys.executable, "-m", "estimator_ckpt", "inspect"]

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import numpy as np
     import pandas
 
-__all__ = ["Checkpoint", "Variable", "open_checkpoint", "read_object_graph"]
+__all__ = ["Checkpoint", "open_checkpoint", "read_object_graph"]
 
 _MANY_SHARDS = 8
 

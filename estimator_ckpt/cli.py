@@ -17,6 +17,8 @@ import errno
 import importlib
 import os
 import re
+import shlex
+import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
@@ -100,7 +102,16 @@ class _FlagValues(flags.FlagValues):
 
 
 class UsageError(Exception):
-    """Wrong arguments; the command prints the message and how to get help, and exits with 2."""
+    """Wrong arguments; the command prints the message and what to try, and exits with 2.
+
+    Args:
+      message: what is wrong.
+      instead: the arguments that are probably meant; unless given, the verb's help.
+    """
+
+    def __init__(self, message: str, instead: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.instead = instead
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -135,9 +146,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return EXIT_INTERRUPT
     except UsageError as error:
-        verb = arguments[0] + " " if arguments and arguments[0] in VERBS else ""
+        verb = arguments[:1] if arguments and arguments[0] in VERBS else []
         message = "\n".join(map(printable, str(error).split("\n")))
-        print(f"estimator-ckpt: {message}\nTry: estimator-ckpt {verb}--help", file=sys.stderr)
+        instead = printable(shlex.join(error.instead or [*verb, "--help"]))
+        print(f"estimator-ckpt: {message}\nTry: estimator-ckpt {instead}", file=sys.stderr)
         return EXIT_ERROR
     except CheckpointError as error:
         print(f"estimator-ckpt: {error}", file=sys.stderr)
@@ -160,7 +172,7 @@ def _stay_quiet_when_interrupted() -> None:
 
 
 def _close_output() -> None:
-    """Has what is left of the output go nowhere: at exit Python flushes it, and fails aloud."""
+    """Sends what is left of the output nowhere: Python flushes it at exit, and would complain."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
@@ -178,7 +190,7 @@ def _dispatch(arguments: list[str]) -> int:
             return EXIT_OK
         verb, rest = rest[0], ["--help"]
     if verb not in VERBS:
-        raise UsageError(_no_verb(verb))
+        raise _no_verb(verb, rest)
     module, values = command(verb), flags_of(verb)
     if any(one in _HELP for one in _before_dashes(rest)):
         print(_help(module, values))
@@ -223,15 +235,19 @@ def version() -> str:
         return "of a source tree that is not installed"
 
 
-def _no_verb(word: str) -> str:
-    """The message for a word that stands where a verb is expected."""
+def _no_verb(word: str, rest: list[str]) -> UsageError:
+    """The error for a word that stands where a verb is expected, before the other arguments."""
     if word.startswith("-"):
-        return f"expected a verb before the flags, found {word!r}"
+        return UsageError(f"expected a verb before the flags, found {word!r}")
     if os.path.exists(word) or os.path.exists(f"{word}.index"):
-        return f"expected a verb before the path, found {word!r}; did you mean 'inspect {word}'?"
+        return UsageError(
+            f"expected a verb before the path, found {word!r}", ["inspect", word, *rest]
+        )
     lower = word.lower()
     near = [verb for verb in VERBS if lower == verb or lower in _OTHER_WORDS[verb].split()]
-    return f"there is no verb {word!r}{did_you_mean(near or _alike(lower, VERBS))}"
+    near = near or _alike(lower, VERBS)
+    meant = [near[0], *(rest or ["--help"])] if len(near) == 1 else ()
+    return UsageError(f"there is no verb {word!r}{did_you_mean(near)}", meant)
 
 
 def _before_dashes(arguments: list[str]) -> list[str]:
@@ -257,19 +273,41 @@ def _overview() -> str:
     lines += ["", "First of all: estimator-ckpt inspect MODEL_DIR", ""]
     lines += ["estimator-ckpt VERB --help says what a verb does and which flags it has;"]
     lines += ["estimator-ckpt --version prints the version.", ""]
-    return "\n".join([*lines, *textwrap.wrap(_EXIT_CODES, _WIDTH)])
+    return "\n".join([*lines, *textwrap.wrap(_EXIT_CODES, _width())])
 
 
 def _help(module: Any, values: Any) -> str:
-    lines = [(module.__doc__ or "").strip()]
+    lines = _fitting(module.__doc__.strip())
     for heading, names in flag_groups(module, values):
         lines += ["", f"{heading}:"]
         for name in names:
             lines += _flag_lines(name, values[name])
     lines += ["", "Exit codes:"]
     for code, meaning in module.EXIT_CODES.items():
-        lines.append(f"  {code:<5} {meaning}")
+        first, *more = textwrap.wrap(meaning, _width() - 8)
+        lines += [f"  {code:<5} {first}", *(" " * 8 + line for line in more)]
     return "\n".join(lines)
+
+
+def _width() -> int:
+    """The columns that help takes: a terminal's, if it has fewer than in a pipe."""
+    return min(_WIDTH, shutil.get_terminal_size((_WIDTH, 24)).columns) if _on_terminal() else _WIDTH
+
+
+def _on_terminal() -> bool:
+    return sys.stdout.isatty()
+
+
+def _fitting(text: str) -> list[str]:
+    """The lines of a docstring; its paragraphs anew, where a terminal is too narrow for them."""
+    lines: list[str] = []
+    for paragraph in text.split("\n\n"):
+        if max(map(len, paragraph.split("\n"))) > _width() and "\n  " not in f"\n{paragraph}":
+            lines += textwrap.wrap(paragraph, _width(), break_on_hyphens=False)
+        else:
+            lines += paragraph.split("\n")
+        lines.append("")
+    return lines[:-1]
 
 
 def flag_groups(module: Any, values: Any) -> list[tuple[str, list[str]]]:
@@ -285,7 +323,7 @@ def flag_groups(module: Any, values: Any) -> list[tuple[str, list[str]]]:
 
 def _flag_lines(name: str, flag: Any) -> list[str]:
     given = f"--[no]{name}" if flag.boolean else f"--{name}={metavar(flag)}"
-    wrapped = textwrap.wrap(flag_text(flag), _WIDTH - _COLUMN)
+    wrapped = textwrap.wrap(flag_text(flag), _width() - _COLUMN, break_on_hyphens=False)
     fits = len(given) < _COLUMN - 3
     lines = [f"  {given:<{_COLUMN - 3}} {wrapped[0]}" if fits else f"  {given}"]
     return lines + [" " * _COLUMN + line for line in wrapped[fits:]]

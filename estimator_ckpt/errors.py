@@ -26,11 +26,14 @@ class CheckpointError(Exception):
         self.key = key
 
     def __str__(self) -> str:
-        place = [] if self.path is None else [printable(self.path)]
+        where = [] if self.path is None else [printable(self.path)]
         if self.key is not None:
-            place.append(f"key {self.key!r}")
+            where.append(self._key_text(self.key))
         lines = map(printable, self.message.split("\n"))  # paths and names come from files
-        return ": ".join([*([", ".join(place)] if place else []), "\n".join(lines)])
+        return ": ".join([*([", ".join(where)] if where else []), "\n".join(lines)])
+
+    def _key_text(self, key: str) -> str:
+        return f"key {key!r}"
 
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (type(self), self.message, self.path, self.key))
@@ -69,7 +72,10 @@ class ConflictError(CheckpointError):
 
 
 class SettingsError(CheckpointError):
-    """An option, a flag or a field of a settings file is wrong."""
+    """An option, a flag or a field of a settings file is wrong; `key` names it."""
+
+    def _key_text(self, key: str) -> str:
+        return printable(key)
 
 
 class WriteError(CheckpointError, ValueError):

@@ -78,8 +78,8 @@ def export_checkpoint(
     """Writes the variables of a checkpoint, by name, to a file that needs no TensorFlow.
 
     One tensor after the other goes through memory, a few megabytes at a time, its checksum
-    verified; a partitioned one whole. docs/exchange.md has the table of dtypes. Arguments
-    that are not explained here are those of convert_checkpoint().
+    verified. docs/exchange.md has the table of dtypes. Arguments that are not explained here are
+    those of convert_checkpoint().
 
     Args:
       source: whatever open_checkpoint() takes, or what it returns.

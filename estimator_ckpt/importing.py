@@ -21,10 +21,11 @@ from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.destination import check_destination, claimed
 from estimator_ckpt.conversion.plan import Conversion
 from estimator_ckpt.conversion.prepare import make_plan
-from estimator_ckpt.errors import CheckpointError, SettingsError
+from estimator_ckpt.errors import CheckpointError, NotACheckpointError, SettingsError
 from estimator_ckpt.exchange import npz, safetensors
 from estimator_ckpt.exchange.tensors import FileTensor
 from estimator_ckpt.files import Progress
+from estimator_ckpt.files.lookalikes import name_file
 from estimator_ckpt.formats import CheckpointFormat
 from estimator_ckpt.matching.rules import Pairs
 
@@ -135,6 +136,9 @@ def _sources(path: str, ending: str, stack: contextlib.ExitStack) -> list[_Sourc
         for member in members:
             found.append((member.tensor, partial(npz.read_chunks, archive, path, member)))
     else:
+        what = name_file(path) if files.exists(path) and not files.is_dir(path) else None
+        if what is not None:
+            raise NotACheckpointError(f"this is {what}", path=path)
         raise SettingsError(
             f"expected a file's name that ends in .safetensors or .npz, found {path!r}", key="path"
         )

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Any
 
 from estimator_ckpt.errors import SettingsError
@@ -18,6 +19,20 @@ _FORM = re.compile(r"[^\W\d][\w.]*:[^\W\d][\w.]*")
 def has_form_of_function(text: str) -> bool:
     """Whether a text reads as `package.module:function`."""
     return _FORM.fullmatch(text) is not None
+
+
+def check_module(spec: str, key: str | None = None) -> None:
+    """Looks for the module of `package.module:function`, or its package, and imports nothing.
+
+    Args:
+      spec, key: as load_function() takes them.
+
+    Raises:
+      SettingsError: there is none.
+    """
+    package = spec.partition(":")[0].partition(".")[0]
+    if has_form_of_function(spec) and package not in sys.modules and not find_spec(package):
+        raise _no_module(package, key or spec)
 
 
 def load_function(spec: str, key: str | None = None) -> Callable[..., Any]:
@@ -40,9 +55,7 @@ def load_function(spec: str, key: str | None = None) -> Callable[..., Any]:
     except ModuleNotFoundError as error:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise  # a module that theirs imports
-        raise SettingsError(
-            f"there is no module {error.name!r} in the current directory or on PYTHONPATH", key=key
-        ) from None
+        raise _no_module(error.name, key) from None
     where = module_name
     for name in path.split("."):
         if not hasattr(found, name):
@@ -61,6 +74,12 @@ def import_from_current_directory() -> None:
     """Has modules in the current directory found, as `python -m` does; for a command."""
     if not {"", os.getcwd()} & set(sys.path):
         sys.path.insert(0, os.getcwd())
+
+
+def _no_module(name: str, key: str) -> SettingsError:
+    return SettingsError(
+        f"there is no module {name!r} in the current directory or on PYTHONPATH", key=key
+    )
 
 
 def _functions(holder: Any) -> list[str]:

@@ -18,7 +18,8 @@ from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.convert import convert_checkpoint
 from estimator_ckpt.errors import ConflictError, SettingsError
 from estimator_ckpt.matching.rules import Pairs, Rules
-from estimator_ckpt.objects.object_graph import VARIABLE_VALUE, ObjectGraph
+from estimator_ckpt.objects.message import VARIABLE_VALUE
+from estimator_ckpt.objects.object_graph import ObjectGraph
 from estimator_ckpt.reading.object_tensors import names_in_var_list
 from estimator_ckpt.text.names import some_of
 

@@ -109,10 +109,7 @@ def wrap_model_fn(
             return scaffold
 
         if hasattr(spec, "scaffold_fn"):  # a TPUEstimatorSpec, which makes its Scaffold later
-            if mode == _EVAL and settings.keep_best:
-                logging.warning(_NONE_KEPT)
-            if settings.save_input and mode == _TRAIN:
-                raise SettingsError("a TPUEstimator reads ahead of its steps", key="save_input")
+            _check_tpu(mode, settings)
             make = spec.scaffold_fn or tf.compat.v1.train.Scaffold
             return spec._replace(scaffold_fn=lambda: with_saver(make()))
         if hasattr(spec, "scaffold"):
@@ -121,19 +118,37 @@ def wrap_model_fn(
         if mode == _EVAL and settings.keep_best and model_dir is not None:
             return _with_best_kept(spec, settings, model_dir)
         if mode == _TRAIN and hasattr(spec, "training_hooks"):
-            hooks = [StopWhereDone()] if moved_here(model_dir) else []
-            position = input_of(spec.scaffold.saver)
-            if position is not None:
-                position.by_hook(iterators)
-                workers = getattr(arguments.get("config"), "num_worker_replicas", 1)
-                hooks.append(InputHook(position, workers))
-            if hooks:
-                return spec._replace(training_hooks=[*spec.training_hooks, *hooks])
+            hooks = _training_hooks(spec, model_dir, arguments.get("config"), iterators)
+            return spec._replace(training_hooks=[*spec.training_hooks, *hooks]) if hooks else spec
         return spec  # what is no EstimatorSpec, Estimator refuses in its own words
 
     wrapped.__signature__ = signature  # type: ignore[attr-defined]
     setattr(wrapped, _SAVES, checkpoint_format)
     return wrapped
+
+
+def _check_tpu(mode: Any, settings: SaverOptions) -> None:
+    """What a TPUEstimator cannot do."""
+    if mode == _EVAL and settings.keep_best:
+        logging.warning(_NONE_KEPT)
+    if settings.save_input and mode == _TRAIN:
+        raise SettingsError("a TPUEstimator reads ahead of its steps", key="save_input")
+
+
+def _training_hooks(spec: Any, model_dir: str | None, config: Any, iterators: int) -> list[Any]:
+    """The hooks that a training needs beside its own.
+
+    Args:
+      spec: what the model_fn has returned.
+      model_dir, config: the Estimator's.
+      iterators: how many the graph had before the model_fn was called.
+    """
+    hooks: list[Any] = [StopWhereDone()] if moved_here(model_dir) else []
+    position = input_of(spec.scaffold.saver)
+    if position is not None:
+        position.by_hook(iterators)
+        hooks.append(InputHook(position, getattr(config, "num_worker_replicas", 1)))
+    return hooks
 
 
 def _with_best_kept(spec: Any, settings: SaverOptions, model_dir: str) -> Any:

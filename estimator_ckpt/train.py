@@ -23,7 +23,7 @@ from estimator_ckpt.jobs.model_code import (
     load_params,
     made_by,
 )
-from estimator_ckpt.loading import import_from_current_directory, load_function
+from estimator_ckpt.loading import check_module, import_from_current_directory, load_function
 
 MODES = ("train_and_evaluate", "train", "evaluate")
 
@@ -88,11 +88,10 @@ def train(settings: TrainSettings, job: JobFlags, arguments: Sequence[str] = ())
         YAML, no Estimator in this TensorFlow. What the user's own code raises comes as it is.
       CheckpointError: the checkpoint to start from does not fit.
     """
+    check_settings(settings, job)
     estimator_lib = estimator_module()
-    _check(settings, job)
     # What is wrong with the flags is said before the user's own code runs.
     config = None if settings.run_config else _config(settings, job, None, {})
-    import_from_current_directory()
     code = {name: load_function(spec, f"--{name}") for name, spec in _given(settings, _FUNCTIONS)}
     inputs = {name: load_input_fn(spec, f"--{name}") for name, spec in _given(settings, _INPUT_FNS)}
     hooks = [(spec, load_function(spec, "--hooks")) for spec in settings.hooks]
@@ -151,7 +150,12 @@ def train(settings: TrainSettings, job: JobFlags, arguments: Sequence[str] = ())
     )
 
 
-def _check(settings: TrainSettings, job: JobFlags) -> None:
+def check_settings(settings: TrainSettings, job: JobFlags) -> None:
+    """What is wrong with the flags that needs no TensorFlow to be told, which takes seconds.
+
+    Raises:
+      SettingsError: see train().
+    """
     if bool(settings.model_fn) == bool(settings.estimator):
         raise SettingsError("give this or --estimator, one of the two", key="--model_fn")
     if settings.mode not in MODES:
@@ -166,6 +170,9 @@ def _check(settings: TrainSettings, job: JobFlags) -> None:
         raise SettingsError(f"--mode={settings.mode} exports nothing", key="--exporter")
     if settings.mode == "evaluate" and settings.hooks:
         raise SettingsError("these are of a training, and --mode=evaluate is none", key="--hooks")
+    import_from_current_directory()
+    for name, spec in _given(settings, (*_FUNCTIONS, *_INPUT_FNS)):
+        check_module(spec, f"--{name}")
 
 
 def _given(settings: TrainSettings, names: Sequence[str]) -> list[tuple[str, str]]:

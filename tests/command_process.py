@@ -21,8 +21,14 @@ def start(*arguments: Any, term: str = "xterm", **streams: Any) -> subprocess.Po
     return subprocess.Popen(command, cwd=ROOT, env={**os.environ, "TERM": term}, **streams)
 
 
-def run_on_terminal(*arguments: Any, term: str = "xterm") -> tuple[int, str]:
-    """The exit code, and all that a person sees, with what moves the cursor, without colors."""
+def run_on_terminal(*arguments: Any, term: str = "xterm", colors: bool = False) -> tuple[int, str]:
+    """The exit code, and all that a person sees, with what moves the cursor.
+
+    Args:
+      arguments: the command's.
+      term: $TERM.
+      colors: whether the codes of colors and bold letters are to be left in.
+    """
     terminal, inner = pty.openpty()
     process = start(*arguments, term=term, stdin=inner, stdout=inner, stderr=inner)
     os.close(inner)
@@ -33,4 +39,5 @@ def run_on_terminal(*arguments: Any, term: str = "xterm") -> tuple[int, str]:
         except OSError:  # Linux says so where no process has the terminal any more
             break
     os.close(terminal)
-    return process.wait(), re.sub(r"\x1b\[[0-9;]*m", "", shown.decode())
+    text = shown.decode()
+    return process.wait(), text if colors else re.sub(r"\x1b\[[0-9;]*m", "", text)

@@ -1,6 +1,9 @@
 """Runs the blocks of a page of the docs, in their order, in the current directory.
 
-    python tests/page_blocks.py docs/converting.md
+    python tests/page_blocks.py docs/converting.md [--terminal]
+
+With --terminal what a shell runs has a terminal, and may print more than the page says, but no
+traceback, and none of TensorFlow's own lines.
 
 All python blocks of a page share one namespace, and each page has a process of its own. Sybil reads
 the page; what a block means is this:
@@ -44,6 +47,9 @@ ROOT = Path(__file__).resolve().parents[1]
 _NOT_RUN = re.compile(r"^[ >]*\*Not run here: (?P<reason>[^*]+)\*[ ]*\n+", re.MULTILINE)
 _TITLE = re.compile(r'title="([^"]+)"')
 _OUTPUT = "text"
+_NOT_FOR_A_PERSON = re.compile(
+    r"^Traceback|^(INFO|WARNING):|^[IWE]\d{4} |^\d{4}-\d\d-\d\d .*: [IWE] ", re.MULTILINE
+)
 
 
 class PageError(AssertionError):
@@ -61,8 +67,12 @@ def parse(path: Path) -> Document:
     return Document.parse(str(path), _blocks, _directives, _not_run, SkipParser())
 
 
-def run(path: Path) -> tuple[int, list[str]]:
+def run(path: Path, *, terminal: bool = False) -> tuple[int, list[str]]:
     """Runs a page.
+
+    Args:
+      path: of the page.
+      terminal: whether the commands of its shell blocks have a terminal.
 
     Returns:
       How many blocks have run, and why the others have not.
@@ -76,6 +86,7 @@ def run(path: Path) -> tuple[int, list[str]]:
         has_estimator=has_estimator(),
         has_keras_2=_version("keras").startswith("2."),
         _exits=0,
+        _terminal=terminal,
     )
     count, skipped = 0, []
     sys.path.insert(0, os.getcwd())
@@ -180,18 +191,43 @@ def _with_source(example: Example) -> Example:
 
 
 def _run_shell(example: Example) -> None:
-    code, example.namespace["_exits"] = example.namespace["_exits"], 0
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", str(example.parsed[0])],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        stdin=subprocess.DEVNULL,
-        text=True,
-    )
-    if done.returncode != code:
+    expected, example.namespace["_exits"] = example.namespace["_exits"], 0
+    command = ["bash", "-euo", "pipefail", "-c", str(example.parsed[0])]
+    if example.namespace["_terminal"]:
+        code, printed = _on_terminal(command)
+        if leaked := _NOT_FOR_A_PERSON.search(printed):
+            raise PageError(f"{example.path}, line {example.line}: {leaked[0]!r}\n{printed}")
+    else:
+        done = subprocess.run(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            text=True,
+        )
+        code, printed = done.returncode, done.stdout
+    if code != expected:
         place = f"{example.path}, line {example.line}"
-        raise PageError(f"{place}: exit code {done.returncode}, expected {code}\n{done.stdout}")
-    _compare(example, done.stdout)
+        raise PageError(f"{place}: exit code {code}, expected {expected}\n{printed}")
+    if not example.namespace["_terminal"]:
+        _compare(example, printed)
+
+
+def _on_terminal(command: list[str]) -> tuple[int, str]:
+    """The exit code, and what stands on the terminal."""
+    import pty
+
+    terminal, inner = pty.openpty()
+    process = subprocess.Popen(command, stdin=inner, stdout=inner, stderr=inner)
+    os.close(inner)
+    shown = b""
+    while True:
+        try:
+            shown += os.read(terminal, 1 << 16)
+        except OSError:  # Linux says so where no process has the terminal any more
+            break
+    os.close(terminal)
+    return process.wait(), shown.decode()
 
 
 def _write_file(example: Example) -> None:
@@ -230,7 +266,7 @@ def _without_trailing_spaces(text: str) -> str:
 
 if __name__ == "__main__":
     try:
-        ran, why_not = run(Path(sys.argv[1]).resolve())
+        ran, why_not = run(Path(sys.argv[1]).resolve(), terminal="--terminal" in sys.argv[2:])
     except PageError as error:
         cause = error.__cause__
         if cause is not None:

@@ -17,12 +17,9 @@ from tensorflow_party import WITH_TENSORFLOW, tf
 
 from estimator_ckpt.bundle.entries import Entry
 from estimator_ckpt.bundle.index import Index, read_index, write_index
-from estimator_ckpt.objects.object_graph import (
-    OBJECT_GRAPH_KEY,
-    VARIABLE_VALUE,
-    Attribute,
-    ObjectGraph,
-)
+from estimator_ckpt.objects.message import VARIABLE_VALUE
+from estimator_ckpt.objects.nodes import Attribute
+from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
 
 
 def _with_tensorflows_dtype(value: Any) -> Any:

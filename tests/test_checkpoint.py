@@ -21,10 +21,10 @@ from estimator_ckpt.errors import (
     CheckpointError,
     MissingTensorError,
 )
+from estimator_ckpt.objects.message import VARIABLE_VALUE
+from estimator_ckpt.objects.nodes import Attribute
 from estimator_ckpt.objects.object_graph import (
     OBJECT_GRAPH_KEY,
-    VARIABLE_VALUE,
-    Attribute,
     ObjectGraph,
     flat_graph,
     flat_key,
@@ -425,7 +425,7 @@ def test_a_weights_path_leads_through_its_model_and_not_through_the_optimizer() 
     alone = graph.add(weights, "1")
     momentum = graph.add(state, "0")
     graph.link(graph.add(graph.add(model, "layers"), "0"), "kernel", weight)
-    places = graph.places()
+    places = graph.object_paths()
     assert places[weight] == "model/layers/0/kernel"
     assert places[alone] == "optimizer/_trainable_variables/1"
     assert places[momentum] == "optimizer/_variables/0"

@@ -197,9 +197,12 @@ def test_what_cannot_be_compared_exits_with_2(run: Run, tmp_path: Path) -> None:
     [
         ([], ["usage: estimator-ckpt VERB", "inspect", "verify", "compare", "Exit codes:"]),
         (["inspekt"], ["no verb 'inspekt'", "did you mean 'inspect'?"]),
-        (["inspect"], ["expected one path, found 0", "Try: estimator-ckpt inspect --help"]),
-        (["inspect", "a", "b"], ["expected one path, found 2"]),
-        (["inspect", "a", "--file_name=b"], ["expected one path, found 2"]),
+        (
+            ["inspect"],
+            ["a directory with checkpoints, found none", "Try: estimator-ckpt inspect --help"],
+        ),
+        (["inspect", "a", "b"], ["expected one path", "found 2"]),
+        (["inspect", "a", "--file_name=b"], ["expected one path", "found 2"]),
         (["inspect", "a", "--tensr=x"], ["no flag --tensr", "did you mean '--tensor'"]),
         (["inspect", "a", "--filter=("], ["--filter: '(' is no regular expression"]),
         (["inspect", "a", "--sort=age"], ["age"]),

@@ -19,14 +19,9 @@ from estimator_ckpt.bundle.slices import slice_key
 from estimator_ckpt.checking.difference import Difference
 from estimator_ckpt.compare import Comparison
 from estimator_ckpt.errors import CorruptCheckpointError, NotACheckpointError
-from estimator_ckpt.objects.object_graph import (
-    VARIABLE_VALUE,
-    Attribute,
-    ObjectGraph,
-    flat_graph,
-    flat_key,
-    object_key,
-)
+from estimator_ckpt.objects.message import VARIABLE_VALUE
+from estimator_ckpt.objects.nodes import Attribute
+from estimator_ckpt.objects.object_graph import ObjectGraph, flat_graph, flat_key, object_key
 from estimator_ckpt.text.rows import Row
 
 NAN, INF = float("nan"), float("inf")

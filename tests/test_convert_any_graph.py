@@ -16,13 +16,8 @@ from estimator_ckpt import convert_checkpoint, open_checkpoint, verify_checkpoin
 from estimator_ckpt.bundle.index import read_index, shard_path, write_index
 from estimator_ckpt.conversion.plan import string_content
 from estimator_ckpt.errors import CheckpointError, ConflictError
-from estimator_ckpt.objects.object_graph import (
-    OBJECT_GRAPH_KEY,
-    Attribute,
-    Node,
-    ObjectGraph,
-    SlotReference,
-)
+from estimator_ckpt.objects.nodes import Attribute, Node, SlotReference
+from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
 from estimator_ckpt.reading import object_names
 
 CHILDREN = [
@@ -176,7 +171,7 @@ def write_usual(choose, prefix):
         if choose.random() < 0.4:
             with contextlib.suppress(ConflictError):
                 graph.link(parents[1], choose.choice(names), len(graph.nodes) - 1)
-    for number, place in enumerate(graph.places()):
+    for number, place in enumerate(graph.object_paths()):
         node = graph.nodes[number]
         if node.attributes:
             key = f"{place}/.ATTRIBUTES/VARIABLE_VALUE"

@@ -26,7 +26,8 @@ from estimator_ckpt.errors import (
 )
 from estimator_ckpt.files import claims
 from estimator_ckpt.files.claims import acquire, lease_path
-from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, Attribute, ObjectGraph
+from estimator_ckpt.objects.nodes import Attribute
+from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
 from estimator_ckpt.reading.locate import complete_prefixes
 
 ROOT = Path(estimator_ckpt.__file__).parent.parent

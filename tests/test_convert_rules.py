@@ -11,7 +11,8 @@ from tensorflow_party import tf
 
 from estimator_ckpt import convert_checkpoint, open_checkpoint, verify_checkpoint
 from estimator_ckpt.errors import ConflictError, SettingsError
-from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, Node, ObjectGraph
+from estimator_ckpt.objects.nodes import Node
+from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
 
 KERNEL = np.arange(6, dtype=np.float32).reshape(2, 3)
 VALUES = {

@@ -20,13 +20,8 @@ from estimator_ckpt.bundle.index import Index, read_index, shard_path, write_ind
 from estimator_ckpt.bundle.tensors import TensorReader, encode_strings
 from estimator_ckpt.commands.tree import tree_lines
 from estimator_ckpt.errors import CheckpointError, CorruptCheckpointError
-from estimator_ckpt.objects.object_graph import (
-    OBJECT_GRAPH_KEY,
-    VARIABLE_VALUE,
-    flat_graph,
-    flat_key,
-    object_key,
-)
+from estimator_ckpt.objects.message import VARIABLE_VALUE
+from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, flat_graph, flat_key, object_key
 
 TENSORS = {"dense/bias": np.float32([1, 2]), "dense/kernel": np.float32([[3, 4], [5, 6]])}
 

@@ -24,6 +24,7 @@ from own_files import save, save_boxes
 
 from estimator_ckpt import (
     export_checkpoint,
+    files,
     import_checkpoint,
     open_checkpoint,
     verify_checkpoint,
@@ -229,6 +230,15 @@ def test_a_broken_source_leaves_nothing_behind(source: str, tmp_path: Path, endi
 def test_another_ending_is_refused(source: str, tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"\.safetensors or \.npz"):
         export_checkpoint(source, tmp_path / "out.pt")
+
+
+def test_slots_that_went_for_averages_are_dropped_without_a_word(tmp_path, run, caplog):
+    one = np.float32([1])
+    names = ["w", "w/Adam", "w/Adam_1", "w/ExponentialMovingAverage"]
+    source = save(tmp_path / "m", dict.fromkeys(names, one))
+    shown = run("export", source, str(tmp_path / "a.npz"), "--drop_slots", "--use_averages")
+    assert (shown.code, shown.err, caplog.messages) == (0, "", [])
+    assert list(np.load(tmp_path / "a.npz")) == ["w"]
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
@@ -489,12 +499,36 @@ def test_a_partitioned_variable_is_put_together_some_rows_at_a_time(
 ):
     from estimator_ckpt.bundle import tensors
 
+    # As remote files are read: each byte once, and no more than the rows that are put together.
+    sizes = []
+
+    def counted(path, offset, size):
+        sizes.append(size)
+        return Path(path).read_bytes()[offset : offset + size]
+
+    monkeypatch.setattr(files, "is_remote", lambda path: path.startswith(f"{tmp_path}/m"))
+    monkeypatch.setattr(files, "read_range", counted)
     monkeypatch.setattr(tensors, "_CHUNK", 2 * 9 * 4)
     values = np.arange(54, dtype=np.float32).reshape(6, 9)
     prefix = save_boxes(tmp_path / "m", "v", values, boxes)
     path = str(tmp_path / f"a{ending}")
     export_checkpoint(prefix, path, dtype="float64")
+    assert (max(sizes) <= 72, sum(sizes)) == (True, values.nbytes)
     imported = import_checkpoint(path, tmp_path / "back", "saver")
     with open_checkpoint(imported.destination) as back:
         assert back["v"].dtype == np.float64
         assert back["v"].tolist() == values.tolist()
+
+
+def test_a_slice_with_a_wrong_byte_is_found_when_its_last_rows_come(tmp_path, monkeypatch):
+    from estimator_ckpt.bundle import tensors
+
+    monkeypatch.setattr(tensors, "_CHUNK", 2 * 9 * 4)
+    values = np.arange(54, dtype=np.float32).reshape(6, 9)
+    prefix = save_boxes(tmp_path / "m", "v", values, [(0, 4, 0, 9), (4, 2, 0, 9)])
+    data = Path(f"{prefix}.data-00000-of-00001")
+    data.write_bytes(b"\1" + data.read_bytes()[1:])
+    with pytest.raises(CorruptCheckpointError, match="the 144 bytes at byte 0: checksum") as caught:
+        export_checkpoint(prefix, tmp_path / "a.npz")
+    assert (caught.value.key, caught.value.path) == ("v", str(data))
+    assert not (tmp_path / "a.npz").exists()

@@ -59,6 +59,32 @@ def test_other_words_for_a_verb_lead_to_it(word: str, verb: str, run: Run) -> No
     assert f"there is no verb '{word}'; did you mean '{verb}'?" in result.err
 
 
+@pytest.mark.parametrize(
+    ("arguments", "instead"),
+    [
+        (["ls"], "inspect --help"),
+        (["ls", "my run", "--tree"], "inspect 'my run' --tree"),
+        (["xyzzy", "run"], "--help"),
+        (["inspect", "--tre"], "inspect --help"),
+    ],
+)
+def test_what_is_meant_can_be_typed_as_it_stands(
+    arguments: list[str], instead: str, run: Run
+) -> None:
+    assert run(*arguments).err.endswith(f"\nTry: estimator-ckpt {instead}\n")
+
+
+@pytest.mark.parametrize("verb", cli.VERBS)
+def test_help_fits_a_narrow_terminal(verb: str, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "_on_terminal", lambda: True)
+    monkeypatch.setenv("COLUMNS", "64")
+    text = run("help", verb).out
+    typed = ("usage: ", "  estimator-ckpt", "      ")  # what can be typed stays as it is
+    long = [line for line in text.splitlines() if len(line) > 64]
+    assert [line for line in long if not line.startswith(typed) or " " * 30 in line] == []
+    assert " ".join(text.split()) == " ".join(run("help", verb).out.split())
+
+
 def test_no_word_leads_to_two_verbs() -> None:
     words = [*cli.VERBS, *" ".join(cli._OTHER_WORDS.values()).split()]
     assert cli._OTHER_WORDS.keys() == cli.VERBS.keys()
@@ -72,7 +98,10 @@ def test_a_word_like_nothing_is_refused_without_a_guess(run: Run) -> None:
 def test_a_path_or_a_flag_in_the_place_of_the_verb(run: Run, tmp_path: Path) -> None:
     prefix = save(tmp_path / "model.ckpt-7", {"v": np.float32(1)})
     for path in (prefix, str(tmp_path)):
-        assert f"before the path, found '{path}'; did you mean 'inspect {path}'?" in run(path).err
+        shown = run(path, "--tree").err
+        assert (
+            f"before the path, found '{path}'\nTry: estimator-ckpt inspect {path} --tree" in shown
+        )
     assert "expected a verb before the flags, found '--json'" in run("--json", "inspect").err
 
 
@@ -80,7 +109,9 @@ def test_a_path_or_a_flag_in_the_place_of_the_verb(run: Run, tmp_path: Path) -> 
 def test_each_help_has_the_verbs_exit_codes_and_examples(verb: str, run: Run) -> None:
     text = run("help", verb).out
     codes = text.partition("\nExit codes:\n")[2].splitlines()
-    assert [line.split()[0] for line in codes] == list(map(str, cli.command(verb).EXIT_CODES))
+    assert [line.split()[0] for line in codes if line[2] != " "] == list(
+        map(str, cli.command(verb).EXIT_CODES)
+    )
     assert codes[0].startswith("  0 ")
     assert any(line.startswith("  2 ") for line in codes)
     assert examples(verb)

@@ -117,6 +117,20 @@ def imports(
             yield from imports(child, inside or function, for_types)
 
 
+@functools.cache
+def defined(module: str) -> set[str]:
+    """The names that a module defines, or says that it hands on (`import X as X`)."""
+    found = set()
+    for node in ast.walk(trees()[module]):
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            found.add(node.name)
+        elif isinstance(node, ast.ImportFrom):
+            found |= {alias.name for alias in node.names if alias.asname == alias.name}
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            found.add(node.id)
+    return found
+
+
 def own_imports(module: str) -> set[str]:
     """The modules of the package that a module imports, anywhere."""
     found = set()
@@ -161,6 +175,19 @@ def test_imports_go_round_in_no_circle() -> None:
         for name in free:
             del needs[name]
     assert sorted(needs) == [], "these import each other"
+
+
+def test_a_name_is_imported_from_the_module_that_defines_it() -> None:
+    """A room that is a package may hand on what its modules define, and the package itself does."""
+    doors = {ROOT, f"{ROOT}.files"}
+    second_homes = set()
+    for module, tree in trees().items():
+        for name, _ in imports(tree, for_types=True):
+            home, _, what = name.rpartition(".")
+            is_own = home in trees() and name not in trees() and home not in doors
+            if is_own and what not in defined(home):
+                second_homes.add((module, name))
+    assert second_homes == set()
 
 
 @pytest.mark.parametrize("module", sorted(trees()))

@@ -6,8 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from absl import logging as absl_logging
+from own_files import save
 
 from estimator_ckpt.text.logs import plain_logs
 
@@ -94,6 +96,20 @@ def test_what_tensorflow_writes_while_it_is_imported_is_dropped_and_its_last_wor
     said = done.stderr.splitlines()
     assert said[lines - 1].endswith("compiled to use AVX")
     assert said[lines:] == ([] if crashed else ["I0000 of the program"])
+
+
+def test_a_warning_of_what_needs_no_tensorflow_is_a_plain_line(tmp_path):
+    (tmp_path / "run").mkdir()
+    save(tmp_path / "run" / "model.ckpt-7", {"w": np.float32(1)})
+    done = subprocess.run(
+        [sys.executable, "-m", "estimator_ckpt", "inspect", tmp_path / "run"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    run = tmp_path / "run"
+    line = f"warning: {run}: there is no `checkpoint` file; reading {run}/model.ckpt-7\n"
+    assert (done.returncode, done.stderr) == (0, line)
 
 
 @pytest.mark.parametrize("verb", ["check", "train"])

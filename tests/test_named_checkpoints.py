@@ -166,7 +166,7 @@ def test_pin_and_unpin_on_the_command_line(model_dir: Path, run: Run) -> None:
 @pytest.mark.parametrize("name", ["", "best", "newest", "step=3", "a/b", "..", ".x", "a@b", "a:b"])
 def test_a_name_that_could_mean_something_else_is_refused(model_dir: Path, name: str) -> None:
     before = files_below(model_dir)
-    with pytest.raises(CheckpointError, match="key 'name'"):
+    with pytest.raises(CheckpointError, match=r"^name: "):
         pin_checkpoint("run", name)
     assert files_below(model_dir) == before
 

@@ -13,14 +13,11 @@ from hypothesis import strategies as st
 from tensorflow_party import tf
 
 from estimator_ckpt.errors import ConflictError, CorruptCheckpointError, UnsupportedCheckpointError
-from estimator_ckpt.objects.nodes import Nodes
+from estimator_ckpt.objects.message import VARIABLE_VALUE
+from estimator_ckpt.objects.nodes import Attribute, Node, Nodes, SlotReference
 from estimator_ckpt.objects.object_graph import (
     OBJECT_GRAPH_KEY,
-    VARIABLE_VALUE,
-    Attribute,
-    Node,
     ObjectGraph,
-    SlotReference,
     escape,
     flat_graph,
     flat_key,
@@ -268,7 +265,7 @@ def test_any_bytes_are_a_graph_or_refused(data: bytes) -> None:
 def test_paths_that_would_fill_the_memory_are_refused() -> None:
     chain = ObjectGraph([Node(children={"next": n + 1}) for n in range(20_000)] + [Node()])
     read = ObjectGraph.parse(chain.serialize(), path="model.ckpt")
-    for ask in (read.paths, read.places):
+    for ask in (read.paths, read.object_paths):
         with pytest.raises(UnsupportedCheckpointError, match=r"model\.ckpt, key .*so deep"):
             ask()
 
@@ -278,7 +275,7 @@ def test_paths_that_would_fill_the_memory_are_refused() -> None:
 
 def test_places_are_the_starts_of_tensorflows_keys(tmp_path: Path) -> None:
     graph, _ = saved_graph(stock_objects(tmp_path))
-    places = graph.places()
+    places = graph.object_paths()
     found = {
         a.checkpoint_key: object_key(places[number], a.name)
         for number, node in enumerate(graph.nodes)
@@ -290,7 +287,7 @@ def test_places_are_the_starts_of_tensorflows_keys(tmp_path: Path) -> None:
 
 @given(graphs())
 def test_places_are_the_strings_of_paths(graph: ObjectGraph) -> None:
-    places = graph.places()
+    places = graph.object_paths()
     paths = graph.paths()
     assert [places[number] for number in paths] == [path_string(path) for path in paths.values()]
 
@@ -372,7 +369,7 @@ def test_the_default_structure_is_added_to_a_graph_of_the_users_own() -> None:
     assert graph.nodes[kernel].attributes == (
         value("dense/kernel", "model/kernel/.ATTRIBUTES/VARIABLE_VALUE"),
     )
-    assert graph.places()[graph.nodes[var_list].children["bias"]] == "var_list/bias"
+    assert graph.object_paths()[graph.nodes[var_list].children["bias"]] == "var_list/bias"
 
 
 def test_another_object_where_a_variable_belongs_is_refused() -> None:
@@ -455,7 +452,7 @@ def test_slots_match_through_their_variables_and_optimizers(tmp_path: Path) -> N
     template, _ = saved_graph(
         tf.train.Checkpoint(inner=inner, optimizer=optimizer).write(str(tmp_path / "template"))
     )
-    ours, theirs = template.places(), graph.places()
+    ours, theirs = template.object_paths(), graph.object_paths()
     found = {ours[a]: [theirs[n] for n in b] for a, b in match(template, graph).items()}
     slots = {place: others for place, others in found.items() if "OPTIMIZER_SLOT" in place}
     assert slots == {

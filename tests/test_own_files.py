@@ -9,7 +9,8 @@ import own_files
 import stock_files
 import tensorflow as tf  # noqa: F401 (the other party: without it there is nothing to compare with)
 
-from estimator_ckpt.objects.object_graph import Node, ObjectGraph
+from estimator_ckpt.objects.nodes import Node
+from estimator_ckpt.objects.object_graph import ObjectGraph
 
 TENSORS = {
     "z/kernel": np.arange(6, dtype=np.float32).reshape(2, 3),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,19 @@ def test_the_wheel_takes_every_kind_of_file_that_the_package_has() -> None:
         'estimator_ckpt = ["py.typed", "configs/*.flags", "configs/*.yaml", "pages/static/*"]'
         in PYPROJECT
     )
+
+
+def test_the_description_on_an_index_has_no_relative_links() -> None:
+    described = runpy.run_path(str(ROOT / "setup.py"))["described"]
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    text = "![a](docs/a.svg) [`b`](docs/b.md#c), [d](https://e.org/f)"
+    assert described(text, "") == " `b`, [d](https://e.org/f)"
+    assert (
+        described(text, "https://g/")
+        == "![a](https://g/docs/a.svg) [`b`](https://g/docs/b.md#c), [d](https://e.org/f)"
+    )
+    assert re.findall(r"\]\((?!\w+:)[^)]*\)", readme)
+    assert not re.findall(r"\]\((?!\w+:)[^)]*\)", described(readme, ""))
 
 
 # --- versions ---
@@ -138,6 +152,7 @@ def test_packaged_settings_are_found_by_name(
 def test_a_verb_takes_a_packaged_flagfile_from_anywhere(
     tmp_path: Path, name: str, end: str
 ) -> None:
+    (tmp_path / "m.py").touch()
     code = (
         "import sys; sys.modules['tensorflow'] = None\n"
         "from estimator_ckpt.cli import main\n"

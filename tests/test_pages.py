@@ -27,18 +27,32 @@ def command_directory(directory: Path) -> Path:
     return directory
 
 
+# Pages of commands that a person types, for which the command draws tables and bars.
+TYPED = [ROOT / "README.md", *(ROOT / "docs" / f"{n}.md" for n in ("exchange", "many_checkpoints"))]
+
+
 @pytest.mark.docs
 @pytest.mark.parametrize("page", pages(), ids=name_of)
 def test_each_block_of_a_page_runs_and_prints_what_the_page_says(
     page: Path, tmp_path: Path
 ) -> None:
+    run_page(page, tmp_path)
+
+
+@pytest.mark.docs
+@pytest.mark.parametrize("page", TYPED, ids=name_of)
+def test_the_commands_of_a_page_run_on_a_terminal(page: Path, tmp_path: Path) -> None:
+    run_page(page, tmp_path, "--terminal")
+
+
+def run_page(page: Path, tmp_path: Path, *flags: str) -> None:
     place = tmp_path / "place"
     place.mkdir()
     path = f"{command_directory(tmp_path / 'bin')}{os.pathsep}{os.environ['PATH']}"
     python_path = f"{ROOT}{os.pathsep}{place}"
     environment = {**os.environ, "PATH": path, "PYTHONPATH": python_path, "COLUMNS": "100"}
     done = subprocess.run(
-        [sys.executable, str(ROOT / "tests" / "page_blocks.py"), str(page)],
+        [sys.executable, str(ROOT / "tests" / "page_blocks.py"), str(page), *flags],
         cwd=place,
         env=environment,
         capture_output=True,

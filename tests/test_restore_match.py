@@ -26,9 +26,9 @@ from estimator_ckpt.bundle.index import Index
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import MismatchError
 from estimator_ckpt.matching.restoring import Wanted, resolve
+from estimator_ckpt.objects.nodes import Attribute
 from estimator_ckpt.objects.object_graph import (
     OBJECT_GRAPH_KEY,
-    Attribute,
     ObjectGraph,
     flat_graph,
     flat_key,

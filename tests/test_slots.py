@@ -12,11 +12,8 @@ from stock_files import save, value
 from tensorflow_party import tf
 
 from estimator_ckpt import open_checkpoint
-from estimator_ckpt.objects.object_graph import (
-    Node,
-    ObjectGraph,
-    SlotReference,
-)
+from estimator_ckpt.objects.nodes import Node, SlotReference
+from estimator_ckpt.objects.object_graph import ObjectGraph
 from estimator_ckpt.roles.slots import slot_by_name, slots_by_name
 
 SLOTS_OF_K = (

@@ -47,23 +47,51 @@ def test_a_tensor_has_a_histogram_on_a_terminal_alone(tmp_path: Path) -> None:
     assert b"histogram" not in process.communicate()[0]
 
 
-def test_no_color_means_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import pty
+@pytest.mark.parametrize(
+    ("variable", "term", "has", "lacks"),
+    [
+        ("", "xterm", "\x1b[1mname", "\x1b[3"),  # bold headers; 30 to 37 are colors
+        ("NO_COLOR", "xterm", "dense/kernel", "\x1b[3"),
+        ("", "dumb", "dense/kernel", "\x1b"),
+    ],
+)
+def test_a_table_has_bold_headers_where_a_terminal_has_them(
+    variable: str,
+    term: str,
+    has: str,
+    lacks: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    if variable:
+        monkeypatch.setenv(variable, "1")
+    code, shown = run_on_terminal("inspect", model(tmp_path), term=term, colors=True)
+    assert code == 0
+    assert has in shown
+    assert lacks not in shown
 
-    monkeypatch.setenv("NO_COLOR", "1")
-    terminal, inner = pty.openpty()
-    process = start("inspect", model(tmp_path), stdin=inner, stdout=inner, stderr=inner)
-    os.close(inner)
-    shown = b""
-    while True:
-        try:
-            shown += os.read(terminal, 1 << 16)
-        except OSError:
-            break
-    os.close(terminal)
-    assert process.wait() == 0
-    assert b"dense/kernel" in shown
-    assert b"\x1b[3" not in shown  # 30 to 37 are colors
+
+def test_columns_that_a_narrow_terminal_has_no_room_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prefix = save(tmp_path / "m", {"global_step": np.int64(7), "w": np.float32([1, 2])})
+    for columns, missing in ((60, []), (42, ["value"])):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        _, shown = run_on_terminal("inspect", prefix)
+        assert ("no room for value: make the terminal wider" in shown) == bool(missing)
+        assert max(map(len, shown.replace("\r", "").split("\n")[1:])) <= columns
+    process = start("inspect", prefix, stdout=subprocess.PIPE)
+    assert b"value" in process.communicate()[0]
+
+
+def test_sentences_are_wrapped_and_names_are_cut() -> None:
+    from estimator_ckpt.text.terminal import cut_to_fit
+
+    cells = {"name": ["scope/a_long_name/kernel"], "note": ["one word and another"], "n": ["1"]}
+    expected = {"name": ["scope…rnel"], "note": ["one word\nand\nanother"], "n": ["1"]}
+    assert cut_to_fit(cells, ["n"], 10 + 10 + 1 + 6) == expected
+    assert cut_to_fit(cells, ["n"], 27, wraps=False)["note"] == ["one w…ther"]
 
 
 @pytest.mark.parametrize("command", ["inspect {0}", "verify {0} {0} {0}", "--help", "inspect -h"])

@@ -32,10 +32,10 @@ from estimator_ckpt.bundle.index import Index, read_index, shard_path, write_ind
 from estimator_ckpt.bundle.slices import slice_key
 from estimator_ckpt.bundle.tensors import encode_strings
 from estimator_ckpt.errors import NotACheckpointError, UnsupportedCheckpointError
+from estimator_ckpt.objects.message import VARIABLE_VALUE
+from estimator_ckpt.objects.nodes import Node
 from estimator_ckpt.objects.object_graph import (
     OBJECT_GRAPH_KEY,
-    VARIABLE_VALUE,
-    Node,
     ObjectGraph,
     flat_graph,
     flat_key,

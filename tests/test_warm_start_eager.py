@@ -600,6 +600,10 @@ class Encoder(tf.keras.Model):
         return self.second(self.first(inputs))
 
 
+def rows(report):
+    return [(value.target, value.source, value.rule) for value in report.values]
+
+
 def named_variables(scope=""):
     kernel, bias = np.float32(KERNEL), np.float32(BIAS)
     names = {"first/kernel": kernel, "first/bias": bias, "second/kernel": kernel.T}
@@ -610,12 +614,17 @@ def named_variables(scope=""):
 def test_a_models_own_name_may_be_missing_where_there_are_only_names(tmp_path, scope):
     values = named_variables(scope)
     prefix = write(tmp_path, var_list={name: tf.Variable(v) for name, v in values.items()})
-    model, deferred = Encoder(), Encoder()
-    model(tf.zeros([1, 2]))
+    model, *held, deferred, deferred_held = (Encoder() for _ in range(6))
+    for one in (model, *held):
+        one(tf.zeros([1, 2]))
     report = WarmStart(prefix).apply(model)
+    for given in (tf.train.Checkpoint(model=held[0]), {"model": held[1]}, [held[2]]):
+        assert rows(WarmStart(prefix).apply(given)) == rows(report)
     with WarmStart(prefix).deferred(deferred):
         output = deferred(tf.ones([1, 2]))
-    for one in (model, deferred):
+    with WarmStart(prefix).deferred(tf.train.Checkpoint(model=deferred_held)):
+        deferred_held(tf.ones([1, 2]))
+    for one in (model, *held, deferred, deferred_held):
         np.testing.assert_array_equal(one.first.kernel, KERNEL)
         np.testing.assert_array_equal(one.second.bias, np.negative(BIAS))
     np.testing.assert_array_equal(output, model(tf.ones([1, 2])))

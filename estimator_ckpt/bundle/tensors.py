@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import google_crc32c
 
 from estimator_ckpt import files
-from estimator_ckpt.bundle.checksum import extend_crc32c, wrong_checksum
+from estimator_ckpt.bundle.checksum import Checksum, extend_crc32c, wrong_checksum
 from estimator_ckpt.bundle.coding import MAX_VARINT_BYTES, decode_varint, encode_varint, mask
 from estimator_ckpt.bundle.dtypes import STRING, VARIANT, dtype_name, dtype_size
 from estimator_ckpt.bundle.entries import Entry
@@ -31,8 +31,7 @@ if TYPE_CHECKING:
     # NumPy takes longer to import than a listing takes in all, and strings do without it.
     import numpy as np
 
-    # Where a slice is in the whole, and its values.
-    _Part = tuple[tuple[slice, ...], np.ndarray[Any, Any]]
+    _Box = tuple[slice, ...]  # where a slice is in the whole
 
 __all__ = [
     "TensorReader",
@@ -204,7 +203,8 @@ class TensorReader:
     def rows(self, key: bytes) -> Iterator[np.ndarray[Any, Any]]:
         """The value of a partitioned variable, some rows of its first dimension at a time.
 
-        Of local files 16 MiB are in memory, or a row; of remote ones the slices, too.
+        In memory are 16 MiB, or a row. Each slice is read once, from its start to its end, as its
+        rows come; its checksum is verified with the last of them.
 
         Raises:
           CorruptCheckpointError, UnsupportedCheckpointError: as read() does.
@@ -214,45 +214,71 @@ class TensorReader:
             yield self.read(key)
             return
         try:
-            parts = self._parts(key, entry, check=True)
+            yield from self._rows(key, entry)
         except UnsupportedCheckpointError as error:
             raise type(error)(error.message, path=self._prefix, key=key_text(key)) from None
         except CorruptCheckpointError as error:
             raise type(error)(error.message, path=error.path, key=key_text(key)) from None
+
+    def _rows(self, key: bytes, entry: Entry) -> Iterator[np.ndarray[Any, Any]]:
+        import numpy as np
+
         dtype = numpy_dtype(entry.dtype)
         step = max(1, _CHUNK // max(1, math.prod(entry.shape[1:]) * dtype.itemsize))
+        slices = self._slices(key, entry)
+        cut = [self._cut(part, _block_sizes(box[0], step, part.size)) for box, part in slices]
         for start in range(0, entry.shape[0], step):
-            yield _assemble(parts, entry.shape, dtype, start, min(start + step, entry.shape[0]))
+            stop = min(start + step, entry.shape[0])
+            found: list[tuple[_Box, np.ndarray[Any, Any]]] = []
+            for (box, part), chunks in zip(slices, cut):
+                first, last = max(box[0].start, start), min(box[0].stop, stop)
+                if first < last:
+                    shape = (last - first, *part.shape[1:])
+                    here = (slice(first - start, last - start), *box[1:])
+                    found.append((here, np.ndarray(shape, dtype, next(chunks))))
+            # The bytes are there: a claimed shape asks for no memory that they do not fill.
+            rows = np.empty((stop - start, *entry.shape[1:]), dtype)
+            for here, values in found:
+                rows[here] = values
+            yield rows
+
+    def _cut(self, entry: Entry, sizes: Iterable[int]) -> Iterator[memoryview]:
+        """The bytes of an entry in parts of these sizes; checked before the last is handed out."""
+        checksum = Checksum()
+        for size in sizes:
+            part = self.raw(entry._replace(offset=entry.offset + checksum.size, size=size))
+            checksum.add(part)
+            if checksum.size == entry.size and checksum.masked != entry.crc32c:
+                message = wrong_checksum(entry.crc32c, checksum.masked).message
+                raise self._corrupt(entry, message)
+            yield part
 
     def _read_sliced(self, key: bytes, entry: Entry, check: bool) -> np.ndarray[Any, Any]:
         import numpy as np
 
-        parts = self._parts(key, entry, check)
-        dtype = numpy_dtype(entry.dtype)
-        if entry.shape:
-            return _assemble(parts, entry.shape, dtype, 0, entry.shape[0])
-        whole = np.empty((), dtype)
-        for place, part in parts:
-            whole[place] = part
+        # All of them before memory is asked for.
+        parts = [(box, self._read_entry(part, check)) for box, part in self._slices(key, entry)]
+        whole = np.empty(entry.shape, numpy_dtype(entry.dtype))
+        for box, part in parts:
+            whole[box] = part
         return whole
 
-    def _parts(self, key: bytes, entry: Entry, check: bool) -> list[_Part]:
-        """The slices, with where they are; all of them before memory is asked for."""
+    def _slices(self, key: bytes, entry: Entry) -> list[tuple[_Box, Entry]]:
+        """The slices of a partitioned variable, with where they are."""
         name = key_text(key)
-        parts: list[_Part] = []
-        count = 0
+        found = []
         for extents in entry.slices:
-            part = self._read_entry(self._index.entries[slice_key(name, extents)], check)
-            count += part.size
             starts = (start for start, _ in extents)
             lengths = slice_shape(entry.shape, extents)
-            parts.append((tuple(slice(s, s + n) for s, n in zip(starts, lengths)), part))
+            box = tuple(slice(s, s + n) for s, n in zip(starts, lengths))
+            found.append((box, self._index.entries[slice_key(name, extents)]))
+        count = sum(math.prod(part.shape) for _, part in found)
         if count != math.prod(entry.shape):  # they do not overlap: read_index saw to that
             raise UnsupportedCheckpointError(
                 f"its slices have {count} of the {math.prod(entry.shape)} values, so it cannot be "
                 "read as a whole"
             )
-        return parts
+        return found
 
     def _check_crc(self, entry: Entry, crc: int) -> None:
         if mask(crc) != entry.crc32c:
@@ -318,19 +344,14 @@ class TensorReader:
         return crc
 
 
-def _assemble(
-    parts: list[_Part], shape: tuple[int, ...], dtype: np.dtype[Any], start: int, stop: int
-) -> np.ndarray[Any, Any]:
-    """Rows `start` to `stop` of what the parts make together."""
-    import numpy as np
-
-    whole = np.empty((stop - start, *shape[1:]), dtype)
-    for (rows, *rest), part in parts:
-        first, last = max(rows.start, start), min(rows.stop, stop)
-        if first < last:
-            here = (slice(first - start, last - start), *rest)
-            whole[here] = part[first - rows.start : last - rows.start]
-    return whole
+def _block_sizes(rows: slice, step: int, nbytes: int) -> Iterator[int]:
+    """How many bytes of a slice with these rows are in each block of `step` rows of the whole."""
+    count = rows.stop - rows.start
+    position = rows.start
+    while position < rows.stop:
+        end = min(position // step * step + step, rows.stop)
+        yield nbytes // count * (end - position)
+        position = end
 
 
 # A string tensor: the lengths (varint64 each), their masked checksum (fixed32), the strings.

@@ -215,7 +215,7 @@ def _index(
             keys[number].append(slice_key(key_text(name), extents))
     for found in keys:
         found.sort()  # as they stand in the file
-    places = [{key: offset for offset, key in enumerate(found)} for found in keys]
+    offsets = [{key: offset for offset, key in enumerate(found)} for found in keys]
     entries: dict[bytes, Entry] = {}
     name = b""
     try:
@@ -232,7 +232,7 @@ def _index(
             for extents, number in slices.items():
                 key = slice_key(text, extents)
                 size = math.prod(parts[extents]) * width
-                entry = Entry(dtype, parts[extents], number, places[number][key], size, 0)
+                entry = Entry(dtype, parts[extents], number, offsets[number][key], size, 0)
                 entries[name if is_whole else key] = entry
         entries = dict(sorted(entries.items()))
         check_slices(entries, prefix)

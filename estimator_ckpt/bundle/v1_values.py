@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from estimator_ckpt import files
@@ -114,6 +115,13 @@ class V1Reader(TensorReader):
         # Where there is a checksum, raw() verifies it.
         return super()._read_entry(entry, False)
 
+    def _cut(self, entry: Entry, sizes: Iterable[int]) -> Iterator[memoryview]:
+        # The block of a slice has its values as one message, which is read as a whole.
+        data = self.raw(entry)
+        for size in sizes:
+            part, data = data[:size], data[size:] or memoryview(b"")  # which lets go of the block
+            yield part
+
     def _chunks(self, entry: Entry) -> list[memoryview]:
         """What the field with the values of an entry holds, part by part."""
         assert self._index.v1 is not None
@@ -196,11 +204,11 @@ def _decode_varints(
     if lengths.min() == longest:  # as negative numbers are; twice as fast
         rows = codes[: ends[-1] + 1].reshape(-1, longest) & 0x7F
         found = rows[:, 0].astype(np.uint64)
-        for place in range(1, longest):
-            found |= rows[:, place].astype(np.uint64) << np.uint64(7 * place)
+        for index in range(1, longest):
+            found |= rows[:, index].astype(np.uint64) << np.uint64(7 * index)
         return found
-    places = np.arange(ends[-1] + 1) - np.repeat(starts, lengths)  # of each byte in its number
-    bits = (codes[: len(places)] & 0x7F).astype(np.uint64) << (7 * places).astype(np.uint64)
+    indexes = np.arange(ends[-1] + 1) - np.repeat(starts, lengths)  # of each byte in its number
+    bits = (codes[: len(indexes)] & 0x7F).astype(np.uint64) << (7 * indexes).astype(np.uint64)
     found = np.bitwise_or.reduceat(bits, starts)
     return found
 

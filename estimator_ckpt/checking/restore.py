@@ -16,12 +16,14 @@ from estimator_ckpt.checking.model import (
     is_function,
     saver_of,
 )
-from estimator_ckpt.checkpoint import Checkpoint, Variable, open_checkpoint
+from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.matching.eager import eager_model
 from estimator_ckpt.matching.model import Model
 from estimator_ckpt.matching.restoring import Resolution, Wanted, resolve
-from estimator_ckpt.objects.object_graph import SAVE_COUNTER, VARIABLE_VALUE, ObjectGraph
+from estimator_ckpt.objects.message import VARIABLE_VALUE
+from estimator_ckpt.objects.object_graph import SAVE_COUNTER, ObjectGraph
+from estimator_ckpt.reading.variables import Variable
 from estimator_ckpt.text.rows import Row
 
 _NO_NODE = -1

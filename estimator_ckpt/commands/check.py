@@ -20,7 +20,7 @@ from estimator_ckpt.checking.model import is_checkpoint
 from estimator_ckpt.cli import EXIT_NO, EXIT_OK, UsageError
 from estimator_ckpt.commands.html_flag import check_html, define_html, write_html
 from estimator_ckpt.errors import printable
-from estimator_ckpt.loading import import_from_current_directory
+from estimator_ckpt.loading import check_module, import_from_current_directory
 from estimator_ckpt.text.logs import import_tensorflow
 from estimator_ckpt.text.rows import columns, to_json, total_line
 from estimator_ckpt.text.tables import print_table
@@ -77,10 +77,14 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
     if len(arguments) != 1:
         raise UsageError(f"check: expected one checkpoint, found {len(arguments)}")
     if not flag_values.model:
-        raise UsageError("check: --model=MODEL says what to check it against")
+        raise UsageError(
+            "check: --model=MODEL says what to check it against: another checkpoint, or "
+            "package.module:function"
+        )
     check_html(flag_values)
     import_from_current_directory()
     if not is_checkpoint(flag_values.model):
+        check_module(flag_values.model)
         import_tensorflow()
     fit = check_checkpoint(
         arguments[0], flag_values.model, warm_start=settings, input_fn=flag_values.input_fn

@@ -142,7 +142,10 @@ def option_values(values: flags.FlagValues) -> dict[str, Any]:
     """
     found: dict[str, Any] = {name: values[name].value for name in _FLAGS if name in values}
     if "checkpoint_format" in found and found["checkpoint_format"] is None:
-        raise UsageError("--checkpoint_format is missing: saver, checkpoint or both")
+        raise UsageError(
+            "--checkpoint_format is missing: saver (names, as TF1 has them), checkpoint (objects, "
+            "TF2) or both"
+        )
     for name in ("rename", "assignment_map"):
         found[name] = [_rule(name, text) for text in found[name]]
     found["dtype"] = _dtype(_parts(found["dtype"]))

@@ -109,7 +109,10 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
     """Prints what the flags ask for."""
     paths = [*arguments, *([flag_values.file_name] if flag_values.file_name else [])]
     if len(paths) != 1:
-        raise UsageError(f"inspect: expected one path, found {len(paths)}")
+        raise UsageError(
+            "inspect: expected one path, of a checkpoint or of a directory with checkpoints, found "
+            f"{len(paths) or 'none'}"
+        )
     pattern = _pattern("filter", flag_values.filter)
     excluded = _pattern("count_exclude_pattern", flag_values.count_exclude_pattern)
     tensor = flag_values.tensor if flag_values.tensor_name is None else flag_values.tensor_name
@@ -239,8 +242,8 @@ def _print_json(checkpoint: Checkpoint, variables: Columns, selected: Columns) -
     }
     print("{" + json.dumps(head)[1:-1] + ', "variables": [')
     _write_lines(
-        json.dumps(one.to_json()) + ("," if place < len(variables) else "")
-        for place, one in enumerate(variables.rows(), 1)
+        json.dumps(one.to_json()) + ("," if number < len(variables) else "")
+        for number, one in enumerate(variables.rows(), 1)
     )
     print("]}")
 

@@ -75,7 +75,12 @@ def print_listing(
         if not any(cells[header]):
             del cells[header]
     left = ("name", "shape", "dtype", "value", "trainable", "slot of", "object path")
-    print_columns(cells, _total_line(totals(selected)), right=[h for h in cells if h not in left])
+    print_columns(
+        cells,
+        _total_line(totals(selected)),
+        right=[header for header in cells if header not in left],
+        spare=("object path", "trainable", "value"),
+    )
     _print_further_totals(selected, facts)
     _print_scopes(selected)
 
@@ -311,10 +316,10 @@ def _paths_to_show(variables: Columns) -> list[str]:
         if text == "\n".join(paths) and text.count("\n") == len(names) - 1:
             continue
         in_var_list = [start + escape(name) for name in names]
-        for place in compress(count(), map(ne, paths, in_var_list)):
-            path = paths[place]
-            known = in_var_list[place] if path.startswith(start) else names[place]
-            shown[first + place] = "" if known.startswith(path) else path
+        for index in compress(count(), map(ne, paths, in_var_list)):
+            path = paths[index]
+            known = in_var_list[index] if path.startswith(start) else names[index]
+            shown[first + index] = "" if known.startswith(path) else path
     return shown
 
 

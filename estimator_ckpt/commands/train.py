@@ -116,9 +116,10 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
     from dataclasses import fields
 
     from estimator_ckpt.text.logs import import_tensorflow
-    from estimator_ckpt.train import TrainSettings, train
+    from estimator_ckpt.train import TrainSettings, check_settings, train
 
+    given = {one.name: getattr(flag_values, one.name) for one in fields(TrainSettings)}
+    settings, job = TrainSettings(**given), JobFlags("", flag_values)
+    check_settings(settings, job)
     import_tensorflow(verbose=flag_values.verbose)
-
-    settings = {one.name: getattr(flag_values, one.name) for one in fields(TrainSettings)}
-    return train(TrainSettings(**settings), JobFlags("", flag_values), arguments)
+    return train(settings, job, arguments)

@@ -7,13 +7,9 @@ from collections.abc import Iterator
 
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import MissingTensorError, printable
-from estimator_ckpt.objects.object_graph import (
-    OBJECT_CONFIG,
-    VARIABLE_VALUE,
-    Node,
-    ObjectGraph,
-    escape,
-)
+from estimator_ckpt.objects.message import VARIABLE_VALUE
+from estimator_ckpt.objects.nodes import Node
+from estimator_ckpt.objects.object_graph import OBJECT_CONFIG, ObjectGraph, escape
 from estimator_ckpt.reading.object_tensors import graph_tensors
 from estimator_ckpt.reading.variables import Variable
 from estimator_ckpt.text.quantities import counted, tensor_text
@@ -32,7 +28,7 @@ def tree_lines(checkpoint: Checkpoint, *, all_branches: bool = False) -> Iterato
       MissingTensorError: the checkpoint is name-based and has no objects.
     """
     graph, tensors = _objects(checkpoint)
-    places, classes = graph.places(), checkpoint.object_classes
+    paths, classes = graph.object_paths(), checkpoint.object_classes
     shown = range(len(graph.nodes)) if all_branches else _with_values(graph, tensors)
     shortest = {(parent, local_name) for parent, local_name, _ in graph.edges_from_root()}
     # Node, its label, whether it stands here, how many are above it, the bar before what is below.
@@ -43,19 +39,19 @@ def tree_lines(checkpoint: Checkpoint, *, all_branches: bool = False) -> Iterato
         del bars[depth:]
         start = "".join(bars) + label
         if not stands_here:
-            yield f"{start} -> {printable(places[number] or '') or 'root'}"
+            yield f"{start} -> {printable(paths[number] or '') or 'root'}"
             continue
         node = graph.nodes[number]
         details = _details(node, tensors.get(number, []), classes.get(number))
         yield start + "".join(f"  {text}" for text in details)
         bars.append(bar)
         edges = [edge for edge in node.children.items() if edge[1] in shown]
-        for place in range(len(edges) - 1, -1, -1):
-            local_name, child = edges[place]
-            corner, bar = ("└── ", "    ") if place == len(edges) - 1 else ("├── ", "│   ")
+        for index in range(len(edges) - 1, -1, -1):
+            local_name, child = edges[index]
+            corner, bar = ("└── ", "    ") if index == len(edges) - 1 else ("├── ", "│   ")
             label = corner + printable(escape(local_name))
             waiting.append((child, label, (number, local_name) in shortest, depth + 1, bar))
-    hidden = sum(place is not None for place in places) - len(shown)
+    hidden = sum(path is not None for path in paths) - len(shown)
     if not all_branches and hidden > 0:
         objects = "1 object" if hidden == 1 else f"{hidden:,} objects"
         yield f"({objects} without values hidden; --all shows all)"
@@ -84,10 +80,10 @@ def tree_json(checkpoint: Checkpoint) -> Iterator[str]:
     graph, tensors = _objects(checkpoint)
     head = {"path": checkpoint.path, "prefix": checkpoint.prefix}
     yield "{" + json.dumps(head)[1:-1] + ', "objects": ['
-    for number, (place, node) in enumerate(zip(graph.places(), graph.nodes)):
+    for number, (path, node) in enumerate(zip(graph.object_paths(), graph.nodes)):
         fields = {
             "id": number,
-            "object_path": place,
+            "object_path": path,
             "children": dict(node.children),
             "variables": [one.name for one in tensors.get(number, ())],
             "slots": [slot._asdict() for slot in node.slots],

@@ -47,8 +47,10 @@ def choose(checkpoint: Checkpoint, options: ConvertOptions) -> Chosen:
     excluded: list[str] = []
     rows: list[ConversionRow] = []
     notes: list[str] = []
+    gone = False
     if options.use_averages:
         items, left_out = _averaged(items, graph, options)
+        gone = any(item.part is not None for item, _ in left_out)
         rows += [row_of(item.content, (), why) for item, why in left_out]
     if rules or options.drop_slots or options.optimizer or options.dtype is not None:
         # By the source's own names: rules change what things are called, not what they are.
@@ -69,7 +71,7 @@ def choose(checkpoint: Checkpoint, options: ConvertOptions) -> Chosen:
         excluded = [item.name for item, _ in left_out]
     step = global_step(items, graph)
     if options.drop_slots:
-        notes = _not_dropped(items, checkpoint.prefix)
+        notes = _not_dropped(items, checkpoint.prefix, gone)
         items = _without_slots(items, step, rows)
         step = global_step(items, graph)
     return Chosen(items, step, optimizers, excluded, rows, notes)
@@ -103,10 +105,16 @@ def _without_slots(items: list[Item], step: int | None, rows: list[ConversionRow
     return found
 
 
-def _not_dropped(items: list[Item], prefix: str) -> list[str]:
-    """What drop_slots leaves, to be said: nothing to drop, or what may be slots all the same."""
+def _not_dropped(items: list[Item], prefix: str, gone: bool) -> list[str]:
+    """What drop_slots leaves, to be said: nothing to drop, or what may be slots all the same.
+
+    Args:
+      items: all that is there.
+      prefix: of the source.
+      gone: whether the optimizers' variables are left out already.
+    """
     may_be = may_be_slots(items)
-    if all(item.part is None for item in items):
+    if not gone and all(item.part is None for item in items):
         from absl import logging  # 5 ms
 
         logging.warning("drop_slots: %s has no variables of optimizers%s", prefix, may_be)

@@ -30,11 +30,11 @@ from estimator_ckpt.conversion.source_optimizers import find_optimizers
 from estimator_ckpt.conversion.template_places import place_items
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.matching.resolve import BY_POSITION
+from estimator_ckpt.objects.message import VARIABLE_VALUE
+from estimator_ckpt.objects.nodes import Attribute
 from estimator_ckpt.objects.object_graph import (
     OBJECT_GRAPH_KEY,
     SAVE_COUNTER,
-    VARIABLE_VALUE,
-    Attribute,
     ObjectGraph,
     object_key,
 )
@@ -204,14 +204,7 @@ def _fill(
     # Without a conversion of optimizers, what the template has is found by its name or path.
     newer = [one for one in optimizers if one.newer is not None and relinked_optimizers(items)]
     items = with_newer(items, found, notes, template, places=wanted, optimizers=newer)
-    if (
-        step is not None
-        and step not in found.values()
-        and any(
-            item.place is not None and item.place[-1] in (LEGACY_COUNT, ITERATIONS)
-            for item in items
-        )
-    ):
+    if step is not None and step not in found.values() and _has_count(items):
         why = "the optimizer's count of steps is made of it; the template has no place for it"
         items[step] = items[step]._replace(in_objects=False, why=why)
     counter = graph.nodes[0].children.get(SAVE_COUNTER)
@@ -233,6 +226,12 @@ def _fill(
         items, keys = [*items, save_counter_item()], [*keys, object_key(SAVE_COUNTER)]
         new.add(0, SAVE_COUNTER, Attribute(VARIABLE_VALUE, SAVE_COUNTER, object_key(SAVE_COUNTER)))
     return Structure(items, keys, new, [*_notes(items, found, ways), *unwritten])
+
+
+def _has_count(items: Sequence[Item]) -> bool:
+    """Whether an optimizer has a count of its steps."""
+    last = (item.place[-1] for item in items if item.place is not None)
+    return any(name in (LEGACY_COUNT, ITERATIONS) for name in last)
 
 
 def _without_new_numbers(

@@ -23,7 +23,7 @@ from estimator_ckpt.roles.dialects import (
     legacy_records,
 )
 from estimator_ckpt.roles.loss_scale import is_scale, loss_scale_of
-from estimator_ckpt.roles.newer_keras import ALL_VARIABLES, classes, list_name
+from estimator_ckpt.roles.newer_keras import ALL_VARIABLES, NewerState, classes, list_name
 from estimator_ckpt.roles.records import LEGACY, NEWER
 
 _SHARED = "of a second optimizer of the class: one learning rate cannot scale the slots of both"
@@ -161,49 +161,76 @@ def with_newer(
         if _is_shared(items, other, taken):
             notes.update(dict.fromkeys(optimizer.items(), _SHARED))
             continue
-        placed = set()
-        for slot in NEWER_BY_CLASS[other.kind].lists if other.kind else ():
-            members = state.lists.get(list_name(other.kind, slot, state.is_keras_3), [])
-            for place, owner in zip(members, state.owners):
-                if place is None or place not in places:
-                    continue
-                if owner is None:
-                    notes[place] = "nothing says whose slot it is; give the variables names"
-                elif owner in found:
-                    match = other.slots.get((items[found[owner]].name, slot))
-                    if match is not None:
-                        found[place] = match
-                        placed.add(slot)
-        for (_, slot), number in other.slots.items():
-            if slot not in placed and not state.lists.get(
-                list_name(other.kind, slot, state.is_keras_3)
-            ):
-                why = f"the template's {other.kind} has no {slot}"
-                items[number] = items[number]._replace(in_objects=False, why=why)
-        scale = _scale_items(items, NEWER, state.is_keras_3)
-        if not optimizer.scale:
-            for number in scale.values():
-                why = "the template scales no losses"
-                items[number] = items[number]._replace(in_objects=False, why=why)
-        for name, place in optimizer.scale.items():
-            if place in places and name in scale:
-                found[place] = scale[name]
-        for name, place in [
-            *state.own.items(),
-            *optimizer.scale.items(),
-            *optimizer.wrapper.items(),
-        ]:
-            is_inner = place not in optimizer.wrapper.values()
-            if place in places and is_inner and name in other.own and place not in found:
-                found[place] = other.own[name]
-            elif place in places and place not in found:
-                content = places[place].content
-                if is_number(content):
-                    value = read_number(template.prefix, template.index, content)
-                    new = number_content(value, content.dtype)
-                    items.append(Item(new, places[place].name, "the template's", in_names=False))
-                    found[place] = len(items) - 1
+        _place_slots(items, other, state, places=places, found=found, notes=notes)
+        _place_numbers(items, other, optimizer, state, template, places=places, found=found)
     return items
+
+
+def _place_slots(
+    items: list[Item],
+    other: Relinked,
+    state: NewerState,
+    *,
+    places: Mapping[int, Item],
+    found: dict[int, int],
+    notes: dict[int, str],
+) -> None:
+    """Finds the slots of a template's optimizer among those of an optimizer of the items."""
+    placed = set()
+    for slot in NEWER_BY_CLASS[other.kind].lists if other.kind else ():
+        members = state.lists.get(list_name(other.kind, slot, state.is_keras_3), [])
+        for place, owner in zip(members, state.owners):
+            if place is None or place not in places:
+                continue
+            if owner is None:
+                notes[place] = "nothing says whose slot it is; give the variables names"
+            elif owner in found:
+                match = other.slots.get((items[found[owner]].name, slot))
+                if match is not None:
+                    found[place] = match
+                    placed.add(slot)
+    for (_, slot), number in other.slots.items():
+        if slot not in placed and not state.lists.get(
+            list_name(other.kind, slot, state.is_keras_3)
+        ):
+            why = f"the template's {other.kind} has no {slot}"
+            items[number] = items[number]._replace(in_objects=False, why=why)
+
+
+def _place_numbers(
+    items: list[Item],
+    other: Relinked,
+    optimizer: Optimizer,
+    state: NewerState,
+    template: Checkpoint,
+    *,
+    places: Mapping[int, Item],
+    found: dict[int, int],
+) -> None:
+    """Finds an optimizer's numbers, or takes the template's, which become items."""
+    scale = _scale_items(items, NEWER, state.is_keras_3)
+    if not optimizer.scale:
+        for number in scale.values():
+            why = "the template scales no losses"
+            items[number] = items[number]._replace(in_objects=False, why=why)
+    for name, place in optimizer.scale.items():
+        if place in places and name in scale:
+            found[place] = scale[name]
+    for name, place in [
+        *state.own.items(),
+        *optimizer.scale.items(),
+        *optimizer.wrapper.items(),
+    ]:
+        is_inner = place not in optimizer.wrapper.values()
+        if place in places and is_inner and name in other.own and place not in found:
+            found[place] = other.own[name]
+        elif place in places and place not in found:
+            content = places[place].content
+            if is_number(content):
+                value = read_number(template.prefix, template.index, content)
+                new = number_content(value, content.dtype)
+                items.append(Item(new, places[place].name, "the template's", in_names=False))
+                found[place] = len(items) - 1
 
 
 def drop_all_variables(graph: ObjectGraph, optimizers: list[Optimizer]) -> None:

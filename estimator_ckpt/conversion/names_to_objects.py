@@ -11,19 +11,15 @@ from typing import NamedTuple
 from estimator_ckpt.conversion.objects_to_names import lookup_tables
 from estimator_ckpt.conversion.plan import INT64, Item, number_content
 from estimator_ckpt.errors import ConflictError, UnsupportedCheckpointError
-from estimator_ckpt.objects.message import nodes_with_values
-from estimator_ckpt.objects.nodes import Nodes
+from estimator_ckpt.objects.message import VARIABLE_VALUE, nodes_with_values
+from estimator_ckpt.objects.nodes import Attribute, Node, Nodes, SlotReference
 from estimator_ckpt.objects.object_graph import (
     OBJECT_CONFIG,
     SAVE_COUNTER,
     STEP,
     VAR_LIST,
-    VARIABLE_VALUE,
-    Attribute,
-    Node,
     ObjectGraph,
     ObjectPath,
-    SlotReference,
     object_key,
     path_string,
     slot_path,

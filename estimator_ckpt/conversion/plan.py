@@ -15,7 +15,8 @@ from estimator_ckpt.bundle.tensors import encode_strings
 from estimator_ckpt.bundle.v1 import open_reader
 from estimator_ckpt.errors import CorruptCheckpointError
 from estimator_ckpt.formats import CheckpointFormat
-from estimator_ckpt.objects.object_graph import VARIABLE_VALUE, ObjectPath
+from estimator_ckpt.objects.message import VARIABLE_VALUE
+from estimator_ckpt.objects.object_graph import ObjectPath
 from estimator_ckpt.text.html import html_table
 from estimator_ckpt.text.names import some_of
 

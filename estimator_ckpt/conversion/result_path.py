@@ -57,6 +57,11 @@ def result_path(
             f"the destination is inside the source, {checkpoint.path}; name another place",
             path=target,
         )
+    if target == checkpoint.prefix:
+        raise WriteError(
+            "this is the source itself; name another place, or convert it in place (in_place)",
+            path=target,
+        )
     check_destination(target)
     return target
 

@@ -20,7 +20,8 @@ from estimator_ckpt.conversion.optimizers_by_name import (
 )
 from estimator_ckpt.conversion.plan import Item, OptimizerPart
 from estimator_ckpt.errors import UnsupportedCheckpointError
-from estimator_ckpt.objects.object_graph import ObjectGraph, SlotReference
+from estimator_ckpt.objects.nodes import SlotReference
+from estimator_ckpt.objects.object_graph import ObjectGraph
 from estimator_ckpt.roles.dialects import (
     DECAY,
     LEGACY_COUNT,

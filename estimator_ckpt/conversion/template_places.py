@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from estimator_ckpt.bundle.dtypes import dtype_name
-from estimator_ckpt.checkpoint import Checkpoint, Variable
+from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.conversion.plan import Item
 from estimator_ckpt.matching.counted import keras_segments
 from estimator_ckpt.matching.live import LiveObjects
@@ -21,6 +21,7 @@ from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.matching.resolve import Match, resolve
 from estimator_ckpt.matching.saved import Saved
 from estimator_ckpt.objects.object_graph import STEP, VAR_LIST, ObjectGraph, parse_path
+from estimator_ckpt.reading.variables import Variable
 from estimator_ckpt.text.rows import Row
 
 _DECIDES = "--match_by=path or name decides"

@@ -52,7 +52,11 @@ def find_tasks(source: str, destination: str, options: ConvertOptions) -> list[T
     """
     check_in_place(source, options)
     if not options.in_place and is_inside(destination, source):
-        raise WriteError(f"the destination is inside the source, {source}", path=destination)
+        raise WriteError(
+            f"the destination is inside the source, {source}; name another place, or convert it "
+            "in place (in_place)",
+            path=destination,
+        )
     tasks = list(_find(source, destination))
     if not tasks:
         raise NotACheckpointError("no checkpoint is in it, nor below", path=source)

@@ -1,4 +1,4 @@
-"""A warm start that is only told: what each variable of a model would start from."""
+"""A warm start that only reports: what each variable of a model would start from."""
 
 from __future__ import annotations
 

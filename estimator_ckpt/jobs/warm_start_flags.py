@@ -76,8 +76,8 @@ def with_overrides(
     if on_missing is not None:
         changed["on_missing"] = on_missing
     for override in overrides:
-        place, equals, text = override.partition("=")
-        name, dot, rest = place.strip().partition(".")
+        setting, equals, text = override.partition("=")
+        name, dot, rest = setting.strip().partition(".")
         if not equals or (dot and not rest):
             raise SettingsError(
                 f"expected FIELD=VALUE or FIELD.KEY=VALUE, found {override!r}", key=key
@@ -85,9 +85,9 @@ def with_overrides(
         if name not in changed:
             hint = did_you_mean_or(name, list(changed))
             raise SettingsError(f"WarmStart has no field {name!r}{hint}", key=key)
-        value = parse_yaml(text, f"{key}={place}")
+        value = parse_yaml(text, f"{key}={setting}")
         if dot:
-            value = _with_item(name, changed[name], rest, value, f"{key}={place}")
+            value = _with_item(name, changed[name], rest, value, f"{key}={setting}")
         changed[name] = value
     _check_vocabularies(changed[_VOCABULARIES], key)
     try:
@@ -123,13 +123,13 @@ def _with_item(name: str, found: Any, rest: str, value: Any, key: str) -> Any:
 
 def _check_vocabularies(vocabularies: Any, key: str) -> None:
     for name, info in vocabularies.items() if isinstance(vocabularies, Mapping) else ():
-        place = f"{key}={_VOCABULARIES}.{name}"
+        setting = f"{key}={_VOCABULARIES}.{name}"
         if not isinstance(info, Mapping):
-            raise SettingsError(f"expected the fields of VocabInfo, found {info!r}", key=place)
+            raise SettingsError(f"expected the fields of VocabInfo, found {info!r}", key=setting)
         unknown = [one for one in info if one not in _VOCAB_INFO]
         if unknown:
             known = ", ".join(_VOCAB_INFO)
-            raise SettingsError(f"VocabInfo has no field {unknown[0]!r}, but {known}", key=place)
+            raise SettingsError(f"VocabInfo has no field {unknown[0]!r}, but {known}", key=setting)
         lacking = [one for one in _VOCAB_INFO[:4] if one not in info]
         if lacking:
-            raise SettingsError(f"VocabInfo needs {', '.join(lacking)}", key=place)
+            raise SettingsError(f"VocabInfo needs {', '.join(lacking)}", key=setting)

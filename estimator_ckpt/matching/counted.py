@@ -113,11 +113,3 @@ def counts_tell_apart(name: str, other: str) -> bool:
 def is_position(local_name: str) -> bool:
     """Whether the name of an edge only counts: an item of a list, a layer of a Keras model."""
     return _POSITION.fullmatch(local_name) is not None
-
-
-def differ_in_weak_segments_only(name: str, weak: tuple[bool, ...], other: str) -> bool:
-    """Whether a weak name is another one's but for the segments that a counter may have made."""
-    ours, theirs = name.split("/"), other.split("/")
-    if len(ours) != len(theirs):
-        return any(weak)
-    return all(is_weak or a == b for a, is_weak, b in zip(ours, weak, theirs))

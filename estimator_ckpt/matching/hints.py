@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from estimator_ckpt.checkpoint import Variable
 from estimator_ckpt.matching.counted import counts_tell_apart
 from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.matching.saved import Saved
 from estimator_ckpt.matching.structure import stand_below
+from estimator_ckpt.reading.variables import Variable
 from estimator_ckpt.roles.training_state import training_state
 from estimator_ckpt.text.names import scopes_apart
 

@@ -22,14 +22,8 @@ from estimator_ckpt.matching.kinds import (
 from estimator_ckpt.matching.live_optimizers import live_optimizer
 from estimator_ckpt.matching.lookup_tables import ATTRIBUTE, SUFFIXES, TablePart, is_table
 from estimator_ckpt.matching.model import Model, ModelVariable, OtherState
-from estimator_ckpt.objects.object_graph import (
-    SAVE_COUNTER,
-    Node,
-    ObjectGraph,
-    ObjectPath,
-    SlotReference,
-    path_string,
-)
+from estimator_ckpt.objects.nodes import Node, SlotReference
+from estimator_ckpt.objects.object_graph import SAVE_COUNTER, ObjectGraph, ObjectPath, path_string
 from estimator_ckpt.roles import COUNTER, METRIC, NUMBER, SEED, SLOT, STEP
 from estimator_ckpt.roles.newer_names import flat_names, newer_keras_slot
 from estimator_ckpt.roles.training_state import STEP_NAMES
@@ -134,31 +128,10 @@ class LiveObjects:
                 optimizer="" if optimizer is None else path_string(paths[optimizer]),
                 owner=owners.get(node, ""),
             )
-        for node in filter(paths.__contains__, self._tables):
-            table, values = self.live[node], dict[str, Any]()
-            for suffix in SUFFIXES:
-                part = TablePart(table, suffix, values)
-                name = (path_string(paths[node]) or ATTRIBUTE) + suffix
-                variables.append(
-                    ModelVariable(
-                        name=name,
-                        shape=None,
-                        dtype=str(part.dtype.name),
-                        trainable=False,
-                        parts=(),
-                        called="",
-                        node=node,
-                        attribute=ATTRIBUTE,
-                        suffix=suffix,
-                    )
-                )
-                by_name[name] = part
-        metrics = {
-            id(variable)
-            for one in self.live
-            for metric in (getattr(one, "metrics", ()) if is_layer(one) else ())
-            for variable in metric.variables
-        }
+        for made, part in self._table_parts(paths):
+            variables.append(made)
+            by_name[made.name] = part
+        metrics = self._of_layers_metrics()
         for number, variable in enumerate(self.beside):
             called = own_name(variable)
             add(
@@ -183,13 +156,44 @@ class LiveObjects:
         )
         return model, by_name
 
+    def _table_parts(
+        self, paths: Mapping[int, ObjectPath]
+    ) -> Iterator[tuple[ModelVariable, TablePart]]:
+        """Keys and values of lookup tables, which start as variables do."""
+        for node in filter(paths.__contains__, self._tables):
+            table, values = self.live[node], dict[str, Any]()
+            for suffix in SUFFIXES:
+                part = TablePart(table, suffix, values)
+                made = ModelVariable(
+                    name=(path_string(paths[node]) or ATTRIBUTE) + suffix,
+                    shape=None,
+                    dtype=str(part.dtype.name),
+                    trainable=False,
+                    parts=(),
+                    called="",
+                    node=node,
+                    attribute=ATTRIBUTE,
+                    suffix=suffix,
+                )
+                yield made, part
+
+    def _of_layers_metrics(self) -> set[int]:
+        """The variables, by id(), of metrics that layers know."""
+        layers = filter(is_layer, self.live)
+        metrics = (metric for layer in layers for metric in getattr(layer, "metrics", ()))
+        return {id(variable) for metric in metrics for variable in metric.variables}
+
     def _scope(self, variables: Sequence[ModelVariable]) -> str:
-        """What a bare model, and not one layer alone, puts before all names of its variables."""
-        root = self.live[0]
-        scope = f"{root.name}/" if self._is_bare and is_layer(root) else ""
+        """What a model, and not one layer alone, puts before all names of its variables.
+
+        It is the root, or one that the root holds beside other things: a step, an optimizer.
+        """
         names = [v.known_as for v in variables if v.is_required]
-        in_layers = all(name.startswith(scope) and name.count("/") > 1 for name in names)
-        return scope if in_layers else ""
+        for node in (0, *self._children[0].values()):
+            scope = f"{self.live[node].name}/" if is_layer(self.live[node]) else ""
+            if scope and all(n.startswith(scope) and n.count("/") > 1 for n in names):
+                return scope
+        return ""
 
     def _others(self, paths: Mapping[int, ObjectPath], taken: Collection[str]) -> list[OtherState]:
         found = []

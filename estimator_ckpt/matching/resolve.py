@@ -29,11 +29,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from estimator_ckpt.checkpoint import Variable
 from estimator_ckpt.matching.counted import without_counts
 from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.matching.saved import Named, Saved
 from estimator_ckpt.matching.structure import Structure, by_strong_name, find_structure
+from estimator_ckpt.reading.variables import Variable
 from estimator_ckpt.text.quantities import tensor_text
 from estimator_ckpt.text.rows import Row
 

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from estimator_ckpt.bundle.slices import key_bytes
-from estimator_ckpt.checkpoint import Checkpoint, Variable
+from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import MismatchError
 from estimator_ckpt.formats import IN_WORDS
 from estimator_ckpt.matching.hints import scopes_that_fit
@@ -16,6 +16,7 @@ from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.matching.resolve import resolve as resolve_model
 from estimator_ckpt.matching.saved import Saved
 from estimator_ckpt.objects.object_graph import ObjectGraph
+from estimator_ckpt.reading.variables import Variable
 from estimator_ckpt.roles import SLOT
 from estimator_ckpt.roles.training_state import state_by_names
 from estimator_ckpt.text.names import NameIndex, meant

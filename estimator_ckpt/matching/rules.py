@@ -218,8 +218,8 @@ def _with_owner(
     if alone or None in moved:
         pairs = [
             pair
-            for place, line in enumerate(lines)
-            for pair in _settled(name, line.target or "", owner, new_owners, place)
+            for index, line in enumerate(lines)
+            for pair in _settled(name, line.target or "", owner, new_owners, index)
         ]
     reasons = {line.target: line.reason for line in lines}
     found: dict[str, Line] = {}
@@ -233,7 +233,7 @@ def _with_owner(
 
 
 def _settled(
-    name: str, target: str, owner: str, new_owners: list[str], place: int
+    name: str, target: str, owner: str, new_owners: list[str], index: int
 ) -> list[tuple[str | None, int]]:
     """The names where rules made `target` of a name, each with the number of its owner."""
     for number, new_owner in enumerate(new_owners):
@@ -241,7 +241,7 @@ def _settled(
             return [(target, number)]
     moved = [_moved(target, owner, new_owner) for new_owner in new_owners]
     if target == name or None in moved:
-        return [(target, min(place, len(moved) - 1))]
+        return [(target, min(index, len(moved) - 1))]
     return [(one, number) for number, one in enumerate(moved)]
 
 

@@ -9,19 +9,20 @@ from typing import NamedTuple
 
 from estimator_ckpt.bundle.index import same_tensor
 from estimator_ckpt.bundle.slices import slice_key
-from estimator_ckpt.checkpoint import Checkpoint, Variable
+from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import ConflictError
 from estimator_ckpt.matching.averaged import with_averages
 from estimator_ckpt.matching.counted import counts_tell_apart, without_counts
 from estimator_ckpt.matching.rules import Rules
+from estimator_ckpt.objects.message import VARIABLE_VALUE
 from estimator_ckpt.objects.object_graph import (
     DEFAULT_EDGES,
     VAR_LIST,
-    VARIABLE_VALUE,
     ObjectGraph,
     parse_path,
     path_string,
 )
+from estimator_ckpt.reading.variables import Variable
 from estimator_ckpt.text.names import NameIndex, meant
 
 _MOST_NEAR = 5

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from estimator_ckpt.checkpoint import Variable
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.matching.counted import is_position
 from estimator_ckpt.matching.model import NO_NODE, Model, ModelVariable
@@ -17,6 +16,7 @@ from estimator_ckpt.objects.object_graph import (
     match,
     parse_path,
 )
+from estimator_ckpt.reading.variables import Variable
 from estimator_ckpt.roles import COUNTER
 from estimator_ckpt.roles.training_state import SEED_NAME
 from estimator_ckpt.text.names import did_you_mean, near_names

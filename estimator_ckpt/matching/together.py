@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 
-from estimator_ckpt.checkpoint import Variable
 from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.matching.saved import Saved
 from estimator_ckpt.matching.structure import Structure
+from estimator_ckpt.reading.variables import Variable
 from estimator_ckpt.roles import NUMBER, SLOT, STEP
 
 _OF_THE_MODEL = "_trainable_variables"

@@ -27,13 +27,9 @@ __all__ = [
     "OBJECT_GRAPH_KEY",
     "SAVE_COUNTER",
     "STEP",
-    "VARIABLE_VALUE",
     "VAR_LIST",
-    "Attribute",
-    "Node",
     "ObjectGraph",
     "ObjectPath",
-    "SlotReference",
     "escape",
     "flat_graph",
     "flat_key",
@@ -176,8 +172,8 @@ class ObjectGraph:
         """One more edge. Raises ConflictError where another object has that place already."""
         children = self.nodes.children(parent)
         if children.get(local_name, node) != node:
-            place = path_string((*self.paths().get(parent, ("?",)), local_name))
-            raise ConflictError(f"two objects would stand at {place!r}", key=place)
+            path = path_string((*self.paths().get(parent, ("?",)), local_name))
+            raise ConflictError(f"two objects would stand at {path!r}", key=path)
         if isinstance(children, dict):
             children[local_name] = node
         else:
@@ -199,7 +195,7 @@ class ObjectGraph:
             self._check_path_bytes(total)
         return found
 
-    def places(self) -> list[str | None]:
+    def object_paths(self) -> list[str | None]:
         """paths() as strings, by node id, with slot variables named below their variables.
 
         None for an object that neither an edge nor a slot leads to. A weight's path leads through
@@ -243,10 +239,10 @@ class ObjectGraph:
                 found[child] = path
             level = list(dict.fromkeys(filter(self.nodes.others.__contains__, children)))
         for number, slot in self.slot_references():
-            variable, place = found[slot.original], found[number]
-            if found[slot.slot] is None and variable is not None and place is not None:
-                place = found[slot.slot] = slot_path(variable, place, slot.slot_name)
-                total += len(place)
+            of_variable, of_optimizer = found[slot.original], found[number]
+            if found[slot.slot] is None and of_variable is not None and of_optimizer is not None:
+                found[slot.slot] = path = slot_path(of_variable, of_optimizer, slot.slot_name)
+                total += len(path)
                 self._check_path_bytes(total)
         return found
 

@@ -69,31 +69,34 @@ def graph_faults(graph: ObjectGraph | None, index: Index) -> Iterator[tuple[str 
         return
     entries = Entries(index)
     keys = entries.by_key.keys()
-    places = graph.places()
-    shown = ["no path" if place is None else place for place in places]
+    paths = graph.object_paths()
+    shown = ["no path" if path is None else path for path in paths]
     tensors = graph_tensors(graph, keys)
     nodes_with_tensors = {tensor.node for tensor in tensors.values()}
     owner: dict[str, int] = {}
 
-    def place(number: int) -> str:
+    def path_of(number: int) -> str:
         return f"object {number} ({shown[number]!r})"
 
     for number, node in enumerate(graph.nodes):
-        if node.attributes and places[number] is None:
+        if node.attributes and paths[number] is None:
             key = node.attributes[0].checkpoint_key
             yield key, f"object {number} has values, but no path and no slot leads to it"
         for attribute in node.attributes:
             key = attribute.checkpoint_key
             if owner.setdefault(key, number) != number:
-                first = str(owner[key]) if places[owner[key]] is None else shown[owner[key]]
-                yield key, f"{place(number)} has the key of {first!r}: only one of them is restored"
+                first = str(owner[key]) if paths[owner[key]] is None else shown[owner[key]]
+                yield (
+                    key,
+                    f"{path_of(number)} has the key of {first!r}: only one of them is restored",
+                )
             elif key in entries.configs:
                 continue
             elif key not in keys and number not in nodes_with_tensors:
-                yield key, f"the value {attribute.name!r} of {place(number)} is not in the index"
+                yield key, f"the value {attribute.name!r} of {path_of(number)} is not in the index"
             elif not is_object_key(key):
                 what = "has a key without .ATTRIBUTES/, which no reader restores"
-                yield key, f"{place(number)} {what}"
+                yield key, f"{path_of(number)} {what}"
     plain_keys = keys - tensors.keys()
     in_var_list = names_in_var_list(graph)
     for tensor in tensors.values():

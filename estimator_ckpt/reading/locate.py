@@ -253,7 +253,7 @@ def _in_directory(directory: str) -> str:
 
 
 def _newest(directory: str) -> str:
-    """The checkpoint that the state file names, or else the newest complete one, said aloud."""
+    """The checkpoint that the state file names, or else the newest complete one, with a warning."""
     complete = complete_prefixes(directory)
     what = None if complete else name_directory(directory)
     if what is not None:
@@ -333,12 +333,24 @@ def _nothing(path: str) -> Exception:
         return NotACheckpointError(f"there is no directory {directory}", path=path)
     names = files.list_dir(directory)
     prefixes = sorted(n[: -len(".index")] for n in names if n.endswith(".index"))
-    near = near_names(name, prefixes) or prefixes[-3:]
+    near = near_names(name, [*prefixes, *_directories(directory, names, name)]) or prefixes[-3:]
     has = "no checkpoint is there"
     if prefixes:
         has = f"the directory has {counted(len(prefixes), 'checkpoint')}"
     return NotACheckpointError(
         f"looked for {path}.index, and for a directory of that name; {has}"
-        + did_you_mean([os.path.join(directory, n) for n in near]),
+        + did_you_mean([os.path.join(os.path.dirname(path.rstrip("/")), n) for n in near]),
         path=path,
     )
+
+
+def _directories(directory: str, names: Iterable[str], wanted: str) -> list[str]:
+    """The directories that a name may stand for, or in which there is a checkpoint of it."""
+    found = []
+    for name in names:
+        path = os.path.join(directory, name)
+        if near_names(wanted, [name]) and files.is_dir(path):
+            found.append(name)
+        elif files.exists(os.path.join(path, f"{wanted}.index")):
+            found.append(os.path.join(name, wanted))
+    return found

@@ -99,7 +99,7 @@ class NamedTensors(NamedTuple):
 
 def named_by_graph(index: Index, graph: ObjectGraph, entries: Entries) -> NamedTensors:
     """Names the tensors of a checkpoint with objects."""
-    paths = graph.places()
+    paths = graph.object_paths()
     named, rest, full_names = _usual_variables(graph, paths, entries)
     plain_keys: set[str] = set()
     if len(entries) > len(named.names) + len(rest):

@@ -11,11 +11,11 @@ from estimator_ckpt.bundle.entries import Entry
 from estimator_ckpt.bundle.index import Index
 from estimator_ckpt.bundle.slices import decode_keys, encode_keys, key_bytes
 from estimator_ckpt.formats import RESETS_KEY
+from estimator_ckpt.objects.message import VARIABLE_VALUE
 from estimator_ckpt.objects.object_graph import (
     OBJECT_CONFIG,
     OBJECT_GRAPH_KEY,
     VAR_LIST,
-    VARIABLE_VALUE,
     ObjectGraph,
     escape,
     object_key,
@@ -116,10 +116,10 @@ def graph_tensors(
 def _suffixes(start: str, ordered: list[str]) -> list[str]:
     """What the keys that begin with `start` go on with: `-keys`, `_STATE`, but not `2`."""
     found = []
-    for place in range(bisect.bisect_left(ordered, start), len(ordered)):
-        if not ordered[place].startswith(start):
+    for index in range(bisect.bisect_left(ordered, start), len(ordered)):
+        if not ordered[index].startswith(start):
             break
-        suffix = ordered[place][len(start) :]
+        suffix = ordered[index][len(start) :]
         if start.endswith("/") or suffix[0] in "-_":
             found.append(suffix)
     return found

@@ -44,7 +44,7 @@ _ENDS_INSIDE = tuple(end for end in TF1_ENDS if "/" not in end)
 def slot_by_name(
     name: str, shape_of: ShapeOf, named: Mapping[str, str] = NOBODY
 ) -> tuple[str, str] | None:
-    """The variable whose slot `name` is and the slot's name; None where it is none for sure.
+    """The variable whose slot `name` is and the slot's name; None where that is not certain.
 
     Args:
       name: a variable name.

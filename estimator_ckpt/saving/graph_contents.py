@@ -10,13 +10,13 @@ import tensorflow as tf
 
 from estimator_ckpt.errors import ConflictError
 from estimator_ckpt.matching.restoring import Wanted
+from estimator_ckpt.objects.message import VARIABLE_VALUE
+from estimator_ckpt.objects.nodes import Attribute
 from estimator_ckpt.objects.object_graph import (
     BEFORE_ATTRIBUTE,
     OBJECT_GRAPH_KEY,
     SAVE_COUNTER,
     VAR_LIST,
-    VARIABLE_VALUE,
-    Attribute,
     ObjectGraph,
     escape,
     flat_graph,

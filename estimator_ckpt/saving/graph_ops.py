@@ -84,8 +84,7 @@ class SaverOps(BulkSaverBuilder):  # type: ignore[misc]
         super().__init__()
         self._with_snapshots = with_snapshots
         self._shards: list[_Shard] = []
-        self._held: Iterator[_Shard] | None = None
-        self._snapshot_ops: SnapshotOps | None = None
+        self._held: Iterator[tuple[_Shard, list[tf.Tensor]]] | None = None
         self.snapshots: Snapshots | None = None
         self._contents = contents
         self._by_saveable = {id(record.saveable): record.tensors for record in contents.records}
@@ -107,9 +106,7 @@ class SaverOps(BulkSaverBuilder):  # type: ignore[misc]
             self._shards.append(shard)
             tensors = shard.tensors
         else:
-            shard = next(self._held)
-            assert self._snapshot_ops is not None
-            tensors = self._snapshot_ops.through(shard.tensors)
+            shard, tensors = next(self._held)
         return tf.raw_ops.SaveV2(
             prefix=filename_tensor,
             tensor_names=shard.names,
@@ -161,10 +158,11 @@ class SaverOps(BulkSaverBuilder):  # type: ignore[misc]
             return
         with tf.device("cpu:0"):
             key = tf.compat.v1.placeholder(tf.int64, [], name="snapshot_key")
-        self._snapshot_ops = SnapshotOps(key)
-        self._held = iter(self._shards)
+        ops = SnapshotOps(key)
+        # Their ops are made as save_op() asks for them, on the device of that shard.
+        self._held = ((shard, ops.through(shard.tensors)) for shard in self._shards)
         saved = super()._AddShardedSaveOps(filename_tensor, per_device)
-        self.snapshots = Snapshots(self._snapshot_ops, saved, filename_tensor, tensors)
+        self.snapshots = Snapshots(ops, saved, filename_tensor, tensors)
 
     def bulk_restore(
         self,

@@ -150,7 +150,7 @@ class InputPosition:
             self._feeds[self._ops.path] = ""
         if self._is_off or self._ops is None:
             return
-        found = self._in_files(prefix)
+        found = self._in_files(prefix, self._ops)
         if found is None:
             return
         self._found = found
@@ -159,7 +159,7 @@ class InputPosition:
             if tf_data_internals.resuming_local_init_op() is not self._ops.local_init_op:
                 raise SettingsError(_COPIED, key="save_input")
 
-    def _in_files(self, prefix: str) -> _Found | None:
+    def _in_files(self, prefix: str, ops: InputOps) -> _Found | None:
         with open_any(prefix) as checkpoint:
             prefix, step = checkpoint.prefix, checkpoint.global_step
         there = positions(prefix)
@@ -175,8 +175,7 @@ class InputPosition:
         position = there[step]
         self._check_files(position, directory)
         saved = _pipelines(position)
-        assert self._ops is not None
-        now = {one.key: one.pipeline for one in self._ops.iterators}
+        now = {one.key: one.pipeline for one in ops.iterators}
         if saved != now:
             self._changed(_difference(saved, now), position)
             return None
@@ -220,7 +219,7 @@ class InputPosition:
         if self._is_off or self._ops is None:
             return
         if self._found is None:
-            self._try(session)
+            self._try(session, self._ops)
             return
         try:
             follows = session.run(self._restored, {self._ops.path: self._found.position})
@@ -235,16 +234,15 @@ class InputPosition:
             logging.warning("%s %s", *end_message(self._found.position))
         self._tell_of_random_ops()
 
-    def _try(self, session: tf.compat.v1.Session) -> None:
+    def _try(self, session: tf.compat.v1.Session, ops: InputOps) -> None:
         """Finds out whether positions can be saved, once for a session."""
-        assert self._ops is not None
         self._is_tried = True
         tasks = {device.name.partition("/device:")[0] for device in session.list_devices()}
         others = sorted(task for task in tasks if "/job:ps/" not in task)
         if len(others) > 1:
             self._refuse(f"{len(others)} processes read data, and one of them saves")
             return
-        why = self._ops.unsavable(session)
+        why = ops.unsavable(session)
         if why:
             self._refuse(why)
         else:
@@ -284,7 +282,7 @@ class InputPosition:
         if not self._is_live:
             return lambda staged: False  # a first save, before the iterators are initialized
         if not self._is_tried and found is None:
-            self._try(session)
+            self._try(session, self._ops)
             if self._is_off:
                 return lambda staged: False
         began = time.monotonic()

@@ -26,8 +26,14 @@ def plain_logs(*, trains: bool = False, verbose: bool = False) -> Iterator[None]
     """
     if not verbose:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    if not trains and "absl.logging" not in sys.modules:  # slow to import: nothing here logs
-        yield
+    if not trains and "absl.logging" not in sys.modules:
+        # It is slow to import. Who has something to say does it, and the line comes to the root.
+        root, handler = logging.getLogger(), _Lines(verbose)
+        root.addHandler(handler)
+        try:
+            yield
+        finally:
+            root.removeHandler(handler)
         return
     from absl.logging import get_absl_logger
 

@@ -96,12 +96,12 @@ def _fill(template: _Template, texts: Sequence[str]) -> str:
 def _products(members: list[tuple[int, ...]]) -> list[tuple[frozenset[int], ...]]:
     """Products of sets that together hold exactly `members`, few of them rather than many."""
     found = [tuple(frozenset((number,)) for number in member) for member in members]
-    for place in reversed(range(len(members[0]))):
+    for index in reversed(range(len(members[0]))):
         merged: dict[tuple[frozenset[int], ...], set[int]] = {}
         for sets in found:
-            merged.setdefault(sets[:place] + sets[place + 1 :], set()).update(sets[place])
+            merged.setdefault(sets[:index] + sets[index + 1 :], set()).update(sets[index])
         found = [
-            (*rest[:place], frozenset(numbers), *rest[place:]) for rest, numbers in merged.items()
+            (*rest[:index], frozenset(numbers), *rest[index:]) for rest, numbers in merged.items()
         ]
     return found
 

@@ -10,7 +10,7 @@ from typing import TextIO
 
 from estimator_ckpt.bulk import AT_ONCE
 from estimator_ckpt.errors import printable
-from estimator_ckpt.text.terminal import cut_to_fit, width_of
+from estimator_ckpt.text.terminal import cut_to_fit, width_of, without_spare
 
 _SCREENFUL = 200
 _EDGES = 2  # characters that rich draws beside a table
@@ -105,23 +105,32 @@ def print_columns(
     total: str = "",
     *,
     right: Collection[str] = (),
+    spare: Sequence[str] = (),
     file: TextIO | None = None,
 ) -> None:
     """Writes a table: drawn by rich where a person reads it whole, else plain lines, streamed.
 
-    On a terminal long cells are cut in the middle, so that rows fit; elsewhere they are whole.
+    On a terminal long cells are cut in the middle, and sentences wrapped, so that rows fit;
+    elsewhere they are whole.
 
     Args:
       cells, total, right: as table_lines() takes them.
+      spare: headers of columns that are left out where a terminal is too narrow, the first first.
       file: sys.stdout if it is None.
     """
     file = sys.stdout if file is None else file
     if file.isatty():
         cells = {header: _printable_cells(column)[0] for header, column in cells.items()}
-        cells = cut_to_fit(cells, right, shutil.get_terminal_size().columns - _EDGES)
-    if max(map(len, cells.values()), default=0) <= _SCREENFUL and file.isatty():
-        _draw(cells, total, right, file)
-        return
+        is_drawn = max(map(len, cells.values()), default=0) <= _SCREENFUL
+        width = shutil.get_terminal_size().columns - _EDGES
+        shown = without_spare(cells, right, width, spare)
+        missing = [header for header in cells if header not in shown]
+        if missing:
+            total += f"\nno room for {', '.join(missing)}: make the terminal wider"
+        cells = cut_to_fit(shown, right, width, wraps=is_drawn)
+        if is_drawn:
+            _draw(cells, total, right, file)
+            return
     lines = table_lines(cells, total, right=right)
     while batch := list(itertools.islice(lines, AT_ONCE)):
         file.write("\n".join([*batch, ""]))
@@ -139,7 +148,7 @@ def _draw(
     for header in cells:
         table.add_column(header, justify="right" if header in right else "left", overflow="fold")
     for row in zip(*cells.values()):
-        table.add_row(*(Text(printable(cell)) for cell in row))
+        table.add_row(*map(Text, row))
     console = Console(file=file, highlight=False)
     console.print(table)
     if total:

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Collection, Mapping, Sequence
 
-_NARROWEST = 20  # characters of a column that is cut
+_NARROWEST = 10  # characters of a column that is cut
+_READABLE = 16  # those below which it is rather left out, if it may be
+_PROSE = ("note", "why")  # headers of columns of sentences, which are wrapped and not cut
 _BETWEEN = 3  # spaces from one column to the next, as rich draws them
 
 
 def cut_to_fit(
-    cells: Mapping[str, Sequence[str]], right: Collection[str], width: int
+    cells: Mapping[str, Sequence[str]], right: Collection[str], width: int, *, wraps: bool = True
 ) -> Mapping[str, Sequence[str]]:
-    """The cells, those of the widest columns cut until a row fits.
+    """The cells, those of the widest columns cut, or sentences wrapped, until a row fits.
 
     Args:
       cells: the columns by their headers, printable.
       right: the headers of columns of numbers, which stay whole.
       width: of the terminal, in characters.
+      wraps: whether sentences get more lines where they are too long, or are cut as names are.
     """
     widths = {header: max(map(width_of, (header, *column))) for header, column in cells.items()}
     over = sum(widths.values()) + _BETWEEN * (len(widths) - 1) - width
@@ -30,9 +34,35 @@ def cut_to_fit(
         over -= 1
         cut.add(header)
     return {
-        header: [cut_text(cell, widths[header]) for cell in column] if header in cut else column
+        header: [_fitted(cell, widths[header], wraps and header in _PROSE) for cell in column]
+        if header in cut
+        else column
         for header, column in cells.items()
     }
+
+
+def without_spare(
+    cells: Mapping[str, Sequence[str]], right: Collection[str], width: int, spare: Sequence[str]
+) -> Mapping[str, Sequence[str]]:
+    """The columns, but those of `spare`, one after the other, until a row fits that is cut a bit.
+
+    Args:
+      cells, right, width: as cut_to_fit() takes them.
+      spare: headers of columns that may be left out, the first first.
+    """
+    needed = {
+        header: width_of_column if header in right else min(width_of_column, _READABLE)
+        for header, column in cells.items()
+        for width_of_column in (max(map(width_of, (header, *column))),)
+    }
+    for header in spare:
+        if sum(needed.values()) + _BETWEEN * (len(needed) - 1) > width:
+            needed.pop(header, None)
+    return {header: cells[header] for header in needed}
+
+
+def _fitted(cell: str, width: int, wraps: bool) -> str:
+    return "\n".join(textwrap.wrap(cell, width)) if wraps else cut_text(cell, width)
 
 
 def width_of(text: str) -> int:

@@ -6,12 +6,13 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
-from estimator_ckpt.checkpoint import Checkpoint, Variable
+from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.matching.policies import policy_for
 from estimator_ckpt.matching.resolve import Resolution, resolve
 from estimator_ckpt.matching.saved import Saved
 from estimator_ckpt.matching.together import lacking_halves, left_out
+from estimator_ckpt.reading.variables import Variable
 from estimator_ckpt.roles import COUNTER
 from estimator_ckpt.text.quantities import tensor_text
 from estimator_ckpt.text.rows import Row
@@ -127,7 +128,7 @@ def _find(
     if choice.source is None:
         match = matches.matches[name]
         source, row, rule = match.source, match.problem, match.rule
-        if choice.place.startswith("assignment_map"):
+        if choice.setting.startswith("assignment_map"):
             rule = f"{choice}, {rule}"
     else:
         source, row, rule = saved.find(choice.source), None, str(choice)
@@ -155,7 +156,7 @@ def _find(
         found.kept[name] = (f"{variable.role}: {row.status} in the checkpoint", False)
         return
     policy, reason = "error", row.status
-    why = "" if choice.place == DEFAULT else f" ({choice.place})"
+    why = "" if choice.setting == DEFAULT else f" ({choice.setting})"
     if row.status == "missing":
         found.missing.append(name)
         policy = policy_for(name, settings.on_missing)

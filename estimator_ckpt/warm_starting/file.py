@@ -114,13 +114,13 @@ def read_settings(path: str, ckpt_to_initialize_from: str | None = None) -> dict
     return found
 
 
-def _check(place: str, found: Any, kind: type[msgspec.Struct]) -> None:
-    """Raises SettingsError unless `found`, which stands at `place`, has the fields of `kind`."""
+def _check(setting: str, found: Any, kind: type[msgspec.Struct]) -> None:
+    """Raises SettingsError unless `found`, which stands at `setting`, has the fields of `kind`."""
     known = list(kind.__struct_fields__)
     for name in found if isinstance(found, dict) else ():
         if name not in known:
             hint = did_you_mean_or(str(name), known)
-            raise SettingsError(f"no such field{hint}", key=_join(place, str(name)))
+            raise SettingsError(f"no such field{hint}", key=_join(setting, str(name)))
     try:
         msgspec.convert(found, kind)
     except msgspec.ValidationError as error:
@@ -130,10 +130,10 @@ def _check(place: str, found: Any, kind: type[msgspec.Struct]) -> None:
             message, at = told.groups()
         for json_word, word in _WORDS.items():
             message = message.replace(json_word, word)
-        raise SettingsError(message, key=_join(place, at) or None) from None
+        raise SettingsError(message, key=_join(setting, at) or None) from None
     except RecursionError:
-        raise SettingsError("nested too deeply", key=place or None) from None
+        raise SettingsError("nested too deeply", key=setting or None) from None
 
 
-def _join(place: str, rest: str) -> str:
-    return f"{place}.{rest}" if place and rest else place or rest
+def _join(setting: str, rest: str) -> str:
+    return f"{setting}.{rest}" if setting and rest else setting or rest

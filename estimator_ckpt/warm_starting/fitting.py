@@ -65,6 +65,6 @@ def fitted(
     result = initial.astype(value.dtype)  # a copy; a bfloat16 of TensorFlow's is one of ml_dtypes
     ends = [min(o + n, size) for o, n, size in zip(offset, initial.shape, value.shape)]
     if all(end > start for start, end in zip(offset, ends)) or not initial.ndim:
-        place = tuple(slice(0, end - start) for start, end in zip(offset, ends))
-        result[place] = value[tuple(slice(start, end) for start, end in zip(offset, ends))]
+        here = tuple(slice(0, end - start) for start, end in zip(offset, ends))
+        result[here] = value[tuple(slice(start, end) for start, end in zip(offset, ends))]
     return result

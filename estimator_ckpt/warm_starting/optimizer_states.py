@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 
-from estimator_ckpt.checkpoint import Checkpoint, Variable
+from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.conversion.live_state import (
     ADVICE,
     STAYS,
@@ -14,6 +14,7 @@ from estimator_ckpt.conversion.live_state import (
 )
 from estimator_ckpt.errors import CheckpointError, SettingsError, UnsupportedCheckpointError
 from estimator_ckpt.matching.model import LiveOptimizer, Model, ModelVariable
+from estimator_ckpt.reading.variables import Variable
 from estimator_ckpt.roles import NUMBER, SLOT, STEP
 from estimator_ckpt.roles.records import NEWER
 from estimator_ckpt.warm_starting.findings import Findings

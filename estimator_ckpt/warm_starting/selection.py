@@ -23,16 +23,16 @@ class Choice:
 
     Attributes:
       source: what it names in the checkpoint; None where the match decides.
-      place: the setting, `assignment_map[2]`.
+      setting: the setting, `assignment_map[2]`.
       text: the rule itself, or "".
     """
 
     source: str | None
-    place: str
+    setting: str
     text: str = ""
 
     def __str__(self) -> str:
-        return f"{self.place}: {self.text}" if self.text else self.place
+        return f"{self.setting}: {self.text}" if self.text else self.setting
 
 
 @dataclass
@@ -41,7 +41,7 @@ class Selection:
 
     Attributes:
       chosen: the rule for each selected variable, by name.
-      matched: the places of the rules that apply to anything.
+      matched: the settings of the rules that apply to anything.
       is_default: whether no setting selects: then a model's optional variables start if they can.
     """
 
@@ -64,19 +64,19 @@ def select(settings: Settings, model: Model) -> Selection:
     for name, choice in _assigned(settings, model, by_name, found.matched):
         found.chosen[name] = choice
     for name, previous in settings.var_name_to_prev_var_name.items():
-        place = f"var_name_to_prev_var_name[{name!r}]"
+        setting = f"var_name_to_prev_var_name[{name!r}]"
         if name in by_name:
-            found.matched.add(place)
-            before = found.chosen.setdefault(name, Choice(previous, place))
-            if before.place != place and before.source != previous:
-                raise SettingsError(f"two rules for {name!r}: {before} and {place}", key=place)
+            found.matched.add(setting)
+            before = found.chosen.setdefault(name, Choice(previous, setting))
+            if before.setting != setting and before.source != previous:
+                raise SettingsError(f"two rules for {name!r}: {before} and {setting}", key=setting)
     for variable in model.variables:
         _select_one(settings, variable, found)
     for name in settings.var_name_to_vocab_info:
         if name in by_name:
-            place = f"var_name_to_vocab_info[{name!r}]"
-            found.matched.add(place)
-            found.chosen.setdefault(name, Choice(name, place))
+            setting = f"var_name_to_vocab_info[{name!r}]"
+            found.matched.add(setting)
+            found.chosen.setdefault(name, Choice(name, setting))
     return found
 
 
@@ -88,11 +88,11 @@ def _select_one(settings: Settings, variable: ModelVariable, found: Selection) -
         found.chosen.setdefault(variable.name, Choice(None, rule))
     elif (
         before is not None
-        and before.place.startswith("var_name_to_prev")
+        and before.setting.startswith("var_name_to_prev")
         and variable.name not in settings.var_name_to_vocab_info
     ):
         # It "has no effect on the set of variables that is warm-started" (TensorFlow's words).
-        found.matched.discard(found.chosen.pop(variable.name).place)
+        found.matched.discard(found.chosen.pop(variable.name).setting)
 
 
 def _assigned(
@@ -107,44 +107,44 @@ def _assigned(
     whole_of = {part: variable.name for variable in model.variables for part in variable.parts}
     found: list[tuple[str, Choice]] = []
     for number, (source, target) in enumerate(settings.assignment_map):
-        place = f"assignment_map[{number}]"
+        setting = f"assignment_map[{number}]"
         if not (isinstance(target, str) and target.endswith("/")):
-            names = _target_names(place, target, by_name, whole_of)
-            found += [(name, Choice(source, place, f"{source!r} -> {name!r}")) for name in names]
-            matched.add(place)
+            names = _target_names(setting, target, by_name, whole_of)
+            found += [(name, Choice(source, setting, f"{source!r} -> {name!r}")) for name in names]
+            matched.add(setting)
             continue
         text = f"{source!r} -> {target!r}"
         source_scope, scope = ("" if one == "/" else one for one in (source, target))
         for variable in movable:
             name = variable.name
             if name.startswith(scope):
-                matched.add(place)
+                matched.add(setting)
                 # From the root to the root names nothing: it only says all.
                 is_all = source == target == "/"
                 choice = None if is_all else source_scope + name[len(scope) :]
-                found.append((name, Choice(choice, place, text)))
+                found.append((name, Choice(choice, setting, text)))
     return found
 
 
 def _target_names(
-    place: str, given: Any, by_name: Mapping[str, ModelVariable], whole_of: Mapping[str, str]
+    setting: str, given: Any, by_name: Mapping[str, ModelVariable], whole_of: Mapping[str, str]
 ) -> list[str]:
     """The variable that a name, a variable or the parts of a partitioned one stand for."""
     if isinstance(given, str):
         if given not in by_name:
             hint = did_you_mean(near_names(given, by_name))
-            raise SettingsError(f"the model has no variable {given!r}{hint}", key=place)
+            raise SettingsError(f"the model has no variable {given!r}{hint}", key=setting)
         return [given]
     parts = list(given) if isinstance(given, (list, tuple)) else [given]
     here = {getattr(part, "name", "") for part in parts}
     names = {whole_of.get(name, name) for name in here}
     if len(names) != 1 or not names <= by_name.keys():
-        raise SettingsError(f"the model has no one variable {given!r}", key=place)
+        raise SettingsError(f"the model has no one variable {given!r}", key=setting)
     (name,) = names
     if not here >= set(by_name[name].parts) and here != names:
         raise SettingsError(
             f"expected all {len(by_name[name].parts)} parts of {name!r}, found {sorted(here)}",
-            key=place,
+            key=setting,
         )
     return [name]
 
@@ -189,7 +189,7 @@ def check_all_apply(settings: Settings, matched: set[str]) -> None:
 
 
 def exclusion(settings: Settings, name: str) -> tuple[str, str] | None:
-    """The exclusion that a variable's name matches: its place, and the rule."""
+    """The exclusion that a variable's name matches: its setting, and the rule."""
     for number, pattern in enumerate(settings.exclude):
         if re.fullmatch(pattern, name):
             return f"exclude[{number}]", f"exclude[{number}]: {pattern}"

@@ -74,8 +74,8 @@ class Settings:
         object.__setattr__(self, "var_name_to_vocab_info", vocabularies)
         for variable, previous in self.var_name_to_prev_var_name.items():
             if not isinstance(previous, str) or not previous:
-                place = f"var_name_to_prev_var_name[{variable!r}]"
-                raise _wrong(place, "a variable name", previous)
+                setting = f"var_name_to_prev_var_name[{variable!r}]"
+                raise _wrong(setting, "a variable name", previous)
         for name in ("assignment_map", "rename"):
             if isinstance(getattr(self, name), Mapping):
                 object.__setattr__(self, name, tuple(getattr(self, name).items()))
@@ -137,17 +137,17 @@ def _check_selection(selected: Any) -> None:
         raise _wrong(name, "an expression, a list or None", selected)
 
 
-def _check_assignment(place: str, pair: Any) -> None:
+def _check_assignment(setting: str, pair: Any) -> None:
     if not isinstance(pair, (list, tuple)) or len(pair) != 2 or not isinstance(pair[0], str):
-        raise _wrong(place, "a pair of checkpoint name or scope and model side", pair)
+        raise _wrong(setting, "a pair of checkpoint name or scope and model side", pair)
     source, target = pair
     if not source or target is None or (isinstance(target, str) and not target):
-        raise _wrong(place, "names; the root scope is '/'", pair)
+        raise _wrong(setting, "names; the root scope is '/'", pair)
     if isinstance(target, (bool, int, float, Mapping)):
-        raise _wrong(place, "a name, a scope, a variable or a list of its parts", target)
+        raise _wrong(setting, "a name, a scope, a variable or a list of its parts", target)
     is_scope = isinstance(target, str) and target.endswith("/")
     if source.endswith("/") != is_scope:
-        raise _wrong(place, "a scope for a scope: 'scope/', with the slash", pair)
+        raise _wrong(setting, "a scope for a scope: 'scope/', with the slash", pair)
 
 
 def _wrong(name: str, expected: str, found: object) -> SettingsError:
@@ -160,8 +160,8 @@ def _sequence(name: str, value: Any) -> Sequence[Any]:
     return value
 
 
-def _compile(place: str, pattern: Any) -> re.Pattern[str]:
+def _compile(setting: str, pattern: Any) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except (re.error, TypeError) as error:
-        raise SettingsError(f"{pattern!r} is no pattern: {error}", key=place) from None
+        raise SettingsError(f"{pattern!r} is no pattern: {error}", key=setting) from None

@@ -20,12 +20,13 @@ from estimator_ckpt import files
 from estimator_ckpt.bundle.aliases import rekey
 from estimator_ckpt.bundle.index import encode_index, shard_path, write_index
 from estimator_ckpt.bundle.slices import key_bytes
-from estimator_ckpt.checkpoint import Checkpoint, Variable, open_checkpoint
+from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.conversion.destination import claimed
 from estimator_ckpt.conversion.plan import source_content
 from estimator_ckpt.conversion.transfer import Transfer
 from estimator_ckpt.errors import SettingsError, WriteError
 from estimator_ckpt.matching.saved import Saved
+from estimator_ckpt.reading.variables import Variable
 from estimator_ckpt.roles.training_state import TRAINING_STATE
 from estimator_ckpt.text.names import did_you_mean, near_names
 from estimator_ckpt.warm_starting.settings import Settings
@@ -113,7 +114,7 @@ def _assigned(settings: Settings, sources: Saved) -> tuple[list[str], dict[str, 
     patterns: list[str] = []
     moved: dict[str, Variable] = {}
     for number, (source, model) in enumerate(settings.assignment_map):
-        place = f"assignment_map[{number}]"
+        setting = f"assignment_map[{number}]"
         found: dict[str, Variable] = {}
         if source.endswith("/"):
             scope, target = ("" if one == "/" else one for one in (source, model))
@@ -126,20 +127,20 @@ def _assigned(settings: Settings, sources: Saved) -> tuple[list[str], dict[str, 
         else:
             variable = sources.find(source)
             if variable is not None:
-                found[_target(place, model)] = variable
-            patterns.append(re.escape(_target(place, model)) + _END)
+                found[_target(setting, model)] = variable
+            patterns.append(re.escape(_target(setting, model)) + _END)
         if not found:
             hint = did_you_mean(near_names(source, sources))
-            raise SettingsError(f"the checkpoint has no {source!r}{hint}", key=place)
+            raise SettingsError(f"the checkpoint has no {source!r}{hint}", key=setting)
         for name, variable in found.items():
             if name in settings.var_name_to_prev_var_name:
                 rule = f"var_name_to_prev_var_name[{name!r}]"
-                raise SettingsError(f"two rules for {name!r}: {rule} and this", key=place)
+                raise SettingsError(f"two rules for {name!r}: {rule} and this", key=setting)
             moved[name] = variable  # of several pairs the last decides
     return patterns, moved
 
 
-def _target(place: str, model: Any) -> str:
+def _target(setting: str, model: Any) -> str:
     """The name of a variable; a partitioned one's, of its parts."""
     if isinstance(model, str):
         return model
@@ -150,7 +151,8 @@ def _target(place: str, model: Any) -> str:
         for part in (model if isinstance(model, Sequence) else [model])
     }
     if len(names) != 1:
-        raise SettingsError(f"expected the parts of one variable, found {sorted(names)}", key=place)
+        message = f"expected the parts of one variable, found {sorted(names)}"
+        raise SettingsError(message, key=setting)
     return str(names.pop())
 
 

@@ -13,22 +13,22 @@ _REQUIRED = ("new_vocab", "new_vocab_size", "num_oov_buckets", "old_vocab")
 _OPTIONAL = ("old_vocab_size", "backup_initializer", "axis")
 
 
-def check_vocabulary(place: str, info: Any) -> None:
-    """Raises SettingsError unless `info`, which stands at `place`, has a VocabInfo's fields."""
+def check_vocabulary(setting: str, info: Any) -> None:
+    """Raises SettingsError unless `info`, which stands at `setting`, has a VocabInfo's fields."""
     if not isinstance(info, Mapping):
         if not all(hasattr(info, name) for name in _REQUIRED):
             raise SettingsError(
-                f"expected a VocabInfo or a mapping with its fields, found {info!r}", key=place
+                f"expected a VocabInfo or a mapping with its fields, found {info!r}", key=setting
             )
         return
     known = (*_REQUIRED, *_OPTIONAL)
     for name in info:
         if name not in known:
             hint = did_you_mean_or(str(name), known)
-            raise SettingsError(f"no such field{hint}", key=f"{place}.{name}")
+            raise SettingsError(f"no such field{hint}", key=f"{setting}.{name}")
     lacking = [name for name in _REQUIRED if name not in info]
     if lacking:
-        raise SettingsError(f"expected {', '.join(lacking)} as well", key=place)
+        raise SettingsError(f"expected {', '.join(lacking)} as well", key=setting)
 
 
 def with_home(info: Any) -> Any:
@@ -40,7 +40,7 @@ def with_home(info: Any) -> Any:
     return {**info, **paths} if isinstance(info, Mapping) else info._replace(**paths)
 
 
-def check_size(place: str, info: Any, shape: tuple[int, ...] | None) -> None:
+def check_size(setting: str, info: Any, shape: tuple[int, ...] | None) -> None:
     """Raises SettingsError unless a variable of this shape has a row for each word and bucket."""
     fields = _fields(info)
     axis = fields.get("axis") or 0
@@ -51,7 +51,7 @@ def check_size(place: str, info: Any, shape: tuple[int, ...] | None) -> None:
         raise SettingsError(
             f"expected a matrix with new_vocab_size + num_oov_buckets = {words} + {buckets} for "
             f"the size of axis {axis}, found the shape {list(shape)}",
-            key=place,
+            key=setting,
         )
 
 
