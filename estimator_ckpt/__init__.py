@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from estimator_ckpt.jobs.stopping import stop_hook
     from estimator_ckpt.manager import save_both
     from estimator_ckpt.model_fn import wrap_estimator, wrap_model_fn
-    from estimator_ckpt.options import SaverOptions
+    from estimator_ckpt.options import Retention, SaverOptions
     from estimator_ckpt.pins import pin_checkpoint, unpin_checkpoint
     from estimator_ckpt.report import write_report
     from estimator_ckpt.scaffold import (
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 # Where each public name lives. They load on first use: most need TensorFlow, which takes seconds
 # to import, and the commands that look at files do without it.
 _HOMES = {
+    "Retention": "options",
     "SaverOptions": "options",
     "WarmStart": "warm_start",
     "check_checkpoint": "check",
@@ -58,6 +59,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Retention",
     "SaverOptions",
     "WarmStart",
     "check_checkpoint",

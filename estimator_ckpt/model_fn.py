@@ -158,7 +158,7 @@ def _with_best_kept(spec: Any, settings: SaverOptions, model_dir: str) -> Any:
     if saver is None or not hasattr(spec, "eval_metric_ops"):
         logging.warning(_NONE_KEPT)
         return spec
-    hook = KeepBest(spec, settings.best_criteria, saver, model_dir)
+    hook = KeepBest(spec, settings.retention.criteria, saver, model_dir)
     return spec._replace(evaluation_hooks=[*spec.evaluation_hooks, hook])
 
 

@@ -1,11 +1,11 @@
-"""SaverOptions: what every factory and wrapper takes as **saver_options."""
+"""SaverOptions: what every factory and wrapper takes as **saver_options; Retention is a part."""
 
 from __future__ import annotations
 
 import numbers
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypedDict
 
 from estimator_ckpt.errors import SettingsError
@@ -22,28 +22,99 @@ ON_INPUT_CHANGE: tuple[OnInputChange, ...] = ("error", "restart")
 OnUnsavableInput = Literal["error", "warn"]
 ON_UNSAVABLE_INPUT: tuple[OnUnsavableInput, ...] = ("error", "warn")
 
+# A field of Retention -> the option that says the same, by the name that RunConfig or a flag has.
+OPTION_OF = {
+    "newest": "keep_checkpoint_max",
+    "every_n_hours": "keep_checkpoint_every_n_hours",
+    "every_n_steps": "keep_checkpoint_every_n_steps",
+    "best": "keep_best",
+    "deletion_grace_secs": "deletion_grace_secs",
+}
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Which checkpoints stay: those that any of these wants, and those that are pinned.
+
+        wrap_model_fn(model_fn, retention=Retention(newest=5, every_n_steps=10_000))
+
+    `estimator-ckpt retention RUN --dry_run` shows what the next save would delete, and why.
+
+    Attributes:
+      newest: so many of the newest; 0: all. None: as RunConfig says, or 5.
+      every_n_hours: one more for every so many hours of training. None: as RunConfig says, or
+        10,000 hours.
+      every_n_steps: one more for every so many steps: the first that is written at or after each
+        multiple. None: none.
+      best: the best ones as well, in `RUN/best`: ("accuracy", 3), a metric of the evaluation and
+        how many; ("loss", 3, "min"), where small values are the good ones; or a list of such. Each
+        evaluation of a wrapped model_fn counts, in whatever process; what else evaluates says so
+        by record_metrics(). `RUN@best` names the best one.
+      deletion_grace_secs: seconds between a checkpoint's replacement and its deletion, for an
+        evaluator that may still be reading it.
+
+    Raises:
+      SettingsError: a value out of its range.
+    """
+
+    newest: int | None = None
+    every_n_hours: float | None = None
+    every_n_steps: int | None = None
+    best: KeepBest | None = None
+    deletion_grace_secs: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.newest is not None and not (
+            _is_number(self.newest, numbers.Integral) and self.newest >= 0
+        ):
+            raise _unexpected("newest", "a whole number, 0 for all", self)
+        hours, steps = self.every_n_hours, self.every_n_steps
+        if hours is not None and not (_is_number(hours) and hours > 0):
+            raise _unexpected("every_n_hours", "a positive number of hours", self)
+        if steps is not None and not (_is_number(steps, numbers.Integral) and steps > 0):
+            raise _unexpected("every_n_steps", "a positive number of steps", self)
+        criteria_of(self.best, "best")
+        grace = self.deletion_grace_secs
+        if not (_is_number(grace) and grace >= 0):
+            raise _unexpected("deletion_grace_secs", "a number of seconds", self)
+
+    @property
+    def criteria(self) -> tuple[Criterion, ...]:
+        """By what checkpoints are the best, where the best are kept."""
+        return criteria_of(self.best)
+
+    def else_keep(
+        self, newest: int | None = 5, every_n_hours: float | None = 10_000.0
+    ) -> Retention:
+        """The same, with these where it says nothing; a `newest` of 0 or None keeps all."""
+        return replace(
+            self,
+            newest=(newest or 0) if self.newest is None else self.newest,
+            every_n_hours=every_n_hours if self.every_n_hours is None else self.every_n_hours,
+        )
+
+    def as_options(self) -> dict[str, Any]:
+        """The same by the names that SaverOptions has."""
+        return {option: getattr(self, name) for name, option in OPTION_OF.items()}
+
 
 @dataclass(frozen=True)
 class SaverOptions:
     """How a saver keeps and restores checkpoints.
 
     Attributes:
-      keep_checkpoint_max: how many checkpoints stay; 0 keeps all. None: as RunConfig says, or 5.
-      keep_checkpoint_every_n_hours: one more stays for every so many hours of training. None: as
-        RunConfig says, or 10,000 hours.
-      keep_checkpoint_every_n_steps: one more stays for every so many steps: the first that is
-        written at or after each multiple. None: none.
-      keep_best: the best checkpoints stay as well, in `RUN/best`: ("accuracy", 3), a metric of the
-        evaluation and how many; ("loss", 3, "min"), where small values are the good ones; or a list
-        of such. Each evaluation of a wrapped model_fn counts, in whatever process; what else
-        evaluates says so by record_metrics(). `RUN@best` names the best one.
+      retention: which checkpoints stay: a Retention. Its fields are options as well, by the names
+        of RunConfig and of flags; what is said in both ways has to be the same.
+      keep_checkpoint_max: its `newest`.
+      keep_checkpoint_every_n_hours: its `every_n_hours`.
+      keep_checkpoint_every_n_steps: its `every_n_steps`.
+      keep_best: its `best`.
+      deletion_grace_secs: its `deletion_grace_secs`.
       reset: what a job initializes although the checkpoint that it resumes from has it: roles
         ("optimizer", "averages", "statistics", "early_stopping") and regular expressions that match
         whole variable names, as ["optimizer", "head/.*"]. Once: the checkpoints say that it was
         done. The checkpoint from before is pinned as `before-reset-ID`.
       reset_once: a name for that request, to ask for the same again; None: its list is its name.
-      deletion_grace_secs: seconds between a checkpoint's replacement and its deletion, for an
-        evaluator that may still be reading it.
       on_missing: what to do with a variable that the checkpoint lacks: "error"; "warn" or "init",
         which initialize it, the one with a warning; or a mapping from regular expressions, which
         match a whole variable name, to one of these, the first match deciding, else "error".
@@ -89,13 +160,14 @@ class SaverOptions:
       SettingsError: a value out of its range.
     """
 
+    retention: Retention = field(default_factory=Retention)
     keep_checkpoint_max: int | None = None
     keep_checkpoint_every_n_hours: float | None = None
     keep_checkpoint_every_n_steps: int | None = None
     keep_best: KeepBest | None = None
+    deletion_grace_secs: float = 0.0
     reset: Sequence[str] | None = None
     reset_once: str | None = None
-    deletion_grace_secs: float = 0.0
     on_missing: Policy = "error"
     match_by: MatchBy | None = None
     durable: bool = False
@@ -109,21 +181,8 @@ class SaverOptions:
     save_input_max_bytes: int | None = None
 
     def __post_init__(self) -> None:
-        if self.keep_checkpoint_max is not None and not (
-            _is_number(self.keep_checkpoint_max, numbers.Integral) and self.keep_checkpoint_max >= 0
-        ):
-            raise _unexpected("keep_checkpoint_max", "a whole number, 0 for all", self)
-        every = self.keep_checkpoint_every_n_hours
-        if every is not None and not (_is_number(every) and every > 0):
-            raise _unexpected("keep_checkpoint_every_n_hours", "a positive number of hours", self)
-        steps = self.keep_checkpoint_every_n_steps
-        if steps is not None and not (_is_number(steps, numbers.Integral) and steps > 0):
-            raise _unexpected("keep_checkpoint_every_n_steps", "a positive number of steps", self)
-        criteria_of(self.keep_best)
+        self._settle_retention()
         self._check_reset()
-        grace = self.deletion_grace_secs
-        if not (_is_number(grace) and grace >= 0):
-            raise _unexpected("deletion_grace_secs", "a number of seconds", self)
         check_policy("on_missing", self.on_missing)
         if self.match_by not in (None, *MATCH_BY):
             raise _unexpected("match_by", "'path', 'name' or None", self)
@@ -141,6 +200,28 @@ class SaverOptions:
                 raise _unexpected(name, "True or False", self)
         if self.average is None and self.ema is not None:
             raise _unexpected("ema", "a tf.train.ExponentialMovingAverage or its name", self)
+
+    def _settle_retention(self) -> None:
+        """Has `retention` and the options that stand for its fields say the same."""
+        if not isinstance(self.retention, Retention):
+            raise _unexpected("retention", "a Retention, as Retention(newest=5)", self)
+        said = {}
+        for name, option in OPTION_OF.items():
+            value, default = getattr(self, option), getattr(Retention, name)
+            there = getattr(self.retention, name)
+            if value != default and there not in (default, value):
+                raise SettingsError(
+                    f"it is {value!r}, but retention says {name}={there!r}; say it in one place",
+                    key=option,
+                )
+            said[name] = there if value == default else value
+        try:
+            retention = Retention(**said)
+        except SettingsError as error:
+            key = OPTION_OF[str(error.key)]
+            raise SettingsError(error.message, key=key) from None
+        for name, value in {"retention": retention, **retention.as_options()}.items():
+            object.__setattr__(self, name, value)
 
     def _check_reset(self) -> None:
         if self.reset is not None and (
@@ -165,15 +246,11 @@ class SaverOptions:
         name = self.ema if isinstance(self.ema, str) else getattr(self.ema, "name", None)
         return name if isinstance(name, str) and name else None
 
-    @property
-    def best_criteria(self) -> tuple[Criterion, ...]:
-        """By what checkpoints are the best, where the best are kept."""
-        return criteria_of(self.keep_best)
-
     def given(self) -> dict[str, Any]:
-        """The options that are not left at their defaults."""
+        """The options that are not left at their defaults; a Retention by the options for it."""
         default = SaverOptions()
-        return {name: v for name, v in vars(self).items() if v != getattr(default, name)}
+        said = {name: value for name, value in vars(self).items() if name != "retention"}
+        return {name: v for name, v in said.items() if v != getattr(default, name)}
 
     def under(self, run_config: Any) -> SaverOptions:
         """These options, with the retention settings of a RunConfig where they have none."""
@@ -185,24 +262,20 @@ class SaverOptions:
 
     def else_keep(self, max_to_keep: int | None, every_n_hours: float) -> SaverOptions:
         """These options, with this retention where they have none; 0 and None keep all."""
-        keep, every = self.keep_checkpoint_max, self.keep_checkpoint_every_n_hours
-        return replace(
-            self,
-            keep_checkpoint_max=(max_to_keep or 0) if keep is None else keep,
-            keep_checkpoint_every_n_hours=every_n_hours if every is None else every,
-        )
+        return replace(self, retention=self.retention.else_keep(max_to_keep, every_n_hours))
 
 
 class SaverKeywords(TypedDict, total=False):
     """The fields of SaverOptions as keywords, so that editors and type checkers know them."""
 
+    retention: Retention
     keep_checkpoint_max: int | None
     keep_checkpoint_every_n_hours: float | None
     keep_checkpoint_every_n_steps: int | None
     keep_best: KeepBest | None
+    deletion_grace_secs: float
     reset: Sequence[str] | None
     reset_once: str | None
-    deletion_grace_secs: float
     on_missing: Policy
     match_by: MatchBy | None
     durable: bool
@@ -218,7 +291,7 @@ class SaverKeywords(TypedDict, total=False):
 
 def saver_options(loose: Mapping[str, Any]) -> SaverOptions:
     """SaverOptions from keywords; SettingsError names an unknown one and what may be meant."""
-    known = [field.name for field in fields(SaverOptions)]
+    known = [one.name for one in fields(SaverOptions)]
     for name in loose:
         if name not in known:
             raise SettingsError(f"no such option{did_you_mean_or(name, known)}", key=name)
@@ -238,5 +311,5 @@ def _is_number(value: object, kind: type = numbers.Real) -> bool:
     return isinstance(value, kind) and not isinstance(value, bool)
 
 
-def _unexpected(name: str, expected: str, options: SaverOptions) -> SettingsError:
-    return SettingsError(f"expected {expected}, found {getattr(options, name)!r}", key=name)
+def _unexpected(name: str, expected: str, given: object) -> SettingsError:
+    return SettingsError(f"expected {expected}, found {getattr(given, name)!r}", key=name)

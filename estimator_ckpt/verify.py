@@ -27,7 +27,12 @@ from estimator_ckpt.errors import (
 from estimator_ckpt.files import Progress
 from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
 from estimator_ckpt.reading.index_keys import graph_faults, graph_notes, slice_faults
-from estimator_ckpt.reading.input_files import had_position, input_directory, positions
+from estimator_ckpt.reading.input_files import (
+    had_position,
+    input_directory,
+    position_size,
+    positions,
+)
 from estimator_ckpt.reading.locate import find_prefix, read_any_index
 from estimator_ckpt.text.html import html_table
 
@@ -67,6 +72,8 @@ class VerifyReport:
       keys: how many keys the index has.
       checked_bytes: of the data files, the bytes whose checksums were computed.
       unused_bytes: of the data files, the bytes that no key names.
+      input_bytes: of the files of the input's position beside it, which were checked as well; 0
+        where there are none.
     """
 
     path: str
@@ -76,6 +83,7 @@ class VerifyReport:
     keys: int
     checked_bytes: int
     unused_bytes: int
+    input_bytes: int = 0
 
     def _repr_html_(self) -> str:
         rows = (
@@ -123,7 +131,13 @@ def verify_checkpoint(path: str | os.PathLike[str], *, progress: Progress = None
         checked += found.checked_bytes
     if not there and had_position(report.prefix):
         notes.append(f"{input_directory(report.prefix)}, with the input's position, was removed")
-    return replace(report, faults=tuple(faults), notes=tuple(notes), checked_bytes=checked)
+    return replace(
+        report,
+        faults=tuple(faults),
+        notes=tuple(notes),
+        checked_bytes=checked,
+        input_bytes=position_size(report.prefix),
+    )
 
 
 def verify_tensors(path: str | os.PathLike[str], *, progress: Progress = None) -> VerifyReport:

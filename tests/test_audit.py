@@ -67,6 +67,10 @@ def lone_meta(directory: Path) -> None:
     (directory / "model.ckpt-7.meta").write_bytes(b"")
 
 
+def lone_input(directory: Path) -> None:
+    save(directory / "model.ckpt-7.input" / "position-7", {"global_step": np.int64(7)})
+
+
 def broken_state(directory: Path) -> None:
     (directory / "checkpoint").write_text("model_checkpoint_path: 3")
 
@@ -82,6 +86,7 @@ def broken_state(directory: Path) -> None:
         (damage, {"model.ckpt-1.data-00000-of-00001": ["checksum"]}),
         (lose_all, {"checkpoint": ["state file"]}),
         (lone_meta, {"model.ckpt-7": ["meta graph"]}),
+        (lone_input, {"model.ckpt-7.input": ["input"]}),
         (broken_state, {"checkpoint": ["state file"]}),
     ],
 )

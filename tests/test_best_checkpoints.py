@@ -19,6 +19,7 @@ from stock_files import save
 from tensorflow_party import tf, v1
 
 from estimator_ckpt import (
+    Retention,
     convert_checkpoint,
     open_checkpoint,
     pin_checkpoint,
@@ -400,7 +401,8 @@ def job(checkpoint_format="checkpoint", model_fn=linear, keep=1, **options):
 @pytest.mark.estimator
 @pytest.mark.parametrize("checkpoint_format", ["saver", "checkpoint", "both"])
 def test_train_and_evaluate_keeps_the_best(model_dir: Path, checkpoint_format: str) -> None:
-    estimator = job(checkpoint_format, keep_best=[("closeness", 2), ("loss", 1, "min")])
+    best = [("closeness", 2), ("loss", 1, "min")]
+    estimator = job(checkpoint_format, retention=Retention(best=best))
     train = tf.estimator.TrainSpec(lambda: input_fn().repeat(), max_steps=3)
     tf.estimator.train_and_evaluate(
         estimator, train, tf.estimator.EvalSpec(input_fn, throttle_secs=0)
@@ -494,7 +496,8 @@ def test_a_session_of_ones_own_records_by_what_its_scaffold_says(
     from estimator_ckpt import make_scaffold
 
     def scaffold():
-        return make_scaffold(checkpoint_format, keep_best=("accuracy", 1), keep_checkpoint_max=1)
+        retention = Retention(newest=1, best=("accuracy", 1))
+        return make_scaffold(checkpoint_format, retention=retention)
 
     for step, accuracy in ((2, 0.9), (4, 0.8)):
         run_job("run", scaffold, build=build_plain_model)

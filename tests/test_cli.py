@@ -88,6 +88,7 @@ def test_faults_as_json(run: Run, tmp_path: Path) -> None:
         "keys": 5,
         "checked_bytes": 92,
         "unused_bytes": 0,
+        "input_bytes": 0,
     }
 
 

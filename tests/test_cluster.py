@@ -20,7 +20,7 @@ from graph_jobs import (
 )
 
 from estimator_ckpt import make_scaffold, open_checkpoint
-from estimator_ckpt.saving.retention import Retention
+from estimator_ckpt.saving.retention import CheckpointList
 
 v1 = tf.compat.v1
 
@@ -215,8 +215,8 @@ def test_a_replaced_checkpoint_stays_and_is_listed_until_the_grace_period_is_ove
         build_model()
         scaffold = make_scaffold("both", keep_checkpoint_max=1, deletion_grace_secs=60)
         scaffold.finalize()
-        retention = Retention(max_to_keep=1, grace_secs=60, now=lambda: clock.now)
-        scaffold.saver._lists._make = lambda: retention
+        kept = CheckpointList(scaffold.saver.options.retention, now=lambda: clock.now)
+        scaffold.saver._lists._make = lambda: kept
         session.run(scaffold.init_op)
         found = []
         for step in range(1, 6):

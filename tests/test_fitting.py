@@ -86,6 +86,33 @@ def test_apply_starts_with_what_fits_and_says_how(source):
     assert all(value.starts for value in report.values)
 
 
+class Grown(tf.Module):
+    """Makes its variables in its first call."""
+
+    def __init__(self):
+        super().__init__()
+        self.made = None
+
+    def __call__(self):
+        if self.made is None:
+            self.made = {
+                name: tf.Variable(initial, dtype=tf.float32, name=name)
+                for name, (_, _, initial, _) in CASES.items()
+            }
+        return {name: tf.identity(variable) for name, variable in self.made.items()}
+
+
+def test_what_fits_starts_before_it_is_used_and_may_be_trained_in_the_block(source):
+    model = Grown()
+    with WarmStart(source, on_shape_mismatch=POLICY).deferred() as start:
+        used = model()
+        model.made["embedding"].assign_add(tf.ones([3, 2]))
+    for name, (_, _, _, expected) in CASES.items():
+        np.testing.assert_array_equal(used[name], expected, name)
+    np.testing.assert_array_equal(model.made["embedding"], used["embedding"] + 1)
+    assert "the rest by its initializer" in str(start.report)
+
+
 @pytest.mark.parametrize(
     ("fitting", "shape", "note"),
     [

@@ -1,5 +1,6 @@
 """save_input in a MonitoredSession: a job that is stopped goes on with the next batch."""
 
+import json
 import os
 import re
 import shutil
@@ -129,6 +130,19 @@ def test_a_copy_of_the_scaffold_would_restore_nothing(tmp_path):
         run(tmp_path, 1, copied=copied)
 
 
+def test_a_remote_model_dir_has_positions_as_a_local_one(never_stopped, tmp_path):
+    remote = f"ram://{tmp_path.name}/run"
+    got = run(remote, 3, every=2, keep_checkpoint_max=2, kind="one_shot")
+    got += run(remote, 4, every=2, keep_checkpoint_max=2, kind="one_shot")
+    assert got == never_stopped["one_shot"][:7]
+    names = [name.rstrip("/") for name in tf.io.gfile.listdir(remote)]
+    assert sorted(n for n in names if n.endswith(".input")) == [
+        "model.ckpt-5.input",
+        "model.ckpt-7.input",
+    ]
+    assert verify_checkpoint(remote).input_bytes > 1000
+
+
 def test_a_graph_without_an_iterator_is_refused(graph):
     build_plain_model()
     with pytest.raises(errors.SettingsError, match=r"the graph has no iterator of tf\.data"):
@@ -206,6 +220,31 @@ def test_verify_notes_a_position_that_was_removed(trained, tmp_path):
     shutil.rmtree(model_dir / "model.ckpt-4.input")
     (note,) = verify_checkpoint(model_dir).notes
     assert note == f"{model_dir}/model.ckpt-4.input, with the input's position, was removed"
+
+
+def test_a_position_is_shown_with_its_size(trained, capsys):
+    model_dir, _ = trained
+    names = os.listdir(model_dir / "model.ckpt-4.input")
+    size = sum(os.path.getsize(model_dir / "model.ckpt-4.input" / name) for name in names)
+    assert cli.main(["inspect", str(model_dir), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["input_bytes"] == size
+    assert cli.main(["inspect", str(model_dir)]) == 0
+    first = capsys.readouterr().out.partition("\n")[0]
+    assert f"the input's position beside it, {size / 1000:.1f} kB" in first
+    assert cli.main(["verify", str(model_dir), "--newest"]) == 0
+    assert f"; the input's position, {size / 1000:.1f} kB, too\n" in capsys.readouterr().out
+
+
+def test_what_the_stock_saver_leaves_of_a_position_is_named_and_removed(trained, tmp_path):
+    model_dir = shutil.copytree(trained[0], tmp_path / "run")
+    other = shutil.copytree(model_dir / "model.ckpt-0.input", model_dir / "theirs.input")
+    v1.train.remove_checkpoint(str(model_dir / "model.ckpt-0"))
+    faults = [one for one in verify_directory(model_dir).faults if one.kind == "input"]
+    assert [one.file for one in faults] == [f"{model_dir}/model.ckpt-0.input", str(other)]
+    run(model_dir, 1, save_input=False)
+    assert not (model_dir / "model.ckpt-0.input").exists()
+    assert (model_dir / "model.ckpt-2.input").exists()
+    assert other.exists()
 
 
 def test_a_job_does_not_begin_anew_in_silence(trained, tmp_path, caplog):

@@ -259,6 +259,7 @@ def test_the_listing_as_json(run: Run, tmp_path: Path) -> None:
         "format": "saver",
         "global_step": 7,
         "data_files": 1,
+        "input_bytes": 0,
         "totals": {
             "variables": 3,
             "values": 18,

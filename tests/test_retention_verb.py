@@ -8,7 +8,13 @@ import tensorflow as tf
 from command_line import command_runner
 from graph_jobs import build_plain_model, run_job
 
-from estimator_ckpt import make_scaffold, pin_checkpoint, record_metrics
+from estimator_ckpt import (
+    Retention,
+    SaverOptions,
+    make_scaffold,
+    pin_checkpoint,
+    record_metrics,
+)
 
 v1 = tf.compat.v1
 
@@ -53,7 +59,7 @@ def names(checkpoints, *, goes):
 POLICIES = [
     {"keep_checkpoint_max": 2},
     {"keep_checkpoint_max": 0},
-    {"keep_checkpoint_max": 2, "keep_checkpoint_every_n_steps": 3},
+    {"retention": Retention(newest=2, every_n_steps=3)},
     {"keep_checkpoint_max": 1, "keep_checkpoint_every_n_hours": 1e-9},
     {"keep_checkpoint_max": 1, "deletion_grace_secs": 3600.0},
 ]
@@ -66,8 +72,8 @@ def test_it_says_what_the_next_save_does_by_the_options_of_the_last(place, run, 
     before = on_disk()
     found = told(run)
     assert found["known_by"] == "the job's last save"
-    for name, value in policy.items():
-        assert found["policy"][name] == value
+    said = SaverOptions(**policy).retention.else_keep().as_options()
+    assert found["policy"] == {**said, "keep_best": []}
     assert on_disk() == before  # nothing was deleted
     train(1, **policy)
     assert names(found["checkpoints"], goes=True) == [one for one in before if one not in on_disk()]

@@ -19,6 +19,7 @@ from graph_jobs import (
 )
 
 from estimator_ckpt import (
+    Retention,
     checkpoint_scaffold,
     dual_scaffold,
     make_scaffold,
@@ -178,7 +179,7 @@ def test_a_checkpoint_in_the_base_gives_the_structure(tmp_path, checkpoint_forma
     ],
 )
 def test_a_saver_of_ours_in_the_base_must_agree(graph, asked, key):
-    base = dual_scaffold(keep_checkpoint_max=3)
+    base = dual_scaffold(retention=Retention(newest=3, every_n_steps=5))
     assert make_scaffold("both", base=base).saver is base.saver
     assert make_scaffold("both", base=base, keep_checkpoint_max=3).saver is base.saver
     with pytest.raises(SettingsError, match="decide it in one place") as raised:

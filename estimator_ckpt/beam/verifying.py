@@ -133,7 +133,8 @@ def _report_line(report: VerifyReport, stamp: int | None) -> Line:
 
 
 def _report(line: Line) -> VerifyReport:
-    values = {field.name: line[field.name] for field in fields(VerifyReport)}
+    # A log of an earlier version lacks what is new.
+    values = {one.name: line[one.name] for one in fields(VerifyReport) if one.name in line}
     return VerifyReport(**{**values, "faults": _faults(line), "notes": tuple(line["notes"])})
 
 

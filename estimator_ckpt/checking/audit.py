@@ -12,6 +12,8 @@ from estimator_ckpt import files
 from estimator_ckpt.bundle.v1 import plain_prefix, v1_prefix, v1_prefixes
 from estimator_ckpt.errors import CheckpointError, NotACheckpointError
 from estimator_ckpt.files import Progress
+from estimator_ckpt.reading.input_files import SUFFIX as INPUT
+from estimator_ckpt.reading.input_files import is_input_directory, positions
 from estimator_ckpt.reading.locate import is_saved_model, is_under_way, sub_directories
 from estimator_ckpt.reading.state import read_state
 from estimator_ckpt.verify import Fault, VerifyReport, verify_checkpoint
@@ -147,6 +149,16 @@ def look(directory: str, names: list[str]) -> Directory:
         "meta graph",
         "a .meta file without its checkpoint",
     )
+    inputs = {name for name in settled if name.endswith(INPUT)}
+    beside = {f"{name}{INPUT}" for name in checkpoints | data}
+    for name in sorted(inputs - beside):
+        path = os.path.join(directory, name)
+        if positions(path[: -len(INPUT)]) and is_input_directory(path):
+            message = (
+                "an input's position without its checkpoint; the next save of a job of ours that "
+                "wrote it removes it, else remove it yourself"
+            )
+            faults.append(Fault("input", path, message))
     notes = [
         f"{os.path.join(directory, name)} is of a save or conversion that is under way or broke off"
         for name in under_way

@@ -30,6 +30,7 @@ from estimator_ckpt.cli import EXIT_NO, EXIT_OK, UsageError
 from estimator_ckpt.commands.listing import owner_names, print_listing, totals
 from estimator_ckpt.errors import CheckpointError, printable
 from estimator_ckpt.reading.best import read_best
+from estimator_ckpt.reading.input_files import position_size
 from estimator_ckpt.reading.named import pins
 from estimator_ckpt.reading.variables import Columns, Variable
 from estimator_ckpt.text.names import first_names
@@ -237,6 +238,7 @@ def _print_json(checkpoint: Checkpoint, variables: Columns, selected: Columns) -
         "format": checkpoint.format,
         "global_step": checkpoint.global_step,
         "data_files": checkpoint.index.num_shards,
+        "input_bytes": position_size(checkpoint.prefix),
         "totals": totals(selected),
         **_kept(checkpoint.path),
     }

@@ -18,6 +18,7 @@ from estimator_ckpt.errors import CheckpointError, printable
 from estimator_ckpt.objects.object_graph import VAR_LIST, escape
 from estimator_ckpt.reading.best import BestList, read_best
 from estimator_ckpt.reading.graph_facts import GraphFacts, read_graph_facts
+from estimator_ckpt.reading.input_files import position_size
 from estimator_ckpt.reading.named import pins
 from estimator_ckpt.reading.variables import Columns
 from estimator_ckpt.saving.resets import read_resets
@@ -124,6 +125,9 @@ def _details(checkpoint: Checkpoint, facts: GraphFacts) -> list[str]:
         details.append(f"the optimizer's step {iterations}")
     shards = checkpoint.index.num_shards
     details.append(f"{shards} data file" + ("s" if shards > 1 else ""))
+    input_bytes = position_size(checkpoint.prefix)
+    if input_bytes:
+        details.append(f"the input's position beside it, {size_text(input_bytes)}")
     if facts.tensorflow_version:
         details.append(f"written by TensorFlow {printable(facts.tensorflow_version)}")
     return details

@@ -35,6 +35,7 @@ GROUPS = {
         "save_checkpoints_steps save_checkpoints_secs keep_checkpoint_max"
         " keep_checkpoint_every_n_hours keep_checkpoint_every_n_steps keep_best deletion_grace_secs"
         " reset reset_once durable async_checkpoint ema on_missing match_by on_corrupt check_data"
+        " save_input on_input_change on_unsavable_input save_input_max_bytes"
     ),
     "Warm start": (
         "warm_start_from warm_start_config warm_start_override warm_start_dry_run"

@@ -202,7 +202,11 @@ def _print(report: VerifyReport) -> None:
     else:
         checked = size_text(report.checked_bytes)
         keys = counted(report.keys, "key")
-        print(f"{printable(report.prefix)}: whole; {keys}, {checked} in data files checked")
+        position = f"; the input's position, {size_text(report.input_bytes)}, too"
+        print(
+            f"{printable(report.prefix)}: whole; {keys}, {checked} in data files checked"
+            f"{position * bool(report.input_bytes)}"
+        )
     for note in report.notes:
         print(f"note: {printable(note)}")
 

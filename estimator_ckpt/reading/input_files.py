@@ -18,12 +18,12 @@ from estimator_ckpt import files
 from estimator_ckpt.errors import CheckpointError
 
 _POSITION = re.compile(r"position-(\d+)\.(?:index|data-\d{5}-of-\d{5})")
-_SUFFIX = ".input"
+SUFFIX = ".input"
 
 
 def input_directory(prefix: str) -> str:
     """Where the position of a checkpoint's input is, if it has one."""
-    return f"{prefix}{_SUFFIX}"
+    return f"{prefix}{SUFFIX}"
 
 
 def position_prefix(prefix: str, step: int) -> str:
@@ -41,6 +41,14 @@ def positions(prefix: str) -> dict[int, str]:
     return {step: position_prefix(prefix, step) for step in steps}
 
 
+def position_size(prefix: str) -> int:
+    """The bytes of the files of the positions beside a checkpoint; 0 where it has none."""
+    directory = input_directory(prefix)
+    if not positions(prefix):
+        return 0
+    return sum(files.size(os.path.join(directory, name)) for name in files.list_dir(directory))
+
+
 def had_position(prefix: str) -> bool:
     """Whether the journal of its directory says that a checkpoint was saved with a position."""
     directory, name = os.path.split(prefix)
@@ -54,6 +62,6 @@ def had_position(prefix: str) -> bool:
 
 def is_input_directory(path: str) -> bool:
     """Whether a directory is that of a position, with nothing else in it."""
-    if not path.endswith(_SUFFIX):
+    if not path.endswith(SUFFIX):
         return False
     return all(map(_POSITION.fullmatch, files.list_dir(path)))

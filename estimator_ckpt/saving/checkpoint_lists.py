@@ -12,7 +12,7 @@ from estimator_ckpt.errors import CorruptCheckpointError
 from estimator_ckpt.reading import state
 from estimator_ckpt.reading.state import CheckpointState, real_prefix
 from estimator_ckpt.saving.on_disk import written_at
-from estimator_ckpt.saving.retention import Retention
+from estimator_ckpt.saving.retention import CheckpointList
 
 Dated = tuple[str, float]  # a prefix, and when it was written in seconds since the epoch
 
@@ -24,7 +24,7 @@ class CheckpointLists:
     into the state file is merged into the list. It is never taken for the saver's own.
     """
 
-    def __init__(self, make: Callable[[], Retention], counts: Callable[[str], bool]) -> None:
+    def __init__(self, make: Callable[[], CheckpointList], counts: Callable[[str], bool]) -> None:
         """Nothing is read yet.
 
         Args:
@@ -34,7 +34,7 @@ class CheckpointLists:
         """
         self._make = make
         self._counts = counts
-        self._lists: dict[tuple[str, str], Retention] = {}
+        self._lists: dict[tuple[str, str], CheckpointList] = {}
         self._adopted: dict[str, tuple[list[Dated], float | None]] = {}
         self._skipped: set[str] = set()
 
@@ -77,7 +77,7 @@ class CheckpointLists:
 
     def at(
         self, prefix: str, state_name: str, leaving: Collection[str] = ()
-    ) -> tuple[Retention, list[str]]:
+    ) -> tuple[CheckpointList, list[str]]:
         """The list that a checkpoint is about to be added to.
 
         Args:
@@ -95,7 +95,7 @@ class CheckpointLists:
         if key not in self._lists:
             self._lists[key] = self._make()
             dated, last_preserved = self._adopted.pop(real, ([], None))
-            on_disk = _indexes(directory) if self._lists[key].every_n_steps else ()
+            on_disk = _indexes(directory) if self._lists[key].retention.every_n_steps else ()
             self._lists[key].adopt(dated, last_preserved, self._counts, on_disk)
         found = self._lists[key]
         listed = _read(directory, state_name)

@@ -9,23 +9,17 @@ from typing import Any, NamedTuple
 
 from estimator_ckpt import files
 from estimator_ckpt.errors import CheckpointError, NotACheckpointError
-from estimator_ckpt.options import SaverOptions
+from estimator_ckpt.options import OPTION_OF, SaverOptions
 from estimator_ckpt.reading.best import read_best
 from estimator_ckpt.reading.locate import complete_prefixes
 from estimator_ckpt.reading.named import pins
 from estimator_ckpt.reading.state import read_state
 from estimator_ckpt.saving.journal import read_journal
-from estimator_ckpt.saving.retention import Retention
+from estimator_ckpt.saving.retention import CheckpointList
 
 _STATE_NAME = "checkpoint"
 # The options that say which checkpoints stay.
-POLICY = (
-    "keep_checkpoint_max",
-    "keep_checkpoint_every_n_hours",
-    "keep_checkpoint_every_n_steps",
-    "keep_best",
-    "deletion_grace_secs",
-)
+POLICY = tuple(OPTION_OF.values())
 
 
 class Fate(NamedTuple):
@@ -77,11 +71,8 @@ def forecast(run: str, given: Mapping[str, Any]) -> Forecast:
         )
     recorded = read_journal(run, _STATE_NAME).policy
     known = "given" if given else "the job's last save" if recorded else "defaults"
-    options = SaverOptions(**_sane(recorded))
-    options = SaverOptions(**{**vars(options), **given}).else_keep(5, 10_000.0)
-    retention = Retention.by(
-        options, options.keep_checkpoint_max, options.keep_checkpoint_every_n_hours or 10_000.0
-    )
+    retention = SaverOptions(**{**_sane(recorded), **given}).retention.else_keep()
+    kept = CheckpointList(retention)
     paths = dict.fromkeys((*listed.all_model_checkpoint_paths, listed.model_checkpoint_path))
     times = dict(zip(listed.all_model_checkpoint_paths, listed.all_model_checkpoint_timestamps))
     on_disk = complete_prefixes(run)
@@ -91,13 +82,12 @@ def forecast(run: str, given: Mapping[str, Any]) -> Forecast:
         for path in paths
         if os.path.basename(path) in names
     ]
-    retention.adopt(dated, listed.last_preserved_timestamp, on_disk=on_disk)
-    goes = set(retention.add(os.path.join(run, "the next checkpoint")))
-    preserved = dict(retention.preserved)
-    counted = set(retention.prefixes)
+    kept.adopt(dated, listed.last_preserved_timestamp, on_disk=on_disk)
+    goes = set(kept.add(os.path.join(run, "the next checkpoint")))
+    preserved = dict(kept.preserved)
+    counted = set(kept.prefixes)
     known_prefixes = {prefix for prefix, _ in dated}
-    limit = options.keep_checkpoint_max
-    grace = options.deletion_grace_secs
+    limit, grace = retention.newest, retention.deletion_grace_secs
 
     def fate(prefix: str) -> Fate:
         if prefix not in known_prefixes:
@@ -113,7 +103,7 @@ def forecast(run: str, given: Mapping[str, Any]) -> Forecast:
         return Fate(prefix, True, why)
 
     fates = [fate(prefix) for prefix in on_disk]
-    return Forecast(vars(options), known, (*fates, *_kept(run)))
+    return Forecast(retention.as_options(), known, (*fates, *_kept(run)))
 
 
 def _kept(run: str) -> list[Fate]:

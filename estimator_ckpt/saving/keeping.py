@@ -21,7 +21,7 @@ from estimator_ckpt import files
 from estimator_ckpt.bundle.index import read_index, shard_path
 from estimator_ckpt.errors import CheckpointError, WriteError
 from estimator_ckpt.reading import state
-from estimator_ckpt.reading.input_files import input_directory, positions
+from estimator_ckpt.reading.input_files import input_directory, is_input_directory, positions
 from estimator_ckpt.reading.state import CheckpointState
 from estimator_ckpt.saving.journal import (
     Journal,
@@ -209,6 +209,9 @@ class Keeper:
         limit = time.time() - grace_secs
         # Those that this very save has replaced go at the next one.
         due = [file for file in self._unused_before if self._unused[file] <= limit]
+        with_input = self._with_input([one for one in old.positions if one != name])
+        if positions(prefix):
+            with_input.append(name)
         journal = Journal(
             old.tokens,
             {
@@ -218,11 +221,7 @@ class Keeper:
             tuple(map(os.path.basename, self._deleting)),
             tuple(self._unused),
             policy,
-            tuple(
-                one
-                for one in dict.fromkeys([*old.positions, name])
-                if (one in names and one != name) or (one == name and positions(prefix))
-            ),
+            tuple(with_input),
         )
         self._write(journal)
         deleted = [one for one in self._deleting if delete(one, meta_graph_suffix)]
@@ -233,6 +232,28 @@ class Keeper:
             self._write(journal._replace(unused=tuple(self._unused)))
         if deleted:
             self._write_state(listed)
+
+    def _with_input(self, names: Sequence[str]) -> list[str]:
+        """Those of the checkpoints that were saved with an input's position which are still there.
+
+        Of one that is gone the position goes: whoever deleted it did not know of that, as the stock
+        Saver does not.
+        """
+        if not names:
+            return []
+        there = set(files.list_dir(self._directory))
+        left = []
+        for name in names:
+            prefix = os.path.join(self._directory, name)
+            directory = input_directory(prefix)
+            if f"{name}.index" in there or data_files(prefix):
+                left.append(name)
+            elif os.path.basename(directory) in there and is_input_directory(directory):
+                try:
+                    remove_tree(directory)
+                except WriteError:
+                    left.append(name)
+        return left
 
     def _remove_unused(self, file: str) -> None:
         """Removes a data file, unless the index beside it says that it is in use."""

@@ -11,19 +11,21 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from estimator_ckpt.options import SaverOptions
-from estimator_ckpt.reading.best import Criterion
+from estimator_ckpt.options import Retention
 from estimator_ckpt.reading.state import CheckpointState, real_prefix
 
 _STEP = re.compile(r"(.+)-(\d+)")
 
 
 @dataclass
-class Retention:
+class CheckpointList:
     """Keeps the newest checkpoints, and one for every so many hours, as tf.compat.v1.train.Saver.
 
     And one for every so many steps. What is pinned, and the best, is of no concern here: those are
     links under names of their own, which stay when a checkpoint is deleted (reading/named.py).
+    Where all stay, the state file names them all the same, so that they count again for a later run
+    with a limit. One of every so many steps is known by its name, which has the step; one that has
+    no step, or is of a step before the first multiple, is none.
 
     Unlike the stock Saver, adopts what an earlier run has left, shrinks to the limit at once when
     the limit was lowered, goes on counting the hours where that run left off, does not count a
@@ -33,28 +35,18 @@ class Retention:
     wrote into the directory is listed, but it does not count and is never deleted.
 
     Attributes:
-      max_to_keep: how many stay; 0 or None: all. The state file names them all the same, so that
-        they count again for a later run with a limit.
-      every_n_hours: beyond them one stays for every so many hours of training.
-      every_n_steps: beyond them one stays for every so many steps: the first one at or after each
-        multiple, as its name has the step. One that has no step, or is of a step before the first
-        multiple, is none.
-      keep_best: what the options say of the best, for the journal alone.
-      grace_secs: how long a checkpoint that no longer counts stays on disk, for an evaluator that
-        may be reading it; the state file names it until it goes.
+      retention: which of them stay. One that no longer counts stays for its grace period, and the
+        state file names it until it goes.
       now: the clock, seconds since the epoch.
       stated: what state() said last.
       preserved: what the last add() has taken out of the count to stay for ever, and why.
     """
 
-    max_to_keep: int | None = 5
-    every_n_hours: float = 10_000.0
-    grace_secs: float = 0.0
+    retention: Retention
     now: Callable[[], float] = time.time
-    every_n_steps: int | None = None
-    keep_best: tuple[Criterion, ...] = ()
 
     def __post_init__(self) -> None:
+        self.retention = self.retention.else_keep()
         self._kept: list[tuple[str, float]] = []
         self._expired: list[tuple[str, float, float]] = []  # prefix, written, expired
         self._others: list[tuple[str, float]] = []  # do not count
@@ -62,17 +54,6 @@ class Retention:
         self._periods: set[tuple[str, int]] = set()  # of steps, of which one is preserved
         self.stated: CheckpointState | None = None
         self.preserved: list[tuple[str, str]] = []
-
-    @classmethod
-    def by(cls, options: SaverOptions, max_to_keep: int | None, every_n_hours: float) -> Retention:
-        """An empty list for these options, with defaults in the place of those left open."""
-        return cls(
-            max_to_keep,
-            every_n_hours,
-            options.deletion_grace_secs,
-            every_n_steps=options.keep_checkpoint_every_n_steps,
-            keep_best=options.best_criteria,
-        )
 
     @property
     def prefixes(self) -> list[str]:
@@ -137,51 +118,48 @@ class Retention:
         self._expired = [gone for gone in self._expired if is_another(gone[0])]
         self._others = [other for other in self._others if is_another(other[0])]
         self.preserved = []
-        if not self.max_to_keep:
+        if not self.retention.newest:
             return []
-        while len(self._kept) > self.max_to_keep:
+        while len(self._kept) > self.retention.newest:
             oldest, written = self._kept.pop(0)
             reasons = [*self._hours_preserve(written), *self._steps_preserve(oldest)]
             if reasons:
                 self.preserved.append((oldest, " and ".join(reasons)))
             else:
                 self._expired.append((oldest, written, now))
-        due = [gone for gone, _, since in self._expired if now - since >= self.grace_secs]
+        grace = self.retention.deletion_grace_secs
+        due = [gone for gone, _, since in self._expired if now - since >= grace]
         self._expired = [gone for gone in self._expired if gone[0] not in due]
         return due
 
     def _hours_preserve(self, written: float) -> list[str]:
-        periods = (written - self._last_preserved) / (self.every_n_hours * 3600)
+        every = self.retention.every_n_hours or math.inf
+        periods = (written - self._last_preserved) / (every * 3600)
         if periods <= 1:
             return []
         # To the end of the last whole period, as the stock Saver counts: from one preserved
         # checkpoint to the next it would be fewer than one for each period.
-        self._last_preserved += (math.ceil(periods) - 1) * self.every_n_hours * 3600
-        return [f"one of every {self.every_n_hours:g} hours"]
+        self._last_preserved += (math.ceil(periods) - 1) * every * 3600
+        return [f"one of every {every:g} hours"]
 
     def _steps_preserve(self, prefix: str) -> list[str]:
         period = self._period(prefix)
         if period is None or period in self._periods:
             return []
         self._periods.add(period)
-        return [f"one of every {self.every_n_steps:,} steps"]
+        return [f"one of every {self.retention.every_n_steps:,} steps"]
 
     def _period(self, prefix: str) -> tuple[str, int] | None:
         """What a checkpoint's name is without its step, and which multiple the step has reached."""
-        found = _STEP.fullmatch(os.path.basename(prefix)) if self.every_n_steps else None
-        number = int(found[2]) // self.every_n_steps if found and self.every_n_steps else 0
+        every = self.retention.every_n_steps
+        found = _STEP.fullmatch(os.path.basename(prefix)) if every else None
+        number = int(found[2]) // every if found and every else 0
         return (found[1], number) if found and number else None
 
     @property
     def policy(self) -> dict[str, Any]:
         """The settings, by the names that SaverOptions has for them."""
-        return {
-            "keep_checkpoint_max": self.max_to_keep or 0,
-            "keep_checkpoint_every_n_hours": self.every_n_hours,
-            "keep_checkpoint_every_n_steps": self.every_n_steps,
-            "keep_best": self.keep_best,
-            "deletion_grace_secs": self.grace_secs,
-        }
+        return {**self.retention.as_options(), "keep_best": self.retention.criteria}
 
     def state(self) -> CheckpointState:
         """What the state file should say after add()."""

@@ -27,7 +27,7 @@ from estimator_ckpt.saving.meta_graph_files import graph_writer
 from estimator_ckpt.saving.other_savers import explain_restores, tell_of_checkpoint, tell_of_hooks
 from estimator_ckpt.saving.resets import Request, Reset, encode_resets, keep_from_before
 from estimator_ckpt.saving.resume import resume, steadily, whole_in_place_of
-from estimator_ckpt.saving.retention import Retention
+from estimator_ckpt.saving.retention import CheckpointList
 from estimator_ckpt.saving.steps import Save, prefix_of
 
 
@@ -77,15 +77,14 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
                 "saves with tf.train.Checkpoint, and starts with WarmStart(...).apply(variables)"
             )
         options = options or SaverOptions()
-        max_to_keep = 5 if options.keep_checkpoint_max is None else options.keep_checkpoint_max
-        every_n_hours = options.keep_checkpoint_every_n_hours or 10_000.0
+        retention = options.retention.else_keep()
         super().__init__(
             sharded=True,
             allow_empty=True,
             defer_build=True,
             save_relative_paths=True,
-            max_to_keep=max_to_keep,
-            keep_checkpoint_every_n_hours=every_n_hours,
+            max_to_keep=retention.newest,
+            keep_checkpoint_every_n_hours=retention.every_n_hours,
             reshape=reshape,
             pad_step_number=pad_step_number,
         )
@@ -93,9 +92,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         self._source_list = var_list
         self._objects = objects
         self.options = options
-        self._lists = CheckpointLists(
-            lambda: Retention.by(options, max_to_keep, every_n_hours), self._has_all
-        )
+        self._lists = CheckpointLists(lambda: CheckpointList(retention), self._has_all)
         self._reshaping = reshape
         self._built: Built | None = None
         self._export: tf.compat.v1.train.Saver | None = None
@@ -259,7 +256,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             names=built.contents.further_keys(self.checkpoint_format),
             is_sound=self.sound == mark(prefix),
             durable=self.options.durable,
-            grace_secs=self.options.deletion_grace_secs,
+            grace_secs=self.options.retention.deletion_grace_secs,
             meta_graph_suffix=meta_graph_suffix,
             resets=encode_resets(self.resets),
         )
@@ -384,11 +381,11 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
 
     def _list_for(
         self, prefix: str, state_name: str, graph: tf.Graph, leaving: Collection[str]
-    ) -> Retention:
-        retention, others = self._lists.at(prefix, state_name, leaving)
+    ) -> CheckpointList:
+        found, others = self._lists.at(prefix, state_name, leaving)
         if others and not self._has_told:
             self._has_told = tell_of_checkpoint(others[-1], self.checkpoint_format, _is_ours, graph)
-        return retention
+        return found
 
     def _has_all(self, prefix: str) -> bool:
         """Whether a checkpoint has all that this saver saves."""

@@ -31,7 +31,7 @@ from estimator_ckpt.reading.input_files import input_directory, position_prefix,
 from estimator_ckpt.saving.journal import temporary_name
 from estimator_ckpt.saving.keeping import Keeper, keeper_of, sync_checkpoint, sync_files
 from estimator_ckpt.saving.resets import with_record
-from estimator_ckpt.saving.retention import Retention
+from estimator_ckpt.saving.retention import CheckpointList
 from estimator_ckpt.saving.staging import (
     data_files,
     is_same,
@@ -79,7 +79,7 @@ class Save:
     def run_with_state(
         self,
         session: object,
-        list_of: Callable[[Collection[str]], Retention],
+        list_of: Callable[[Collection[str]], CheckpointList],
         *,
         state_name: str,
         beside: Mapping[str, Any],
@@ -101,11 +101,11 @@ class Save:
         self,
         keeper: Keeper,
         session: object,
-        list_of: Callable[[Collection[str]], Retention],
+        list_of: Callable[[Collection[str]], CheckpointList],
         beside: Mapping[str, Any],
     ) -> bool:
         keeper.begin(self.prefix, session)
-        retention = list_of(keeper.leaving)
+        kept = list_of(keeper.leaving)
         is_durable = self.durable or not keeper.has_synced_beside(self.prefix)
         if not self._write(keeper.token, keeper, is_durable=is_durable):
             return False
@@ -113,8 +113,8 @@ class Save:
             path = os.path.join(os.path.dirname(self.prefix), name)
             text = json.dumps(content, indent=1).encode()
             files.write_atomic(path, text, temporary=temporary_name(path, keeper.token))
-        expired = retention.add(self.prefix)
-        listed = retention.state()
+        expired = kept.add(self.prefix)
+        listed = kept.state()
         keeper.publish(listed, expired)
         keeper.settle(
             self.prefix,
@@ -122,7 +122,7 @@ class Save:
             grace_secs=self.grace_secs,
             meta_graph_suffix=self.meta_graph_suffix,
             is_synced=is_durable,
-            policy=retention.policy,
+            policy=kept.policy,
         )
         return True
 

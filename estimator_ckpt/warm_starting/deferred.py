@@ -22,7 +22,13 @@ from estimator_ckpt.matching.kinds import is_layer
 from estimator_ckpt.matching.live import LiveObjects
 from estimator_ckpt.matching.lookup_tables import TablePart
 from estimator_ckpt.matching.saved import Saved
-from estimator_ckpt.warm_starting.eager import assign, check_eager, model_to_start, read_values
+from estimator_ckpt.warm_starting.eager import (
+    assign,
+    check_eager,
+    model_to_start,
+    read_value,
+    read_values,
+)
 from estimator_ckpt.warm_starting.report import WarmStartReport
 from estimator_ckpt.warm_starting.settings import Settings
 from estimator_ckpt.warm_starting.values import find_starting_values
@@ -82,7 +88,6 @@ class _Early:
         self._lenient = replace(
             settings,
             on_missing="init",
-            on_shape_mismatch="init",
             on_unexpected="ignore",
             require_all_rules_match=False,
             match_by=settings.match_by or "path",
@@ -130,9 +135,10 @@ class _Early:
             is_open = early is None or (early.is_by_name and early.source != value.source)
             is_open = is_open and id(variable) in self._initial
             if is_open and value.source is not None and _has_value(variable):
-                array = self._checkpoint.get_tensor(value.source)
                 with tf.init_scope():
-                    assign(variable, array)
+                    if early is not None and value.fitting:
+                        _reset(early)
+                    assign(variable, read_value(self._checkpoint, value.source, value, variable))
                 initial_value = self._initial[id(variable)]
                 self.started[id(variable)] = _Started(
                     variable, value.source, initial_value, is_by_name

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
-from estimator_ckpt.checkpoint import open_checkpoint
+from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.conversion.live_state import content_value
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.matching.eager import EagerModel, as_object, eager_model
 from estimator_ckpt.warm_starting.building import build_optimizers
 from estimator_ckpt.warm_starting.fitting import fitted
-from estimator_ckpt.warm_starting.report import WarmStartReport
+from estimator_ckpt.warm_starting.report import StartingValue, WarmStartReport
 from estimator_ckpt.warm_starting.settings import Settings
 from estimator_ckpt.warm_starting.values import starting_values
 
@@ -90,8 +90,6 @@ def read_values(settings: Settings, found: EagerModel) -> tuple[WarmStartReport,
     Raises:
       CheckpointError: as WarmStart.apply() does.
     """
-    import numpy as np
-
     settings = with_names(settings, found.variables)
     with open_checkpoint(settings.ckpt_to_initialize_from) as checkpoint:
         report = starting_values(settings, checkpoint, found.model)
@@ -100,12 +98,30 @@ def read_values(settings: Settings, found: EagerModel) -> tuple[WarmStartReport,
             if value.content is not None:
                 values[value.target] = content_value(checkpoint, value.content)
             elif value.source is not None:
-                array = checkpoint.get_tensor(value.source)
-                if value.fitting:
-                    initial = np.asarray(found.variables[value.target]).view(array.dtype)
-                    array = fitted(value.fitting, array, value.shape or (), initial)
-                values[value.target] = array
+                values[value.target] = read_value(
+                    checkpoint, value.source, value, found.variables[value.target]
+                )
     return report, values
+
+
+def read_value(
+    checkpoint: Checkpoint, source: str, value: StartingValue, variable: Any
+) -> np.ndarray[Any, Any]:
+    """What a variable starts with: a tensor, made to fit where the variable has another shape.
+
+    Args:
+      checkpoint: that it starts from.
+      source: the key of the tensor.
+      value: what is known of its start.
+      variable: with its initial value.
+    """
+    import numpy as np
+
+    array = checkpoint.get_tensor(source)
+    if not value.fitting:
+        return array
+    initial = np.asarray(variable).view(array.dtype)
+    return fitted(value.fitting, array, value.shape or (), initial)
 
 
 def with_names(settings: Settings, variables: Mapping[str, Any]) -> Settings:

@@ -11,6 +11,7 @@ Scenarios:
   changed     resumes with one more variable in the model and saves that step again
   only        as `changed`, where that checkpoint is the only one that is kept
   warm        starts from another checkpoint
+  input       as `save`, with the position of the input, which gives the number of the step
 """
 
 from __future__ import annotations
@@ -35,12 +36,13 @@ import tensorflow as tf
 
 from estimator_ckpt import make_scaffold, verify_checkpoint
 from estimator_ckpt.bundle.index import read_index, shard_path
+from estimator_ckpt.reading.input_files import positions
 from estimator_ckpt.reading.state import read_state
 from estimator_ckpt.saving.journal import read_journal
 
 v1 = tf.compat.v1
 FORMATS = ("saver", "checkpoint", "both")
-SCENARIOS = ("save", "again", "changed", "only", "warm")
+SCENARIOS = ("save", "again", "changed", "only", "warm", "input")
 # A trial pays for sessions, so they are small and run the graph as it is.
 _CONFIG = v1.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
 _CONFIG.graph_options.rewrite_options.disable_meta_optimizer = True
@@ -62,10 +64,20 @@ def build(*, more: bool = False, start: int = 0) -> tf.Operation:
 
 
 @functools.lru_cache
-def job_graph(more: int | None) -> tuple[tf.Graph, tf.Operation]:
-    """The graph of a job; built once, for forks of this process that each use it once."""
+def job_graph(more: int | None, reads: bool) -> tuple[tf.Graph, tf.Operation, list[tf.Tensor]]:
+    """The graph of a job; built once, for forks of this process that each use it once.
+
+    Returns:
+      With what trains, and the step before it and what it has read, if it `reads`.
+    """
     with tf.Graph().as_default() as graph:
-        return graph, build(more=more is not None, start=more or 0)
+        if not reads:
+            return graph, build(more=more is not None, start=more or 0), []
+        iterator = v1.data.make_initializable_iterator(tf.data.Dataset.range(1000))
+        v1.add_to_collection(v1.GraphKeys.TABLE_INITIALIZERS, iterator.initializer)
+        read = [tf.identity(v1.train.get_or_create_global_step()), iterator.get_next()]
+        with tf.control_dependencies(read):
+            return graph, build(), read
 
 
 @functools.lru_cache
@@ -83,9 +95,13 @@ def train(
     steps: int,
     more: int | None = None,
     **options: object,
-) -> None:
-    """A job that saves at every step. `more`: one more variable, and what it starts with."""
-    graph, op = job_graph(more)
+) -> list[list[int]]:
+    """A job that saves at every step. `more`: one more variable, and what it starts with.
+
+    Returns:
+      Of each step its number and what it has read, where the job saves the input's position.
+    """
+    graph, op, read = job_graph(more, "save_input" in options)
     with graph.as_default():
         options = {"keep_checkpoint_max": 2, **options}
         with v1.train.MonitoredTrainingSession(
@@ -97,8 +113,7 @@ def train(
             save_summaries_secs=None,
             log_step_count_steps=None,
         ) as session:
-            for _ in range(steps):
-                session.run(op)
+            return [session.run([op, read])[1] for _ in range(steps)]
 
 
 def other_format(checkpoint_format: str) -> str:
@@ -116,10 +131,13 @@ class Scenario:
         self.start = os.path.join(work, f"{name}-{checkpoint_format}-start")
         self.directory = os.path.join(work, "model")
         self.options: dict[str, object] = {"async_checkpoint": is_async}
-        self.steps = {"save": 2, "again": 0, "changed": 0, "only": 0, "warm": 1}[name]
+        steps = {"save": 2, "again": 0, "changed": 0, "only": 0, "warm": 1, "input": 2}
+        self.steps = steps[name]
         self.more: int | None = None
         if name == "only":
             self.options["keep_checkpoint_max"] = 1
+        if name == "input":
+            self.options["save_input"] = True
         begin = other_format(checkpoint_format) if name == "again" else checkpoint_format
         must(lambda: train(self.start, begin, steps=3, **self.options), work)
         if name in ("changed", "only"):
@@ -137,7 +155,14 @@ class Scenario:
 
     def run(self, steps: int | None = None) -> None:
         steps = self.steps if steps is None else steps
-        train(self.directory, self.checkpoint_format, steps=steps, more=self.more, **self.options)
+        names = [name[:-6] for name in os.listdir(self.directory) if name.endswith(".index")]
+        have = {name: bool(positions(f"{self.directory}/{name}")) for name in names}
+        read = train(
+            self.directory, self.checkpoint_format, steps=steps, more=self.more, **self.options
+        )
+        for number, pair in enumerate(read if self.name == "input" else []):
+            goes_on = have[f"model.ckpt-{read[0][0]}"]
+            assert pair[1] == (pair[0] if goes_on else number), f"read, by step: {read}"
 
     def look(self, kind: str) -> None:
         """Looks at what a fault has left, resumes, and looks again."""
@@ -145,6 +170,8 @@ class Scenario:
         assert state is not None or self.name == "warm", "the state file is gone"
         if state is not None and kind != "cut":
             self.look_at(state.model_checkpoint_path)
+            if self.name == "input" and kind in ("kill", "tear"):
+                assert positions(state.model_checkpoint_path), "without the input's position"
         if state is not None and self.name == "warm":
             assert os.path.exists(f"{self.directory}/warm_start.json"), "no warm_start.json"
         self.run(steps=1)
@@ -193,6 +220,9 @@ class Scenario:
         for prefix in {*prefixes, *skipped}:
             base = os.path.basename(prefix)
             known |= {f"{base}.index", f"{base}.meta"}
+            for step in positions(prefix):
+                known.add(f"{base}.input")
+                assert step == int(base.rpartition("-")[2]), f"{base}: the position of {step}"
             count = read_index(prefix).num_shards
             known |= {os.path.basename(shard_path(prefix, n, count)) for n in range(count)}
         left = {n for n in names - known if not n.startswith(("events.", "graph.pbtxt.tmp"))}
@@ -203,7 +233,7 @@ def prepare_graphs(scenario: Scenario) -> None:
     """Builds the graphs of all trials in this process, which then forks them."""
     for is_changed in (False, True):
         stock_graph(is_changed)
-    job_graph(scenario.more)
+    job_graph(scenario.more, scenario.name == "input")
 
 
 def must(job: Callable[[], object], directory: str) -> None:
@@ -226,7 +256,7 @@ class Trials:
         look, _ = layer.trial(functools.partial(scenario.look, kind), scenario.directory)
         where = f"{scenario.name}/{scenario.checkpoint_format} {kind}"
         self.total[where] += 1
-        if look != "done":
+        if look != "done" or ended.startswith("AssertionError"):
             self.bad.append(f"{where} at {at} ({ended}): {look}")
             print(self.bad[-1], file=sys.stderr, flush=True)
 

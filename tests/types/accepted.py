@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from estimator_ckpt import (
+    Retention,
     WarmStart,
     convert_checkpoint,
     dual_scaffold,
@@ -22,6 +23,7 @@ def job(model_fn: Any, estimator: Any, flag_values: Any, from_a_file: dict[str, 
     wrap_model_fn(model_fn, flag_values.checkpoint_format, **from_a_file)
     wrap_estimator(estimator, "checkpoint", on_corrupt="fall_back", durable=True)
     wrap_model_fn(model_fn, keep_best=("accuracy", 3), keep_checkpoint_every_n_steps=100)
+    wrap_model_fn(model_fn, retention=Retention(newest=3, best=("accuracy", 3)))
     wrap_model_fn(model_fn, keep_best=[("accuracy", 3), ("loss", 1, "min")])
     saver_scaffold(on_missing={"head/.*": "init"}, match_by="name")
     dual_scaffold(on_missing="warn", ema="ema")

@@ -40,3 +40,4 @@ def wrong_values(model_fn: Any) -> None:
     wrap_model_fn(model_fn, on_corrupt="skip")  # type: ignore[arg-type]
     wrap_model_fn(model_fn, match_by="names")  # type: ignore[arg-type]
     wrap_model_fn(model_fn, keep_checkpoint_max="3")  # type: ignore[arg-type]
+    wrap_model_fn(model_fn, retention={"newest": 3})  # type: ignore[arg-type]
