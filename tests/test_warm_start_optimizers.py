@@ -19,6 +19,7 @@ from optimizer_jobs import (
     STEPS,
     TF1,
     KerasJob,
+    KerasJobInAGraph,
     Tf1Job,
     initial,
     loss_of,
@@ -43,9 +44,10 @@ from estimator_ckpt.errors import (
 families = pytest.mark.parametrize("family", FAMILIES)
 NEWEST = list(FAMILIES)[-1]
 NEWER = FAMILIES[NEWEST]
+KERAS_2 = list(FAMILIES)[1]  # since 2.11
 REVERSED = tuple(reversed(SHAPES))
 # Those of which no graph is needed for each dialect.
-KINDS = ["Adam", "Momentum", "Adagrad", "RMSProp with momentum", "Ftrl", "Adadelta"]
+KINDS = ["Adam", "AdaMax", "Momentum", "Adagrad", "RMSProp with momentum", "Ftrl", "Adadelta"]
 
 
 @pytest.fixture(scope="module")
@@ -92,14 +94,14 @@ def test_a_source_of_every_format_has_the_same_state(source_format, trained, tmp
     np.testing.assert_allclose(job.train(), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["Adam", "Momentum", "Adadelta", "Ftrl"])
+@pytest.mark.parametrize("kind", [*KINDS, "Centered"])
 @pytest.mark.parametrize(
     ("source", "target"), [(a, b) for a in FAMILIES for b in FAMILIES if b != "legacy"]
 )
 def test_training_goes_on_from_one_keras_to_another(kind, source, target, trained):
     prefix, expected = trained(kind, source)
     job = KerasJob(KERAS[kind](FAMILIES[target]), order=REVERSED)
-    name = {"Momentum": "SGD"}.get(kind, kind)
+    name = type(job.optimizer).__name__
     WarmStart(prefix, from_optimizer=name).apply(job.objects)
     assert int(job.optimizer.iterations) == STEPS
     np.testing.assert_allclose(job.train(), expected, rtol=1e-5)
@@ -446,9 +448,25 @@ def started_job(kind, warm_start, **options):
 @families
 def test_a_job_goes_on_with_the_losses_of_keras(kind, family, trained):
     prefix, expected = trained(kind, family)
-    given = {"Adam": "Adam", "Momentum": "SGD"}.get(kind)  # others have slots of the same names
+    # Others have slots of the same names.
+    given = {"Adam": "Adam", "AdaMax": "Adamax", "Momentum": "SGD"}.get(kind)
     settings = WarmStart(prefix, from_optimizer=given, **STATE_TOO)
     losses, step = started_job(kind, settings, slices=2 if kind == "Momentum" else None)
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    assert step == 2 * STEPS
+
+
+@pytest.mark.parametrize(
+    ("kind", "numbers"), [("Adam", BETAS), ("Momentum", {"learning_rate": 0.05})]
+)
+def test_a_job_whose_own_optimizer_is_keras_newer_one(kind, numbers, trained, monkeypatch):
+    prefix, expected = trained(kind)
+    monkeypatch.setattr(Tf1Job, "minimize", KerasJobInAGraph.minimize)
+    make = functools.partial(KERAS[kind], FAMILIES[KERAS_2])
+    with pytest.raises(MismatchError, match=r"by the names .* is \w+ or .*; say the class"):
+        started_job(make, WarmStart(prefix, **STATE_TOO))
+    settings = WarmStart(prefix, from_optimizer=kind, hyperparameters=numbers, **STATE_TOO)
+    losses, step = started_job(make, settings)
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
     assert step == 2 * STEPS
 

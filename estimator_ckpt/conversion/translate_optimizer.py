@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from estimator_ckpt.conversion.adam_steps import (
@@ -27,8 +27,8 @@ from estimator_ckpt.conversion.optimizer_relations import (
 from estimator_ckpt.conversion.plan import (
     FLOAT32,
     INT64,
-    Content,
     Item,
+    ReadNumber,
     Slot,
     is_counter,
     is_number,
@@ -52,8 +52,6 @@ from estimator_ckpt.roles.loss_scale import loss_scale_of
 from estimator_ckpt.roles.records import LEGACY, NEWER, SCALED, TF1
 
 OPTIMIZER = "optimizer"
-
-ReadNumber = Callable[[Content], float]
 
 
 class Relinker:
@@ -239,8 +237,8 @@ class Relinker:
         if to.relation.how != SCALED:
             return 1.0
         rate = self._hyper.get(RATE)
-        if rate is None and optimizer.newer and LEARNING_RATE in optimizer.newer.own:
-            rate = self._read(self.items[optimizer.newer.own[LEARNING_RATE]].content)
+        if rate is None and LEARNING_RATE in optimizer.own:
+            rate = self._read(self.items[optimizer.own[LEARNING_RATE]].content)
         if not rate or rate < 0:
             self._hyper.ask(
                 RATE,
@@ -364,8 +362,8 @@ class Relinker:
                 lacking = name if beta is None else LEGACY_COUNT
                 self._hyper.ask(
                     lacking,
-                    f"TF1's Adam keeps {power}, which takes {name} and iter; the checkpoint lacks "
-                    f"it; give {self._hyper.full_name(lacking)}",
+                    f"TF1's {to.record.name} keeps {power}, which takes {name} and iter; the "
+                    f"checkpoint lacks it; give {self._hyper.full_name(lacking)}",
                 )
                 continue
             beta = struct.unpack("<f", struct.pack("<f", beta))[0]  # as TF1 multiplies it
