@@ -14,6 +14,7 @@ from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.conversion.found_optimizer import Optimizer
 from estimator_ckpt.conversion.like_optimizers import Relinked, relinked_optimizers
 from estimator_ckpt.conversion.live_starts import Start, number_start, slot_start
+from estimator_ckpt.conversion.meta_graph import updates_beside
 from estimator_ckpt.conversion.objects_to_names import global_step, read_items
 from estimator_ckpt.conversion.optimizer_relations import related, with_class
 from estimator_ckpt.conversion.optimizers_by_name import slots_by_names
@@ -77,7 +78,12 @@ class SourceOptimizers:
         self._from_optimizer = from_optimizer
         self._items = read_items(checkpoint)
         self._step = global_step(self._items, checkpoint.object_graph)
-        self._optimizers = find_optimizers(self._items, checkpoint.object_graph, from_optimizer)
+        self._optimizers = find_optimizers(
+            self._items,
+            checkpoint.object_graph,
+            from_optimizer,
+            updates_beside(checkpoint.prefix, {item.name for item in self._items}),
+        )
         self._number_of = {item.content.source: n for n, item in enumerate(self._items)}
 
     def state_for(

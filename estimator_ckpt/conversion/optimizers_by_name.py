@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from estimator_ckpt.conversion.found_optimizer import KNOWN_SLOTS, Optimizer, SlotOf, default_name
 from estimator_ckpt.conversion.plan import Item, is_counter
+from estimator_ckpt.conversion.updates import Update, named_by_ops, told_apart
 from estimator_ckpt.errors import SettingsError, UnsupportedCheckpointError
 from estimator_ckpt.roles.dialects import (
     ITERATIONS,
@@ -42,11 +43,15 @@ _RATES = (RATE, f"_{RATE}", _CURRENT, f"_{_CURRENT}")
 
 
 def tf1_and_legacy_by_names(
-    items: list[Item], known: set[int], from_optimizer: str | None = None
+    items: list[Item],
+    known: set[int],
+    from_optimizer: str | None = None,
+    updates: Sequence[Update] = (),
 ) -> list[Optimizer]:
+    """Those of TF1 and of Keras up to 2.10; arguments as of find_optimizers()."""
     by_name = {item.name: number for number, item in enumerate(items) if number not in known}
     shapes = {name: items[number].content.shape for name, number in by_name.items()}
-    named = named_by_users(shapes)
+    named = {**named_by_users(shapes), **named_by_ops(updates, shapes)}
     if from_optimizer in KNOWN_SLOTS:
         named.update(_named(shapes, from_optimizer))
     found: dict[tuple[str, str], Optimizer] = {}
@@ -68,7 +73,7 @@ def tf1_and_legacy_by_names(
                 with_powers[0].own.setdefault(power.group(1), number)
                 if with_powers[0].own[power.group(1)] != number:
                     with_powers[0].others.append(number)
-    return list(found.values())
+    return [one for several in found.values() for one in told_apart(several, items, updates)]
 
 
 def _named(shapes: Mapping[str, tuple[int, ...]], label: str) -> dict[str, str]:

@@ -116,15 +116,15 @@ class Relinker:
         for optimizer in optimizers:
             check_parts(self.items, optimizer)
             if len(optimizers) > 1:
-                self._hyper.scope = f"{optimizer.label}/"
+                self._hyper.scope = f"{optimizer.name}/"
             self._hyper.counterpart = optimizer.label
-            name = OPTIMIZER if len(optimizers) == 1 else f"{OPTIMIZER}_{optimizer.label}"
+            name = OPTIMIZER if len(optimizers) == 1 else f"{OPTIMIZER}_{optimizer.name}"
             path = self._place_scale(optimizer, (name,))
             if optimizer.dialect == self._target != NEWER:
                 self._place(optimizer, path)
             else:
                 self._translate(optimizer, path)
-        self._hyper.check_used([optimizer.label for optimizer in optimizers], self._target)
+        self._hyper.check_used([optimizer.name for optimizer in optimizers], self._target)
         self._hyper.check_asked()
 
     @property
@@ -254,7 +254,7 @@ class Relinker:
     def _numbers_of_legacy(self, optimizer: Optimizer, to: Related, path: ObjectPath) -> None:
         for name, number in optimizer.own.items():
             self._change(number, in_objects=False, why=f"Keras computes it from iter: {name}")
-        scope = to.class_in(LEGACY)
+        scope = to.class_in(LEGACY) + (f"_{optimizer.again}" if optimizer.again else "")
         self._add_iter(optimizer, f"{scope}/{LEGACY_COUNT}", (*path, LEGACY_COUNT), to)
         legacy = to.record.legacy
         for name in (RATE, DECAY, *(legacy.numbers if legacy is not None else ())):
@@ -264,7 +264,7 @@ class Relinker:
                 self.items.append(Item(content, f"{scope}/{name}", "given", place=(*path, name)))
 
     def _numbers_of_newer(self, optimizer: Optimizer, to: Related, path: ObjectPath) -> None:
-        label = to.class_in(NEWER)
+        label = to.class_in(NEWER) + (f"_{optimizer.again}" if optimizer.again else "")
         for name, number in optimizer.own.items():
             if name in NEWER_OWN:
                 self._change(number, place=(*path, name), node=-1)
