@@ -30,9 +30,39 @@ if IS_KERAS_3:
 else:
     FAMILIES = {"legacy": tf.keras.optimizers.legacy, "keras2": tf.keras.optimizers}
 
+
+class AdaMax(v1.train.Optimizer):
+    """As contrib has it: Adam's first power and the kernel of Keras' legacy one."""
+
+    def __init__(self):
+        super().__init__(False, "AdaMax")
+
+    def _create_slots(self, var_list):
+        self._create_non_slot_variable(np.float32(0.8), "beta1_power", var_list[0])
+        for variable in var_list:
+            self._zeros_slot(variable, "m", self._name)
+            self._zeros_slot(variable, "v", self._name)
+
+    @property
+    def _power(self):
+        return self._get_non_slot_variable("beta1_power", tf.compat.v1.get_default_graph())
+
+    def _resource_apply_dense(self, grad, var):
+        m, v = (self.get_slot(var, name).handle for name in "mv")
+        numbers = {"beta1_power": self._power, "lr": 0.05, "beta1": 0.8, "beta2": 0.95}
+        return tf.raw_ops.ResourceApplyAdaMax(
+            var=var.handle, m=m, v=v, epsilon=1e-3, grad=grad, **numbers
+        )
+
+    def _finish(self, update_ops, name_scope):
+        with tf.control_dependencies(update_ops):
+            return tf.group(*update_ops, self._power.assign(self._power * 0.8), name=name_scope)
+
+
 # The same optimizer in TF1 and in Keras, with numbers that are no defaults.
 TF1 = {
     "Adam": lambda: v1.train.AdamOptimizer(0.05, 0.8, 0.95, epsilon=1e-3),
+    "AdaMax": AdaMax,
     "Adagrad": lambda: v1.train.AdagradOptimizer(0.1),
     "Adadelta": lambda: v1.train.AdadeltaOptimizer(0.5, rho=0.9, epsilon=1e-3),
     "Ftrl": lambda: v1.train.FtrlOptimizer(0.2, l1_regularization_strength=0.01),
@@ -48,6 +78,7 @@ TF1 = {
 }
 KERAS = {
     "Adam": lambda keras: keras.Adam(0.05, 0.8, 0.95, epsilon=1e-3),
+    "AdaMax": lambda keras: keras.Adamax(0.05, 0.8, 0.95, epsilon=1e-3),
     "Adagrad": lambda keras: keras.Adagrad(0.1, epsilon=1e-30),
     "Adadelta": lambda keras: keras.Adadelta(0.5, rho=0.9, epsilon=1e-3),
     "Ftrl": lambda keras: keras.Ftrl(0.2, l1_regularization_strength=0.01),
@@ -108,6 +139,26 @@ class Tf1Job(Tf1Session):
 
     def minimize(self, kind, step):
         return TF1[kind]().minimize(self.loss, step)
+
+
+class KerasJobInAGraph(Tf1Job):
+    """The same model in a graph, with an optimizer of Keras 2 since 2.11.
+
+    Without a tf.function such an optimizer trains nothing in a graph.
+    """
+
+    def minimize(self, kind, step):
+        optimizer, variables = kind(), list(self.variables.values())
+        optimizer.build(variables)
+
+        @tf.function
+        def train():
+            with tf.GradientTape() as tape:
+                loss = loss_of(*variables)
+            optimizer.apply_gradients(zip(tape.gradient(loss, variables), variables))
+            return step.assign_add(1)
+
+        return train()
 
 
 class KerasJob(KerasSession):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
+from conversion_files import write_bundle
 from optimizer_jobs import BETAS, IS_KERAS_3, KERAS, SHAPES, STEPS, TF1, KerasJob, Tf1Job
 
 from estimator_ckpt import convert_checkpoint, open_checkpoint, verify_checkpoint
@@ -22,8 +23,9 @@ WORD = "keras3" if IS_KERAS_3 else "keras2"
 
 K = tf.keras.optimizers
 HAS_LION = hasattr(K, "Lion")
-NUMBERS = {"Adam": BETAS}
+NUMBERS = {"Adam": BETAS, "AdaMax": {"beta_1": 0.8}}
 FROM = {"Momentum": "SGD", "Nesterov": "SGD"}  # in Keras 2 Lion has the same list
+BY_NAMES = {**FROM, "Adam": "Adam"}  # Nadam calls its slots the same
 kinds = pytest.mark.parametrize("kind", TF1)
 
 
@@ -78,6 +80,54 @@ def test_training_goes_on_in_tf1_with_the_losses_of_keras(kind, tmp_path):
     job = Tf1Job(kind)
     job.restore(tmp_path / "out")
     np.testing.assert_allclose(job.train(), expected, rtol=1e-5)
+
+
+@kinds
+def test_names_alone_tell_the_state_of_a_keras_optimizer(kind, tmp_path):
+    prefix, expected = in_keras(kind, tmp_path)
+    convert_checkpoint(prefix, tmp_path / "names", "saver")
+    convert_checkpoint(
+        tmp_path / "names",
+        tmp_path / "out",
+        "saver",
+        optimizer="tf1",
+        from_optimizer=BY_NAMES.get(kind),
+        hyperparameters=NUMBERS.get(kind, {}),
+    )
+    job = Tf1Job(kind)
+    job.restore(tmp_path / "out")
+    np.testing.assert_allclose(job.train(), expected, rtol=1e-5)
+
+
+KERAS_2_NAMES = {"w": 2, "v": 2, "m/w": 2, "v/w": 2, "m/v": 2, "v/v": 2, "learning_rate": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "options", "message"),
+    [
+        ({}, {}, "is Adam or AdamW or Nadam; say it"),
+        ({}, {"from_optimizer": "Nadam"}, "not all that Nadam keeps has a name"),
+        (
+            {},
+            {"from_optimizer": "SGD"},
+            "expected Adam or .*, by its slots m, v, found",
+        ),
+        ({"v/v": None}, {"from_optimizer": "Adam"}, "not all that Adam keeps has a name"),
+        ({"Adam/m/w": 2}, {"from_optimizer": "Adam"}, "'w' has several slots m"),
+        ({"b/iteration": 1}, {"from_optimizer": "Adam"}, "several: 'b/iteration' and 'iteration'"),
+        ({"o/_momentums/0": 2}, {"from_optimizer": "Adam"}, "tell it: whose 'o/_momentums/0' is"),
+    ],
+)
+def test_names_that_do_not_tell_all_of_the_state_are_refused(changes, options, message, tmp_path):
+    shapes = {name: value for name, value in {**KERAS_2_NAMES, **changes}.items() if value}
+    values = {name: np.ones([n] if n == 2 else [], np.float32) for name, n in shapes.items()}
+    values["iteration"] = np.array(5, np.int64)
+    if "b/iteration" in values:
+        values["b/iteration"] = np.array(5, np.int64)
+    source = write_bundle(tmp_path / "names", values)
+    with pytest.raises(CheckpointError, match=message):
+        convert_checkpoint(source, tmp_path / "out", "saver", optimizer="tf1", **options)
+    assert not (tmp_path / "out.index").exists()
 
 
 def test_slots_of_a_partitioned_variable_go_along_whole(tmp_path):

@@ -341,10 +341,7 @@ def test_with_sparse_gradients_it_goes_on_alike_or_the_report_warns(kind, tmp_pa
 LEGACY = {
     "Adam": lambda k: k.Adam(RATE, 0.8, 0.95, epsilon=1e-3),
     "Adam with amsgrad": lambda k: k.Adam(RATE, 0.8, 0.95, epsilon=1e-3, amsgrad=True),
-    "Adamax": lambda k: k.Adamax(RATE, 0.8, 0.95),
     "SGD": lambda k: k.SGD(RATE, 0.9),
-    "RMSprop": lambda k: k.RMSprop(RATE, 0.8, momentum=0.5, epsilon=1e-3),
-    "Adagrad": lambda k: k.Adagrad(RATE, epsilon=1e-30),
 }
 
 

@@ -19,6 +19,7 @@ from optimizer_jobs import (
     STEPS,
     TF1,
     KerasJob,
+    KerasJobInAGraph,
     Tf1Job,
     initial,
     loss_of,
@@ -43,9 +44,10 @@ from estimator_ckpt.errors import (
 families = pytest.mark.parametrize("family", FAMILIES)
 NEWEST = list(FAMILIES)[-1]
 NEWER = FAMILIES[NEWEST]
+KERAS_2 = list(FAMILIES)[1]  # since 2.11
 REVERSED = tuple(reversed(SHAPES))
 # Those of which no graph is needed for each dialect.
-KINDS = ["Adam", "Momentum", "Adagrad", "RMSProp with momentum", "Ftrl", "Adadelta"]
+KINDS = ["Adam", "AdaMax", "Momentum", "Adagrad", "RMSProp with momentum", "Ftrl", "Adadelta"]
 
 
 @pytest.fixture(scope="module")
@@ -92,14 +94,14 @@ def test_a_source_of_every_format_has_the_same_state(source_format, trained, tmp
     np.testing.assert_allclose(job.train(), expected, rtol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["Adam", "Momentum", "Adadelta", "Ftrl"])
+@pytest.mark.parametrize("kind", [*KINDS, "Centered"])
 @pytest.mark.parametrize(
     ("source", "target"), [(a, b) for a in FAMILIES for b in FAMILIES if b != "legacy"]
 )
 def test_training_goes_on_from_one_keras_to_another(kind, source, target, trained):
     prefix, expected = trained(kind, source)
     job = KerasJob(KERAS[kind](FAMILIES[target]), order=REVERSED)
-    name = {"Momentum": "SGD"}.get(kind, kind)
+    name = type(job.optimizer).__name__
     WarmStart(prefix, from_optimizer=name).apply(job.objects)
     assert int(job.optimizer.iterations) == STEPS
     np.testing.assert_allclose(job.train(), expected, rtol=1e-5)
@@ -354,7 +356,9 @@ class TwoInKeras:
         a, *others = self.variables.values()
         self.parts = [(first, [a]), (second, others[::-1])]
         for optimizer, variables in self.parts:
-            optimizer.build(variables)
+            build = getattr(optimizer, "build", None) or optimizer._create_all_weights
+            with tf.name_scope(type(optimizer).__name__):  # as training does it
+                build(variables)
         self.objects = tf.train.Checkpoint(model=self.variables, first=first, second=second)
 
     def train(self):
@@ -394,6 +398,92 @@ def test_two_adams_whose_powers_nothing_tells_apart_are_refused(tmp_path):
     report = WarmStart(prefix).apply(job.objects)
     assert len(report.refused) == 2
     assert all("there are several optimizers Adam" in one for one in report.refused)
+
+
+ADAMS = (TF1["Adam"], lambda: v1.train.AdamOptimizer(0.02, 0.5, 0.9, epsilon=1e-3))
+IN_KERAS = (KERAS["Adam"], lambda keras: keras.Adam(0.02, 0.5, 0.9, epsilon=1e-3))
+OF_BOTH = {
+    f"{adam}/{name}": value
+    for adam, values in (("Adam", (0.8, 0.95)), ("Adam_1", (0.5, 0.9)))
+    for name, value in zip(BETAS, values)
+}
+# Which of two templates' it is, nothing tells.
+RATES = {
+    "Adam/learning_rate": 0.05,
+    "Adam/decay": 0,
+    "Adam_1/learning_rate": 0.02,
+    "Adam_1/decay": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def of_two_adams(tmp_path_factory):
+    """As a GAN has them: one counts its steps, the other does not."""
+    source = TwoInTf1(ADAMS)
+    source.train()
+    prefix = source.save(tmp_path_factory.mktemp("adams") / "ckpt", write_meta_graph=True)
+    return prefix, source.train()
+
+
+def test_the_ops_of_a_meta_file_tell_two_adams_apart(of_two_adams):
+    prefix, expected = of_two_adams
+    job = TwoInKeras(*(make(NEWER) for make in IN_KERAS))
+    numbers = {
+        name.replace("Adam_1", "second").replace("Adam", "first"): value
+        for name, value in OF_BOTH.items()
+    }
+    report = WarmStart(prefix, hyperparameters=numbers).apply(job.objects)
+    assert report.refused == []
+    np.testing.assert_allclose(job.train(), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["legacy", NEWEST])
+def test_a_conversion_of_two_adams_gives_each_its_own(family, of_two_adams, tmp_path):
+    prefix, expected = of_two_adams
+    job = TwoInKeras(*(make(FAMILIES[family]) for make in IN_KERAS))
+    word = "keras" if family == "legacy" else NEWEST
+    numbers = {**OF_BOTH, **RATES} if family == "legacy" else OF_BOTH
+    options = {"like": job.objects, "optimizer": word, "hyperparameters": numbers}
+    too_few = {name: OF_BOTH[name] for name in OF_BOTH if name.startswith("Adam/")}
+    with pytest.raises(SettingsError, match=r"give the steps .* as Adam_1/iter"):
+        convert_checkpoint(
+            prefix, tmp_path / "out", "checkpoint", **{**options, "hyperparameters": too_few}
+        )
+    convert_checkpoint(prefix, tmp_path / "out", "checkpoint", **options)
+    job.objects.read(str(tmp_path / "out")).assert_existing_objects_matched()
+    np.testing.assert_allclose(job.train(), expected, rtol=1e-5)
+
+
+def test_two_adams_keep_their_slots_by_other_names(of_two_adams, tmp_path):
+    prefix, _ = of_two_adams
+    convert_checkpoint(
+        prefix, tmp_path / "out", "checkpoint", optimizer="tf1", rename={r"net/(.*)": r"gan/\1"}
+    )
+    with open_checkpoint(tmp_path / "out") as found, open_checkpoint(prefix) as source:
+        for name, power in (("Adam", "beta1_power"), ("Adam_1", "beta1_power_1")):
+            value = found.get_tensor(f"optimizer_{name}/beta1_power")
+            assert value == source.get_tensor(power)
+        slot = found.get_tensor("var_list/gan.Sb.Sbias/.OPTIMIZER_SLOT/optimizer_Adam_1/m")
+        np.testing.assert_array_equal(slot, source.get_tensor("net/b/bias/Adam"))
+    numbers = {**OF_BOTH, **RATES}
+    convert_checkpoint(
+        prefix, tmp_path / "keras", "both", optimizer="keras", hyperparameters=numbers
+    )
+    with open_checkpoint(tmp_path / "keras") as found:
+        for name in ("Adam", "Adam_1"):
+            rate = np.float32(RATES[f"{name}/learning_rate"])
+            assert found.get_tensor(f"{name}/iter") == STEPS
+            assert found.get_tensor(f"{name}/learning_rate") == rate
+
+
+def test_a_job_with_two_adams_goes_on_with_those_of_keras(of_two_adams, tmp_path, monkeypatch):
+    source = TwoInKeras(*(make(NEWER) for make in IN_KERAS))
+    source.train()
+    prefix = source.objects.write(str(tmp_path / "ckpt"))
+    monkeypatch.setattr(Tf1Job, "minimize", TwoInTf1.minimize)
+    settings = WarmStart(prefix, from_optimizer="Adam", **STATE_TOO)
+    losses, _ = started_job(ADAMS, settings)
+    np.testing.assert_allclose(losses, source.train(), rtol=1e-5)
 
 
 def test_a_number_of_one_of_several_optimizers_says_whose_it_is(trained):
@@ -446,9 +536,25 @@ def started_job(kind, warm_start, **options):
 @families
 def test_a_job_goes_on_with_the_losses_of_keras(kind, family, trained):
     prefix, expected = trained(kind, family)
-    given = {"Adam": "Adam", "Momentum": "SGD"}.get(kind)  # others have slots of the same names
+    # Others have slots of the same names.
+    given = {"Adam": "Adam", "AdaMax": "Adamax", "Momentum": "SGD"}.get(kind)
     settings = WarmStart(prefix, from_optimizer=given, **STATE_TOO)
     losses, step = started_job(kind, settings, slices=2 if kind == "Momentum" else None)
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    assert step == 2 * STEPS
+
+
+@pytest.mark.parametrize(
+    ("kind", "numbers"), [("Adam", BETAS), ("Momentum", {"learning_rate": 0.05})]
+)
+def test_a_job_whose_own_optimizer_is_keras_newer_one(kind, numbers, trained, monkeypatch):
+    prefix, expected = trained(kind)
+    monkeypatch.setattr(Tf1Job, "minimize", KerasJobInAGraph.minimize)
+    make = functools.partial(KERAS[kind], FAMILIES[KERAS_2])
+    with pytest.raises(MismatchError, match=r"by the names .* is \w+ or .*; say the class"):
+        started_job(make, WarmStart(prefix, **STATE_TOO))
+    settings = WarmStart(prefix, from_optimizer=kind, hyperparameters=numbers, **STATE_TOO)
+    losses, step = started_job(make, settings)
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
     assert step == 2 * STEPS
 
@@ -483,14 +589,29 @@ def test_what_a_job_cannot_go_on_with_is_an_error_that_says_why(trained, monkeyp
     assert step == 2 * STEPS
 
 
-def test_a_job_whose_optimizer_has_a_name_of_its_own_goes_on_with_another_name(
-    trained, monkeypatch
+NAMED = {
+    "Adam": lambda: v1.train.AdamOptimizer(0.05, 0.8, 0.95, epsilon=1e-3, name="opt"),
+    "Momentum": lambda: v1.train.MomentumOptimizer(0.05, 0.9, name="my/opt_2"),
+    "Centered": lambda: v1.train.RMSPropOptimizer(0.02, 0.8, 0.5, 1e-3, False, True, "opt"),
+}
+
+
+@pytest.mark.parametrize("kind", NAMED)
+def test_an_optimizer_with_a_name_of_its_own_is_known_by_its_ops(
+    kind, trained, monkeypatch, tmp_path
 ):
-    prefix, expected = trained("Adam")
-    named = v1.train.AdamOptimizer(0.05, 0.8, 0.95, epsilon=1e-3, name="opt")
-    monkeypatch.setitem(TF1, "named", lambda: named)
-    losses, _ = started_job("named", WarmStart(prefix, **STATE_TOO))
+    prefix, expected = trained(kind, NEWEST)
+    monkeypatch.setitem(TF1, "named", NAMED[kind])
+    slices = 2 if kind == "Momentum" else None
+    given = {"from_optimizer": "SGD"} if kind == "Momentum" else {"from_optimizer": None}
+    losses, _ = started_job("named", WarmStart(prefix, **given, **STATE_TOO), slices=slices)
     np.testing.assert_allclose(losses, expected, rtol=1e-5)
+    source = Tf1Job("named", slices=slices)
+    source.train()
+    job = KerasJob(KERAS[kind](NEWER), order=REVERSED)
+    report = WarmStart(source.save(tmp_path / "ckpt", write_meta_graph=True)).apply(job.objects)
+    assert report.refused == []
+    np.testing.assert_allclose(job.train(), source.train(), rtol=1e-5)
 
 
 @pytest.mark.estimator

@@ -14,9 +14,10 @@ class Tf1Session:
         self.session = v1.Session()
         self.session.run(v1.global_variables_initializer())
 
-    def save(self, prefix):
+    def save(self, prefix, **options):
+        options = {"write_meta_graph": False, **options}
         with self.graph.as_default():
-            return self.saver.save(self.session, str(prefix), write_meta_graph=False)
+            return self.saver.save(self.session, str(prefix), **options)
 
     def restore(self, prefix):
         with self.graph.as_default():

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.found_optimizer import Optimizer
+from estimator_ckpt.conversion.meta_graph import updates_beside
 from estimator_ckpt.conversion.objects_to_names import global_step, read_items
 from estimator_ckpt.conversion.plan import (
     ConversionRow,
@@ -14,6 +15,7 @@ from estimator_ckpt.conversion.plan import (
 )
 from estimator_ckpt.conversion.plan_rows import row_of
 from estimator_ckpt.conversion.source_optimizers import find_optimizers, mark_parts
+from estimator_ckpt.conversion.updates import Update
 from estimator_ckpt.objects.object_graph import ObjectGraph
 from estimator_ckpt.roles.slots import unknown_names
 from estimator_ckpt.text.names import first_names
@@ -52,9 +54,11 @@ def choose(checkpoint: Checkpoint, options: ConvertOptions) -> Chosen:
         items, left_out = _averaged(items, graph, options)
         gone = any(item.part is not None for item, _ in left_out)
         rows += [row_of(item.content, (), why) for item, why in left_out]
+    updates: list[Update] = []
     if rules or options.drop_slots or options.optimizer or options.dtype is not None:
         # By the source's own names: rules change what things are called, not what they are.
-        optimizers = find_optimizers(items, graph, options.from_optimizer)
+        updates = updates_beside(checkpoint.prefix, {item.name for item in items})
+        optimizers = find_optimizers(items, graph, options.from_optimizer, updates)
         mark_parts(items, optimizers)
     if rules:
         from estimator_ckpt.conversion.slots_follow import apply_rules
@@ -66,6 +70,7 @@ def choose(checkpoint: Checkpoint, options: ConvertOptions) -> Chosen:
             rules,
             relinks=options.optimizer is not None,
             from_optimizer=options.from_optimizer,
+            updates=updates,
         )
         rows += [row_of(item.content, (), why) for item, why in left_out]
         excluded = [item.name for item, _ in left_out]

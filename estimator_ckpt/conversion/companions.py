@@ -9,9 +9,8 @@ from collections.abc import Mapping
 from estimator_ckpt import files
 from estimator_ckpt.bundle.index import Index, same_tensor
 from estimator_ckpt.bundle.slices import key_bytes
-from estimator_ckpt.bundle.v1 import plain_prefix
 from estimator_ckpt.conversion.destination import Site, passing_name
-from estimator_ckpt.conversion.meta_graph import restored_keys
+from estimator_ckpt.conversion.meta_graph import meta_path, restored_keys
 from estimator_ckpt.conversion.plan import Companion, Content
 from estimator_ckpt.errors import CheckpointError
 from estimator_ckpt.reading.best import best_path
@@ -83,11 +82,6 @@ def carry_input(source: str, site: Site, *, take: bool) -> tuple[Companion, ...]
 def keep_input(source: str) -> tuple[Companion, ...]:
     """What is to be said of the position beside a checkpoint that is converted in place."""
     return (Companion(input_directory(source), "same", ""),) if positions(source) else ()
-
-
-def meta_path(prefix: str) -> str:
-    """The file of the graph beside a checkpoint."""
-    return f"{plain_prefix(prefix)}.meta"
 
 
 def _misfit(meta: str, index: Index, tensors: Mapping[str, Content]) -> str:

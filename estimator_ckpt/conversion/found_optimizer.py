@@ -40,6 +40,7 @@ class Optimizer:
       scale: the numbers of the wrapper that scales its losses, by their names in the table.
       wrapper: the wrapper's other variables, which mean nothing, by their names in the object.
       wrapper_node: the wrapper's object; -1 where it is none of its own.
+      again: how many others of its class come before it, where their ops tell them apart.
     """
 
     label: str
@@ -52,6 +53,12 @@ class Optimizer:
     scale: dict[str, int] = field(default_factory=dict)
     wrapper: dict[str, int] = field(default_factory=dict)
     wrapper_node: int = -1
+    again: int = 0
+
+    @property
+    def name(self) -> str:
+        """What a user calls it: by its label, and a number where there are more of it."""
+        return f"{self.label}_{self.again}" if self.again else self.label
 
     def items(self) -> Iterator[int]:
         for slot in self.slots:

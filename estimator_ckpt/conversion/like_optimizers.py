@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
 from estimator_ckpt.checkpoint import Checkpoint
@@ -64,7 +64,16 @@ def _is_shared(items: list[Item], one: Relinked, taken: list[Relinked]) -> bool:
     return is_shared
 
 
-def _counterpart(optimizer: Optimizer, relinked: list[Relinked]) -> Relinked | None:
+def _with_variables(alike: list[Relinked], names: Collection[str]) -> list[Relinked]:
+    """Of several of one class, those that have slots of some variables."""
+    if len(alike) < 2:
+        return alike
+    return [one for one in alike if any(of in names for of, _ in one.slots)]
+
+
+def _counterpart(
+    optimizer: Optimizer, relinked: list[Relinked], names: Collection[str]
+) -> Relinked | None:
     """Which of the items' optimizers an optimizer of the template is.
 
     That of its class; where its name does not tell the class, the one that has the same slots. But
@@ -77,6 +86,7 @@ def _counterpart(optimizer: Optimizer, relinked: list[Relinked]) -> Relinked | N
         fitting = legacy_records(optimizer.label, names, optimizer.own)
         if len({legacy.name for _, legacy in fitting}) > 1:
             return None
+    alike = _with_variables(alike, names)
     return alike[0] if len(alike) == 1 else None
 
 
@@ -90,7 +100,8 @@ def matched_slots(
     for optimizer in optimizers if relinked else ():
         if optimizer.newer is not None:
             continue
-        other = _counterpart(optimizer, relinked)
+        owners = [found[slot.variable] for slot in optimizer.slots if slot.variable in found]
+        other = _counterpart(optimizer, relinked, {items[owner].name for owner in owners})
         if other is None:
             kinds = ", ".join(sorted(one.kind for one in relinked))
             note = f"of {optimizer.label or 'an optimizer without a name'}; there is {kinds}"
@@ -151,7 +162,9 @@ def with_newer(
         if state is None:
             continue
         fitting = classes(state)
+        owners = [found[one] for one in state.owners if one is not None and one in found]
         alike = [one for one in relinked if one.kind in fitting]
+        alike = _with_variables(alike, {items[owner].name for owner in owners})
         if state.size and len(alike) != 1:
             kinds = ", ".join(sorted({one.kind for one in relinked})) or "none"
             note = f"of {' or '.join(fitting) or 'an optimizer'}; there is {kinds}"

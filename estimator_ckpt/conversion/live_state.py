@@ -8,28 +8,19 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
-from estimator_ckpt.bundle.dtypes import dtype_name
-from estimator_ckpt.bundle.tensors import numpy_dtype
 from estimator_ckpt.checkpoint import Checkpoint
-from estimator_ckpt.conversion.casting import cast_chunk
 from estimator_ckpt.conversion.found_optimizer import Optimizer
 from estimator_ckpt.conversion.like_optimizers import Relinked, relinked_optimizers
+from estimator_ckpt.conversion.live_starts import Start, number_start, slot_start
+from estimator_ckpt.conversion.meta_graph import updates_beside
 from estimator_ckpt.conversion.objects_to_names import global_step, read_items
 from estimator_ckpt.conversion.optimizer_relations import related, with_class
-from estimator_ckpt.conversion.plan import (
-    FLOAT32,
-    INT32,
-    INT64,
-    Content,
-    Item,
-    is_number,
-    number_content,
-    read_number,
-)
+from estimator_ckpt.conversion.optimizers_by_name import slots_by_names
+from estimator_ckpt.conversion.plan import Content, read_number
 from estimator_ckpt.conversion.source_optimizers import find_optimizers
-from estimator_ckpt.conversion.translate_optimizer import ReadNumber, Relinker
+from estimator_ckpt.conversion.translate_optimizer import Relinker
 from estimator_ckpt.errors import SettingsError, UnsupportedCheckpointError
 from estimator_ckpt.formats import GLOBAL_STEP
 from estimator_ckpt.matching.model import LiveOptimizer, ModelVariable
@@ -42,32 +33,15 @@ from estimator_ckpt.roles.dialects import (
     legacy_records,
 )
 from estimator_ckpt.roles.loss_scale import loss_scale_of
-from estimator_ckpt.roles.newer_keras import classes
+from estimator_ckpt.roles.newer_keras import classes, classes_by_names, newer_class
 from estimator_ckpt.roles.records import LEGACY, NEWER, TF1
-from estimator_ckpt.text.quantities import tensor_text
 
-if TYPE_CHECKING:
-    import numpy as np
-
-FLOAT64 = 2
 # What a conversion says to do, and who has a program in hand cannot.
 ADVICE = re.compile(
     r"[.,]?( or| Or)? [Ll]eave (?:it|them|the slots) out \(drop_slots\)"
     r"(?:, or convert without `optimizer`)?"
 )
 STAYS = "a number of the program's own, which stays"
-
-
-class Start(NamedTuple):
-    """What a variable of an optimizer starts from, and why.
-
-    Attributes:
-      content: bytes of the checkpoint, as they are or computed, or new ones.
-      why: what they are.
-    """
-
-    content: Content
-    why: str
 
 
 class LiveState(NamedTuple):
@@ -88,9 +62,6 @@ class LiveState(NamedTuple):
     keys: set[str]
 
 
-_NUMBERS = {dtype_name(number): number for number in (FLOAT32, FLOAT64, INT32, INT64)}
-
-
 class SourceOptimizers:
     """The optimizers of a checkpoint.
 
@@ -107,7 +78,12 @@ class SourceOptimizers:
         self._from_optimizer = from_optimizer
         self._items = read_items(checkpoint)
         self._step = global_step(self._items, checkpoint.object_graph)
-        self._optimizers = find_optimizers(self._items, checkpoint.object_graph, from_optimizer)
+        self._optimizers = find_optimizers(
+            self._items,
+            checkpoint.object_graph,
+            from_optimizer,
+            updates_beside(checkpoint.prefix, {item.name for item in self._items}),
+        )
         self._number_of = {item.content.source: n for n, item in enumerate(self._items)}
 
     def state_for(
@@ -149,6 +125,8 @@ class SourceOptimizers:
                 f"{live.label} trains, does not start from the checkpoint"
             )
         label = self._class_there(self._copy(optimizer, live), live)
+        if live.fitting:
+            live = self._told(live, label)
         if label != live.label:
             raise UnsupportedCheckpointError(_other_class(live, label))
         relinker = self._relinker(live, numbers)
@@ -171,8 +149,10 @@ class SourceOptimizers:
             return None
         if self._from_optimizer is not None:
             labels = [self._from_optimizer]
-        elif optimizer.newer is not None:
-            labels = classes(optimizer.newer)
+        elif optimizer.dialect == NEWER:
+            state = optimizer.newer
+            labels = classes_by_names(slots_by_names(self._items, optimizer.follows).values())
+            labels = labels if state is None else classes(state)
             labels += [n for n, one in NEWER_BY_CLASS.items() if one.taken_for in labels]
         elif optimizer.dialect == LEGACY:
             records = legacy_records(optimizer.label, optimizer.slot_names(), optimizer.own)
@@ -199,6 +179,18 @@ class SourceOptimizers:
                 return False
             is_clear = is_clear and owner is not None
         return True if is_clear else None
+
+    def _told(self, live: LiveOptimizer, label: str) -> LiveOptimizer:
+        """The optimizer as one of a class, where names alone tell of it: as it is said."""
+        try:
+            given = None if self._from_optimizer is None else label
+            return replace(live, label=newer_class(live.fitting, given, ""))
+        except SettingsError:
+            raise SettingsError(
+                f"by the names of its slots the program's optimizer is {' or '.join(live.fitting)}"
+                f", and the state is of {label}; say the class",
+                key="from_optimizer",
+            ) from None
 
     def _owners(self, sources: Mapping[str, Collection[str]]) -> dict[str, int]:
         """The items of the program's variables; -1 where they do not start."""
@@ -286,11 +278,11 @@ class SourceOptimizers:
             why = f"{slot} of {variable}, of {optimizer.label or made.kind}"
             if items[number].content.scale != 1.0:
                 why += f", {items[number].content.scale:.6g} times"
-            found.starts[name] = _fitting(items[number], variables[name], why)
+            found.starts[name] = slot_start(items[number], variables[name], why)
         for name, variable in live.own.items():
             is_theirs = name == LEGACY_COUNT or not from_other or live.dialect != LEGACY
             if name in made.own and is_theirs:
-                found.starts[variable] = _number(
+                found.starts[variable] = number_start(
                     items[made.own[name]], variables[variable], self._read
                 )
             else:
@@ -299,13 +291,13 @@ class SourceOptimizers:
             path = loss_scale_of(live.dialect, live.is_keras_3).paths[name]
             at = [one for one in items if (one.place or ())[-len(path) :] == path]
             if at:
-                found.starts[variable] = _number(at[0], variables[variable], self._read)
+                found.starts[variable] = number_start(at[0], variables[variable], self._read)
             else:
                 found.stays[variable] = "the checkpoint scales no losses"
         if live.dialect == TF1 and relinker.step is not None:
             steps = [v for v in variables.values() if v.role == STEP]
             if items[relinker.step].name == GLOBAL_STEP and len(steps) == 1:
-                start = _number(items[relinker.step], steps[0], self._read)
+                start = number_start(items[relinker.step], steps[0], self._read)
                 found = found._replace(step=start)
         return found
 
@@ -347,51 +339,3 @@ def _slot_names(live: LiveOptimizer) -> dict[str, str]:
         if legacy.name == live.label and {s for _, s in live.slots} <= set(legacy.slots):
             return dict(legacy.slots)
     return {}
-
-
-def _fitting(item: Item, variable: ModelVariable, why: str) -> Start:
-    """What a slot starts from: it has its shape and its dtype."""
-    content = item.content
-    if variable.shape not in (None, content.shape) or variable.dtype != dtype_name(content.dtype):
-        raise UnsupportedCheckpointError(
-            f"expected {tensor_text(variable.dtype, variable.shape)} for the slot {variable.name!r}"
-            f", found {tensor_text(dtype_name(content.dtype), content.shape)}",
-            key=item.own_key or None,
-        )
-    return Start(content, why)
-
-
-def _number(item: Item, variable: ModelVariable, read: ReadNumber) -> Start:
-    """What a number of an optimizer starts from, in the variable's dtype."""
-    dtype = _NUMBERS.get(variable.dtype)
-    if dtype is None or not is_number(item.content):
-        raise UnsupportedCheckpointError(
-            f"expected a number for {variable.name!r}, a {variable.dtype}, found "
-            f"{tensor_text(dtype_name(item.content.dtype), item.content.shape)}",
-            key=item.own_key or None,
-        )
-    if item.content.dtype == dtype:
-        return Start(item.content, item.why)
-    value = read(item.content)
-    return Start(number_content(int(value) if dtype in (INT32, INT64) else value, dtype), item.why)
-
-
-def content_value(checkpoint: Checkpoint, content: Content) -> np.ndarray[Any, Any]:
-    """The values that a content stands for, computed as a conversion computes them.
-
-    Raises:
-      CorruptCheckpointError: the checkpoint's bytes are wrong.
-      MismatchError: a value is beyond the range of the dtype.
-    """
-    import numpy as np
-
-    dtype = numpy_dtype(content.dtype)
-    if content.value or not content.source:
-        return np.frombuffer(content.value, dtype).reshape(content.shape)
-    value = checkpoint.get_tensor(content.source)
-    if not content.computed:
-        return value
-    data, _ = cast_chunk(
-        value.tobytes(), content.dtype, content.dtype, content.scale, content.source
-    )
-    return np.frombuffer(data, dtype).reshape(content.shape)

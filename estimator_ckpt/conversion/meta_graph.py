@@ -1,7 +1,11 @@
-"""The `.meta` file beside a checkpoint: which keys its Saver restores, without TensorFlow."""
+"""The `.meta` file beside a checkpoint, without TensorFlow: which keys its Saver restores, and what
+trains which variable.
+"""
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -9,6 +13,10 @@ from google.protobuf.message import DecodeError
 from estimator_ckpt import files
 from estimator_ckpt.bundle import protos
 from estimator_ckpt.bundle.slices import key_text
+from estimator_ckpt.bundle.v1 import plain_prefix
+from estimator_ckpt.conversion.updates import PASSED, Update, kind_of_update
+
+_MOST_PASSED = 10  # ops on the way from a variable; a wrong file may have a circle of them
 
 
 def restored_keys(path: str) -> set[str] | None:
@@ -44,6 +52,44 @@ def restored_keys(path: str) -> set[str] | None:
         else:
             pending += node.input
     return keys or None
+
+
+def meta_path(prefix: str) -> str:
+    """The file of the graph beside a checkpoint."""
+    return f"{plain_prefix(prefix)}.meta"
+
+
+def updates_beside(prefix: str, variables: Collection[str]) -> list[Update]:
+    """The ops of optimizers in the graph that a checkpoint's `.meta` file has; none without it.
+
+    Args:
+      prefix: of the checkpoint.
+      variables: the names of its own. A part of one is called `NAME/part_0` in a graph.
+    """
+    path = meta_path(prefix)
+    try:
+        meta = protos.MetaGraph.FromString(files.read_bytes(path) if files.exists(path) else b"")
+    except DecodeError:
+        return []
+    nodes = {node.name: node for node in meta.graph_def.node}
+    found = []
+    for node in meta.graph_def.node:
+        kind = kind_of_update(key_text(node.op))
+        names = [_variable(nodes, name, variables) for name in node.input] if kind else []
+        if names and names[0]:
+            found.append(Update(kind, names[0], [name for name in names[1:] if name]))
+    return found
+
+
+def _variable(nodes: Mapping[bytes, Any], name: bytes, variables: Collection[str]) -> str:
+    """The variable that an input is read from; "" if it is none."""
+    node = nodes.get(_node_name(name))
+    for _ in range(_MOST_PASSED):
+        if node is not None and key_text(node.op) in PASSED and node.input:
+            node = nodes.get(_node_name(node.input[0]))
+    found = "" if node is None else key_text(node.name)
+    whole = re.sub(r"/part_\d+(?=/|$)", "", found)
+    return found if found in variables else whole if whole in variables else ""
 
 
 def _node_name(name: bytes) -> bytes:

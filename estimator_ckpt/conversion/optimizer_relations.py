@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from estimator_ckpt.bundle.checksum import masked_crc32c
 from estimator_ckpt.conversion.found_optimizer import Optimizer, SlotOf
+from estimator_ckpt.conversion.optimizers_by_name import newer_state_by_names
 from estimator_ckpt.conversion.plan import Content, Item, Slot
 from estimator_ckpt.conversion.source_optimizers import tf1_slot_name
 from estimator_ckpt.errors import SettingsError, UnsupportedCheckpointError
@@ -28,7 +29,7 @@ from estimator_ckpt.roles.dialects import (
     tf1_of,
     with_the_same_ends,
 )
-from estimator_ckpt.roles.newer_keras import list_name, newer_class
+from estimator_ckpt.roles.newer_keras import classes, list_name, newer_class
 from estimator_ckpt.roles.optimizers import OPTIMIZERS
 from estimator_ckpt.roles.records import LEGACY, NEWER, REFUSED, TF1, Relation
 
@@ -183,11 +184,8 @@ def _listed(optimizer: Optimizer, items: Sequence[Item], from_optimizer: str | N
     """One of Keras' since 2.11, with the slots that its class has."""
     state = optimizer.newer
     if state is None:
-        raise UnsupportedCheckpointError(
-            "the state of a Keras optimizer after Keras 2.10 is known by its objects; names do not "
-            "tell whose each slot is. Leave it out (drop_slots), or convert without `optimizer`"
-        )
-    label = newer_class(state, from_optimizer)
+        return newer_state_by_names(items, optimizer, from_optimizer)
+    label = newer_class(classes(state), from_optimizer, f"lists {', '.join(sorted(state.lists))}")
     slots = []
     for name in NEWER_BY_CLASS[label].lists:
         members = state.lists.get(list_name(label, name, state.is_keras_3), [])

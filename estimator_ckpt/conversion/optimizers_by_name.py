@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from estimator_ckpt.conversion.found_optimizer import KNOWN_SLOTS, Optimizer, SlotOf, default_name
 from estimator_ckpt.conversion.plan import Item, is_counter
-from estimator_ckpt.errors import SettingsError
+from estimator_ckpt.conversion.updates import Update, named_by_ops, told_apart
+from estimator_ckpt.errors import SettingsError, UnsupportedCheckpointError
 from estimator_ckpt.roles.dialects import (
     ITERATIONS,
+    LEARNING_RATE,
+    LEGACY_COUNT,
     LEGACY_NUMBERS,
     LEGACY_SLOTS,
+    LIST_NAMES,
+    NEWER_BY_CLASS,
     NEWER_COUNTS,
     RATE,
     has_powers,
+    has_reduced_slots,
 )
-from estimator_ckpt.roles.newer_names import flat_names, newer_keras_slot
+from estimator_ckpt.roles.newer_keras import classes_by_names, newer_class
+from estimator_ckpt.roles.newer_names import NewerSlot, flat_names, newer_keras_slot
 from estimator_ckpt.roles.records import LEGACY, NEWER, TF1
 from estimator_ckpt.roles.slots import (
     BETA_POWER,
@@ -35,11 +43,15 @@ _RATES = (RATE, f"_{RATE}", _CURRENT, f"_{_CURRENT}")
 
 
 def tf1_and_legacy_by_names(
-    items: list[Item], known: set[int], from_optimizer: str | None = None
+    items: list[Item],
+    known: set[int],
+    from_optimizer: str | None = None,
+    updates: Sequence[Update] = (),
 ) -> list[Optimizer]:
+    """Those of TF1 and of Keras up to 2.10; arguments as of find_optimizers()."""
     by_name = {item.name: number for number, item in enumerate(items) if number not in known}
     shapes = {name: items[number].content.shape for name, number in by_name.items()}
-    named = named_by_users(shapes)
+    named = {**named_by_users(shapes), **named_by_ops(updates, shapes)}
     if from_optimizer in KNOWN_SLOTS:
         named.update(_named(shapes, from_optimizer))
     found: dict[tuple[str, str], Optimizer] = {}
@@ -61,7 +73,7 @@ def tf1_and_legacy_by_names(
                 with_powers[0].own.setdefault(power.group(1), number)
                 if with_powers[0].own[power.group(1)] != number:
                     with_powers[0].others.append(number)
-    return list(found.values())
+    return [one for several in found.values() for one in told_apart(several, items, updates)]
 
 
 def _named(shapes: Mapping[str, tuple[int, ...]], label: str) -> dict[str, str]:
@@ -109,15 +121,69 @@ def newer_by_names(items: list[Item], known: set[int]) -> list[Optimizer]:
         for name, number in by_name.items()
         if number not in own and (anywhere or name.startswith(tuple(scopes)))
     ]
-    slots = followed(items, names)
+    slots = slots_by_names(items, names)
     if not slots:
         return []
     others = sorted(own | slots.keys())
-    return [Optimizer("Keras optimizer", NEWER, others=others, follows=slots)]
+    return [Optimizer("Keras optimizer", NEWER, others=others, follows=followed(items, slots))]
 
 
-def followed(items: list[Item], numbers: Iterable[int]) -> dict[int, int]:
+def newer_state_by_names(
+    items: Sequence[Item], optimizer: Optimizer, from_optimizer: str | None
+) -> Optimizer:
+    """One of newer_by_names(), with the slots that its class has.
+
+    Raises:
+      UnsupportedCheckpointError: names do not tell all of its state.
+      SettingsError: they do not tell its class, or it is not the one that is given.
+    """
+    named = slots_by_names(items, optimizer.follows)
+    ends = ", ".join(sorted({slot.called for slot in named.values()}))
+    fitting = classes_by_names(named.values())
+    label = newer_class(fitting, from_optimizer, f"slots {ends}")
+    newer = NEWER_BY_CLASS[label]
+    own: dict[str, int] = {}
+    for number in optimizer.others:
+        last = items[number].name.removesuffix(":0").rpartition("/")[2]
+        name = LEGACY_COUNT if last in _COUNTS else LEARNING_RATE if last in _RATES else ""
+        if name and own.setdefault(name, number) != number:
+            raise _untold(
+                f"there are several: {items[own[name]].name!r} and {items[number].name!r}"
+            )
+    slots = []
+    owners: dict[str, set[int]] = {}
+    for number, slot in named.items():
+        name = (newer.ends if slot.is_keras_3 else newer.starts)[slot.called]
+        slots.append(SlotOf(number, optimizer.follows[number], name))
+        of_name = owners.setdefault(name, set())
+        if slots[-1].variable in of_name:
+            raise _untold(f"{slot.variable!r} has several slots {name}")
+        of_name.add(slots[-1].variable)
+    if newer.own or has_reduced_slots(label) or len(set(map(frozenset, owners.values()))) > 1:
+        raise _untold(f"not all that {label} keeps has a name that tells what it is")
+    listed = [item.name for item in items if not LIST_NAMES.isdisjoint(item.name.split("/"))]
+    if listed:
+        raise _untold(f"whose {listed[0]!r} is")
+    return replace(optimizer, label=label, slots=slots, own=own, others=[], follows={})
+
+
+def _untold(what: str) -> UnsupportedCheckpointError:
+    return UnsupportedCheckpointError(
+        "the state of a Keras optimizer after Keras 2.10 is known by its objects, and here there "
+        f"are names alone, which do not tell it: {what}. Convert the checkpoint that Keras wrote, "
+        "leave the state out (drop_slots), or convert without `optimizer`"
+    )
+
+
+def followed(items: Sequence[Item], numbers: Iterable[int]) -> dict[int, int]:
     """Those that by their names are slots of Keras' newer optimizers, each with its variable."""
+    by_name = {item.name: number for number, item in enumerate(items)}
+    slots = slots_by_names(items, numbers)
+    return {number: by_name[slot.variable] for number, slot in slots.items()}
+
+
+def slots_by_names(items: Sequence[Item], numbers: Iterable[int]) -> dict[int, NewerSlot]:
+    """The same, with all that their names say."""
     by_name = {item.name: number for number, item in enumerate(items)}
     flat = flat_names(by_name)
 
@@ -129,7 +195,7 @@ def followed(items: list[Item], numbers: Iterable[int]) -> dict[int, int]:
         item = items[number]
         slot = newer_keras_slot(item.name, item.content.shape, shape_of, flat)
         if slot is not None:
-            found[number] = by_name[slot[0]]
+            found[number] = slot
     return found
 
 

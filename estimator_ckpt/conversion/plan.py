@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -248,6 +249,9 @@ def string_content(value: bytes) -> Content:
     """A new string scalar."""
     data, crc = encode_strings([value])
     return Content("", STRING, (), len(data), value=data, crc32c=crc)
+
+
+ReadNumber = Callable[[Content], float]
 
 
 def read_number(prefix: str, index: Index, content: Content) -> float:

@@ -20,9 +20,9 @@ def check_several(
       hyperparameters: the names of those that are given, `Adam/iter` or `iter`.
       counts: their different counts of steps, where one is to be the global step.
     """
-    labels = [optimizer.label for optimizer in optimizers]
+    labels = [optimizer.name for optimizer in optimizers]
     for optimizer in optimizers:
-        if labels.count(optimizer.label) > 1:
+        if labels.count(optimizer.name) > 1:
             raise UnsupportedCheckpointError(several(optimizer))
     if len(counts) > 1:
         told = " and ".join(sorted(map(str, counts), key=len))

@@ -7,13 +7,14 @@ both other names, but not make it the slot of another variable.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.conversion.found_optimizer import Optimizer
 from estimator_ckpt.conversion.objects_to_names import lookup_tables
 from estimator_ckpt.conversion.plan import Item
 from estimator_ckpt.conversion.source_optimizers import find_optimizers, mark_parts
+from estimator_ckpt.conversion.updates import Update, renamed
 from estimator_ckpt.errors import ConflictError
 from estimator_ckpt.matching.rules import Line, Rules
 from estimator_ckpt.roles.records import NEWER
@@ -35,6 +36,7 @@ def apply_rules(
     *,
     relinks: bool,
     from_optimizer: str | None = None,
+    updates: Sequence[Update] = (),
 ) -> tuple[list[Item], list[Optimizer], list[tuple[Item, str]]]:
     """The items by their new names, and what is left out.
 
@@ -44,7 +46,7 @@ def apply_rules(
       optimizers: among the items.
       rules: of which each must match a name.
       relinks: whether a slot must still be known as one by its new name.
-      from_optimizer: as find_optimizers() takes it.
+      from_optimizer, updates: as find_optimizers() takes them.
 
     Returns:
       The items that stay; the optimizers among them; those left out, each with the reason.
@@ -70,6 +72,7 @@ def apply_rules(
     if relinks:
         _check_own(items, optimizers, lines)
     found = [item for item in items if not item.in_names]
+    names: dict[str, str] = {}
     line_of: dict[int, Line] = {}
     left_out = []
     for line in lines:
@@ -78,6 +81,7 @@ def apply_rules(
             left_out.append((item, line.reason))
             continue
         line_of[len(found)] = line
+        names[line.source] = line.target
         if line.reason:
             item = item._replace(
                 name=line.target,
@@ -86,7 +90,8 @@ def apply_rules(
                 tail=item.tail if line.target.endswith(item.tail) else "",
             )
         found.append(item)
-    remaining = find_optimizers(found, checkpoint.object_graph, from_optimizer)
+    ops = renamed(updates, names)
+    remaining = find_optimizers(found, checkpoint.object_graph, from_optimizer, ops)
     _check_slots(
         slots, line_of, found, remaining, {item.name: why for item, why in left_out}, relinks
     )

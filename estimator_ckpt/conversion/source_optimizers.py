@@ -9,7 +9,7 @@ names (`Adam/dense/kernel/m`). `keras_new`: those after, which keep one list of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from estimator_ckpt.conversion.found_optimizer import KNOWN_SLOTS, Optimizer, SlotOf, default_name
 from estimator_ckpt.conversion.optimizers_by_name import (
@@ -19,6 +19,7 @@ from estimator_ckpt.conversion.optimizers_by_name import (
     tf1_and_legacy_by_names,
 )
 from estimator_ckpt.conversion.plan import Item, OptimizerPart
+from estimator_ckpt.conversion.updates import Update
 from estimator_ckpt.errors import UnsupportedCheckpointError
 from estimator_ckpt.objects.nodes import SlotReference
 from estimator_ckpt.objects.object_graph import ObjectGraph
@@ -42,7 +43,10 @@ from estimator_ckpt.roles.tf1_slots import COUNTED, slot_variable
 
 
 def find_optimizers(
-    items: list[Item], graph: ObjectGraph | None, from_optimizer: str | None = None
+    items: list[Item],
+    graph: ObjectGraph | None,
+    from_optimizer: str | None = None,
+    updates: Sequence[Update] = (),
 ) -> list[Optimizer]:
     """The optimizers, in objects and by names.
 
@@ -50,13 +54,14 @@ def find_optimizers(
       items: of a checkpoint, named as they are to be known.
       graph: its objects, if any.
       from_optimizer: the class of an optimizer with a name that does not say it.
+      updates: the ops of optimizers, where the graph is known: by them it is clear, too.
 
     Raises:
       SettingsError: several names may be that optimizer's.
     """
     found = object_optimizers(items, graph) if graph is not None else []
     known = {number for optimizer in found for number in optimizer.items()}
-    found += tf1_and_legacy_by_names(items, known, from_optimizer)
+    found += tf1_and_legacy_by_names(items, known, from_optimizer, updates)
     known = {number for optimizer in found for number in optimizer.items()}
     found += newer_by_names(items, known)
     known = {number for optimizer in found for number in optimizer.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from estimator_ckpt.conversion.adam_steps import (
@@ -27,8 +27,8 @@ from estimator_ckpt.conversion.optimizer_relations import (
 from estimator_ckpt.conversion.plan import (
     FLOAT32,
     INT64,
-    Content,
     Item,
+    ReadNumber,
     Slot,
     is_counter,
     is_number,
@@ -52,8 +52,6 @@ from estimator_ckpt.roles.loss_scale import loss_scale_of
 from estimator_ckpt.roles.records import LEGACY, NEWER, SCALED, TF1
 
 OPTIMIZER = "optimizer"
-
-ReadNumber = Callable[[Content], float]
 
 
 class Relinker:
@@ -118,15 +116,15 @@ class Relinker:
         for optimizer in optimizers:
             check_parts(self.items, optimizer)
             if len(optimizers) > 1:
-                self._hyper.scope = f"{optimizer.label}/"
+                self._hyper.scope = f"{optimizer.name}/"
             self._hyper.counterpart = optimizer.label
-            name = OPTIMIZER if len(optimizers) == 1 else f"{OPTIMIZER}_{optimizer.label}"
+            name = OPTIMIZER if len(optimizers) == 1 else f"{OPTIMIZER}_{optimizer.name}"
             path = self._place_scale(optimizer, (name,))
             if optimizer.dialect == self._target != NEWER:
                 self._place(optimizer, path)
             else:
                 self._translate(optimizer, path)
-        self._hyper.check_used([optimizer.label for optimizer in optimizers], self._target)
+        self._hyper.check_used([optimizer.name for optimizer in optimizers], self._target)
         self._hyper.check_asked()
 
     @property
@@ -239,8 +237,8 @@ class Relinker:
         if to.relation.how != SCALED:
             return 1.0
         rate = self._hyper.get(RATE)
-        if rate is None and optimizer.newer and LEARNING_RATE in optimizer.newer.own:
-            rate = self._read(self.items[optimizer.newer.own[LEARNING_RATE]].content)
+        if rate is None and LEARNING_RATE in optimizer.own:
+            rate = self._read(self.items[optimizer.own[LEARNING_RATE]].content)
         if not rate or rate < 0:
             self._hyper.ask(
                 RATE,
@@ -256,7 +254,7 @@ class Relinker:
     def _numbers_of_legacy(self, optimizer: Optimizer, to: Related, path: ObjectPath) -> None:
         for name, number in optimizer.own.items():
             self._change(number, in_objects=False, why=f"Keras computes it from iter: {name}")
-        scope = to.class_in(LEGACY)
+        scope = to.class_in(LEGACY) + (f"_{optimizer.again}" if optimizer.again else "")
         self._add_iter(optimizer, f"{scope}/{LEGACY_COUNT}", (*path, LEGACY_COUNT), to)
         legacy = to.record.legacy
         for name in (RATE, DECAY, *(legacy.numbers if legacy is not None else ())):
@@ -266,7 +264,7 @@ class Relinker:
                 self.items.append(Item(content, f"{scope}/{name}", "given", place=(*path, name)))
 
     def _numbers_of_newer(self, optimizer: Optimizer, to: Related, path: ObjectPath) -> None:
-        label = to.class_in(NEWER)
+        label = to.class_in(NEWER) + (f"_{optimizer.again}" if optimizer.again else "")
         for name, number in optimizer.own.items():
             if name in NEWER_OWN:
                 self._change(number, place=(*path, name), node=-1)
@@ -364,8 +362,8 @@ class Relinker:
                 lacking = name if beta is None else LEGACY_COUNT
                 self._hyper.ask(
                     lacking,
-                    f"TF1's Adam keeps {power}, which takes {name} and iter; the checkpoint lacks "
-                    f"it; give {self._hyper.full_name(lacking)}",
+                    f"TF1's {to.record.name} keeps {power}, which takes {name} and iter; the "
+                    f"checkpoint lacks it; give {self._hyper.full_name(lacking)}",
                 )
                 continue
             beta = struct.unpack("<f", struct.pack("<f", beta))[0]  # as TF1 multiplies it

@@ -323,7 +323,7 @@ class LiveObjects:
                             shape = shapes[own[slot]] or ()
                             named = newer_keras_slot(own[slot], shape, shapes.get, flat)
                             if named is not None:
-                                found[slot] = named[0]
+                                found[slot] = named.variable
         return found
 
     def _classes(self) -> dict[int, set[str]]:

@@ -96,6 +96,7 @@ class LiveOptimizer:
     Attributes:
       name: the text that its variables have for it: of an object its path.
       label: its class, as the table of optimizers has it.
+      fitting: the classes that it may be of, where nothing but names tells; else none.
       dialect: TF1, LEGACY or NEWER; see roles/records.py.
       is_keras_3: whether it is Keras 3's.
       slots: its slot variables, by the variable and the table's name of the slot.
@@ -109,6 +110,7 @@ class LiveOptimizer:
     name: str
     label: str
     dialect: str
+    fitting: Sequence[str] = ()
     is_keras_3: bool = False
     slots: Mapping[tuple[str, str], str] = field(default_factory=dict)
     own: Mapping[str, str] = field(default_factory=dict)

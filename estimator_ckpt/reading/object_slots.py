@@ -66,5 +66,5 @@ def _slots_in_lists(
             full_name = graph.nodes.full_names[node] or name
             slot = newer_keras_slot(full_name, shapes[name], shapes.get, flat)
             if slot is not None:
-                found[name] = slot
+                found[name] = slot.variable, slot.called
     return found

@@ -17,6 +17,7 @@ from estimator_ckpt.roles.records import (
     Relation,
     Tf1,
 )
+from estimator_ckpt.roles.relations import GRADIENTS
 
 BY_NAME = {one.name: one for one in OPTIMIZERS}
 
@@ -120,8 +121,13 @@ def legacy_records(
 NEWER_RECORDS = [(one, one.newer) for one in OPTIMIZERS if one.newer is not None]
 # Two records with one class have the same lists.
 NEWER_BY_CLASS: dict[str, Newer] = {newer.name: newer for _, newer in NEWER_RECORDS}
+# How names of their slots begin in Keras 2, and end in Keras 3.
+NEWER_STARTS = frozenset(start for _, one in NEWER_RECORDS for start in one.starts)
 NEWER_ENDS = tuple(
-    sorted({end for _, one in NEWER_RECORDS for end in one.ends}, key=lambda end: (-len(end), end))
+    sorted(
+        {GRADIENTS, *(end for _, one in NEWER_RECORDS for end in one.ends)},
+        key=lambda end: (-len(end), end),
+    )
 )
 NEWER_OWN = frozenset(name for _, one in NEWER_RECORDS for name in one.own)
 LIST_NAMES = frozenset(
@@ -130,6 +136,16 @@ LIST_NAMES = frozenset(
     for lists in (one.lists, one.lists_in_keras_2)
     for name in lists.values()
 )
+
+
+def has_reduced_slots(label: str) -> bool:
+    """Whether a newer class has slots that lack one dimension of their variables."""
+    return any(
+        one.tf1 is not None and one.tf1.reduced
+        for one, newer in NEWER_RECORDS
+        if newer.name == label
+    )
+
 
 # What a variable is called that counts the steps; in Keras 2 and 3, by its object, and by a user's.
 NEWER_COUNTS = ("iteration", "iterations")

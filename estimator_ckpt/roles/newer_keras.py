@@ -9,13 +9,14 @@ order. In Keras 2.11 to 2.15 the slot's full name says it, `m/dense/kernel`. Bes
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.objects.nodes import Node
 from estimator_ckpt.objects.object_graph import ObjectGraph
 from estimator_ckpt.roles.dialects import ITERATIONS, LIST_NAMES, NEWER_BY_CLASS, NEWER_OWN
+from estimator_ckpt.roles.newer_names import NewerSlot
 
 ALL_VARIABLES = "_variables"
 # In Keras 3: a list of the model's variables, not of its own.
@@ -110,25 +111,48 @@ def classes(state: NewerState) -> list[str]:
         own = NEWER_OWN & state.own.keys()
         if set(lists.values()) - optional == state.lists.keys() - optional and own == {*newer.own}:
             fitting.append(label)
-    scope = re.sub(r"_\d+$", "", state.scope)
+    return _of_scope(fitting, state.scope)
+
+
+def classes_by_names(slots: Collection[NewerSlot]) -> list[str]:
+    """The same, where the names of slots are all that there is."""
+    called = {slot.called for slot in slots}
+    is_keras_3 = any(slot.is_keras_3 for slot in slots)
+    fitting = []
+    for label, newer in NEWER_BY_CLASS.items():
+        names = newer.ends if is_keras_3 else newer.starts
+        found = {names.get(one, "") for one in called}
+        needed = newer.lists.keys() - newer.options.keys() - set(newer.empty)
+        if needed <= found <= newer.lists.keys():
+            fitting.append(label)
+    return _of_scope(fitting, next((slot.scope.rpartition("/")[2] for slot in slots), ""))
+
+
+def _of_scope(fitting: list[str], scope: str) -> list[str]:
+    """Those that are called as the scope of an optimizer, if any is."""
+    scope = re.sub(r"_\d+$", "", scope).lower()
     return [label for label in fitting if scope in _scopes_of(label)] or fitting
 
 
-def newer_class(state: NewerState, given: str | None) -> str:
+def newer_class(fitting: Sequence[str], given: str | None, known_by: str) -> str:
     """The class of an optimizer: as it is given, or where nothing else fits.
 
     Of Adam and AdamW it is Adam, unless the name of its scope says otherwise: what they keep is the
     same, and the weight decay is in no checkpoint.
 
+    Args:
+      fitting: those that it can be of.
+      given: as the user says.
+      known_by: what tells them, `the lists _m, _u`.
+
     Raises:
       SettingsError: it cannot be of the class that is given, or of several.
     """
-    fitting = classes(state)
     if given is not None:
         if given not in fitting:
             raise SettingsError(
-                f"expected {' or '.join(fitting) or 'a class that is known'}, by its lists "
-                f"{', '.join(sorted(state.lists))}, found {given!r}",
+                f"expected {' or '.join(fitting) or 'a class that is known'}, by its {known_by}, "
+                f"found {given!r}",
                 key="from_optimizer",
             )
         return given
@@ -138,7 +162,7 @@ def newer_class(state: NewerState, given: str | None) -> str:
         raise SettingsError(
             f"the checkpoint does not say whether the optimizer is {' or '.join(fitting)}; say it"
             if fitting
-            else f"an optimizer with the lists {', '.join(sorted(state.lists))} is not known",
+            else f"an optimizer with the {known_by} is not known",
             key="from_optimizer",
         )
     return fitting[0]

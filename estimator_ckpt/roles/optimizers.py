@@ -26,6 +26,7 @@ from estimator_ckpt.roles.records import (
     Tf1,
 )
 from estimator_ckpt.roles.relations import (
+    ADAM_ENDS,
     ADAM_SLOTS,
     ALL_PAIRS,
     AS_IT_IS,
@@ -41,7 +42,11 @@ from estimator_ckpt.roles.relations import (
 )
 
 _RMS_LISTS = {"rms": "_velocities", "momentum": "_momentums", "mg": "_average_gradients"}
-_RMS_ENDS = ("velocity", "momentum", "average_gradient")
+_RMS_NAMES = {"velocity": "rms", "momentum": "momentum", "average_gradient": "mg"}
+_NEWER_RMS = Newer("RMSprop", _RMS_LISTS, _RMS_NAMES, _RMS_NAMES, empty=("momentum", "mg"))
+_ACCUMULATOR = {"accumulator": "accumulator"}
+_DELTA_NAMES = {"accumulated_grad": "accum", "accumulated_delta_var": "accum_update"}
+_FTRL_NAMES = {"accumulator": "accum", "linear": "linear"}
 _EPSILON = (
     "without momentum Keras adds epsilon outside of the root, where the others add it inside, and "
     "no state makes them equal"
@@ -93,7 +98,7 @@ OPTIMIZERS = (
         "RMSProp",
         Tf1("RMSProp", ("rms", "momentum"), ("tf.compat.v1.train.RMSPropOptimizer",)),
         Legacy("RMSprop", {"rms": "rms", "momentum": "momentum"}, ("rho", "momentum")),
-        Newer("RMSprop", _RMS_LISTS, _RMS_ENDS),
+        _NEWER_RMS,
         _rms_relations(),
     ),
     Optimizer(
@@ -104,14 +109,14 @@ OPTIMIZERS = (
             ("tf.compat.v1.train.RMSPropOptimizer(centered=True)",),
         ),
         Legacy("RMSprop", {"rms": "rms", "mg": "mg", "momentum": "momentum"}, ("rho", "momentum")),
-        Newer("RMSprop", _RMS_LISTS, _RMS_ENDS),
+        _NEWER_RMS,
         _rms_relations(),
     ),
     Optimizer(
         "Adagrad",
         Tf1("Adagrad", ("accumulator",), ("tf.compat.v1.train.AdagradOptimizer",)),
         Legacy("Adagrad", {"accumulator": "accumulator"}),
-        Newer("Adagrad", {"accumulator": "_accumulators"}, ("accumulator",)),
+        Newer("Adagrad", {"accumulator": "_accumulators"}, _ACCUMULATOR, _ACCUMULATOR),
         {
             **dict.fromkeys(
                 ALL_PAIRS, Relation(EXACT, "TF1's has no epsilon: an epsilon of 1e-30 is none")
@@ -127,7 +132,8 @@ OPTIMIZERS = (
         Newer(
             "Adadelta",
             {"accum": "_accumulated_grads", "accum_update": "_accumulated_delta_vars"},
-            ("accumulated_grad", "accumulated_delta_var"),
+            _DELTA_NAMES,
+            _DELTA_NAMES,
         ),
         {
             (TF1, LEGACY): AS_IT_IS,
@@ -152,7 +158,8 @@ OPTIMIZERS = (
         Newer(
             "Ftrl",
             {"accum": "_accumulators", "linear": "_linears"},
-            ("accumulator", "gradient_accumulator", "linear"),
+            _FTRL_NAMES,
+            _FTRL_NAMES,
         ),
         {
             (TF1, LEGACY): AS_IT_IS,
@@ -169,7 +176,8 @@ OPTIMIZERS = (
         newer=Newer(
             "Lion",
             {"momentum": "_momentums"},
-            ("m", "momentum"),
+            {"m": "momentum"},
+            {"momentum": "momentum"},
             lists_in_keras_2={"momentum": "momentums"},
         ),
         relations=WITHIN_KERAS,
@@ -179,7 +187,8 @@ OPTIMIZERS = (
         newer=Newer(
             "Muon",
             {"momentum": "momentums", "v": "adam_velocities"},
-            ("momentum", "velocity"),
+            {},
+            {"momentum": "momentum", "velocity": "v"},
             only_keras_3=True,
         ),
     ),
@@ -188,7 +197,8 @@ OPTIMIZERS = (
         newer=Newer(
             "ScheduleFreeAdamW",
             {"m": "_momentums", "v": "_velocities"},
-            ("momentum", "velocity"),
+            {},
+            ADAM_ENDS,
             only_keras_3=True,
         ),
         relations=refused("its weights are not those that it is evaluated with", (NEWER, TF1)),

@@ -21,9 +21,7 @@ from estimator_ckpt.roles.relations import (
     ADAM_ENDS,
     ADAM_LISTS,
     ADAM_SLOTS,
-    ALL_PAIRS,
     AMSGRAD,
-    AS_IT_IS,
     BETAS,
     NEWER_ADAM,
     NEWER_SGD,
@@ -34,7 +32,8 @@ from estimator_ckpt.roles.relations import (
     refused,
 )
 
-_NEWER_ADAMW = Newer("AdamW", ADAM_LISTS, ADAM_ENDS, options=AMSGRAD, taken_for="Adam")
+_NEWER_ADAMW = Newer("AdamW", ADAM_LISTS, ADAM_SLOTS, ADAM_ENDS, options=AMSGRAD, taken_for="Adam")
+_POWER = Relation(EXACT, needs=("iter", "beta_1"))
 _DECAY = (
     "the weight decay is the program's: Keras multiplies it by the learning rate, contrib and "
     "addons do not"
@@ -101,7 +100,8 @@ OUTSIDE = (
         Newer(
             "Lamb",
             {"m": "_momentums", "v": "_velocities"},
-            ("momentum", "velocity"),
+            {},
+            ADAM_ENDS,
             only_keras_3=True,
         ),
         {
@@ -136,13 +136,19 @@ OUTSIDE = (
         "AdaMax",
         Tf1("AdaMax", ("m", "v"), ("tf.contrib.opt.AdaMaxOptimizer",), ("beta_1",)),
         Legacy("Adamax", {"m": "m", "v": "v"}, BETAS),
-        Newer("Adamax", {"m": "_m", "v": "_u"}, ("m", "u", "momentum", "norm")),
+        Newer(
+            "Adamax",
+            {"m": "_m", "v": "_u"},
+            {"m": "m", "u": "v"},
+            {"momentum": "m", "norm": "v"},
+        ),
         {
-            **refused(
-                "nothing shows that TF1's AdaMax and Keras' Adamax go on alike",
-                *ALL_PAIRS[:4],
-            ),
-            (LEGACY, NEWER): AS_IT_IS,
+            # With sparse gradients contrib's and the legacy one touch only the rows that are hit.
+            (TF1, LEGACY): STEPS,
+            (LEGACY, TF1): _POWER,
+            (TF1, NEWER): STEPS._replace(dense_only=True),
+            (NEWER, TF1): _POWER._replace(dense_only=True),
+            (LEGACY, NEWER): Relation(EXACT, dense_only=True),
             **WITHIN_KERAS,
         },
     ),
@@ -153,7 +159,8 @@ OUTSIDE = (
         Newer(
             "Nadam",
             {"m": "_momentums", "v": "_velocities"},
-            ("m", "v", "momentum", "velocity"),
+            {"m": "m", "v": "v"},
+            ADAM_ENDS,
             own=("_u_product",),
         ),
         {
@@ -174,7 +181,9 @@ OUTSIDE = (
         newer=Newer(
             "Adafactor",
             {"vr": "_r", "vc": "_c", "v": "_v"},
-            ("r", "c", "v", "row", "col", "velocity"),
+            {"r": "vr", "c": "vc", "v": "v"},
+            {"velocity": "v"},
+            empty=("vr", "vc"),
         ),
         relations={
             **refused(

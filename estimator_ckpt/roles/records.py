@@ -62,9 +62,11 @@ class Newer(NamedTuple):
       name: its class.
       lists: slot -> the list that has it. A list may be missing, or empty, where the optimizer was
         made without what it is for.
-      ends: what names of slot variables have: `m/X` in Keras 2, `X_momentum` in Keras 3.
+      starts: how Keras 2 calls the slots of X: `m/X`: what is before the slash -> slot.
+      ends: how Keras 3 does, `X_momentum`: what is behind the last `_` -> slot.
       own: variables that it alone has, by their names in the object.
       options: slots that it has only where it was made so: slot -> what with.
+      empty: slots whose lists are empty where it was made without what they are for.
       lists_in_keras_2: slot -> list, where that has another name there.
       taken_for: the class that it is taken for where nothing tells them apart: they keep the same.
       only_keras_3: whether Keras 2 has no such optimizer.
@@ -72,9 +74,11 @@ class Newer(NamedTuple):
 
     name: str
     lists: Mapping[str, str]
-    ends: tuple[str, ...]
+    starts: Mapping[str, str]
+    ends: Mapping[str, str]
     own: tuple[str, ...] = ()
     options: Mapping[str, str] = {}
+    empty: tuple[str, ...] = ()
     lists_in_keras_2: Mapping[str, str] = {}
     taken_for: str = ""
     only_keras_3: bool = False

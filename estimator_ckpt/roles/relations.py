@@ -7,10 +7,13 @@ from estimator_ckpt.roles.records import EXACT, LEGACY, NEWER, REFUSED, TF1, New
 BETAS = ("beta_1", "beta_2")
 ADAM_SLOTS = {"m": "m", "v": "v", "vhat": "vhat"}
 ADAM_LISTS = {"m": "_momentums", "v": "_velocities", "vhat": "_velocity_hats"}
-ADAM_ENDS = ("m", "v", "vhat", "momentum", "velocity", "velocity_hat")
+ADAM_ENDS = {"momentum": "m", "velocity": "v", "velocity_hat": "vhat"}
 AMSGRAD = {"vhat": "amsgrad"}
-NEWER_ADAM = Newer("Adam", ADAM_LISTS, ADAM_ENDS, options=AMSGRAD)
-NEWER_SGD = Newer("SGD", {"momentum": "momentums"}, ("m", "momentum"))
+NEWER_ADAM = Newer("Adam", ADAM_LISTS, ADAM_SLOTS, ADAM_ENDS, options=AMSGRAD)
+NEWER_SGD = Newer("SGD", {"momentum": "momentums"}, {"m": "momentum"}, {"momentum": "momentum"})
+
+# Of every optimizer of Keras 3 that adds up the gradients of several steps.
+GRADIENTS = "gradient_accumulator"
 
 ALL_PAIRS = ((TF1, LEGACY), (LEGACY, TF1), (TF1, NEWER), (NEWER, TF1), (LEGACY, NEWER))
 AS_IT_IS = Relation(EXACT)

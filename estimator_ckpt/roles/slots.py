@@ -30,7 +30,8 @@ from estimator_ckpt.roles.tf1_slots import (
 
 # The powers of their betas that Adams of TF1 keep beside the slots.
 BETA_POWER = re.compile(rf"(?:.*/)?({pattern(POWER_OF.values())})(?:_\d+)?(?::0)?")
-_FIRST_POWER = re.compile(rf"{next(iter(POWER_OF.values()))}(?:_\d+)?(?::0)?")
+# Of Adam's two the one that AdaMax has not.
+_ADAMS_POWER = re.compile(rf"{[*POWER_OF.values()][-1]}(?:_\d+)?(?::0)?")
 # X/m below a scope of a legacy Keras optimizer, of which the group is the class.
 KERAS_SCOPE = re.compile(rf"(?:training(?:_\d+)?/)?({pattern(LEGACY_CLASSES)})(?:_\d+)?/")
 AVERAGE = re.compile(r"(?:.*/)?ExponentialMovingAverage")
@@ -102,7 +103,7 @@ def named_by_users(shapes: Mapping[str, tuple[int, ...] | None]) -> dict[str, st
     """
     plain = {name.removesuffix(_OUTPUT): shape for name, shape in shapes.items()}
     powers = sum(
-        shape == () and _FIRST_POWER.fullmatch(name.rpartition("/")[2]) is not None
+        shape == () and _ADAMS_POWER.fullmatch(name.rpartition("/")[2]) is not None
         for name, shape in plain.items()
     )
     if not powers:
@@ -173,7 +174,7 @@ def slots_by_name(
         slot = slot_name(name[cut + 1 :])
         if slot is None:
             variable, shape_of_variable = name, shapes[number]
-            powers += _FIRST_POWER.fullmatch(name[cut + 1 :]) is not None
+            powers += _ADAMS_POWER.fullmatch(name[cut + 1 :]) is not None
         elif slot and cut > 0 and name[:cut] == variable and shapes[number] == shape_of_variable:
             variables[number], slots[number] = variable, slot
             ends.add(name[cut + 1 :])

@@ -18,6 +18,7 @@ from estimator_ckpt.roles.dialects import (
     NEWER_BY_CLASS,
     NEWER_COUNTS,
     NEWER_ENDS,
+    NEWER_STARTS,
     POWER_OF,
     RATE,
     SCALE_NAMES,
@@ -50,7 +51,7 @@ _NUMBER = (
 # Keras' optimizers, whose variables are below a scope of their own: numbers, `X/m` of the legacy
 # ones, `m/X` of the newer.
 _KERAS_NUMBER = pattern([*LEGACY_NUMBERS, *NEWER_COUNTS])
-_KERAS_SLOT = pattern([*LEGACY_SLOTS, *NEWER_ENDS])
+_KERAS_SLOT = pattern([*LEGACY_SLOTS, *NEWER_STARTS, *NEWER_ENDS])
 _KERAS = (
     rf"(?:.*/)?(?:{pattern([*LEGACY_CLASSES, *NEWER_BY_CLASS])})(?:_\d+)?"
     rf"/(?:{_KERAS_NUMBER}|.*/(?:{_KERAS_SLOT})|(?:{_KERAS_SLOT})/.*)"
@@ -84,11 +85,12 @@ def state_by_names(
     flat = flat_names(shapes) if counts else {}
     named = named_by_users(shapes)
     for name, shape in shapes.items():
-        slot = slot_by_name(name, shapes.get, named)
-        if slot is None and shape is not None and (anywhere or name.startswith(scopes)):
-            slot = newer_keras_slot(name, shape, shapes.get, flat)
-        if slot is not None:
-            found[name] = (SLOT, BY_NAME, slot[0])
+        owner = next(iter(slot_by_name(name, shapes.get, named) or ()), None)
+        if owner is None and shape is not None and (anywhere or name.startswith(scopes)):
+            newer = newer_keras_slot(name, shape, shapes.get, flat)
+            owner = None if newer is None else newer.variable
+        if owner is not None:
+            found[name] = (SLOT, BY_NAME, owner)
         elif name.rpartition("/")[2].removesuffix(":0") == STEP_NAMES[0]:
             found[name] = (STEP, "", "")
         elif (

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from absl import logging
 
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
-from estimator_ckpt.conversion.live_state import content_value
+from estimator_ckpt.conversion.live_starts import content_value
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.matching.eager import EagerModel, as_object, eager_model
 from estimator_ckpt.warm_starting.building import build_optimizers

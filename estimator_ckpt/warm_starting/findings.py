@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from estimator_ckpt.conversion.live_state import Start
+from estimator_ckpt.conversion.live_starts import Start
 from estimator_ckpt.reading.variables import Variable
 from estimator_ckpt.text.rows import Row
 

@@ -2,41 +2,34 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from dataclasses import replace
 
 import tensorflow as tf
 
 from estimator_ckpt.conversion.found_optimizer import Optimizer
 from estimator_ckpt.conversion.optimizer_relations import several
+from estimator_ckpt.conversion.optimizers_by_name import newer_state_by_names, slots_by_names
 from estimator_ckpt.conversion.plan import Content, Item
 from estimator_ckpt.conversion.source_optimizers import find_optimizers
+from estimator_ckpt.conversion.updates import PASSED, Update, kind_of_update
+from estimator_ckpt.errors import CheckpointError
 from estimator_ckpt.matching.model import LiveOptimizer, ModelVariable
 from estimator_ckpt.roles import NUMBER, SLOT
-from estimator_ckpt.roles.dialects import LEGACY_NUMBERS, LEGACY_RECORDS, RATE
+from estimator_ckpt.roles.dialects import (
+    ITERATIONS,
+    LEGACY_COUNT,
+    LEGACY_NUMBERS,
+    LEGACY_RECORDS,
+    RATE,
+)
+from estimator_ckpt.roles.newer_keras import classes_by_names
 from estimator_ckpt.roles.records import LEGACY, NEWER
 from estimator_ckpt.roles.training_state import BY_NAME
 from estimator_ckpt.saving import tf_internals
 
-# The ops of optimizers (tensorflow/core/ops/training_ops.cc): the variable, then its slots.
-_UPDATE = re.compile(r"(?:Resource)?(?:Sparse)?Apply(?!GradientDescent|ProximalGradientDescent)")
 # What these ops call the numbers: `beta1` is beta_1.
 _NUMBERS = {"lr": RATE, **{name.replace("_", ""): name for name in LEGACY_NUMBERS}}
-
-
-class Update(NamedTuple):
-    """An op that trains a variable.
-
-    Attributes:
-      owner: the name of the variable.
-      inputs: the names of other variables that it has.
-      numbers: those of its numbers that are constants.
-    """
-
-    owner: str
-    inputs: Sequence[str]
-    numbers: Mapping[str, float]
 
 
 def state_by_ops(
@@ -61,7 +54,7 @@ def state_by_ops(
 def graph_optimizers(
     found: Sequence[ModelVariable], updates: Sequence[Update]
 ) -> list[LiveOptimizer]:
-    """The optimizers of tf.compat.v1, and Keras' legacy ones, by the names of their slots.
+    """The optimizers of the default graph, by the names of their slots.
 
     Args:
       found: the variables of the default graph, as the model has them.
@@ -77,10 +70,33 @@ def graph_optimizers(
     for update in updates:
         numbers.setdefault(update.owner, {}).update(update.numbers)
     made: list[LiveOptimizer] = []
-    for optimizer in find_optimizers(items, None):
-        if optimizer.dialect != NEWER and optimizer.slots:
+    for optimizer in find_optimizers(items, None, updates=updates):
+        if optimizer.dialect == NEWER:
+            made.append(_by_names(optimizer, items))
+        elif optimizer.slots:
             made += _live(optimizer, items, numbers, {one.name for one in made})
     return made
+
+
+def _by_names(optimizer: Optimizer, items: Sequence[Item]) -> LiveOptimizer:
+    """One of Keras' since 2.11: no op tells of it, and names not always the class."""
+    slots = slots_by_names(items, optimizer.follows)
+    fitting = classes_by_names(slots.values())
+    known = LiveOptimizer(
+        name=fitting[0] if fitting else optimizer.label,
+        label=fitting[0] if fitting else "",
+        dialect=NEWER,
+        fitting=fitting,
+        is_keras_3=any(slot.is_keras_3 for slot in slots.values()),
+        slots={(s.variable, s.called): items[number].name for number, s in slots.items()},
+    )
+    try:
+        found = newer_state_by_names(items, optimizer, fitting[0] if fitting else None)
+    except CheckpointError as error:
+        return replace(known, problem=error.message)
+    own = {ITERATIONS if n == LEGACY_COUNT else n: items[k].name for n, k in found.own.items()}
+    called = {(items[s.variable].name, s.name): items[s.item].name for s in found.slots}
+    return replace(known, slots=called, own=own)
 
 
 def _live(
@@ -139,7 +155,8 @@ def graph_updates(variables: Mapping[str, Sequence[tf.Variable]]) -> list[Update
     }
     found = []
     for op in tf.compat.v1.get_default_graph().get_operations():
-        if not _UPDATE.match(op.type) or not op.inputs:
+        kind = kind_of_update(op.type)
+        if not kind or not op.inputs:
             continue
         behind = [_behind_reads(tensor.op) for tensor in op.inputs]
         owner, *others = [name_of.get(one.name, "") for one in behind]
@@ -150,7 +167,7 @@ def graph_updates(variables: Mapping[str, Sequence[tf.Variable]]) -> list[Update
                 for argument, one in zip(arguments, behind)
                 if argument in _NUMBERS and one.type == "Const"
             }
-            found.append(Update(owner, [name for name in others if name], numbers))
+            found.append(Update(kind, owner, [name for name in others if name], numbers))
     return found
 
 
@@ -160,6 +177,6 @@ def _constant(op: tf.Operation) -> float:
 
 
 def _behind_reads(op: tf.Operation) -> tf.Operation:
-    while op.type in ("Identity", "ReadVariableOp") and op.inputs:
+    while op.type in PASSED and op.inputs:
         op = op.inputs[0].op
     return op

@@ -18,7 +18,7 @@ import tensorflow as tf
 from absl import logging
 
 from estimator_ckpt.checkpoint import open_checkpoint
-from estimator_ckpt.conversion.live_state import content_value
+from estimator_ckpt.conversion.live_starts import content_value
 from estimator_ckpt.conversion.plan import Content
 from estimator_ckpt.errors import CheckpointError, SettingsError
 from estimator_ckpt.matching.model import NO_NODE, Model, ModelVariable, OtherState
