@@ -36,9 +36,10 @@ def variable_names(count: int) -> list[str]:
     return [name + slot for name in models for slot in ("", "/Adam", "/Adam_1")][:count]
 
 
-def write_checkpoint(prefix: str, count: int, checkpoint_format: str) -> None:
-    """Writes `count` variables of four zeros each."""
-    value = bytes(16)
+def write_checkpoint(
+    prefix: str, count: int, checkpoint_format: str, value: bytes = bytes(16)
+) -> None:
+    """Writes `count` variables of four float32 each, all of which are these bytes."""
     keys = variable_names(count)
     data = value
     entries = {}

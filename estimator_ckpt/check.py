@@ -40,12 +40,15 @@ class Fit:
         not fit, `missing`, `no average`, `shape`, `dtype`, `ambiguous` or `unexpected`.
       hint: a setting for a warm start that would help, or a conversion for a restore, or "".
       sources: what each variable of the model that fits is read from, by its name.
+      ways: what led to each of these in a restore: `same name`, `object path net/kernel`; the rows
+        of a warm start say it.
     """
 
     checkpoint: str
     rows: Sequence[Row]
     hint: str = ""
     sources: Mapping[str, str] = field(default_factory=dict)
+    ways: Mapping[str, str] = field(default_factory=dict)
 
     def _repr_html_(self) -> str:
         headers, cells = columns(self.folded_rows(), expected="model", found="checkpoint")
@@ -170,7 +173,7 @@ def _restored(checkpoint: Checkpoint, restore: Restore) -> Fit:
         if v.name not in named and used.isdisjoint(v.keys)
     ]
     hint = conversion_that_helps(checkpoint, resolution, required)
-    return Fit(checkpoint.prefix, rows, hint.strip(), resolution.keys)
+    return Fit(checkpoint.prefix, rows, hint.strip(), resolution.keys, resolution.ways)
 
 
 def _is_unused_slot(row: Row) -> bool:

@@ -40,7 +40,8 @@ def write_report(
         else is.
       compare_with: another checkpoint, whose values count as those before.
       values: whether to read all values, for a histogram of each variable.
-      progress: called with the bytes of values read so far, and the bytes in all.
+      progress: called with the bytes read so far, and the bytes in all, of one view after the
+        other.
 
     Raises:
       NotACheckpointError, CorruptCheckpointError, UnsupportedCheckpointError: as open_checkpoint().
@@ -54,7 +55,7 @@ def write_report(
         if compare_with is not None:
             with open_checkpoint(compare_with) as before:
                 comparison = compare_checkpoints(before, checkpoint, progress=progress)
-                views.append(changes_view(before, checkpoint, comparison))
+                views.append(changes_view(before, checkpoint, comparison, progress))
     write_page(target, text, views)
 
 
@@ -68,7 +69,7 @@ def _views(checkpoint: Checkpoint, values: bool, progress: Progress) -> list[dic
         views.append(started)
     path = checkpoint.path
     if files.is_dir(path) and files.exists(os.path.join(path, "checkpoint")):
-        views.append(history_view(path))
+        views.append(history_view(path, progress=progress))
     return views
 
 

@@ -9,7 +9,6 @@ tensorboard/backend/http_util.py, tensorboard/data/server_ingester.py of TensorB
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -41,8 +40,7 @@ class CheckpointsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
 
     def __init__(self, context: base_plugin.TBContext) -> None:
         spec = context.flags.logdir_spec if context.flags else ""  # core_plugin.py has it so
-        self._runs = Runs(context.logdir or spec or "")
-        self._walk: threading.Thread | None = None
+        self._runs = Runs(context.logdir or "", spec or "")
 
     def get_plugin_apps(self) -> Mapping[str, Any]:
         """What the tab asks for, by the end of its URL."""
@@ -64,9 +62,6 @@ class CheckpointsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
 
     def is_active(self) -> bool:
         """Whether a run has checkpoints, as far as is known: the logdir is walked beside this."""
-        if self._walk is None or not self._walk.is_alive():
-            self._walk = threading.Thread(target=self._runs.find, daemon=True)
-            self._walk.start()
         return self._runs.found_any
 
     def frontend_metadata(self) -> base_plugin.FrontendMetadata:

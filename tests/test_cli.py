@@ -106,7 +106,7 @@ def test_a_progress_bar_is_for_long_reads_on_a_terminal(
     monkeypatch.setattr(sys, "stderr", Terminal())
     assert run("verify", prefix).code == 0
     assert sys.stderr.getvalue() == ""
-    monkeypatch.setattr(progress, "_LONG", 1)
+    monkeypatch.setattr(progress, "_PATIENCE", 0)
     assert run("verify", prefix).code == 0
     assert "verifying /" in sys.stderr.getvalue()
     assert "/model.ckpt-7 " in sys.stderr.getvalue()  # what lies between may be cut

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from conversion_files import write_bundle
 
-from estimator_ckpt import cli, convert_checkpoint, import_checkpoint
+from estimator_ckpt import cli, convert_checkpoint
 from estimator_ckpt.reading.state import CheckpointState, write_state
 
 pytestmark = pytest.mark.browser
@@ -26,6 +26,7 @@ LAYERS = 40
 SCRIPT = "<script>document.title='taken'</script>"
 BACKWARDS = "\u05d0\u05d1\u202eabc\x1b[31m"
 LONG = "long/" + "x" * 10_000
+DEEP = "/".join("d" * 3000)
 
 
 def make_checkpoint(prefix, *, shift=0.0, layers=LAYERS, hostile=True):
@@ -36,7 +37,7 @@ def make_checkpoint(prefix, *, shift=0.0, layers=LAYERS, hostile=True):
         values[f"encoder/layer_{n}/bias"] = np.arange(4, dtype=np.float32)
     values["head/kernel"] = np.array([np.nan, np.inf, 1], np.float32)
     if hostile:
-        values.update({name: np.ones(2, np.float32) for name in (SCRIPT, BACKWARDS, LONG)})
+        values.update({name: np.ones(2, np.float32) for name in (SCRIPT, BACKWARDS, LONG, DEEP)})
     write_bundle(prefix, values)
     convert_checkpoint(prefix, None, "both", in_place=True)
     return str(prefix)
@@ -97,6 +98,9 @@ def run_dir(tmp_path_factory):
     return directory
 
 
+LABEL = {"x": 20, "y": 8}  # of a scope on the map; what is in it can be clicked, too
+
+
 def rows(section):
     """The rows of the table on the screen; one to be printed may be beside it."""
     return section.locator(".tablewrap tbody tr")
@@ -142,10 +146,14 @@ def test_a_report_shows_all_views_and_names_as_text(page, run_dir, tmp_path):
     ]
     assert rows(history).locator("td:last-child").all_inner_texts() == ["newest", "kept", "missing"]
 
-    mapping = page.locator("[data-view=mapping]")
-    assert mapping.locator(".ends path").count() == 1
-    assert mapping.locator(".ends .left").all_inner_texts() == ["checkpoint", "left", "v"]
-    assert mapping.locator(".ends .right").all_inner_texts() == ["model", "w", "u"]
+    mapping = rows(page.locator("[data-view=mapping]"))
+    assert [row.locator("td").all_inner_texts() for row in mapping.all()] == [
+        ["", "○\nmissing", "u", "initialized"],
+        ["left", "○", "", "unused"],
+        ["v", "rename", "w", "warm-started"],
+    ]
+    assert mapping.locator(".name .alone").all_inner_texts() == ["u", "left"]
+    assert mapping.locator(".stroke").count() == 2  # on both sides of what it goes by
 
 
 def test_the_map_of_bytes_zooms_by_click_and_by_key(page, run_dir, tmp_path):
@@ -153,7 +161,7 @@ def test_the_map_of_bytes_zooms_by_click_and_by_key(page, run_dir, tmp_path):
     run("report", run_dir / "model.ckpt-20", f"--output={output}")
     page.goto(output.as_uri())
     encoder = page.get_by_role("button", name=re.compile("zoom to encoder"))
-    encoder.click()
+    encoder.click(position=LABEL)
     trail = page.get_by_label("scope", exact=True)
     assert trail.get_by_role("button").all_inner_texts() == ["all", "encoder"]
     layer = page.get_by_role("button", name=re.compile("zoom to layer_3:"))
@@ -171,15 +179,30 @@ def test_the_map_of_bytes_has_variables_that_are_scopes_too(page, tmp_path):
     page.goto((tmp_path / "report.html").as_uri())
     titles = page.locator(".map title")
     assert titles.evaluate_all("all => all.map((one) => one.textContent)") == [
-        "w: 120 B",
-        "w/ExponentialMovingAverage: 80 B",
-        "w: 40 B",
-        "(no name): 4 B",
-        "/x: 4 B",
+        "w\nweight: 40 B\naverage: 80 B",
+        "w/ExponentialMovingAverage\naverage: 80 B",
+        "w\nweight: 40 B",
+        "/x\nweight: 4 B",
     ]
-    page.get_by_role("button", name="zoom to (no name)").click()
+    page.get_by_role("button", name="zoom to w: 120 B").click(position=LABEL)
     trail = page.get_by_label("scope", exact=True)
-    assert trail.get_by_role("button").all_inner_texts() == ["all", "(no name)"]
+    assert trail.get_by_role("button").all_inner_texts() == ["all", "w"]
+
+
+def test_very_many_layers_stand_in_groups_on_the_map(page, tmp_path):
+    values = {f"top/layer_{n}/kernel": np.zeros(2, np.float32) for n in range(130)}
+    write_bundle(tmp_path / "m", {**values, "top/large": np.zeros(100, np.float32)})
+    run("report", tmp_path / "m", f"--output={tmp_path / 'report.html'}")
+    page.goto((tmp_path / "report.html").as_uri())
+    page.get_by_role("button", name="zoom to top").click(position=LABEL)
+    zooms = page.locator(".map [role=button]")
+    assert zooms.evaluate_all("all => all.map((one) => one.getAttribute('aria-label'))") == [
+        "zoom to layer_0 … layer_59: 480 B",
+        "zoom to layer_60 … layer_119: 480 B",
+        "zoom to layer_120 … layer_129: 80 B",
+    ]
+    zooms.last.click()
+    assert page.locator(".map title").first.text_content() == "top/layer_120/kernel\nweight: 8 B"
 
 
 def test_what_is_printed_is_whole_and_dark_on_white(browser, run_dir, tmp_path):
@@ -193,13 +216,13 @@ def test_what_is_printed_is_whole_and_dark_on_white(browser, run_dir, tmp_path):
       window.printed = document.querySelectorAll("[data-view=values] tbody tr").length;
     })""")
     page.pdf()
-    assert page.evaluate("window.printed") == 3 * LAYERS + 6  # head, step, counter, 3 hostile
+    assert page.evaluate("window.printed") == 3 * LAYERS + 7  # head, step, counter, 4 hostile
     assert values.count() == 50
     page.emulate_media(media="print")
     style = "getComputedStyle(document.querySelector('{}')).{}"
     assert page.evaluate(style.format(".map text.scope", "fill")) == "rgb(0, 0, 0)"
     assert page.evaluate(style.format(".ckpt", "backgroundColor")) == "rgb(255, 255, 255)"
-    assert page.locator(".legend").first.is_visible()
+    assert page.locator(".totals").is_visible()
     page.close()
 
 
@@ -218,14 +241,14 @@ def test_the_pages_of_verbs_show_what_is_wrong(page, tmp_path):
     convert_checkpoint(good, other, "saver", exclude=["head/.*"])
     run("check", f"--model={good}", other, f"--html={tmp_path / 'check.html'}")
     page.goto((tmp_path / "check.html").as_uri())
-    assert page.locator(".ends .right.bad").all_inner_texts() == ["head/kernel"]
+    assert page.locator(".name .bad").all_inner_texts() == ["head/kernel"]
 
     run("convert", good, tmp_path / "new", "--checkpoint_format=saver", "--dry_run",
         "--rename=head/kernel:tail/kernel", f"--html={tmp_path / 'plan.html'}")  # fmt: skip
     assert not list(tmp_path.glob("new*"))
     page.goto((tmp_path / "plan.html").as_uri())
     page.get_by_label("search lines").fill("tail")
-    assert page.locator(".ends .right").all_inner_texts() == ["result", "tail/kernel"]
+    assert rows(page).locator("td:nth-child(3)").all_inner_texts() == ["tail/kernel"]
 
     data = str(next(tmp_path.glob("other.data-00000-*")))  # a link
     shutil.copy(data, f"{data}.copy")
@@ -256,8 +279,7 @@ def test_the_dark_theme_follows_the_system(browser, run_dir, tmp_path):
 def test_a_hundred_thousand_variables_are_searched_and_printed_folded(page, tmp_path):
     values = {f"layer_{n}/kernel": np.zeros(1, np.float32) for n in range(50_000)}
     values.update({f"layer_{n}/bias": np.zeros(1, np.float32) for n in range(50_000)})
-    np.savez(tmp_path / "m.npz", **values)
-    import_checkpoint(tmp_path / "m.npz", tmp_path / "m", "both")
+    write_bundle(tmp_path / "m", values)
     run("report", tmp_path / "m", f"--output={tmp_path / 'report.html'}")
     page.goto((tmp_path / "report.html").as_uri())
     page.get_by_label("search variables").fill("layer_49999/bias")
@@ -305,8 +327,17 @@ def test_the_tab_shows_a_run_and_follows_it(page, run_dir, tmp_path, load_fast):
         changes.get_by_label("search changes").fill("layer_1/kernel")
         assert "0.09091" in rows(changes).first.inner_text()
 
+        # What was zoomed, searched and is being written stays when a new checkpoint is drawn.
+        tab.get_by_role("button", name=re.compile("zoom to encoder")).click(position=LABEL)
+        search = tab.get_by_label("search variables")
+        search.fill("layer_7")
         make_checkpoint(logs / "first" / "model.ckpt-30")
         tab.locator("[data-view=contents] h2", has_text="model.ckpt-30").wait_for(timeout=20_000)
+        search.press_sequentially("/bias")
+        shown = rows(tab.locator("[data-view=contents]")).locator("td:first-child")
+        assert shown.all_inner_texts() == ["encoder/layer_7/bias"]
+        trail = tab.get_by_label("scope", exact=True).get_by_role("button")
+        assert trail.all_inner_texts() == ["all", "encoder"]
 
 
 def test_the_page_of_another_checkpoint_does_not_stand_under_a_broken_one(browser, tmp_path):

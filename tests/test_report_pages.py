@@ -17,12 +17,13 @@ from graph_jobs import latest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
-from tensorflow_party import tf, v1
+from tensorflow_party import WITH_TENSORFLOW, tf, v1
 
 from estimator_ckpt import (
     cli,
     compare_checkpoints,
     convert_checkpoint,
+    files,
     open_checkpoint,
     write_report,
 )
@@ -30,6 +31,7 @@ from estimator_ckpt.errors import CorruptCheckpointError, WriteError
 from estimator_ckpt.pages.contents import contents
 from estimator_ckpt.pages.document import document, module_text, tab_module
 from estimator_ckpt.pages.history import history_view
+from estimator_ckpt.pages.mapping import mapping_view
 from estimator_ckpt.pages.runs import Runs, UnknownRunError
 from estimator_ckpt.pages.values import (
     BINS,
@@ -38,6 +40,7 @@ from estimator_ckpt.pages.values import (
     spread_of,
     values_view,
 )
+from estimator_ckpt.text.rows import Row
 
 
 def views_of(page):
@@ -76,9 +79,9 @@ def test_contents_say_what_each_variable_is_for(tmp_path):
         "global_step": ("int64[]", "step", -1, 8),
     }
     assert view["totals"][:3] == [
-        ["all", "6 variables, 22 values", "92 B"],
-        ["without slots", "5 variables, 16 values", "68 B"],
-        ["weight", "1 variable, 6 values", "24 B"],
+        ("all", 6, 22, 92),
+        ("without slots", 5, 16, 68),
+        ("weight", 1, 6, 24),
     ]
     assert ["global step", "7"] in view["facts"]
 
@@ -187,6 +190,52 @@ def test_numbers_of_any_length_in_names_are_text(tmp_path):
         assert [row[0] for row in contents(checkpoint)["folded"]] == [name, "u_7"]
 
 
+# --- mapping ---
+
+
+def test_a_mapping_says_the_way_and_what_stands_alone():
+    rows = [
+        *(Row("warm-started", f"n_{n}/w", "", f"n_{n}/w", f"object path n_{n}/w") for n in (0, 1)),
+        Row("warm-started", "v", "", "u", "assignment_map[0]: {'u': 'v'}, same name"),
+        Row("warm-started", "x", "", "x", "same name"),
+        Row("warm-started", "m", "", "computed", "m of x, of Adam"),
+        Row("initialized", "y", "", "-", "not in the checkpoint"),
+        Row("not selected", "z", "", "-"),
+        *(Row("unused", "", "", f"old_{n}/a") for n in (0, 1)),
+        Row("shape", "s", "[2]", "", "other shape"),
+    ]
+    view = mapping_view("", rows, left="checkpoint", right="model", bad=["shape"])
+    assert view["rows"] == [
+        ["warm-started", "n_{0,1}/w", "n_{0,1}/w", "object path", 2, "structure", ""],
+        ["warm-started", "u", "v", "assignment_map[0]: {'u': 'v'}, same name", 1, "rule", ""],
+        ["warm-started", "x", "x", "same name", 1, "name", ""],
+        ["warm-started", "computed", "m", "m of x, of Adam", 1, "warm-started", ""],
+        ["initialized", "", "y", "not in the checkpoint", 1, "", "alone"],
+        ["not selected", "", "z", "", 1, "", ""],
+        ["unused", "old_{0,1}/a", "", "", 2, "", "alone"],
+        ["shape", "", "s", "other shape", 1, "", "bad"],
+    ]
+
+
+def test_check_and_convert_say_by_which_way_each_tensor_goes(tmp_path):
+    values = {"a/w": np.ones(2, np.float32), "a/w/Momentum": np.ones(2, np.float32)}
+    names = write_bundle(tmp_path / "names", {**values, "left": np.ones(1)})
+    both = convert_checkpoint(names, tmp_path / "both", "both", exclude=["left"]).destination
+    page = str(tmp_path / "page.html")
+    cli.main(["check", f"--model={both}", names, f"--html={page}"])
+    rows = {tuple(row[1:3]): row[5:] for row in views_of(tmp_path / "page.html")[0]["rows"]}
+    assert rows[("a/w", "a/w")] == ["name", ""]
+    assert rows[("left", "")] == ["", "alone"]
+    cli.main(["convert", names, str(tmp_path / "new"), "--checkpoint_format=saver", "--drop_slots",
+        "--dry_run", "--rename=a/(.*):b/\\1", f"--html={page}"])  # fmt: skip
+    rows = {tuple(row[1:3]): row[5:] for row in views_of(tmp_path / "page.html")[0]["rows"]}
+    assert rows == {
+        ("a/w", "b/w"): ["rule", ""],
+        ("left", "left"): ["kept", ""],
+        ("a/w/Momentum", ""): ["", "alone"],
+    }
+
+
 # --- a run over time ---
 
 
@@ -245,6 +294,13 @@ def test_whatever_a_run_has_beside_its_checkpoints_they_are_listed(tmp_path, sta
     json.dumps(view, allow_nan=False)
 
 
+@pytest.mark.parametrize(("said", "shown"), [("1.5", 1.5), ("NaN", None), ("-1", None)])
+def test_the_journal_tells_how_long_a_save_took(said, shown, tmp_path):
+    journal = b'{"seconds": {"model.ckpt-5": %s}}' % said.encode()
+    run = make_run(tmp_path / "run", files={"checkpoint.journal": journal})
+    assert [row["seconds"] for row in history_view(run)["rows"]] == [shown]
+
+
 def test_a_run_that_changes_while_it_is_looked_at(tmp_path):
     """Names that lead to nothing stand for files that are gone between two looks."""
     run = make_run(tmp_path / "run")
@@ -255,23 +311,44 @@ def test_a_run_that_changes_while_it_is_looked_at(tmp_path):
     assert rows["model.ckpt-5"]["format"] == "saver"
     assert "looked for" in rows["model.ckpt-9"]["problem"]
     runs = Runs(str(tmp_path))
-    runs.find()
+    assert [one["run"] for one in runs.listed()] == ["run"]
     shutil.rmtree(run)
-    runs.find = lambda: None  # which ran a moment ago
-    assert runs.listed() == []
+    assert runs.listed() == []  # whatever the walk beside this has found so far
 
 
-def test_files_of_the_first_format_are_there(tmp_path):
-    for kind in ("v1_format", "v1_sharded"):
-        prefix = golden_case("2.15", kind).prefix
-        for name in os.listdir(os.path.dirname(prefix)):
-            shutil.copy(os.path.join(os.path.dirname(prefix), name), tmp_path)
-        (row,) = history_view(str(tmp_path))["rows"]
-        assert (row["name"], row["newest"]) == ("model.ckpt-7", True)
-        assert row["format"] == "saver"
-        assert row["bytes"] > 0
-        for path in tmp_path.iterdir():
-            path.unlink()
+@pytest.mark.parametrize("kind", ["v1_format", "v1_sharded"])
+def test_files_of_the_first_format_are_there_and_in_the_tab(kind, tmp_path):
+    prefix = golden_case("2.15", kind).prefix
+    shutil.copytree(os.path.dirname(prefix), tmp_path / "run")
+    (row,) = history_view(str(tmp_path / "run"))["rows"]
+    assert (row["name"], row["newest"], row["format"]) == ("model.ckpt-7", True, "saver")
+    assert row["bytes"] > 0
+    runs = Runs(str(tmp_path))
+    assert runs.listed() == [{"run": "run", "checkpoints": ["model.ckpt-7"]}]
+    shown = runs.views("run", "model.ckpt-7")[0]
+    assert ["format", "saver (V1)"] in shown["facts"]
+    (values,) = runs.values("run", "model.ckpt-7")
+    listed = [*(row[0] for row in values["rows"]), *values["left_out"]]
+    assert sorted(listed) == shown["variables"]["name"]
+
+
+def test_remote_runs_are_found_read_and_compared(tmp_path):
+    """By TensorFlow's file system in memory, or without TensorFlow by fsspec's."""
+    remote = f"{'ram' if WITH_TENSORFLOW else 'memory'}://{tmp_path.name}"
+    run = make_run(tmp_path / "run")
+    write_bundle(tmp_path / "run" / "model.ckpt-6", {"w": np.full(2, 3, np.float32)})
+    files.make_dirs(f"{remote}/logs/run")
+    for name in os.listdir(run):
+        with open(os.path.join(run, name), "rb") as file:
+            files.write_atomic(f"{remote}/logs/run/{name}", file.read())
+    for runs in (Runs(f"{remote}/logs"), Runs("", f"far:{remote}/logs,{tmp_path}")):
+        name = next(one["run"] for one in runs.listed() if one["run"] in ("run", "far/run"))
+        assert runs.found_any
+        shown, over_time = runs.views(name, "model.ckpt-6")
+        assert shown["prefix"] == f"{remote}/logs/run/model.ckpt-6"
+        assert [(row["there"], row["bytes"] > 0) for row in over_time["rows"]] == 2 * [(True, True)]
+        (changed,) = runs.changes((name, "model.ckpt-5"), (name, "model.ckpt-6"))
+        assert changed["rows"][0]["relative"] == 2.0
 
 
 def test_formats_are_looked_up_from_the_newest_on_as_long_as_there_is_time(tmp_path):
@@ -368,8 +445,8 @@ def test_runs_are_found_by_their_state_files_and_named_by_their_place(tmp_path, 
     listed = Runs(str(tmp_path)).listed()
     assert [one["run"] for one in listed] == [".", "a/b", "c.d"]
     assert listed[0]["checkpoints"] == ["model.ckpt-3"]
-    named = Runs(f"x:{tmp_path}/a,{tmp_path}/c.d")
-    assert [one["run"] for one in named.listed()] == [".", "x/b"]
+    named = Runs("", f"x:{tmp_path}/a,{tmp_path}/c.d,{tmp_path}/a/b")
+    assert [one["run"] for one in named.listed()] == [".", f"{tmp_path}/a/b", "x/b"]
     assert named.views("x/b", "model.ckpt-3")[0]["prefix"] == f"{tmp_path}/a/b/model.ckpt-3"
     with pytest.raises(UnknownRunError):
         named.views("x/b", "../../model.ckpt-3")

@@ -126,11 +126,14 @@ def test_an_evaluation_never_falls_back(tmp_path):
             v1.train.MonitoredSession(creator)
 
 
-def test_the_journal_knows_which_checkpoints_were_synced(tmp_path):
+def test_the_journal_knows_which_checkpoints_were_synced_and_how_long_they_took(tmp_path):
     train(tmp_path, steps=3, keep_checkpoint_max=2)
-    assert read_journal(str(tmp_path), "checkpoint").synced == {
+    journal = read_journal(str(tmp_path), "checkpoint")
+    assert journal.synced == {
         f"model.ckpt-{step}": fingerprint(str(tmp_path / f"model.ckpt-{step}")) for step in (2, 3)
     }
+    assert journal.seconds.keys() == journal.synced.keys()
+    assert all(0 < seconds < 60 for seconds in journal.seconds.values())
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"tokens": 1, "synced": [1]}', "\0" * 99])

@@ -22,6 +22,7 @@ from estimator_ckpt.commands.html_flag import check_html, define_html, write_htm
 from estimator_ckpt.errors import printable
 from estimator_ckpt.loading import check_module, import_from_current_directory
 from estimator_ckpt.text.logs import import_tensorflow
+from estimator_ckpt.text.progress import progress_bar
 from estimator_ckpt.text.rows import columns, to_json, total_line
 from estimator_ckpt.text.tables import print_table
 
@@ -86,13 +87,14 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
     if not is_checkpoint(flag_values.model):
         check_module(flag_values.model)
         import_tensorflow()
-    fit = check_checkpoint(
-        arguments[0], flag_values.model, warm_start=settings, input_fn=flag_values.input_fn
-    )
-    if flag_values.html:
-        from estimator_ckpt.pages.mapping import fit_view
+    with progress_bar(f"checking {arguments[0]}"):
+        fit = check_checkpoint(
+            arguments[0], flag_values.model, warm_start=settings, input_fn=flag_values.input_fn
+        )
+        if flag_values.html:
+            from estimator_ckpt.pages.mapping import fit_view
 
-        write_html(flag_values, f"check {fit.checkpoint}", [fit_view(fit, flag_values.model)])
+            write_html(flag_values, f"check {fit.checkpoint}", [fit_view(fit, flag_values.model)])
     if flag_values.json:
         print(to_json(fit.rows, checkpoint=fit.checkpoint, fits=fit.fits, hint=fit.hint))
     else:

@@ -68,7 +68,9 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
         if flag_values.html:
             from estimator_ckpt.pages.values import changes_view
 
-            write_html(flag_values, "compare", [changes_view(a, b, comparison)])
+            with progress_bar("reading what differs") as progress:
+                view = changes_view(a, b, comparison, progress)
+                write_html(flag_values, "compare", [view])
     if flag_values.json:
         print(json.dumps(_json(comparison), indent=2))
     else:

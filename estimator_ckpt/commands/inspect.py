@@ -34,6 +34,7 @@ from estimator_ckpt.reading.input_files import position_size
 from estimator_ckpt.reading.named import pins
 from estimator_ckpt.reading.variables import Columns, Variable
 from estimator_ckpt.text.names import first_names
+from estimator_ckpt.text.progress import progress_bar
 from estimator_ckpt.text.quantities import counted
 
 EXIT_CODES = {
@@ -156,7 +157,9 @@ def _run(
     """Prints it; returns what is wrong with data files that a listing does without."""
     by_size = flag_values.sort == "size"
     needs_data = bool(flag_values.tree or tensor is not None or flag_values.all_tensors)
-    with open_checkpoint(path, need_data=needs_data) as checkpoint:
+    with progress_bar(f"reading {printable(path)}"):
+        opened = open_checkpoint(path, need_data=needs_data)
+    with opened as checkpoint:
         if flag_values.tree:
             from estimator_ckpt.commands.tree import tree_json, tree_lines
 

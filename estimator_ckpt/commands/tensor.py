@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import sys
@@ -13,6 +14,7 @@ from estimator_ckpt.cli import UsageError
 from estimator_ckpt.errors import UnsupportedCheckpointError, printable
 from estimator_ckpt.pages.values import histogram, number_chunks
 from estimator_ckpt.reading.variables import Variable
+from estimator_ckpt.text.progress import progress_bar
 from estimator_ckpt.text.quantities import size_text, tensor_text
 
 if TYPE_CHECKING:
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
     Array = np.ndarray[Any, Any]
 
+_LARGE = 64 << 20  # bytes; less is read in half a second
 _BLOCKS = " ▁▂▃▄▅▆▇█"
 _BOOLEANS = {"true": True, "t": True, "1": True, "false": False, "f": False, "0": False}
 
@@ -68,10 +71,11 @@ def print_tensors(
         array: Array | None = None
         reason = ""
         try:
-            array = checkpoint.get_tensor(one.key)
+            with progress_bar("reading") if one.nbytes > _LARGE else contextlib.nullcontext():
+                array = checkpoint.get_tensor(one.key)
+                facts = statistics(array)
         except UnsupportedCheckpointError as error:  # NumPy lacks the dtype, or values are missing
-            reason = error.message
-        facts = {} if array is None else statistics(array)
+            facts, reason = {}, error.message
         if as_json:
             fields = {**one.to_json(), "statistics": {k: _json_value(v) for k, v in facts.items()}}
             if values:

@@ -186,7 +186,7 @@ def findings_view(rows: list[list[str]]) -> dict[str, Any]:
     return {
         "view": "table",
         "title": f"{counted(whole, 'checkpoint')} whole",
-        "headers": ["", "checkpoint", "key", "file and byte", "what"],
+        "headers": ["fault", "checkpoint", "key", "file and byte", "what"],
         "rows": [list(map(printable, row)) for row in rows],
         "bad": sorted({row[0] for row in rows} - {"whole"}),
     }

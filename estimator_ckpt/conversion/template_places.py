@@ -18,7 +18,7 @@ from estimator_ckpt.conversion.plan import Item
 from estimator_ckpt.matching.counted import keras_segments
 from estimator_ckpt.matching.live import LiveObjects
 from estimator_ckpt.matching.model import Model, ModelVariable
-from estimator_ckpt.matching.resolve import Match, resolve
+from estimator_ckpt.matching.resolve import RENAME, SAME_NAME, Match, resolve
 from estimator_ckpt.matching.saved import Saved
 from estimator_ckpt.objects.object_graph import STEP, VAR_LIST, ObjectGraph, parse_path
 from estimator_ckpt.reading.variables import Variable
@@ -119,7 +119,8 @@ def place_items(
         chosen = _choose(has, named, at_path, match_by)
         if chosen is not None:
             found.items[number] = chosen
-            found.ways[number] = match.rule.replace("same name", "its name")
+            is_plain = match.rule in (SAME_NAME, RENAME)
+            found.ways[number] = "its name" if is_plain else match.rule
             if chosen != named:
                 found.ways[number] = f"its name, the object path {items[chosen].name}"
         elif at_path:

@@ -37,6 +37,8 @@ from estimator_ckpt.reading.variables import Variable
 from estimator_ckpt.text.quantities import tensor_text
 from estimator_ckpt.text.rows import Row
 
+SAME_NAME = "same name"  # the rule of a Match, as is the next one
+RENAME = "rename"
 BY_POSITION = "by position only"  # how the rule of a Match ends, of which nothing more tells
 _DECIDES = "match_by='path' or 'name' decides"
 _TAKES = "match_by='name' takes it"
@@ -294,9 +296,11 @@ class _Resolver:
             if len(others) == 1 and any(self._saved.same(others[0], one) for one in found):
                 found = others if len(self._saved.distinct(named.full_name)) > 1 else found
         if len(found) == 1:
-            is_same = found[0].name == variable.tensor or self._saved.is_renamed(variable.tensor)
+            if self._saved.is_renamed(name + variable.suffix):
+                return Match(found[0], RENAME)
+            is_same = found[0].name == variable.tensor
             is_same = is_same and not variable.name.endswith(f"/{variable.tensor}")
-            return Match(found[0], "same name" if is_same else f"name {variable.tensor}")
+            return Match(found[0], SAME_NAME if is_same else f"name {variable.tensor}")
         is_one_way = not (named.var_list or named.key)
         note = "one name for several variables" if is_one_way else _DECIDES
         return self._ambiguous(variable, here or named.var_list, named.all(), note)

@@ -76,6 +76,7 @@ class Resolution:
 
     Attributes:
       keys: the key of every tensor that fits, by its Wanted.tensor.
+      ways: what led to each of these: `same name`, `object path net/kernel`.
       missing: the tensors that the checkpoint lacks.
       problems: one row for each that does not fit: a path and a name that lead to different
         tensors, a name that two variables share, another shape or dtype.
@@ -84,6 +85,7 @@ class Resolution:
     """
 
     keys: Mapping[str, str]
+    ways: Mapping[str, str]
     missing: Sequence[Wanted]
     problems: Sequence[Row]
     averages: Collection[str] = ()
@@ -120,6 +122,7 @@ def resolve(
     model = Model([_variable(want) for want in wanted], structure)
     found = resolve_model(model, Saved(checkpoint), match_by=match_by)
     keys: dict[str, str] = {}
+    ways: dict[str, str] = {}
     missing: list[Wanted] = []
     notes: dict[str, str] = {}
     rows: list[Row] = []
@@ -131,7 +134,7 @@ def resolve(
             if row is not None:
                 rows.append(row)
                 continue
-            keys[want.tensor] = match.source.key
+            keys[want.tensor], ways[want.tensor] = match.source.key, match.rule
             if match.is_average:
                 averages.append(want.tensor)
         elif match.problem is not None and match.problem.status == "missing":
@@ -139,7 +142,7 @@ def resolve(
             notes[want.tensor] = match.problem.note
         elif match.problem is not None:
             rows.append(match.problem)
-    return Resolution(keys, missing, rows, averages, notes)
+    return Resolution(keys, ways, missing, rows, averages, notes)
 
 
 def _variable(want: Wanted) -> ModelVariable:

@@ -17,7 +17,7 @@ from estimator_ckpt.reading.variables import Columns
 from estimator_ckpt.roles import NUMBER, SLOT, STATISTIC, STEP, WEIGHT
 from estimator_ckpt.roles.slots import AVERAGE
 from estimator_ckpt.roles.training_state import state_by_names
-from estimator_ckpt.text.quantities import counted, size_text, tensor_text
+from estimator_ckpt.text.quantities import counted, tensor_text
 from estimator_ckpt.text.rows import Row, fold_groups
 
 _AVERAGE = "average"
@@ -118,10 +118,10 @@ def _facts(checkpoint: Checkpoint, facts: GraphFacts) -> list[list[str]]:
     return found
 
 
-def _totals(columns: Columns, roles: Sequence[str]) -> list[list[str]]:
+def _totals(columns: Columns, roles: Sequence[str]) -> list[tuple[str, int, int, int]]:
     """A line for all variables, one for those that are no slots, one for each role that some have.
 
-    Variables, the values in them, and bytes.
+    The label, how many variables, how many values are in them, and their bytes.
     """
     sizes = dict.fromkeys((_ALL, _NO_SLOTS, *_ROLES), (0, 0, 0))
     for role, shape, nbytes in zip(roles, columns.shape, columns.nbytes):
@@ -132,8 +132,8 @@ def _totals(columns: Columns, roles: Sequence[str]) -> list[list[str]]:
     if not sizes[SLOT][0]:
         del sizes[_NO_SLOTS]
     return [
-        [label, f"{counted(count, 'variable')}, {counted(values, 'value')}", size_text(total)]
-        for label, (count, values, total) in sizes.items()
+        (label, count, values, nbytes)
+        for label, (count, values, nbytes) in sizes.items()
         if count or label == _ALL
     ]
 

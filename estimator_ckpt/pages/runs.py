@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,9 +19,8 @@ from estimator_ckpt.pages.mapping import mapping_view, warm_start_view
 from estimator_ckpt.pages.values import changes_view, values_view
 
 _STATE = "checkpoint"
-_SPEC = re.compile(r"(?:([^:/]+):)?(.+)")  # of --logdir_spec: NAME:PATH or PATH
+_SPEC = re.compile(r"(?:([^:/]+):(?!//))?(.+)")  # of --logdir_spec: NAME:PATH or PATH
 _FILE = re.compile(r"\.(?:index|meta|data-\d+-of-\d+)$|\.tfevents\.")  # not asked what they are
-_REMOTE = "://"
 _SECONDS = 0.3  # for the formats of a run's checkpoints: the tab is to be there within one
 
 
@@ -31,33 +31,34 @@ class UnknownRunError(Exception):
 class Runs:
     """The directories below a logdir that have a state file.
 
+    The logdir is walked beside what asks for them, from the start on: where it is remote or large
+    that takes a while.
+
     Args:
-      logdir: a path, or `NAME:PATH,NAME:PATH`, as TensorBoard has it.
+      logdir: a path, as TensorBoard's flag `--logdir` has it, or "".
+      spec: `NAME:PATH,NAME:PATH`, as `--logdir_spec` has it; counts where there is no `logdir`.
     """
 
-    def __init__(self, logdir: str) -> None:
-        self._roots = list(_roots(logdir))
+    def __init__(self, logdir: str, spec: str = "") -> None:
+        self._roots = [("", os.path.expanduser(logdir))] if logdir else list(_roots(spec))
         self._directories: dict[str, str] = {}
+        self._walk = threading.Thread()
+        self._find_beside()
 
     @property
     def found_any(self) -> bool:
-        """Whether find() has found one."""
+        """Whether there is one, as far as is known."""
+        self._find_beside()
         return bool(self._directories)
 
-    def find(self) -> None:
-        """Walks the logdir, which takes a while where it is remote or large."""
-        found = {}
-        for name, root in self._roots:
-            for directory in _walk(root):
-                below = os.path.relpath(directory, root) if directory != root else ""
-                found[printable("/".join(filter(None, (name, below)))) or "."] = directory
-        self._directories = dict(sorted(found.items()))
-
     def listed(self) -> list[dict[str, Any]]:
-        """Each run with the names of its checkpoints, oldest first, all as they are printed."""
-        self.find()
+        """Each run with the names of its checkpoints, oldest first, all as they are printed.
+
+        Once some are known, those that are new since are there at the next call.
+        """
+        self._find_beside()
         found = []
-        for run, directory in self._directories.items():
+        for run, directory in self._known().items():
             with contextlib.suppress(CheckpointError):  # it is gone meanwhile
                 names = list(map(printable, checkpoint_names(directory)))
                 found.append({"run": run, "checkpoints": names})
@@ -87,11 +88,28 @@ class Runs:
         with open_checkpoint(a) as ours, open_checkpoint(b) as theirs:
             return [changes_view(ours, theirs, compare_checkpoints(ours, theirs))]
 
+    def _find_beside(self) -> None:
+        if not self._walk.is_alive():
+            self._walk = threading.Thread(target=self._find, daemon=True)
+            self._walk.start()
+
+    def _known(self) -> dict[str, str]:
+        """The directories by what the runs are called; of the first walk its end is waited for."""
+        if not self._directories:
+            self._walk.join()
+        return self._directories
+
+    def _find(self) -> None:
+        found: dict[str, str] = {}
+        for name, root in self._roots:
+            for directory in _walk(root):
+                below = os.path.relpath(directory, root) if directory != root else ""
+                run = printable("/".join(filter(None, (name, below)))) or "."
+                found[printable(directory) if run in found else run] = directory
+        self._directories = dict(sorted(found.items()))
+
     def _prefix(self, run: str, checkpoint: str) -> tuple[str, str]:
-        directory = self._directories.get(run)
-        if directory is None:
-            self.find()
-            directory = self._directories.get(run)
+        directory = self._known().get(run)
         if directory is None:
             raise UnknownRunError(f"run {printable(run)}")
         names = {printable(name): name for name in checkpoint_names(directory)}
@@ -108,15 +126,9 @@ def _warm_start(directory: str) -> dict[str, Any] | None:
         return mapping_view("warm start", [], left="checkpoint", right="model", hint=str(error))
 
 
-def _roots(logdir: str) -> Iterator[tuple[str, str]]:
-    """Names and paths; a path that exists as it stands is one, whatever commas it has."""
-    if not logdir:
-        return
-    path = os.path.expanduser(logdir)  # no shell does that in --logdir=~/runs
-    if files.exists(path) or _REMOTE in logdir or ("," not in logdir and ":" not in logdir):
-        yield "", path
-        return
-    for part in logdir.split(","):
+def _roots(spec: str) -> Iterator[tuple[str, str]]:
+    """Names and paths, as _parse_event_files_spec() of TensorBoard's data_ingester.py has them."""
+    for part in spec.split(","):
         found = _SPEC.fullmatch(part.strip())
         if found:
             yield found.group(1) or "", os.path.expanduser(found.group(2))
@@ -131,12 +143,10 @@ def _walk(root: str) -> Iterator[str]:
         if real in seen:
             continue
         seen.add(real)
-        try:
+        with contextlib.suppress(CheckpointError, OSError):  # not there yet, or not to be read
             names = files.list_dir(directory)
-        except (CheckpointError, OSError):  # not there yet, or not to be read
-            continue
-        if _STATE in names and not files.is_dir(os.path.join(directory, _STATE)):
-            yield directory
-        others = (name for name in sorted(names) if not _FILE.search(name))
-        below = (os.path.join(directory, name) for name in others)
-        waiting += [path for path in below if files.is_dir(path)]
+            if _STATE in names and not files.is_dir(os.path.join(directory, _STATE)):
+                yield directory
+            others = (name for name in names if not _FILE.search(name))
+            below = (os.path.join(directory, name) for name in others)
+            waiting += [path for path in below if files.is_dir(path)]

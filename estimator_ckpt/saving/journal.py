@@ -2,7 +2,7 @@
 
     checkpoint.journal = JSON {"tokens": [TOKEN], "synced": {NAME: FINGERPRINT}, "deleting": [NAME],
                                "unused": [FILE], "policy": {OPTION: VALUE},
-                               "positions": [NAME]}
+                               "positions": [NAME], "seconds": {NAME: NUMBER}}
 
 Names and files are those of its directory. A journal that is missing, torn or of another kind says
 nothing, and then nothing is removed, and nothing taken for synced.
@@ -20,6 +20,7 @@ from estimator_ckpt.errors import CheckpointError
 from estimator_ckpt.reading.state import real_prefix
 
 _MAX_SIZE = 64 << 20
+_LONGEST = 1e7  # seconds; a save of four months is none
 
 
 class Journal(NamedTuple):
@@ -34,6 +35,7 @@ class Journal(NamedTuple):
       unused: data files that were replaced, and go at the next save.
       policy: the options by which the last save kept checkpoints, by their names.
       positions: the names of checkpoints that were saved with the position of the input.
+      seconds: how long it took to write each checkpoint, by its name.
     """
 
     tokens: tuple[str, ...] = ()
@@ -42,6 +44,7 @@ class Journal(NamedTuple):
     unused: tuple[str, ...] = ()
     policy: Mapping[str, Any] = {}
     positions: tuple[str, ...] = ()
+    seconds: Mapping[str, float] = {}
 
 
 def journal_path(directory: str, state_name: str) -> str:
@@ -71,6 +74,7 @@ def read_journal(directory: str, state_name: str) -> Journal:
         _names(said.get("unused")),
         policy if isinstance(policy, dict) else {},
         _names(said.get("positions")),
+        _seconds(said.get("seconds")),
     )
 
 
@@ -79,6 +83,17 @@ def _names(said: Any) -> tuple[str, ...]:
     if not isinstance(said, list):
         return ()
     return tuple(n for n in said if isinstance(n, str) and n and os.path.basename(n) == n)
+
+
+def _seconds(said: Any) -> dict[str, float]:
+    """Those that are numbers a save can take."""
+    if not isinstance(said, dict):
+        return {}
+    return {
+        name: float(value)
+        for name, value in said.items()
+        if type(value) in (int, float) and 0 <= value < _LONGEST
+    }
 
 
 def write_journal(directory: str, state_name: str, journal: Journal, token: str) -> None:

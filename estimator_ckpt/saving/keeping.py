@@ -159,6 +159,7 @@ class Keeper:
         meta_graph_suffix: str,
         is_synced: bool,
         policy: Mapping[str, Any],
+        seconds: float,
     ) -> None:
         """After a save: gets it onto the disk, then deletes what has expired. Waits a second for
         that; the rest goes on beside training.
@@ -170,13 +171,14 @@ class Keeper:
           meta_graph_suffix: of the graphs beside the checkpoints.
           is_synced: whether it is on the disk already.
           policy: the options by which checkpoints are kept, for the journal.
+          seconds: how long it took to write the checkpoint, for the journal.
         """
 
         def finish() -> None:
             try:
                 if not is_synced:
                     sync_checkpoint(prefix)
-                self._expire(prefix, listed, grace_secs, meta_graph_suffix, policy)
+                self._expire(prefix, listed, grace_secs, meta_graph_suffix, policy, seconds)
             except CheckpointError as error:
                 if files.is_dir(self._directory):  # else it was removed, and nobody waits for it
                     logging.warning(
@@ -202,11 +204,15 @@ class Keeper:
         grace_secs: float,
         meta_graph_suffix: str,
         policy: Mapping[str, Any],
+        seconds: float,
     ) -> None:
         old = read_journal(self._directory, self._state_name)
         names = {os.path.basename(one) for one in listed.all_model_checkpoint_paths}
         name = os.path.basename(prefix)
         limit = time.time() - grace_secs
+        data = fingerprint(prefix)
+        if old.synced.get(name) == data:  # a session saves the step that it resumes from
+            seconds = old.seconds.get(name, seconds)
         # Those that this very save has replaced go at the next one.
         due = [file for file in self._unused_before if self._unused[file] <= limit]
         with_input = self._with_input([one for one in old.positions if one != name])
@@ -216,12 +222,13 @@ class Keeper:
             old.tokens,
             {
                 **{n: mark for n, mark in old.synced.items() if n in names},
-                name: fingerprint(prefix),
+                name: data,
             },
             tuple(map(os.path.basename, self._deleting)),
             tuple(self._unused),
             policy,
             tuple(with_input),
+            {**{n: secs for n, secs in old.seconds.items() if n in names}, name: round(seconds, 3)},
         )
         self._write(journal)
         deleted = [one for one in self._deleting if delete(one, meta_graph_suffix)]

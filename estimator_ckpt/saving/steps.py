@@ -17,6 +17,7 @@ import json
 import numbers
 import os
 import secrets
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -104,6 +105,7 @@ class Save:
         list_of: Callable[[Collection[str]], CheckpointList],
         beside: Mapping[str, Any],
     ) -> bool:
+        began = time.monotonic()
         keeper.begin(self.prefix, session)
         kept = list_of(keeper.leaving)
         is_durable = self.durable or not keeper.has_synced_beside(self.prefix)
@@ -123,6 +125,7 @@ class Save:
             meta_graph_suffix=self.meta_graph_suffix,
             is_synced=is_durable,
             policy=kept.policy,
+            seconds=time.monotonic() - began,
         )
         return True
 

@@ -5,17 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from estimator_ckpt.text.terminal import cut_text
 
-_LONG = 256 << 20  # bytes; below it a bar would only flash up
+_PATIENCE = 0.5  # seconds before a bar is shown: for less it would only flash up
 
 
 @contextlib.contextmanager
 def progress_bar(label: str) -> Iterator[Callable[[int, int], None] | None]:
-    """What to call with the bytes done and the bytes in all; None where nobody would see it."""
+    """What to call with the bytes done and the bytes in all; None where nobody would see it.
+
+    Until it is called, and where it never is, the bar says that something is going on.
+    """
     if not _is_shown():
         yield None
         return
@@ -72,34 +77,46 @@ def _short(label: str, width: int) -> str:
 class _Bar:
     def __init__(self, label: str) -> None:
         self._label = label
+        self._began = time.monotonic()
+        self._lock = threading.Lock()
         self._progress: Any = None
+        self._task: Any = None
+        self._is_over = False
+        self._timer = threading.Timer(_PATIENCE, self._show)
+        self._timer.daemon = True
+        self._timer.start()
 
     def update(self, done: int, total: int) -> None:
-        if total < _LONG:
+        if time.monotonic() - self._began < _PATIENCE:
             return
-        if self._progress is None:
-            from rich.console import Console
-            from rich.progress import (
-                BarColumn,
-                DownloadColumn,
-                Progress,
-                TextColumn,
-                TransferSpeedColumn,
-            )
+        self._show()
+        if len(self._progress.columns) == len(self._columns):
+            from rich.progress import DownloadColumn, TransferSpeedColumn
 
+            self._progress.columns = (*self._columns, DownloadColumn(), TransferSpeedColumn())
+        self._progress.update(self._task, completed=done, total=total)
+
+    def _show(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        with self._lock:
+            if self._progress is not None or self._is_over:
+                return
             console = Console(stderr=True)
+            self._columns = (TextColumn("{task.description}", markup=False), BarColumn())
             self._progress = Progress(
-                TextColumn("{task.description}", markup=False),
-                BarColumn(),
-                DownloadColumn(),
-                TransferSpeedColumn(),
+                *self._columns,
                 console=console,
                 transient=True,
+                redirect_stdout=sys.stdout.isatty(),
             )
             self._progress.start()
-            self._task = self._progress.add_task(_short(self._label, console.width), total=total)
-        self._progress.update(self._task, completed=done)
+            self._task = self._progress.add_task(_short(self._label, console.width), total=None)
 
     def stop(self) -> None:
-        if self._progress is not None:
-            self._progress.stop()
+        with self._lock:
+            self._timer.cancel()
+            self._is_over = True
+            if self._progress is not None:
+                self._progress.stop()

@@ -2,57 +2,55 @@
 
 // --- mapping ---
 
+const WAY_LINES = {
+  structure: "--weight double", name: "--average solid", rule: "--statistic dashed",
+};
+
 function drawMapping(section, view) {
   const bad = new Set(view.bad);
-  if (view.hint) section.append(element("p", {}, view.hint));
+  if (view.hint) section.append(element("p", { class: "hint" }, view.hint));
   section.append(element("p", {}, ...Object.entries(view.totals).flatMap(([status, count], index) => [
     index ? ", " : null,
     element("span", { class: bad.has(status) && "bad" }, `${count.toLocaleString("en")} ${status}`)])));
-  const statuses = Object.keys(view.totals);
-  const colours = ["--weight", "--average", "--statistic", "--slot", "--number"];
-  const lineColour = (status) => bad.has(status) ? "var(--bad)"
-    : `var(${colours[statuses.indexOf(status) % colours.length]})`;
-  section.append(element("div", { class: "bar legend" }, ...statuses.map((status) => element("span", {},
-    element("i", { style: `background: ${lineColour(status)}` }), status))));
-  const times = (count) => count > 1 ? `  ×${count.toLocaleString("en")}` : "";
+  const ways = [...new Set(view.rows.map((row) => row[5]))].filter(Boolean);
+  const hasAlone = view.rows.some((row) => row[6]);
+  section.append(element("div", { class: "bar legend" },
+    ...ways.map((way) => element("span", {}, element("i", { class: "stroke", style: strokeOf(way) }),
+      way in WAY_LINES ? `by ${way}` : way)),
+    hasAlone ? element("span", { class: "alone" }, "○ without a partner") : null));
   section.append(pagedTable({
-    label: "lines", rows: view.rows, perPage: 60,
+    label: "lines", rows: view.rows, kind: "mapping",
     text: ([status, left, right, note]) => `${status} ${left} ${right} ${note}`,
-    choices: statuses.map((status) => [status, (row) => row[0] === status]),
-    columns: [],
-    draw: (rows) => {
-      const lefts = rows.filter((row) => row[1]).sort((a, b) => (a[1] < b[1] ? -1 : 1));
-      const rights = rows.filter((row) => row[2]);
-      const height = Math.max(lefts.length, rights.length, 1) * ROW_HEIGHT;
-      const picture = shape("svg", { viewBox: `0 0 100 ${height}`, width: "100%", height,
-        preserveAspectRatio: "none", "aria-hidden": "true" });
-      const placeOf = new Map(lefts.map((row, index) => [row, index]));
-      rights.forEach((row, index) => {
-        if (!placeOf.has(row)) return;
-        const y = (placeOf.get(row) + 0.5) * ROW_HEIGHT, z = (index + 0.5) * ROW_HEIGHT;
-        picture.append(shape("path", { d: `M0 ${y} C50 ${y} 50 ${z} 100 ${z}`,
-          "vector-effect": "non-scaling-stroke", style: `stroke: ${lineColour(row[0])}` }));
-      });
-      const name = (text, row, side) => element("div", { class: [side, bad.has(row[0]) && "bad"]
-        .filter(Boolean).join(" "), title: [text, row[0], row[3]].filter(Boolean).join("\n") },
-      text, element("span", { class: "dim" }, times(row[4])));
-      const column = (title, names, side) => element("section", { "aria-label": title },
-        element("div", { class: `${side} dim` }, title), ...names);
-      return element("div", {},
-        element("div", { class: "ends" },
-          column(view.left, lefts.map((row) => name(row[1], row, "left")), "left"),
-          element("section", {}, element("div"), picture),
-          column(view.right, rights.map((row) => name(row[2], row, "right")), "right")),
-        element("details", { class: "top" }, element("summary", {}, "the same as a table"),
-          element("div", { class: "tablewrap" }, element("table", {},
-            element("thead", {}, element("tr", {}, ...["status", view.left, view.right, "by", "count"]
-              .map((title) => element("th", { scope: "col" }, title)))),
-            element("tbody", {}, ...rows.map((row) => element("tr", {},
-              element("td", { class: bad.has(row[0]) && "bad" }, row[0]),
-              element("td", { class: "name" }, row[1]), element("td", { class: "name" }, row[2]),
-              element("td", {}, row[3]), element("td", { class: "right" }, number(row[4])))))))));
-    },
+    choices: [...Object.keys(view.totals).map((status) => [status, (row) => row[0] === status]),
+      ...ways.filter((way) => way in WAY_LINES).map((way) => [`by ${way}`, (row) => row[5] === way])],
+    columns: [
+      { title: view.left, name: true, right: true, cell: (row) => endText(row, row[1]),
+        value: (row) => row[1] },
+      { title: "by", cell: lineOf, value: (row) => row[5] + row[3] },
+      { title: view.right, name: true, cell: (row) => endText(row, row[2]), value: (row) => row[2] },
+      { title: "status", cell: (row) => row[0], value: (row) => row[0], bad: (row) => row[6] === "bad" },
+    ],
   }));
+}
+
+function strokeOf(way) {
+  const [name, style] = (WAY_LINES[way] || "--slot solid").split(" ");
+  return `border-top: ${style === "double" ? 4 : 2}px ${style} var(${name})`;
+}
+
+function endText(row, text) {
+  if (!text) return "";
+  return element("span", { class: row[6] || null }, longText(text),
+    row[4] > 1 ? element("span", { class: "dim" }, ` ×${row[4].toLocaleString("en")}`) : null);
+}
+
+/** From the one end to the other, with what it goes by; where an end stands alone, why it does. */
+function lineOf([, left, right, note, , way, trouble]) {
+  const stroke = () => element("i", { class: "stroke", style: strokeOf(way) });
+  const said = note ? element("span", { class: "said" }, longText(note)) : null;
+  if (left && right) return element("div", { class: "line" }, stroke(), said, said && stroke());
+  return element("div", { class: `line ${trouble} ${left ? "from" : "to"}` },
+    element("span", { "aria-hidden": "true" }, "○"), said);
 }
 
 // --- values ---
@@ -113,8 +111,8 @@ function drawChanges(section, view) {
     `${(view.same + view.rows.length).toLocaleString("en")} variables are the same.`),
   ...view.notes.map((note) => element("p", { class: "dim" }, note)));
   section.append(element("div", { class: "bar legend" },
-    ...[["A", "--before"], ["B", "--after"]].map(([label, name]) => element("span", {},
-      element("i", { style: `background: var(${name})` }), label))));
+    ...[[`A ${view.a}`, "--before"], [`B ${view.b}`, "--after"]].map(([label, name]) =>
+      element("span", {}, element("i", { class: "swatch", style: `background: var(${name})` }), label))));
   const most = largest(view.rows.map((row) => row.relative || 0), 1e-300);
   const odd = (row) => [["A", row.before], ["B", row.after]].filter(([, spread]) => spread)
     .map(([side, spread]) => oddText(spread) && `${side}: ${oddText(spread)}`).filter(Boolean).join("; ");
@@ -128,9 +126,8 @@ function drawChanges(section, view) {
         bad: (row) => row.status !== "changed" && row.status !== "close" },
       { title: "relative change", right: true, value: (row) => row.relative ?? -1,
         cell: (row) => row.relative === undefined || row.relative === null ? "–"
-          : element("span", {}, number(row.relative), shape("svg", { width: 100, height: 10,
-            viewBox: "0 0 100 10", "aria-hidden": "true" }, shape("rect", { x: 0, y: 1, height: 8,
-            width: 100 * row.relative / most, style: "fill: var(--after)" }))) },
+          : element("span", { class: "gauge" }, element("i", { style:
+            `width: ${(6 * row.relative / most).toFixed(3)}rem` }), number(row.relative)) },
       { title: "values that differ", right: true, value: (row) => row.differing ?? -1,
         cell: (row) => row.count === undefined ? "" : `${number(row.differing)} of ${number(row.count)}` },
       { title: "A and B", value: (row) => row.relative ?? -1, cell: (row) => row.counts
@@ -144,6 +141,11 @@ function drawChanges(section, view) {
 
 // --- a run over time ---
 
+const FATES = {
+  kept: "fill: var(--weight)", "not in the state file": "fill: var(--slot)",
+  deleted: "fill: none; stroke: var(--dim)", missing: "fill: none; stroke: var(--bad)",
+};
+
 function drawHistory(section, view) {
   const rows = view.rows;
   if (view.problem) section.append(element("p", { class: "bad" }, view.problem));
@@ -155,25 +157,27 @@ function drawHistory(section, view) {
   const low = -largest(steps.map((step) => -step), -steps[0]), high = largest(steps, 0);
   const most = largest(rows.map((row) => row.bytes || 0), 1);
   const x = (step) => 20 + (width - 40) * (high > low ? (step - low) / (high - low) : 0.5);
+  const fate = (row) => row.there ? (row.kept ? "kept" : "not in the state file")
+    : row.kept ? "missing" : "deleted";
   const picture = shape("svg", { viewBox: `0 0 ${width} ${height}`, role: "img",
     "aria-label": "checkpoints by step; the height is the size" },
   shape("line", { x1: 0, x2: width, y1: 96, y2: 96, style: "stroke: var(--line)" }));
   for (const row of rows) {
-    const there = row.bytes !== null;
-    const tall = there ? 8 + 70 * row.bytes / most : 6;
-    picture.append(shape("rect", { x: x(row.step) - 3, y: 96 - tall, width: 6, height: tall,
-      style: there ? `fill: var(${row.kept ? "--weight" : "--slot"})`
-        : "fill: none; stroke: var(--number)" },
-    shape("title", {}, `${row.name}: ${there ? bytesText(row.bytes) : "deleted"}`)));
+    const tall = row.there ? 8 + 70 * (row.bytes || 0) / most : 8;
+    picture.append(shape("rect", { x: x(row.step) - 5, y: 96 - tall, width: 10, height: tall,
+      style: FATES[fate(row)] }, shape("title", {},
+      `${row.name}: ${row.there && row.bytes !== null ? bytesText(row.bytes) : fate(row)}`)));
   }
-  picture.append(shape("text", { x: 0, y: 114 }, `step ${number(low)}`),
-    shape("text", { x: width, y: 114, "text-anchor": "end" }, `step ${number(high)}`));
+  for (const [step, anchor] of low < high ? [[low, "start"], [high, "end"]] : [[low, "middle"]]) {
+    const place = { start: 0, middle: width / 2, end: width }[anchor];
+    picture.append(shape("text", { x: place, y: 114, "text-anchor": anchor }, `step ${number(step)}`));
+  }
+  const fates = new Set(rows.map(fate));
   section.append(picture, element("div", { class: "bar legend" },
-    ...[["kept", "--weight"], ["there, not in the state file", "--slot"], ["deleted", "--number"]]
-      .map(([label, name]) => element("span", {},
-        element("i", { style: `background: var(${name})` }), label))));
-  const state = (row) => row.problem || (row.bytes === null ? (row.kept ? "missing" : "deleted")
-    : row.newest ? "newest" : row.kept ? "kept" : "not in the state file");
+    ...Object.keys(FATES).filter((one) => fates.has(one)).map((one) => element("span", {},
+      shape("svg", { width: 12, height: 12, "aria-hidden": "true" },
+        shape("rect", { x: 3, y: 1, width: 6, height: 10, style: FATES[one] })), one))));
+  const state = (row) => row.problem || (row.newest && row.there ? "newest" : fate(row));
   section.append(pagedTable({
     label: "checkpoints", rows: [...rows].reverse(), text: (row) => row.name, choices: [],
     columns: [
@@ -183,11 +187,13 @@ function drawHistory(section, view) {
       { title: "saved", cell: (row) => row.saved
         ? new Date(row.saved * 1000).toISOString().slice(0, 19).replace("T", " ") : "",
       value: (row) => row.saved || 0 },
+      ...rows.every((row) => row.seconds === null) ? [] : [{ title: "took", right: true, cell: (row) => row.seconds === null ? ""
+        : `${row.seconds < 10 ? row.seconds.toPrecision(2) : Math.round(row.seconds)} s`, value: (row) => row.seconds ?? -1 }],
       { title: "size", right: true, cell: (row) => row.bytes === null ? "" : bytesText(row.bytes),
         value: (row) => row.bytes || 0 },
       { title: "format", cell: (row) => row.format || "", value: (row) => row.format || "" },
       { title: "state", cell: state, value: state, bad: (row) => Boolean(row.problem)
-        || (row.bytes === null && row.kept) },
+        || (!row.there && row.kept) },
     ],
   }));
 }
@@ -196,7 +202,8 @@ function drawTable(section, view) {
   if (view.total) section.append(element("p", {}, view.total));
   section.append(pagedTable({
     label: "findings", rows: view.rows, text: (row) => row.join(" "), choices: [],
-    columns: view.headers.map((title, place) => ({ title, name: place > 0, cell: (row) => row[place],
+    columns: view.headers.map((title, place) => ({ title, cell: (row) => row[place],
+      name: place > 0 && place < view.headers.length - 1,  // the last one is a sentence
       value: (row) => row[place], bad: (row) => place === 0 && view.bad.includes(row[0]) })),
   }));
 }
