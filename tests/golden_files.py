@@ -22,7 +22,7 @@ GOLDENS = Path(__file__).parent / "goldens"
 ALL = ("2.12", "2.15", "2.21")
 WITH_ESTIMATOR = ("2.12", "2.15")  # Also the last ones with Keras 2.
 NEWEST = ("2.21",)
-BY_PACKAGE = ("2.12", "2.15", "2.18", "2.21")
+BY_PACKAGE = ("2.12", "2.15", "2.16", "2.18", "2.21")
 V1 = ("v1_format", "v1_sharded")
 
 # Every kind, with the versions of TensorFlow that can write it.

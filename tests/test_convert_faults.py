@@ -1,18 +1,17 @@
-"""Broken sources, destinations that cannot be, kills: nothing half-made, nothing lost."""
+"""Broken sources, destinations that cannot be, failures: nothing half-made, nothing lost.
+
+Kills are in faults/conversions.py.
+"""
 
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conversion_files import contents, names_in, write_bundle
-from tensorflow_party import tf
 
-import estimator_ckpt
 from estimator_ckpt import convert_checkpoint, files, open_checkpoint, verify_checkpoint
 from estimator_ckpt.bundle.index import read_index, write_index
 from estimator_ckpt.conversion import destination, transfer
@@ -28,9 +27,7 @@ from estimator_ckpt.files import claims
 from estimator_ckpt.files.claims import acquire, lease_path
 from estimator_ckpt.objects.nodes import Attribute
 from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
-from estimator_ckpt.reading.locate import complete_prefixes
 
-ROOT = Path(estimator_ckpt.__file__).parent.parent
 VALUES = {
     "dense/kernel": np.arange(6, dtype=np.float32).reshape(2, 3),
     "words": np.array([b"a", b"bc"], object),
@@ -286,94 +283,6 @@ def test_remote_paths_are_copied_by_tensorflow(source, tmp_path):
 def contents_of_both(source, tmp_path):
     convert_checkpoint(source, tmp_path / "local", "both")
     return contents(tmp_path / "local")
-
-
-# --- Kills ---
-
-# Ends the process, as a kill does, before or after the n-th change to the file system.
-KILLED = """
-import os, sys
-count = int(sys.argv[4])
-
-def dangerous(function):
-    def counted(*arguments, **options):
-        global count
-        for late in (False, True):
-            count -= 1
-            if count < 0:
-                os._exit(9)
-            if not late:
-                result = function(*arguments, **options)
-        return result
-    return counted
-
-for name in ("link", "replace", "remove", "fsync", "makedirs", "chmod", "copy_file_range"):
-    setattr(os, name, dangerous(getattr(os, name)))
-from estimator_ckpt import convert_checkpoint
-destination = None if sys.argv[2] == "in_place" else sys.argv[2]
-convert_checkpoint(
-    sys.argv[1], destination, "both", copy=sys.argv[3] == "copy", in_place=destination is None
-)
-"""
-
-
-def run_killed(source, destination, how, count):
-    command = [sys.executable, "-c", KILLED, source, str(destination), how, str(count)]
-    return subprocess.run(command, cwd=ROOT, check=False).returncode
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("how", ["link", "copy"])
-def test_a_kill_at_any_moment_leaves_the_source_and_nothing_half_made(how, source, tmp_path):
-    before = contents(source)
-    expected = contents_of_both(source, tmp_path)
-    for count in range(100):
-        destination = tmp_path / f"new{count}" / "out"
-        code = run_killed(source, destination, how, count)
-        assert contents(source) == before
-        if not os.path.exists(f"{destination}.index"):
-            assert code == 9
-            assert tf.train.latest_checkpoint(str(destination.parent)) is None
-            with pytest.raises(CheckpointError):
-                open_checkpoint(destination)
-            convert_checkpoint(source, destination, "both")  # what is left is no obstacle
-        assert verify_checkpoint(destination).faults == ()
-        assert contents(destination) == expected
-        if code == 0:
-            assert names_in(destination.parent) == [
-                "checkpoint",
-                "out.data-00000-of-00003",
-                "out.data-00001-of-00003",
-                "out.data-00002-of-00003",
-                "out.index",
-            ]
-            break
-    assert code == 0
-
-
-@pytest.mark.faults
-@pytest.mark.parametrize("copy", [True, False])
-def test_a_kill_at_any_moment_in_place_leaves_the_old_or_the_new(copy, source, tmp_path):
-    before = contents(source)
-    for count in range(100):
-        prefix = str(tmp_path / str(count) / "m")
-        convert_checkpoint(source, prefix, "saver", copy=copy)
-        code = run_killed(prefix, "in_place", "link", count)
-        assert verify_checkpoint(prefix).faults == ()
-        assert contents(prefix).items() >= before.items()
-        assert contents(source) == before
-        assert complete_prefixes(os.path.dirname(prefix)) == [prefix]
-        convert_checkpoint(prefix, None, "both", in_place=True)
-        assert open_checkpoint(prefix).format == "both"
-        assert names_in(tmp_path / str(count)) == [
-            "checkpoint",
-            "m.data-00000-of-00002",
-            "m.data-00001-of-00002",
-            "m.index",
-        ]
-        if code == 0:
-            break
-    assert code == 0
 
 
 def test_an_error_of_another_kind_cleans_up_too(source, tmp_path, monkeypatch):

@@ -115,6 +115,15 @@ READERS = {
 }
 
 
+def test_every_script_that_backs_a_promise_is_there_and_runs_in_full():
+    for path in re.findall(r"`(tests/[\w/]+\.py)", README + PAGES[0]):
+        assert (ROOT / path).exists(), path
+    scripts = (ROOT / "tests" / "faults").glob("*.py")
+    programs = {path.stem for path in scripts if "__main__" in path.read_text()}
+    full = (ROOT / ".ci" / "faults").read_text()
+    assert set(re.findall(r"^ *faults (\w+)", full, re.M)) == programs
+
+
 def table():
     lines = PAGES[0][PAGES[0].index("| reader |") :].splitlines()
     rows = [

@@ -9,6 +9,7 @@ which the next job starts. Every checkpoint is read, and has to have the values 
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -39,7 +40,9 @@ def train(directory: str, end: str | None) -> None:
         scaffold = make_scaffold("both", async_checkpoint=True)
         hooks = [stop_hook()] if end == "SIGTERM, stop_hook" else []
         saver_hook = v1.train.CheckpointSaverHook(directory, save_steps=1, scaffold=scaffold)
-        creator = v1.train.ChiefSessionCreator(scaffold, checkpoint_dir=directory)
+        creator = v1.train.ChiefSessionCreator(
+            scaffold, config=saves.CONFIG, checkpoint_dir=directory
+        )
         with v1.train.MonitoredSession(creator, [saver_hook, *hooks]) as session:
             raw = session._tf_sess()
             step = v1.train.get_global_step()
@@ -82,6 +85,7 @@ def main() -> None:
     fork = multiprocessing.get_context("fork")
     found = {}
     saves.job_graph(None)
+    gc.freeze()  # as layer.trial() does
     for end in (
         "SIGKILL",
         "SIGTERM",

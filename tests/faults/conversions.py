@@ -218,6 +218,7 @@ def main() -> int:
     """Runs the trials; 1 if anything was lost."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("scenarios", nargs="*", default=[*SCENARIOS, "race"])
+    parser.add_argument("--kinds", nargs="*", default=layer.KINDS)
     parser.add_argument("--each", type=int, default=0, help="calls of each kind; 0: every one")
     parser.add_argument("--kills", type=int, default=200, help="kills at random calls")
     parser.add_argument("--races", type=int, default=100)
@@ -236,9 +237,11 @@ def main() -> int:
         home = tempfile.mkdtemp()
         checker = Checker(scenario, home)
         calls = checker.calls()
+        kinds = [(kind, False) for kind in options.kinds]
+        kinds += [("ENOSPC", True)] if "ENOSPC" in options.kinds else []
         trials = [
             (kind, at, sticky)
-            for kind, sticky in [*((k, False) for k in layer.KINDS), ("ENOSPC", True)]
+            for kind, sticky in kinds
             for at in layer.spread(options.each, range(1, calls + 1))
         ]
         trials += [("kill", chance.randint(1, calls), False) for _ in range(options.kills)]

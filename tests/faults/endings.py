@@ -9,6 +9,7 @@ after the next job.
 
 from __future__ import annotations
 
+import gc
 import json
 import multiprocessing
 import os
@@ -52,7 +53,9 @@ def train(directory: str, end: Callable[[Disk], object] | None) -> None:
     graph, op = saves.job_graph(None)
     with graph.as_default():
         scaffold = make_scaffold("both", keep_checkpoint_max=1)
-        creator = v1.train.ChiefSessionCreator(scaffold, checkpoint_dir=directory)
+        creator = v1.train.ChiefSessionCreator(
+            scaffold, config=saves.CONFIG, checkpoint_dir=directory
+        )
         with v1.train.MonitoredSession(creator) as session:
 
             def save() -> None:
@@ -142,6 +145,7 @@ def found_in(directory: str) -> list[object]:
 
 def main() -> None:
     saves.job_graph(None)
+    gc.freeze()  # as layer.trial() does
     results = {}
     for name, end in ENDINGS.items():
         directory = tempfile.mkdtemp()  # not a context: a fork that unwinds would remove it

@@ -1,4 +1,4 @@
-"""Power cuts on a real ext4: python power_cut.py [--count N], as root, with loop devices.
+"""Power cuts on a real ext4: python power_cut.py [flags], as root, with loop devices.
 
 A job saves at every step on a loop-mounted image, or checkpoints are converted there, one
 after the other, to a new place or in place. At a random moment that is stopped, and the image
@@ -114,13 +114,19 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--count", type=int, default=6, help="of saves")
     parser.add_argument("--conversions", type=int, default=6, help="of each kind")
+    parser.add_argument("--async_checkpoint", action="store_true", help="save beside training")
     arguments = parser.parse_args()
     layer.require()
     results = []
     with tempfile.TemporaryDirectory() as work:
         for number in range(arguments.count):
             kind = saves.FORMATS[number % 3]
-            train = functools.partial(saves.train, checkpoint_format=kind, steps=1000)
+            train = functools.partial(
+                saves.train,
+                checkpoint_format=kind,
+                steps=1000,
+                async_checkpoint=arguments.async_checkpoint,
+            )
             look = functools.partial(resume, checkpoint_format=kind)
             results.append(cut(Path(work), train, look))
             print(f"saves, {kind}: {results[-1]}", flush=True)

@@ -1,4 +1,4 @@
-"""Races and signals: python races.py [--races N] [--signals N] [--seed N].
+"""Races and signals: python races.py [--races N] [--signals N] [--seed N] [--async_checkpoint].
 
 A race is a trainer, a second trainer, an evaluator and a converter in one model_dir, all at once.
 One trainer at least gets through, the other may be refused, by an error; the newest checkpoint that
@@ -144,12 +144,14 @@ def main() -> int:
     parser.add_argument("--races", type=int, default=50)
     parser.add_argument("--signals", type=int, default=100)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--async_checkpoint", action="store_true", help="save beside training")
     arguments = parser.parse_args()
     layer.require()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # nohup and `&` have it ignored
     chance = random.Random(arguments.seed)
     work = tempfile.mkdtemp()  # not a context: a fork that unwinds would remove it
-    scenarios = [saves.Scenario("save", one, work) for one in saves.FORMATS]
+    is_async = arguments.async_checkpoint
+    scenarios = [saves.Scenario("save", one, work, is_async=is_async) for one in saves.FORMATS]
     saves.prepare_graphs(scenarios[0])
     bad = []
     ends: Counter[str] = Counter()

@@ -44,8 +44,8 @@ v1 = tf.compat.v1
 FORMATS = ("saver", "checkpoint", "both")
 SCENARIOS = ("save", "again", "changed", "only", "warm", "input")
 # A trial pays for sessions, so they are small and run the graph as it is.
-_CONFIG = v1.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
-_CONFIG.graph_options.rewrite_options.disable_meta_optimizer = True
+CONFIG = v1.ConfigProto(intra_op_parallelism_threads=1, inter_op_parallelism_threads=1)
+CONFIG.graph_options.rewrite_options.disable_meta_optimizer = True
 
 
 def build(*, more: bool = False, start: int = 0) -> tf.Operation:
@@ -105,7 +105,7 @@ def train(
     with graph.as_default():
         options = {"keep_checkpoint_max": 2, **options}
         with v1.train.MonitoredTrainingSession(
-            config=_CONFIG,
+            config=CONFIG,
             checkpoint_dir=directory,
             scaffold=make_scaffold(checkpoint_format, **options),
             save_checkpoint_steps=1,
@@ -196,14 +196,14 @@ class Scenario:
                 assert np.all(value == step + begun), f"{prefix}: {key}: {value}, not of {step}"
         if "dense/w" in keys:
             graph, saver = stock_graph("more" in keys)
-            with graph.as_default(), v1.Session(config=_CONFIG) as session:
+            with graph.as_default(), v1.Session(config=CONFIG) as session:
                 saver.restore(session, prefix)
                 assert session.run(v1.train.get_global_step()) == step
         elif "_CHECKPOINTABLE_OBJECT_GRAPH" in keys:
             with tf.Graph().as_default():
                 weight = v1.get_variable("w", [3, 5])
                 status = tf.train.Checkpoint(var_list={"dense/w": weight}).restore(prefix)
-                with v1.Session(config=_CONFIG) as session:
+                with v1.Session(config=CONFIG) as session:
                     status.expect_partial().run_restore_ops(session)
                     begun = 3 if self.name == "warm" else 0
                     assert np.all(session.run(weight) == step + begun)

@@ -1,4 +1,4 @@
-"""Many saves with retention in each format: python soak.py [--count N] [--formats ...].
+"""Many saves with retention in each format: python soak.py [--count N] [--async_checkpoint].
 
 After them as few files are there as before, and the process has as much memory, as many open files,
 threads and ops in its graph as after the first tenth.
@@ -14,6 +14,7 @@ import threading
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
+import layer
 import saves
 import tensorflow as tf
 
@@ -23,7 +24,8 @@ v1 = tf.compat.v1
 
 
 def usage(directory: str) -> dict[str, int]:
-    """What must not grow; the memory in KiB."""
+    """What must not grow, when no save is under way; the memory in KiB."""
+    layer.join_threads()
     with open("/proc/self/statm") as file:
         pages = int(file.read().split()[1])
     return {
@@ -35,10 +37,12 @@ def usage(directory: str) -> dict[str, int]:
     }
 
 
-def soak(checkpoint_format: str, count: int) -> bool:
+def soak(checkpoint_format: str, count: int, *, is_async: bool) -> bool:
     with tempfile.TemporaryDirectory() as directory, tf.Graph().as_default():
         op = saves.build()
-        scaffold = make_scaffold(checkpoint_format, keep_checkpoint_max=3)
+        scaffold = make_scaffold(
+            checkpoint_format, keep_checkpoint_max=3, async_checkpoint=is_async
+        )
         creator = v1.train.ChiefSessionCreator(scaffold, checkpoint_dir=directory)
         with v1.train.MonitoredSession(creator) as session:
             raw = session._tf_sess()
@@ -60,8 +64,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--count", type=int, default=5000)
     parser.add_argument("--formats", nargs="*", default=saves.FORMATS)
+    parser.add_argument("--async_checkpoint", action="store_true", help="save beside training")
     arguments = parser.parse_args()
-    results = [soak(one, arguments.count) for one in arguments.formats]
+    is_async = arguments.async_checkpoint
+    results = [soak(one, arguments.count, is_async=is_async) for one in arguments.formats]
     return 0 if all(results) else 1
 
 

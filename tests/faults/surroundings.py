@@ -128,7 +128,7 @@ def stoppable(scenario: saves.Scenario) -> None:
     graph, op = saves.job_graph(None)
     with graph.as_default():
         creator = v1.train.ChiefSessionCreator(
-            make_scaffold(scenario.checkpoint_format, keep_checkpoint_max=2),
+            make_scaffold(scenario.checkpoint_format, keep_checkpoint_max=2, **scenario.options),
             checkpoint_dir=scenario.directory,
         )
         saver = v1.train.CheckpointSaverHook(scenario.directory, save_steps=20)
@@ -215,11 +215,13 @@ def main() -> int:
     parser.add_argument("kinds", nargs="*", choices=[[], *KINDS])
     parser.add_argument("--count", type=int, default=30, help="trials of each")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--async_checkpoint", action="store_true", help="save beside training")
     arguments = parser.parse_args()
     layer.require()
     chance = random.Random(arguments.seed)
     work = tempfile.mkdtemp()  # not a context: a fork that unwinds would remove it
-    scenarios = [saves.Scenario("save", one, work) for one in saves.FORMATS]
+    is_async = arguments.async_checkpoint
+    scenarios = [saves.Scenario("save", one, work, is_async=is_async) for one in saves.FORMATS]
     saves.prepare_graphs(scenarios[0])
     wrong = 0
     for name in arguments.kinds or KINDS:

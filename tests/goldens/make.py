@@ -4,8 +4,9 @@
 
 makes OUT_DIR/tf<major>.<minor>/<kind>/ for every kind that this TensorFlow can write, or those that
 are named, each with an `expected.json` of what the checkpoint holds. Those here were made with
-tests/goldens as OUT_DIR, under TensorFlow 2.12, 2.15, 2.18 and 2.21; to make them again changes
-nothing but a random number in fingerprint.pb and the times in state files of the package's jobs.
+tests/goldens as OUT_DIR, under TensorFlow 2.12, 2.15, 2.16, 2.18 and 2.21; to make them again
+changes nothing but a random number in fingerprint.pb and the times in state files of the package's
+jobs.
 
 The expected values are those that the program put in, or saw in its own session; none is read back
 from the files. Within one checkpoint all are distinct, so that a swap of two variables shows.
