@@ -348,7 +348,8 @@ def _check_shards(prefix: str, index: Index) -> None:
         there = set(files.list_dir(os.path.dirname(prefix) or "."))
         missing = [path for path in paths if os.path.basename(path) not in there]
     else:
-        missing = [path for path in paths if not files.exists(path)]
+        found = zip(paths, files.for_each(files.exists, paths))
+        missing = [path for path, is_there in found if not is_there]
     if missing:
         raise CorruptCheckpointError(
             f"{len(missing)} of {counted(len(paths), 'data file')} "
@@ -360,11 +361,10 @@ def _check_shards(prefix: str, index: Index) -> None:
     for shard, end in zip(shards, map(add, offsets, sizes)):
         if end > ends[shard]:
             ends[shard] = end
-    for shard, path in enumerate(paths):
+    for shard, (path, size) in enumerate(zip(paths, files.for_each(files.size, paths))):
         odd = files.oddity(path)
         if odd:
             raise CorruptCheckpointError(f"expected a data file, found {odd}", path=path)
-        size = files.size(path)
         if ends[shard] > size:
             last = (shard, ends[shard])
             keys = (k for k, e in index.entries.items() if (e.shard, e.offset + e.size) == last)

@@ -8,7 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Union
 
-from estimator_ckpt.checking.difference import Difference, difference
+from estimator_ckpt.bundle.v1 import open_reader
+from estimator_ckpt.checking.difference import Difference, are_whole, difference
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.files import Progress
@@ -117,7 +118,7 @@ def compare_checkpoints(
     """Compares all values of two checkpoints, each of any format.
 
     Variables are matched by variable name; what has no partner then, by object path. The values
-    are read in chunks of a million, strings as a whole.
+    are read in chunks of 2 MiB, strings as a whole, and of remote checkpoints ahead.
 
     Args:
       a: an open checkpoint, or whatever open_checkpoint() takes.
@@ -162,26 +163,39 @@ def _compare(
     total = sum(x.nbytes for x, y in pairs if x and y)
     done = 0
     found = []
-    for x, y in pairs:
-        if x is None or y is None:
-            only = x or y
-            assert only is not None
-            found.append(Compared(f"only in {'A' if x else 'B'}", only.name, x, y))
-            continue
-        if x.dtype != y.dtype:
-            found.append(Compared("dtype", x.name, x, y))
-        elif x.shape != y.shape:
-            found.append(Compared("shape", x.name, x, y))
-        else:
-            different = difference(
-                a, x, b, y, rtol=rtol, atol=atol, progress=_shifted(progress, done, total)
-            )
-            status = "same"
-            if different:
-                status = "changed" if different.differing else "close"
-            found.append(Compared(status, x.name, x, y, different))
-        done += x.nbytes
+    with open_reader(a.prefix, a.index) as ours, open_reader(b.prefix, b.index) as theirs:
+        alike = [(x, y) for x, y in pairs if x and y and _is_alike(x, y)]
+        ours.expect(x.entry for x, y in alike if are_whole(x, y))
+        theirs.expect(y.entry for x, y in alike if are_whole(x, y))
+        for x, y in pairs:
+            if x is None or y is None:
+                only = x or y
+                assert only is not None
+                found.append(Compared(f"only in {'A' if x else 'B'}", only.name, x, y))
+                continue
+            if _is_alike(x, y):
+                different = difference(
+                    a,
+                    x,
+                    b,
+                    y,
+                    readers=(ours, theirs),
+                    rtol=rtol,
+                    atol=atol,
+                    progress=_shifted(progress, done, total),
+                )
+                status = "same"
+                if different:
+                    status = "changed" if different.differing else "close"
+                found.append(Compared(status, x.name, x, y, different))
+            else:
+                found.append(Compared("shape" if x.dtype == y.dtype else "dtype", x.name, x, y))
+            done += x.nbytes
     return Comparison(a.prefix, b.prefix, tuple(found), tuple(notes))
+
+
+def _is_alike(x: Variable, y: Variable) -> bool:
+    return (x.dtype, x.shape) == (y.dtype, y.shape)
 
 
 def _is_save_counter(*pair: Variable | None) -> bool:

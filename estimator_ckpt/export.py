@@ -231,6 +231,7 @@ def _write(
     """Writes under another name, and gives the whole file its own; returns the underflows."""
     tensors = {tensor.name: contents[tensor.name] for tensor in export.tensors}
     source = ResultBytes(checkpoint.prefix, checkpoint.index)
+    source.expect_values(tensors.values())
     total = sum(tensor.nbytes for tensor in export.tensors)
     done = 0
 

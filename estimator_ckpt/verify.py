@@ -16,7 +16,6 @@ from estimator_ckpt.bundle.dtypes import STRING, VARIANT, dtype_name
 from estimator_ckpt.bundle.entries import Entry
 from estimator_ckpt.bundle.index import Index, data_path, shard_path
 from estimator_ckpt.bundle.slices import key_bytes, readable_key
-from estimator_ckpt.bundle.tensors import TensorReader
 from estimator_ckpt.bundle.v1 import open_reader
 from estimator_ckpt.checkpoint import read_object_graph
 from estimator_ckpt.errors import (
@@ -36,7 +35,7 @@ from estimator_ckpt.reading.input_files import (
 from estimator_ckpt.reading.locate import find_prefix, read_any_index
 from estimator_ckpt.text.html import html_table
 
-_CHUNK = 16 << 20
+_SMALL = 1 << 20  # bytes
 _DATA = re.compile(r"\.data-(\d{5,})-of-(\d{5,})")
 
 
@@ -104,9 +103,10 @@ def verify_checkpoint(path: str | os.PathLike[str], *, progress: Progress = None
 
     Checked are the index, the presence and length of every data file, the checksum of every
     tensor, that no two tensors overlap (two keys for the same bytes are meant), that the slices of
-    a partitioned variable cover it, and that the object graph and the keys belong together. One
-    chunk of 16 MiB is looked at at a time, strings as a whole. So are the files of the input's
-    position, where a job has saved it with the checkpoint (`save_input`).
+    a partitioned variable cover it, and that the object graph and the keys belong together. So are
+    the files of the input's position, where a job has saved it with the checkpoint (`save_input`).
+
+    2 MiB are in memory at a time, of a remote checkpoint 24 MiB; strings as a whole.
 
     Args:
       path: whatever open_checkpoint() takes.
@@ -152,7 +152,7 @@ def verify_tensors(path: str | os.PathLike[str], *, progress: Progress = None) -
         return VerifyReport(path, prefix, (fault,), (note,), 0, 0, 0)
     if index.v1:
         return _verify_v1(path, prefix, index, progress)
-    sizes = [_size(shard_path(prefix, n, index.num_shards)) for n in range(index.num_shards)]
+    sizes = _sizes(prefix, index)
     ranges = _Ranges(prefix, index, sizes)
     faults = [*_missing_files(prefix, index, sizes), *ranges.faults]
     data_faults = list(_checksum_faults(prefix, index, ranges.readable, progress))
@@ -196,7 +196,7 @@ def structure_faults(
 ) -> Iterator[Fault]:
     """The faults that show without the data: of files, ranges, slices and object keys."""
     if not index.v1:  # of which all files were there to be read
-        sizes = [_size(shard_path(prefix, n, index.num_shards)) for n in range(index.num_shards)]
+        sizes = _sizes(prefix, index)
         yield from _missing_files(prefix, index, sizes)
         if not _are_apart(index, sizes):
             yield from _Ranges(prefix, index, sizes).faults
@@ -220,6 +220,12 @@ def _are_apart(index: Index, sizes: list[int | None]) -> bool:
     fit = all(map(le, ends, map(limits.__getitem__, shards)))
     # Where two overlap, the second has begun before as many have ended.
     return fit and all(map(le, sorted(ends), islice(sorted(starts), 1, None)))
+
+
+def _sizes(prefix: str, index: Index) -> list[int | None]:
+    """The size of each data file; None for what is none."""
+    paths = [shard_path(prefix, shard, index.num_shards) for shard in range(index.num_shards)]
+    return files.for_each(_size, paths)
 
 
 def _size(path: str) -> int | None:
@@ -334,17 +340,17 @@ def _checksum_faults(
     total = sum(entry.size for _, entry in ranges)
     done = 0
     with open_reader(prefix, index) as reader:
+        reader.expect(entry for _, entry in ranges)
         for key, entry in ranges:
             try:
-                in_parts = entry.size > _CHUNK and entry.dtype not in (STRING, VARIANT)
-                if in_parts and index.v1 is None:
-                    for part in checked(_parts(reader, entry), entry.crc32c):
-                        done += len(part)
-                        if progress:
-                            progress(done, total)
-                else:
+                if index.v1 or entry.size <= _SMALL or entry.dtype in (STRING, VARIANT):
                     reader.check(entry)
                     done += entry.size
+                    if progress:
+                        progress(done, total)
+                    continue
+                for chunk in checked(reader.chunks(entry), entry.crc32c):
+                    done += len(chunk)
                     if progress:
                         progress(done, total)
             except (CorruptCheckpointError, UnsupportedCheckpointError) as error:
@@ -352,10 +358,3 @@ def _checksum_faults(
                 message = error.message.partition(f"at byte {entry.offset}: ")[2] or error.message
                 offset = None if index.v1 else entry.offset
                 yield Fault("checksum", file, message, readable_key(key), offset)
-
-
-def _parts(reader: TensorReader, entry: Entry) -> Iterator[memoryview]:
-    """The bytes of an entry in chunks, read one by one where the file is remote."""
-    for start in range(0, entry.size, _CHUNK):
-        size = min(_CHUNK, entry.size - start)
-        yield reader.raw(entry._replace(offset=entry.offset + start, size=size))

@@ -331,11 +331,11 @@ def test_large_variables_are_compared_in_chunks(
 
 
 def test_progress_reaches_the_end(tmp_path: Path) -> None:
-    prefix = save(tmp_path / "a", {"large": np.zeros(3 << 20, np.float32), "small": KERNEL})
+    prefix = save(tmp_path / "a", {"large": np.zeros(5 << 18, np.float32), "small": KERNEL})
     seen: list[tuple[int, int]] = []
     compare_checkpoints(prefix, prefix, progress=lambda done, total: seen.append((done, total)))
-    size = 12 << 20
-    assert seen == [(n, size + 24) for n in (4 << 20, 8 << 20, size, size + 24)]
+    size = 5 << 20
+    assert seen == [(n, size + 24) for n in (2 << 20, 4 << 20, size, size + 24)]
 
 
 # --- reports ---

@@ -77,7 +77,7 @@ def test_slices_are_cast_too(tmp_path):
 
 
 def test_a_large_tensor_is_cast_in_chunks(tmp_path, monkeypatch):
-    monkeypatch.setattr("estimator_ckpt.conversion.pieces._CHUNK", 64)
+    monkeypatch.setattr("estimator_ckpt.bundle.data_files._CHUNK", 64)
     values = np.arange(1001, dtype=np.float32)
     write_bundle(tmp_path / "m", {"x": values})
     seen = []

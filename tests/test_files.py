@@ -323,4 +323,4 @@ def test_a_full_disk(tmp_path):
         open("/dev/full", "wb", 0) as full,
         pytest.raises(OSError, match="No space left"),
     ):
-        copies._copy(reading.fileno(), full.fileno(), None)
+        copies._copy_local(reading.fileno(), full.fileno(), None)

@@ -24,7 +24,7 @@ from stock_files import (
 )
 from tensorflow_party import tf
 
-from estimator_ckpt import files, verify, verify_checkpoint
+from estimator_ckpt import verify_checkpoint
 from estimator_ckpt.bundle.aliases import add_keys
 from estimator_ckpt.bundle.checksum import masked_crc32c
 from estimator_ckpt.bundle.entries import Entry
@@ -136,14 +136,14 @@ def test_a_saver_of_its_own_is_a_note(tmp_path: Path) -> None:
 
 
 def test_large_tensors_are_checked_in_chunks(tmp_path: Path) -> None:
-    data = np.arange(5 << 20, dtype=np.float64)  # 40 MiB
+    data = np.arange(5 << 17, dtype=np.float64)  # 5 MiB
     prefix = save(tmp_path / "m", {"large": data, "small": np.float32(1)})
     seen: list[tuple[int, int]] = []
     report = verify_checkpoint(prefix, progress=lambda done, total: seen.append((done, total)))
     assert report.ok
-    chunk, size = 16 << 20, 40 << 20
+    chunk, size = 2 << 20, 5 << 20
     assert seen == [(n, size + 4) for n in (chunk, 2 * chunk, size, size + 4)]
-    flip(data_file(prefix), 33 << 20)
+    flip(data_file(prefix), 3 << 20)
     assert faults_of(prefix) == [("checksum", "large", 0)]
 
 
@@ -414,24 +414,6 @@ def test_a_broken_object_graph_is_one_fault_among_others(tmp_path: Path) -> None
     flip(data_file(prefix), os.path.getsize(data_file(prefix)) - 1)
     flip(data_file(prefix), 0)
     assert {key for _, key, _ in faults_of(prefix)} == {OBJECT_GRAPH_KEY, flat_key("w")}
-
-
-def test_a_large_remote_tensor_is_read_in_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify, "_CHUNK", 1000)
-    prefix = "ram://verify_parts/m"
-    value = tf.random.stateless_uniform([1000], [1, 2])
-    tf.raw_ops.SaveV2(prefix=prefix, tensor_names=["w"], shape_and_slices=[""], tensors=[value])
-    sizes = []
-    read_range = files.read_range
-
-    def counted(path: str, offset: int, size: int) -> bytes:
-        if ".data-" in path:
-            sizes.append(size)
-        return read_range(path, offset, size)
-
-    monkeypatch.setattr(files, "read_range", counted)
-    assert verify_checkpoint(prefix).ok
-    assert sizes == [1000] * 4
 
 
 # --- paths ---

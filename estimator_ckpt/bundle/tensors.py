@@ -1,4 +1,4 @@
-"""The values of a checkpoint, memory-mapped: to read one variable touches its bytes alone.
+"""The values of a checkpoint: to read one variable touches its bytes alone.
 
 Source: tensorflow/core/util/tensor_bundle/tensor_bundle.cc.
 """
@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import google_crc32c
 
-from estimator_ckpt import files
 from estimator_ckpt.bundle.checksum import Checksum, extend_crc32c, wrong_checksum
 from estimator_ckpt.bundle.coding import MAX_VARINT_BYTES, decode_varint, encode_varint, mask
+from estimator_ckpt.bundle.data_files import DataFiles
 from estimator_ckpt.bundle.dtypes import STRING, VARIANT, dtype_name, dtype_size
 from estimator_ckpt.bundle.entries import Entry
 from estimator_ckpt.bundle.index import Index, data_path, shard_path
@@ -23,7 +23,6 @@ from estimator_ckpt.bundle.slices import key_text, slice_key, slice_shape
 from estimator_ckpt.errors import (
     CorruptCheckpointError,
     MissingTensorError,
-    NotACheckpointError,
     UnsupportedCheckpointError,
 )
 
@@ -41,7 +40,6 @@ __all__ = [
 
 _UINT32_MAX = (1 << 32) - 1
 _CHUNK = 16 << 20
-_MAX_MAPPED = 64  # data files at a time, as each of them holds a file descriptor
 
 
 def numpy_dtype(dtype: int) -> np.dtype[Any]:
@@ -85,7 +83,7 @@ class TensorReader:
     def __init__(self, prefix: str, index: Index) -> None:
         self._prefix = prefix
         self._index = index
-        self._shards: dict[int, memoryview] = {}
+        self._files = DataFiles(prefix, index)
 
     def __enter__(self) -> TensorReader:
         return self
@@ -100,12 +98,24 @@ class TensorReader:
 
     def close(self) -> None:
         """Lets go of the data files. Arrays that were read stay valid."""
-        self._shards.clear()
+        self._files.close()
+
+    def expect(self, entries: Iterable[Entry]) -> None:
+        """Has the bytes of these read before they are asked for.
+
+        They are asked for in this order from now on, by one thread, and nothing else; some may be
+        passed over. What is asked for out of turn is read all the same, but not ahead.
+
+        Args:
+          entries: taken as far as is read ahead.
+        """
+        self._files.expect(entries)
 
     def read(self, key: bytes, *, check: bool = True) -> np.ndarray[Any, Any]:
         """The value under ``key``; of a partitioned variable all of it, put together.
 
-        Arrays of a fixed-size dtype that is not partitioned are read-only views of the file.
+        Arrays of a fixed-size dtype that is not partitioned are read-only; large ones of a local
+        file are views of it.
 
         Args:
           key: in the index.
@@ -143,28 +153,15 @@ class TensorReader:
         Raises:
           CorruptCheckpointError: the data file is missing, or ends before the entry's bytes do.
         """
-        if not entry.size:
-            return memoryview(b"")
-        path = shard_path(self._prefix, entry.shard, self._index.num_shards)
-        try:
-            if files.is_remote(path):
-                data = memoryview(files.read_range(path, entry.offset, entry.size))
-            else:
-                if entry.shard not in self._shards:
-                    while len(self._shards) >= _MAX_MAPPED:
-                        del self._shards[next(iter(self._shards))]
-                    self._shards[entry.shard] = files.map_bytes(path)
-                data = self._shards[entry.shard][entry.offset : entry.offset + entry.size]
-        except NotACheckpointError as error:
-            raise CorruptCheckpointError(f"a data file: {error.message}", path=path) from error
-        if len(data) != entry.size:
-            raise CorruptCheckpointError(
-                files.oddity(path)
-                or f"byte {entry.offset}: expected {entry.size} bytes of a tensor, found "
-                f"{len(data)} before the file's end",
-                path=path,
-            )
-        return data
+        return self._files.whole(entry)
+
+    def chunks(self, entry: Entry) -> Iterator[memoryview]:
+        """What raw() has, 2 MiB at a time; strings and variants come as a whole.
+
+        Raises:
+          CorruptCheckpointError: as raw() does.
+        """
+        return self._files.chunks(entry)
 
     def crc32c(self, entry: Entry) -> int:
         """The masked checksum of an entry's bytes, as it is stored."""
@@ -185,7 +182,10 @@ class TensorReader:
         elif entry.dtype == VARIANT:
             self._check_crc(entry, self._variants_crc(entry))
         else:
-            self._check_crc(entry, extend_crc32c(0, self.raw(entry)))
+            crc = 0
+            for chunk in self.chunks(entry):
+                crc = extend_crc32c(crc, chunk)
+            self._check_crc(entry, crc)
 
     def _read_entry(self, entry: Entry, check: bool) -> np.ndarray[Any, Any]:
         import numpy as np
@@ -196,9 +196,12 @@ class TensorReader:
             array = np.empty(len(values), dtype)
             array[:] = values
             return array.reshape(entry.shape)
-        if check:
+        if check and not self._files.is_remote:  # part by part, which a disk is faster with
             self.check(entry)
-        return np.ndarray(entry.shape, dtype, self.raw(entry))
+        data = self.raw(entry)
+        if check and self._files.is_remote:
+            self._check_crc(entry, extend_crc32c(0, data))
+        return np.ndarray(entry.shape, dtype, data)
 
     def rows(self, key: bytes) -> Iterator[np.ndarray[Any, Any]]:
         """The value of a partitioned variable, some rows of its first dimension at a time.

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from estimator_ckpt.bundle.dtypes import STRING, dtype_size
 from estimator_ckpt.bundle.entries import Entry
-from estimator_ckpt.bundle.slices import Extents, slice_key, slice_shape
-from estimator_ckpt.bundle.tensors import numpy_dtype
+from estimator_ckpt.bundle.slices import Extents, key_bytes, slice_key, slice_shape
+from estimator_ckpt.bundle.tensors import TensorReader, numpy_dtype
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import CorruptCheckpointError, UnsupportedCheckpointError
 from estimator_ckpt.reading.variables import Variable
@@ -58,6 +58,7 @@ def difference(
     b: Checkpoint,
     y: Variable,
     *,
+    readers: tuple[TensorReader, TensorReader],
     rtol: float = 0.0,
     atol: float = 0.0,
     progress: Callable[[int], None] | None = None,
@@ -69,6 +70,7 @@ def difference(
       x: its variable.
       b: checkpoint B.
       y: its variable.
+      readers: of A and of B, which may expect the entries of variables that are whole in both.
       rtol: see compare_checkpoints().
       atol: see compare_checkpoints().
       progress: called with the bytes compared so far.
@@ -79,21 +81,24 @@ def difference(
     Raises:
       CorruptCheckpointError: the bits differ, but not all of them are what was once saved.
     """
+    reader, other_reader = readers if are_whole(x, y) else (a.reader, b.reader)
     if x.entry.dtype == STRING:
-        return _string_difference(a.get_tensor(x.key), b.get_tensor(y.key))
+        return _string_difference(
+            reader.read(key_bytes(x.key)), other_reader.read(key_bytes(y.key))
+        )
     if dtype_size(x.entry.dtype) is None:
         count = math.prod(x.shape)
-        same = _raw(a, x) == _raw(b, y)
+        same = _raw(reader, a, x) == _raw(other_reader, b, y)
         return None if same else Difference(count, count)
-    is_small = not (x.slices or y.slices) and x.nbytes <= _SMALL
     # Without NumPy, which takes longer to import.
-    if is_small and bytes(a.reader.raw(x.entry)) == bytes(b.reader.raw(y.entry)):
+    is_small = are_whole(x, y) and x.nbytes <= _SMALL
+    if is_small and bytes(reader.raw(x.entry)) == bytes(other_reader.raw(y.entry)):
         if progress:
             progress(x.nbytes)
         return None
     alone = _in_one_only(a, x, b, y)
     done = 0
-    for one, other in _chunks(a, x, b, y):
+    for one, other in _chunks((reader, other_reader), a, x, b, y):
         if not _same_bits(one, other):
             break
         done += one.nbytes
@@ -104,7 +109,8 @@ def difference(
             return None
     for checkpoint, variable in ((a, x), (b, y)):
         _verify(checkpoint, variable)
-    found = [_statistics(one, other, rtol, atol) for one, other in _chunks(a, x, b, y)]
+    again = _chunks((a.reader, b.reader), a, x, b, y)
+    found = [_statistics(one, other, rtol, atol) for one, other in again]
     numeric = _has_numbers(x.entry.dtype)
     return Difference(
         count=sum(chunk.count for chunk in found) + alone,
@@ -118,13 +124,20 @@ def difference(
     )
 
 
+def are_whole(x: Variable, y: Variable) -> bool:
+    """Whether neither is partitioned."""
+    return not (x.slices or y.slices)
+
+
 def _string_difference(one: Array, other: Array) -> Difference | None:
     differing = int((one != other).sum()) if one.size else 0
     return Difference(one.size, differing) if differing else None
 
 
-def _raw(checkpoint: Checkpoint, variable: Variable) -> list[tuple[Extents, memoryview]]:
-    return [(box, checkpoint.reader.raw(entry)) for box, entry in entries_of(checkpoint, variable)]
+def _raw(
+    reader: TensorReader, checkpoint: Checkpoint, variable: Variable
+) -> list[tuple[Extents, memoryview]]:
+    return [(box, reader.raw(entry)) for box, entry in entries_of(checkpoint, variable)]
 
 
 def _verify(checkpoint: Checkpoint, variable: Variable) -> None:
@@ -155,23 +168,42 @@ def _has_numbers(dtype: int) -> bool:
         return False
 
 
-def _arrays(checkpoint: Checkpoint, variable: Variable) -> list[tuple[Extents, Array]]:
+def _numpy_dtype(dtype: int) -> np.dtype[Any]:
+    """That of the values; where NumPy lacks it, integers with their bits."""
+    import numpy as np
+
+    return numpy_dtype(dtype) if _has_numbers(dtype) else np.dtype(f"u{dtype_size(dtype)}")
+
+
+def _arrays(
+    reader: TensorReader, checkpoint: Checkpoint, variable: Variable
+) -> list[tuple[Extents, Array]]:
     """The slices as views of the file; where NumPy lacks the dtype, its bits as integers."""
     import numpy as np
 
-    number = variable.entry.dtype
-    dtype = numpy_dtype(number) if _has_numbers(number) else np.dtype(f"u{dtype_size(number)}")
+    dtype = _numpy_dtype(variable.entry.dtype)
     return [
         (box, np.ndarray([length for _, length in box], dtype, raw))
-        for box, raw in _raw(checkpoint, variable)
+        for box, raw in _raw(reader, checkpoint, variable)
     ]
 
 
 def _chunks(
-    a: Checkpoint, x: Variable, b: Checkpoint, y: Variable
+    readers: tuple[TensorReader, TensorReader],
+    a: Checkpoint,
+    x: Variable,
+    b: Checkpoint,
+    y: Variable,
 ) -> Iterator[tuple[Array, Array]]:
     """Corresponding values of both, flat, in chunks, however each is partitioned."""
-    ours, theirs = _arrays(a, x), _arrays(b, y)
+    import numpy as np
+
+    if are_whole(x, y):
+        dtype = _numpy_dtype(x.entry.dtype)
+        for chunk, other in zip(readers[0].chunks(x.entry), readers[1].chunks(y.entry)):
+            yield np.frombuffer(chunk, dtype), np.frombuffer(other, dtype)
+        return
+    ours, theirs = _arrays(readers[0], a, x), _arrays(readers[1], b, y)
     for cut, n, m in _meetings([box for box, _ in ours], [box for box, _ in theirs]):
         pair = (
             array[tuple(slice(i - start, j - start) for (i, j), (start, _) in zip(cut, box))]

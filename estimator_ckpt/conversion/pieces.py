@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
-from estimator_ckpt import files
 from estimator_ckpt.bundle.dtypes import dtype_size
 from estimator_ckpt.bundle.entries import Entry
 from estimator_ckpt.conversion.plan import Content
-from estimator_ckpt.errors import CorruptCheckpointError
-
-_CHUNK = 4 << 20
 
 
 class Piece(NamedTuple):
@@ -32,31 +27,6 @@ class Piece(NamedTuple):
         if self.entry is None:
             return content.value, content.dtype
         return self.entry.location, content.dtype, content.scale
-
-
-def read_chunks(path: str, entry: Entry) -> Iterator[bytes]:
-    """The bytes of an entry, a few megabytes at a time."""
-    left = entry.size
-    if not left:
-        return
-    width = dtype_size(entry.dtype) or 1
-    with files.open_read(path) as file:
-        file.seek(entry.offset)
-        while left:
-            chunk = file.read(min(_CHUNK // width * width, left))
-            if not chunk:
-                raise CorruptCheckpointError(
-                    f"byte {entry.offset}: the file ends {left} bytes before the tensor", path=path
-                )
-            left -= len(chunk)
-            yield chunk
-
-
-def split_chunks(data: memoryview, entry: Entry) -> Iterator[bytes]:
-    """The bytes of an entry that are in memory, or mapped, as read_chunks() has them."""
-    size = _CHUNK // (dtype_size(entry.dtype) or 1) * (dtype_size(entry.dtype) or 1)
-    for start in range(0, len(data), size):
-        yield bytes(data[start : start + size])
 
 
 def by_shard(pieces: list[Piece]) -> list[list[Piece]]:

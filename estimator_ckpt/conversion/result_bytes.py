@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from estimator_ckpt import files
 from estimator_ckpt.bundle.checksum import Checksum, checked
 from estimator_ckpt.bundle.dtypes import STRING, VARIANT
 from estimator_ckpt.bundle.entries import Entry
@@ -13,7 +12,7 @@ from estimator_ckpt.bundle.slices import key_bytes, slice_key
 from estimator_ckpt.bundle.tensors import TensorReader
 from estimator_ckpt.bundle.v1 import open_reader
 from estimator_ckpt.conversion.casting import cast_chunk
-from estimator_ckpt.conversion.pieces import Piece, read_chunks, split_chunks
+from estimator_ckpt.conversion.pieces import Piece
 from estimator_ckpt.conversion.plan import Content
 from estimator_ckpt.errors import CorruptCheckpointError, MismatchError
 
@@ -32,6 +31,7 @@ class ResultBytes:
     def __init__(self, source: str, index: Index) -> None:
         self._source = source
         self._index = index
+        self._reader = open_reader(source, index)
         self.underflows: dict[str, int] = {}
 
     def pieces(self, content: Content) -> Iterator[Piece]:
@@ -44,6 +44,10 @@ class ResultBytes:
             yield Piece(self._index.entries[slice_key(content.source, extents)], content)
         if not entry.slices:
             yield Piece(entry, content)
+
+    def expect(self, pieces: Iterable[Piece]) -> None:
+        """Reads ahead: chunks() is asked for these in this order."""
+        self._reader.expect(piece.entry for piece in pieces if piece.entry is not None)
 
     def chunks(self, piece: Piece, *, count: bool = True) -> Iterator[bytes]:
         """The bytes of a piece as they are in the result, a few megabytes at a time.
@@ -64,22 +68,22 @@ class ResultBytes:
 
     def _source_chunks(self, entry: Entry, key: str) -> Iterator[bytes]:
         """The bytes of an entry of the source, checked."""
-        if self._index.v1 or entry.dtype in (STRING, VARIANT):
-            with open_reader(self._source, self._index) as reader:
-                if entry.dtype in (STRING, VARIANT):
-                    reader.check(entry)
-                    yield bytes(reader.raw(entry))
-                else:  # a V1 file has no checksums
-                    yield from split_chunks(reader.raw(entry), entry)
-            return
-        path = data_path(self._source, self._index, entry.shard)
-        try:
-            yield from checked(read_chunks(path, entry), entry.crc32c)
-        except CorruptCheckpointError as error:
-            if error.path is None:  # the checksum is wrong
-                message = f"the {entry.size} bytes at byte {entry.offset}: {error.message}"
-                raise CorruptCheckpointError(message, path=path, key=key) from None
-            raise
+        if entry.dtype in (STRING, VARIANT):
+            self._reader.check(entry)
+            yield bytes(self._reader.raw(entry))
+        elif self._index.v1:  # whose file has no checksums
+            yield from map(bytes, self._reader.chunks(entry))
+        else:
+            try:
+                yield from map(bytes, checked(self._reader.chunks(entry), entry.crc32c))
+            except CorruptCheckpointError as error:
+                if error.path is not None:
+                    raise
+                raise CorruptCheckpointError(
+                    f"the {entry.size} bytes at byte {entry.offset}: {error.message}",
+                    path=data_path(self._source, self._index, entry.shard),
+                    key=key,
+                ) from None
 
     def _computed(self, chunk: bytes, dtype: int, content: Content, *, count: bool) -> bytes:
         """Bytes of the source, of values of `dtype`, as the result has them."""
@@ -95,6 +99,11 @@ class ResultBytes:
         if zeros and count:
             self.underflows[content.source] = self.underflows.get(content.source, 0) + zeros
         return found
+
+    def expect_values(self, contents: Iterable[Content]) -> None:
+        """Reads ahead: values() is asked for these in this order."""
+        pieces = (list(self.pieces(content)) for content in contents)
+        self.expect(several[0] for several in pieces if len(several) == 1)
 
     def values(self, content: Content) -> Iterator[bytes]:
         """The bytes of a whole tensor of the result, a few megabytes at a time.
@@ -124,35 +133,41 @@ class ResultBytes:
           CorruptCheckpointError: they differ, or a checksum is wrong.
         """
         seen: set[tuple[object, ...]] = set()
-        with TensorReader(destination, index) as reader:
-            for key, content in tensors.items():
-                written = index.entries[key_bytes(key)]
-                targets = [index.entries[slice_key(key, e)] for e in written.slices] or [written]
-                for piece, target in zip(self.pieces(content), targets):
-                    if (piece.identity, target.location) in seen:
-                        continue
+        pairs: list[tuple[str, Piece, Entry]] = []
+        for key, content in tensors.items():
+            written = index.entries[key_bytes(key)]
+            targets = [index.entries[slice_key(key, e)] for e in written.slices] or [written]
+            for piece, target in zip(self.pieces(content), targets):
+                if (piece.identity, target.location) not in seen:
                     seen.add((piece.identity, target.location))
+                    pairs.append((key, piece, target))
+        self.expect(piece for _, piece, _ in pairs)
+        with TensorReader(destination, index) as reader:
+            reader.expect(target for _, _, target in pairs)
+            for key, piece, target in pairs:
+                if target.dtype in (STRING, VARIANT):
+                    reader.check(target)
+                if not _are_written(self.chunks(piece, count=False), reader.chunks(target), target):
                     path = shard_path(destination, target.shard, index.num_shards)
-                    chunks = self.chunks(piece, count=False)
-                    if target.dtype in (STRING, VARIANT):
-                        reader.check(target)
-                        equal = b"".join(chunks) == bytes(reader.raw(target))
-                    else:
-                        equal = _are_written(chunks, path, target)
-                    if not equal:
-                        raise CorruptCheckpointError(
-                            "what was written is not what was read", path=path, key=key
-                        )
+                    raise CorruptCheckpointError(
+                        "what was written is not what was read", path=path, key=key
+                    )
         return len(tensors)
 
 
-def _are_written(chunks: Iterable[bytes], path: str, target: Entry) -> bool:
+def _are_written(chunks: Iterable[bytes], found: Iterator[memoryview], target: Entry) -> bool:
     """Whether a data file has these bytes for an entry, and the entry their checksum."""
     checksum = Checksum()
-    with files.open_read(path) as file:
-        file.seek(target.offset)
-        for chunk in chunks:
-            if file.read(len(chunk)) != chunk:
+    left = memoryview(b"")
+    for chunk in chunks:
+        checksum.add(chunk)
+        start = 0
+        while start < len(chunk):
+            left = left or next(found, left)
+            size = min(len(chunk) - start, len(left))
+            # Copies, as views are compared byte by byte.
+            if not size or bytes(left[:size]) != bytes(chunk[start : start + size]):
                 return False
-            checksum.add(chunk)
-    return (checksum.size, checksum.masked) == (target.size, target.crc32c)
+            start, left = start + size, left[size:]
+    in_another_way = target.dtype in (STRING, VARIANT)  # is its checksum computed
+    return checksum.size == target.size and (in_another_way or checksum.masked == target.crc32c)

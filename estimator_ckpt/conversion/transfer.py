@@ -91,17 +91,18 @@ class Transfer:
             groups = [[]]
         sizes = {shard: files.size(self._shard(shard)) for shard in linked}
         self._total = sum(sizes.values()) + sum(piece_size(piece) for piece in new)
-        written = []
-        for shard, target in linked.items():
-            path = shard_path(destination, target, count)
+        paths = [shard_path(destination, target, count) for target in linked.values()]
+        for path in paths:
             undo.callback(files.remove, path)
-            how = files.link_or_copy(self._shard(shard), path, copy=copy, progress=self._report)
+        hows = files.link_or_copy_all(
+            list(zip(map(self._shard, linked), paths)), copy=copy, progress=self._report
+        )
+        for shard, how in zip(linked, hows):
             if how == "copy":
                 self._done += sizes[shard]
             else:
                 self._total -= sizes[shard]
-            written.append((path, how))
-        hows = [how for _, how in written]
+        written = list(zip(paths, hows))
         new_entries: dict[tuple[object, ...], Entry] = {}
         for target, group in enumerate(groups, start=len(linked)):
             path = shard_path(destination, target, count)
@@ -293,6 +294,8 @@ class Transfer:
         new_entries: dict[tuple[object, ...], Entry],
     ) -> None:
         """Appends pieces to a data file of the result, and adds their entries."""
+        pieces = list(pieces)
+        self._bytes.expect(pieces)
         for piece in pieces:
             content = piece.content
             checksum = Checksum()

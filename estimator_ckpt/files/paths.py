@@ -33,6 +33,12 @@ def is_remote(path: str) -> bool:
     return _SCHEME.match(path) is not None
 
 
+def scheme(path: str) -> str:
+    """What a remote path begins with, such as ``gs://``; empty for a local one."""
+    found = _SCHEME.match(path)
+    return found.group() if found else ""
+
+
 @contextlib.contextmanager
 def raising(kind: type[CheckpointError], action: str, path: str) -> Iterator[None]:
     """Turns what the system raises into a `kind` with the path and the system's words."""
