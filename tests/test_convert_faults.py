@@ -133,7 +133,7 @@ def test_a_checkpoint_that_is_there_is_never_overwritten(source, tmp_path):
     with pytest.raises(WriteError, match="there already"):
         convert_checkpoint(source, there, "both")
     assert contents(there).keys() == {"mine"}
-    with pytest.raises(WriteError, match="there already"):
+    with pytest.raises(WriteError, match="this is the source itself"):
         convert_checkpoint(source, source, "both")
 
 

@@ -64,7 +64,8 @@ def test_what_a_save_would_delete_is_shown(prefix: str, tmp_path: Path) -> None:
 
 
 def test_a_verb_that_needs_it_says_so_in_one_line() -> None:
-    out = run(COMMAND, "train", "--model_fn=m:f", "--model_dir=run", "--train_input_fn=m:g")
+    functions = ["--model_fn=json:loads", "--train_input_fn=json:load"]  # those of some module
+    out = run(COMMAND, "train", *functions, "--model_dir=run")
     message, code = out.splitlines()
     assert message.startswith("estimator-ckpt: estimator-ckpt train")
     assert "needs TensorFlow, which is not installed" in message
