@@ -101,7 +101,9 @@ def keep_if_best(
         place = same.prefix if same else _place(run, source, earlier)
         known = {name: v for name, v in same.metrics.items() if name not in metrics} if same else {}
         this = Evaluated(place, _step(source), {**known, **finite})
-        found = BestList(criteria, (*(one for one in earlier if one is not same), this))
+        # One that is evaluated again keeps its place, before others that are as good.
+        again = [this if one is same else one for one in earlier]
+        found = BestList(criteria, tuple(again if same else [*earlier, this]))
         best = {one: [e.prefix for e in found.ranked(one)] for one in criteria}
         kept = {prefix for prefixes in best.values() for prefix in prefixes}
         is_best = place in kept
@@ -133,7 +135,7 @@ def numbers_of(metrics: Mapping[str, Any]) -> dict[str, float]:
     found = {}
     for name, value in metrics.items():
         if not isinstance(value, (str, bytes)):
-            with contextlib.suppress(TypeError, ValueError):
+            with contextlib.suppress(TypeError, ValueError, OverflowError):
                 found[name] = float(value)
     return found
 

@@ -23,6 +23,7 @@ from estimator_ckpt.exchange import npz, safetensors
 from estimator_ckpt.exchange.dtypes import NAMES
 from estimator_ckpt.exchange.tensors import FileTensor
 from estimator_ckpt.files import Progress
+from estimator_ckpt.formats import RESETS_KEY
 from estimator_ckpt.matching.rules import Pairs
 from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY
 from estimator_ckpt.text.names import some_of
@@ -135,6 +136,7 @@ def _export(
     if files.exists(path):
         raise WriteError("the file exists; name another one, or remove it", path=path)
     conversion, contents = make_plan(checkpoint, path, options)
+    contents = {name: one for name, one in contents.items() if name != RESETS_KEY}
     kept, unfit = _sort_out(contents, ending)
     if unfit and not skip_unsupported:
         shown = some_of([f"{one.name}: {one.why}" for one in unfit], _MOST_SHOWN, "; ")

@@ -18,7 +18,7 @@ from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.conversion.carry_out import carry_out
 from estimator_ckpt.conversion.casting import Casts
 from estimator_ckpt.conversion.convert_options import ConvertOptions
-from estimator_ckpt.conversion.destination import check_destination, claimed
+from estimator_ckpt.conversion.destination import check_destination, claimed, refuse_name
 from estimator_ckpt.conversion.plan import Conversion
 from estimator_ckpt.conversion.prepare import make_plan
 from estimator_ckpt.errors import CheckpointError, NotACheckpointError, SettingsError
@@ -82,6 +82,7 @@ def import_checkpoint(
     stem, ending = os.path.splitext(os.path.basename(path))
     if not target:
         raise SettingsError("expected a prefix or a directory, found none", key="destination")
+    refuse_name(target)
     if target.endswith("/") or files.is_dir(target):
         target = os.path.join(target, stem)
     with contextlib.ExitStack() as stack:

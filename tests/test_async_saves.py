@@ -352,13 +352,22 @@ def test_however_a_training_ends_it_waits_for_the_save_in_flight(tmp_path, gate,
     assert job.newest() == 1
 
 
+def _of_an_op(text):
+    """The message of TensorFlow's error where an op says this."""
+    node = "save/SaveV2"
+    before = f"Graph execution error:\n\nDetected at node '{node}' defined at\nNode: '{node}'\n"
+    return f"{before}{text}\n\t [[{{{{node {node}}}}}]]"
+
+
 def test_an_error_is_raised_by_the_next_step_with_its_cause(tmp_path, gate, caplog):
     with Job(tmp_path) as job:
         job.wait()
-        gate.error = full = tf.errors.ResourceExhaustedError(None, None, "the disk is full")
+        gate.error = full = tf.errors.ResourceExhaustedError(
+            None, None, _of_an_op("the disk is full")
+        )
         job.step()
         job.scaffold.saver._background.join()
-        with pytest.raises(WriteError, match=r"model\.ckpt-1: .* the disk is full") as caught:
+        with pytest.raises(WriteError, match=r"model\.ckpt-1: .* the disk is full$") as caught:
             job.step()
         assert caught.value.__cause__ is full
     assert "the disk is full" in caplog.text

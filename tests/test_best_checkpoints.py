@@ -94,6 +94,8 @@ def test_of_equal_ones_the_first_stays(model_dir: Path) -> None:
     for step in (1, 2, 3):
         record(step, 0.5)
     assert best_steps() == [1, 2]
+    record_metrics("run@step=1", {"accuracy": 0.5})  # an evaluator that was restarted
+    assert best_steps() == [1, 2]
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

@@ -39,6 +39,7 @@ from estimator_ckpt.errors import (
 from estimator_ckpt.exchange import npz
 from estimator_ckpt.exchange import safetensors as own_safetensors
 from estimator_ckpt.exchange.dtypes import NPZ, SAFETENSORS
+from estimator_ckpt.formats import RESETS_KEY
 
 LIBRARY = tuple(map(int, safetensors.__version__.split(".")[:2]))
 ENDINGS = (".safetensors", ".npz")
@@ -194,6 +195,14 @@ def test_what_is_left_out_has_a_line(run: Run, tmp_path: Path) -> None:
     result = run("export", source, tmp_path / "again.npz")
     assert result.code == 2
     assert "cannot hold 1 of the 2 variables: words: .npz files have no string" in result.err
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_what_a_job_has_reset_is_no_variable(tmp_path: Path, ending: str) -> None:
+    source = save(tmp_path / "m", {"w": np.float32([1]), RESETS_KEY: b"[]"})
+    done = export_checkpoint(source, tmp_path / f"out{ending}")
+    assert [one.name for one in done.tensors] == ["w"]
+    assert done.left_out == ()
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from estimator_ckpt import (
     convert_checkpoint,
     open_checkpoint,
     pin_checkpoint,
+    record_metrics,
     unpin_checkpoint,
     verify_checkpoint,
 )
@@ -163,7 +164,9 @@ def test_pin_and_unpin_on_the_command_line(model_dir: Path, run: Run) -> None:
     assert run("pin", "run").code == run("unpin").code == 2
 
 
-@pytest.mark.parametrize("name", ["", "best", "newest", "step=3", "a/b", "..", ".x", "a@b", "a:b"])
+@pytest.mark.parametrize(
+    "name", ["", "best", "newest", "step=3", "a/b", "..", ".x", "a@b", "a:b", "x.evaluating-1"]
+)
 def test_a_name_that_could_mean_something_else_is_refused(model_dir: Path, name: str) -> None:
     before = files_below(model_dir)
     with pytest.raises(CheckpointError, match=r"^name: "):
@@ -187,6 +190,31 @@ def test_a_pin_goes_along_with_the_directory(model_dir: Path) -> None:
 def test_a_pinned_or_best_checkpoint_is_pinned_in_its_run(model_dir: Path) -> None:
     pin_checkpoint("run@step=800", "a")
     assert pin_checkpoint("run@a", "b") == "run/pinned/b/model.ckpt-800"
+
+
+@pytest.mark.parametrize("room", ["best", "pinned"])
+@pytest.mark.parametrize("has_state", [True, False])
+def test_a_run_may_stand_in_a_directory_of_such_a_name(
+    model_dir: Path, room: str, has_state: bool
+) -> None:
+    os.mkdir(room)
+    run = shutil.move("run", f"{room}/run-7")
+    if not has_state:
+        os.unlink(f"{run}/checkpoint")
+    assert pin_checkpoint(f"{run}@step=800", "a") == f"{run}/pinned/a/model.ckpt-800"
+    assert record_metrics(f"{run}@a", {"x": 1}, keep_best=("x", 1)) == ("x",)
+    assert value_of(f"{run}@best") == value_of(f"{run}@a") == 800
+
+
+def test_nothing_is_written_where_a_name_leads_to_a_checkpoint(model_dir: Path, run: Run) -> None:
+    """As a path it would hide that one from then on."""
+    pin_checkpoint("run", "a")
+    for source in ("run", "run/model.ckpt-800"):
+        said = run("convert", source, "run@a", "--checkpoint_format=both")
+        assert said.code == 2
+        assert "run@a: this names a checkpoint, run/pinned/a/model.ckpt-1000" in said.err
+    convert_checkpoint("run@a", "run@home", "both")  # names none
+    assert open_checkpoint("run@home").format == "both"
 
 
 def test_what_a_kill_left_of_a_pin_is_no_pin_and_is_cleared_away(model_dir: Path) -> None:

@@ -92,6 +92,27 @@ def test_what_is_asked_for_begins_anew_and_nothing_else(reset, expected):
             np.testing.assert_array_equal(start[name], end[name.rpartition("/")[0]])
 
 
+def test_each_optimizer_counts_on_or_begins_anew_with_its_slots():
+    """And a scalar's slots are slots, no numbers."""
+
+    def two(sparse=False):
+        body = v1.get_variable("body/w", initializer=np.float32([1, 2]))
+        scale = v1.get_variable("head/scale", initializer=np.float32(3))
+        rows = tf.gather(body, [1]) if sparse else body
+        train = minimize(tf.reduce_sum(rows**2))
+        adam = v1.train.AdamOptimizer(0.1, name="Head")
+        return tf.group(train, adam.minimize(scale**2, var_list=[scale]))
+
+    _, end = train(build=two)
+    start, _ = train(["head/.*"], build=two)
+    of_the_head = {"head/scale", "head/scale/Head", "head/scale/Head_1"}
+    assert changed(end, start) == {*of_the_head, "beta1_power_1", "beta2_power_1"}
+    shutil.rmtree("run")
+    _, end = train(build=lambda: two(sparse=True))  # there no op tells whose the counts are
+    start, _ = train(["head/.*"], build=lambda: two(sparse=True))
+    assert changed(end, start) == of_the_head
+
+
 @pytest.mark.parametrize("checkpoint_format", FORMATS)
 def test_it_is_done_once_and_every_later_checkpoint_says_so(checkpoint_format):
     train(checkpoint_format=checkpoint_format)

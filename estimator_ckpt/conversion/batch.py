@@ -27,7 +27,12 @@ from estimator_ckpt.conversion.already_converted import is_result
 from estimator_ckpt.conversion.carry_out import carry_out, changes
 from estimator_ckpt.conversion.companions import carry_best
 from estimator_ckpt.conversion.convert_options import ConvertOptions
-from estimator_ckpt.conversion.destination import clear_in_place, is_unfinished, passing_name
+from estimator_ckpt.conversion.destination import (
+    clear_in_place,
+    is_unfinished,
+    passing_name,
+    refuse_name,
+)
 from estimator_ckpt.conversion.outcomes import (
     Done,
     Outcome,
@@ -99,6 +104,8 @@ def convert_directory(
             "expected a destination, or in_place, and not both", path=source, key="destination"
         )
     target = source if destination is None else files.path_text(destination, "destination")
+    if destination is not None:
+        refuse_name(target)
     log = None if log is None else files.path_text(log, "log")
     tasks = find_tasks(source, target, options)
     logged: dict[str, list[Done]] = defaultdict(list)

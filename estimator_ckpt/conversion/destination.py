@@ -19,9 +19,10 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from estimator_ckpt import files
-from estimator_ckpt.errors import BusyError, CheckpointError, WriteError
+from estimator_ckpt.errors import BusyError, CheckpointError, NotACheckpointError, WriteError
 from estimator_ckpt.files import claims
 from estimator_ckpt.files.claims import Claim
+from estimator_ckpt.reading.locate import find_prefix
 
 _MARK = ".converting"
 _MARK_IN_PLACE = ".converting-in-place"
@@ -56,6 +57,16 @@ def check_destination(destination: str) -> None:
         raise WriteError(f"expected the prefix of a new checkpoint, found {odd}", path=destination)
     if not files.exists(destination + _MARK):
         _check_free(destination)
+
+
+def refuse_name(destination: str) -> None:
+    """Raises WriteError for what names a checkpoint, as RUN@best: once it is there as a path, it
+    would hide that one."""
+    if "@" not in destination or files.exists(destination) or files.is_dir(destination):
+        return
+    with contextlib.suppress(NotACheckpointError):
+        named = find_prefix(destination)
+        raise WriteError(f"this names a checkpoint, {named}; name another place", path=destination)
 
 
 def is_unfinished(destination: str) -> bool:

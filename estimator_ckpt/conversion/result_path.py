@@ -8,7 +8,7 @@ from estimator_ckpt import files
 from estimator_ckpt.bundle.v1 import plain_prefix
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.conversion.convert_options import ConvertOptions
-from estimator_ckpt.conversion.destination import check_destination
+from estimator_ckpt.conversion.destination import check_destination, refuse_name
 from estimator_ckpt.errors import SettingsError, WriteError
 from estimator_ckpt.reading.locate import complete_prefixes, is_saved_model
 
@@ -48,6 +48,7 @@ def result_path(
         return checkpoint.prefix
     if not destination:
         raise SettingsError("expected a prefix or a directory, found none", key="destination")
+    refuse_name(destination)
     target = destination
     of_model_dir = files.is_dir(checkpoint.path) and not is_saved_model(checkpoint.path)
     if of_model_dir or target.endswith("/") or files.is_dir(target):

@@ -26,13 +26,21 @@ class Update(NamedTuple):
       kind: of optimizer, as TensorFlow calls its op, which is what the table calls it.
       owner: the name of the variable.
       inputs: the names of other variables that it has.
-      numbers: those of its numbers that are constants.
+      read: those of them that it does not write, by what the op calls them, as `beta1_power`;
+        told of graphs, not of `.meta` files.
+      numbers: those of its numbers that are constants; told where `read` is.
     """
 
     kind: str
     owner: str
     inputs: Sequence[str]
+    read: Mapping[str, str] = {}
     numbers: Mapping[str, float] = {}
+
+    @property
+    def slots(self) -> set[str]:
+        """The other variables that it writes; of a graph."""
+        return set(self.inputs).difference(self.read.values())
 
 
 def kind_of_update(op: str) -> str:
@@ -45,7 +53,9 @@ def renamed(updates: Iterable[Update], names: Mapping[str, str]) -> list[Update]
     """The ops as those of variables by other names; those without one are none of theirs."""
     return [
         update._replace(
-            owner=names[update.owner], inputs=[names[n] for n in update.inputs if n in names]
+            owner=names[update.owner],
+            inputs=[names[n] for n in update.inputs if n in names],
+            read={called: names[n] for called, n in update.read.items() if n in names},
         )
         for update in updates
         if update.owner in names

@@ -7,8 +7,8 @@
       "removing": ["model.ckpt-800"]}
 
 Who evaluates writes it, see best.py; the trainer does not look at it. The checkpoints stand in the
-order in which they were evaluated. In "removing" are directories below RUN/best that are being
-linked or removed: what a kill has left of them, the next one who records clears away.
+order in which they were first evaluated. In "removing" are directories below RUN/best that are
+being linked or removed: what a kill has left of them, the next one who records clears away.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ class BestList(NamedTuple):
 
     Attributes:
       criteria: by what they are the best.
-      checkpoints: as they were evaluated, the latest last.
+      checkpoints: as they were first evaluated, the latest last.
       removing: names of directories below RUN/best.
     """
 
@@ -239,5 +239,5 @@ def best_prefix(run: str, metric: str | None) -> str:
     criterion = by_metric[metric] if metric is not None else best.criteria[0]
     ranked = best.ranked(criterion)
     if not ranked:
-        raise NotACheckpointError(f"no checkpoint has a {criterion.metric} yet", path=run)
+        raise NotACheckpointError(f"no checkpoint has the metric {criterion.metric} yet", path=run)
     return ranked[0].prefix

@@ -31,7 +31,7 @@ def check_pin_name(name: object) -> str:
     Raises:
       SettingsError: it cannot be a file's name, or RUN@NAME would mean something else.
     """
-    if not isinstance(name, str) or not _PIN_NAME.fullmatch(name) or LINKING in name:
+    if not isinstance(name, str) or not _PIN_NAME.fullmatch(name) or _is_for_now(name):
         raise SettingsError(
             "expected a name of letters, digits and . _ + - that begins with a letter or a digit, "
             f"as release-7; found {name!r}",
@@ -40,6 +40,10 @@ def check_pin_name(name: object) -> str:
     if name in (NEWEST, BEST):
         raise SettingsError(f"RUN@{name} means another checkpoint; take another name", key="name")
     return name
+
+
+def _is_for_now(name: str) -> bool:
+    return LINKING in name or EVALUATING in name
 
 
 def pins(run: str) -> dict[str, str]:
@@ -53,10 +57,21 @@ def best_directories(run: str) -> dict[str, str]:
 
 
 def run_of(prefix: str) -> str:
-    """The model_dir that a checkpoint belongs to, also one that is pinned there, or a best one."""
+    """The model_dir that a checkpoint belongs to, also one that is pinned there, or a best one.
+
+    A model_dir of the user's own may be called `best/run-7`: no pin and no best one is a directory
+    with a state file, or with several checkpoints.
+    """
     directory = os.path.dirname(prefix) or "."
     parent, name = os.path.split(os.path.dirname(directory))
-    return (parent or ".") if name in (PINNED, BEST) else directory
+    if name not in (PINNED, BEST) or not _is_kept(directory):
+        return directory
+    return parent or "."
+
+
+def _is_kept(directory: str) -> bool:
+    names = files.list_dir(directory) if files.is_dir(directory) else []
+    return "checkpoint" not in names and sum(one.endswith(".index") for one in names) < 2
 
 
 def _kept(directory: str) -> dict[str, str]:
@@ -65,7 +80,7 @@ def _kept(directory: str) -> dict[str, str]:
     found = {}
     for name in sorted(files.list_dir(directory)):
         path = os.path.join(directory, name)
-        if LINKING in name or EVALUATING in name or not files.is_dir(path):
+        if _is_for_now(name) or not files.is_dir(path):
             continue
         indexes = [one for one in files.list_dir(path) if one.endswith(".index")]
         if len(indexes) == 1:

@@ -15,6 +15,7 @@ from absl import logging
 
 from estimator_ckpt.errors import CheckpointError, WriteError
 from estimator_ckpt.saving import tf_internals
+from estimator_ckpt.saving.op_errors import reason_of
 from estimator_ckpt.saving.snapshots import Snapshot
 
 # A MonitoredSession makes a new session after these, if they reach it as they are.
@@ -109,9 +110,9 @@ def _raised(error: Exception, prefix: str) -> Exception:
     """What is raised in training for an error in the thread."""
     if isinstance(error, (CheckpointError, *_LOST_SESSION)):
         return error
-    reason = str(error).partition("\n")[0]
     raised = WriteError(
-        f"the checkpoint could not be written beside training: {type(error).__name__}: {reason}",
+        "the checkpoint could not be written beside training: "
+        f"{type(error).__name__}: {reason_of(error)}",
         path=prefix,
     )
     raised.__cause__ = error

@@ -23,6 +23,7 @@ from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY
 from estimator_ckpt.saving import tf_internals
 from estimator_ckpt.saving.contents import Contents, SavedTensor
 from estimator_ckpt.saving.graph_contents import SAVE_COUNTER_KEY
+from estimator_ckpt.saving.op_errors import reason_of
 from estimator_ckpt.saving.snapshots import (
     Saved,
     SnapshotOps,
@@ -312,14 +313,8 @@ def run_restore(
     try:
         session.run(fetches, feeds)
     except (tf.errors.DataLossError, tf.errors.OutOfRangeError) as error:
-        raise CorruptCheckpointError(_reason(error), path=prefix) from error
+        raise CorruptCheckpointError(reason_of(error), path=prefix) from error
     except tf.errors.NotFoundError as error:
-        raise NotACheckpointError(_reason(error), path=prefix) from error
+        raise NotACheckpointError(reason_of(error), path=prefix) from error
     except tf.errors.InvalidArgumentError as error:
-        raise MismatchError(_reason(error), path=prefix) from error
-
-
-def _reason(error: tf.errors.OpError) -> str:
-    """What an op says, without the stack that TensorFlow puts around it."""
-    message: str = error.message.partition("\n\t [[")[0]
-    return message.rpartition("\n")[2]
+        raise MismatchError(reason_of(error), path=prefix) from error

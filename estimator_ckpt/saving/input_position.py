@@ -28,6 +28,7 @@ from estimator_ckpt.reading.state import real_prefix
 from estimator_ckpt.saving import tf_data_internals
 from estimator_ckpt.saving.input_ops import InputIterator, InputOps, end_message, input_iterators
 from estimator_ckpt.saving.on_disk import open_any
+from estimator_ckpt.saving.op_errors import reason_of
 from estimator_ckpt.saving.snapshots import Snapshot
 from estimator_ckpt.saving.staging import remove_tree
 from estimator_ckpt.verify import verify_tensors
@@ -224,9 +225,10 @@ class InputPosition:
         try:
             follows = session.run(self._restored, {self._ops.path: self._found.position})
         except tf.errors.OpError as error:
+            directory = os.path.dirname(self._found.position)
             raise MismatchError(
                 f"TensorFlow {tf.__version__} does not restore this position of the input: "
-                f"{error.message}\nRemove {os.path.dirname(self._found.position)} to begin it anew",
+                f"{reason_of(error)}\nRemove {directory} to begin it anew",
                 path=self._found.position,
                 key="save_input",
             ) from error
@@ -289,7 +291,7 @@ class InputPosition:
         try:
             snapshot = self._ops.snapshots.take(session)
         except tf.errors.OpError as error:
-            logging.error("%s has no input position beside it: %s", prefix, error.message)
+            logging.error("%s has no input position beside it: %s", prefix, reason_of(error))
             snapshot = None
         if snapshot is None:
             return lambda staged: False
@@ -304,7 +306,7 @@ class InputPosition:
             snapshot.write(position)
         except tf.errors.OpError as error:
             remove_tree(directory)
-            logging.error("%s has no input position beside it: %s", prefix, error.message)
+            logging.error("%s has no input position beside it: %s", prefix, reason_of(error))
             return False
         names = [one for one in files.list_dir(directory) if one.startswith(name)]
         size = sum(files.size(os.path.join(directory, one)) for one in names)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import tensorflow as tf
 
@@ -32,22 +33,13 @@ from estimator_ckpt.saving import tf_internals
 _NUMBERS = {"lr": RATE, **{name.replace("_", ""): name for name in LEGACY_NUMBERS}}
 
 
-def state_by_ops(
-    variables: Mapping[str, Sequence[tf.Variable]], updates: Sequence[Update]
-) -> dict[str, tuple[str, str, str]]:
+def state_by_ops(updates: Sequence[Update]) -> dict[str, tuple[str, str, str]]:
     """What the ops of optimizers update beside a variable, whatever it is called: as
-    state_by_names() has it.
-
-    Args:
-      variables: of the default graph, by name; the parts of partitioned ones together.
-      updates: all of it.
-    """
+    state_by_names() has it; `updates` are all of the default graph."""
     found: dict[str, tuple[str, str, str]] = {}
     for update in updates:
-        shape = tf_internals.full_shape(variables[update.owner][0])
-        for name in update.inputs:
-            is_slot = tf_internals.full_shape(variables[name][0]) == shape != ()
-            found[name] = (SLOT, BY_NAME, update.owner) if is_slot else (NUMBER, BY_NAME, "")
+        found.update(dict.fromkeys(update.slots, (SLOT, BY_NAME, update.owner)))
+        found.update(dict.fromkeys(update.read.values(), (NUMBER, BY_NAME, "")))
     return found
 
 
@@ -161,14 +153,45 @@ def graph_updates(variables: Mapping[str, Sequence[tf.Variable]]) -> list[Update
         behind = [_behind_reads(tensor.op) for tensor in op.inputs]
         owner, *others = [name_of.get(one.name, "") for one in behind]
         if owner:
-            arguments = [argument.name for argument in op.op_def.input_arg]
+            arguments = op.op_def.input_arg
             numbers = {
-                _NUMBERS[argument]: _constant(one)
+                _NUMBERS[argument.name]: _constant(one)
                 for argument, one in zip(arguments, behind)
-                if argument in _NUMBERS and one.type == "Const"
+                if argument.name in _NUMBERS and one.type == "Const"
             }
-            found.append(Update(kind, owner, [name for name in others if name], numbers))
+            read = {
+                argument.name: name
+                for argument, name in zip(arguments[1:], others)
+                if name and not _is_written(argument)
+            }
+            found.append(Update(kind, owner, [name for name in others if name], read, numbers))
     return found
+
+
+def _is_written(argument: Any) -> bool:
+    """Whether an op of an optimizer gets a variable, and not a value."""
+    return bool(argument.is_ref or argument.type == tf.resource.as_datatype_enum)
+
+
+def counts_without_slots(
+    variables: Iterable[ModelVariable], updates: Sequence[Update], chosen: Collection[str]
+) -> set[str]:
+    """The counts of steps, as Adam's `beta1_power`, that go with no other slots than some.
+
+    Args:
+      variables: of the default graph.
+      updates: all of it.
+      chosen: the names of those slots.
+    """
+    slots = {variable.name for variable in variables if variable.role == SLOT}
+    # Where gradients are sparse, say, no op tells which count goes with a slot: any may.
+    untold = slots.difference(*(update.slots for update in updates))
+    used: dict[str, set[str]] = {}
+    for update in updates:
+        for argument, name in update.read.items():
+            if argument.endswith("_power"):
+                used.setdefault(name, set()).update(update.slots, untold)
+    return {name for name, its_slots in used.items() if its_slots.issubset(chosen)}
 
 
 def _constant(op: tf.Operation) -> float:

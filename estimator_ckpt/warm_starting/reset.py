@@ -14,7 +14,8 @@ from estimator_ckpt.roles import NUMBER, SLOT, STATISTIC, STEP
 from estimator_ckpt.saving.resets import Request, request_id
 from estimator_ckpt.saving.saver import Saver
 from estimator_ckpt.text.names import did_you_mean_or
-from estimator_ckpt.warm_starting.starter import graph_model
+from estimator_ckpt.warm_starting.graph_optimizers import counts_without_slots, graph_updates
+from estimator_ckpt.warm_starting.starter import graph_model, graph_variables
 
 OPTIMIZER, AVERAGES, STATISTICS, EARLY_STOPPING = (
     "optimizer",
@@ -43,7 +44,7 @@ def apply_reset(saver: Any, options: SaverOptions) -> None:
 
 def _prepare(saver: Saver, reset: tuple[str, ...], once: str | None) -> None:
     """Decides what is reset, in a graph that is complete, and still open for ops."""
-    variables = list(graph_model(saver).variables)
+    variables = graph_model(saver).variables
     chosen: set[str] = set()
     roles = _by_role(variables)
     for one in reset:
@@ -57,6 +58,8 @@ def _prepare(saver: Saver, reset: tuple[str, ...], once: str | None) -> None:
         chosen |= found
     # What an optimizer keeps of a variable that begins anew, belongs to its old value.
     chosen |= {v.name for v in variables if v.role == SLOT and v.owner in chosen}
+    # An Adam that counts on from 1,000 steps no longer corrects the bias of slots that are zero.
+    chosen |= counts_without_slots(variables, graph_updates(graph_variables()), chosen)
     for variable in variables:
         if variable.role == STEP and variable.name in chosen:
             raise SettingsError(

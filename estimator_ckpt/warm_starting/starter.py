@@ -122,7 +122,7 @@ class Starter:
             found, _, _ = find_starting_values(lenient, checkpoint, graph_model())
             prefix = checkpoint.prefix
         keys = {v.target: v.source for v in found.values if v.has_vocabulary and v.source}
-        variables = {name: parts for name, parts in _graph_variables().items() if name in keys}
+        variables = {name: parts for name, parts in graph_variables().items() if name in keys}
         names = {
             tf_internals.full_name(replica): name
             for name, parts in variables.items()
@@ -149,7 +149,7 @@ class Starter:
         """
         if self._error is not None:
             return
-        variables = _graph_variables()
+        variables = graph_variables()
         try:
             with open_checkpoint(self._settings.ckpt_to_initialize_from) as checkpoint:
                 model = _model(variables, self._saver)
@@ -246,7 +246,7 @@ def apply_warm_start(scaffold: tf.compat.v1.train.Scaffold, settings: Settings |
     Starter(settings, scaffold)
 
 
-def _graph_variables() -> dict[str, list[tf.Variable]]:
+def graph_variables() -> dict[str, list[tf.Variable]]:
     """The global variables by full name, the parts of partitioned ones together."""
     found: dict[str, list[tf.Variable]] = {}
     for variable in tf.compat.v1.global_variables():
@@ -260,7 +260,7 @@ def graph_model(saver: Saver | None = None) -> Model:
     Args:
       saver: one that is built, whose objects say where the variables stand; None: names alone.
     """
-    return _model(_graph_variables(), saver)
+    return _model(graph_variables(), saver)
 
 
 def _model(variables: dict[str, list[tf.Variable]], saver: Saver | None) -> Model:
@@ -269,7 +269,7 @@ def _model(variables: dict[str, list[tf.Variable]], saver: Saver | None) -> Mode
     trainable = {variable.name for variable in tf.compat.v1.trainable_variables()}
     shapes = {name: tf_internals.full_shape(parts[0]) for name, parts in variables.items()}
     updates = graph_updates(variables)
-    state = {**state_by_names(shapes), **state_by_ops(variables, updates)}
+    state = {**state_by_names(shapes), **state_by_ops(updates)}
     found = []
     for name, parts in variables.items():
         is_trainable = any(part.name in trainable for part in parts)
