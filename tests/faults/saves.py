@@ -64,20 +64,19 @@ def build(*, more: bool = False, start: int = 0) -> tf.Operation:
 
 
 @functools.lru_cache
-def job_graph(more: int | None, reads: bool) -> tuple[tf.Graph, tf.Operation, list[tf.Tensor]]:
-    """The graph of a job; built once, for forks of this process that each use it once.
-
-    Returns:
-      With what trains, and the step before it and what it has read, if it `reads`.
-    """
+def job_graph(more: int | None, *, reads: bool = False) -> tuple[tf.Graph, tf.Operation]:
+    """The graph of a job, with what trains; built once, for forks of this process that each use it
+    once. One that `reads` has the step before, and what was read, in the collection "read"."""
     with tf.Graph().as_default() as graph:
         if not reads:
-            return graph, build(more=more is not None, start=more or 0), []
+            return graph, build(more=more is not None, start=more or 0)
         iterator = v1.data.make_initializable_iterator(tf.data.Dataset.range(1000))
         v1.add_to_collection(v1.GraphKeys.TABLE_INITIALIZERS, iterator.initializer)
         read = [tf.identity(v1.train.get_or_create_global_step()), iterator.get_next()]
+        for tensor in read:
+            v1.add_to_collection("read", tensor)
         with tf.control_dependencies(read):
-            return graph, build(), read
+            return graph, build()
 
 
 @functools.lru_cache
@@ -101,8 +100,9 @@ def train(
     Returns:
       Of each step its number and what it has read, where the job saves the input's position.
     """
-    graph, op, read = job_graph(more, "save_input" in options)
+    graph, op = job_graph(more, reads="save_input" in options)
     with graph.as_default():
+        read = v1.get_collection("read")
         options = {"keep_checkpoint_max": 2, **options}
         with v1.train.MonitoredTrainingSession(
             config=CONFIG,
@@ -233,7 +233,7 @@ def prepare_graphs(scenario: Scenario) -> None:
     """Builds the graphs of all trials in this process, which then forks them."""
     for is_changed in (False, True):
         stock_graph(is_changed)
-    job_graph(scenario.more, scenario.name == "input")
+    job_graph(scenario.more, reads=scenario.name == "input")
 
 
 def must(job: Callable[[], object], directory: str) -> None:
