@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -142,6 +143,20 @@ def test_what_a_scaffold_cannot_serve_is_refused(tmp_path, options, why):
     with pytest.raises(errors.SettingsError, match=why):
         run(tmp_path, 1, **options)
     assert latest(tmp_path) is None
+
+
+class Horovod:
+    """What there is of horovod.tensorflow in each of two processes."""
+
+    is_initialized, size = staticmethod(lambda: True), staticmethod(lambda: 2)
+
+
+def test_ranks_of_horovod_are_refused_as_only_the_first_of_them_saves(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "horovod.tensorflow", Horovod)
+    with pytest.raises(errors.SettingsError, match="2 processes read data, under Horovod"):
+        run(tmp_path, 1)
+    run(tmp_path, 1, on_unsavable_input="warn")
+    assert positions(latest(tmp_path)) == {}
 
 
 def test_a_copy_of_the_scaffold_would_restore_nothing(tmp_path):
