@@ -11,10 +11,12 @@ import numpy as np
 import pytest
 from command_line import Run, command_runner
 from stock_files import save
+from tensorflow_party import WITH_TENSORFLOW
 
 from estimator_ckpt import (
     compare_checkpoints,
     convert_checkpoint,
+    files,
     open_checkpoint,
     pin_checkpoint,
     record_metrics,
@@ -226,6 +228,31 @@ def test_what_a_kill_left_of_a_pin_is_no_pin_and_is_cleared_away(model_dir: Path
     pin_checkpoint("run", "release-7")
     assert os.listdir(model_dir / "pinned") == ["release-7"]
     assert value_of("run@release-7") == 1000
+
+
+def test_remote_ones_are_copied(model_dir: Path, tmp_path: Path) -> None:
+    Path("run/model.ckpt-1200.input").mkdir()
+    write(Path("run/model.ckpt-1200.input/position-1200"), 3)
+    remote = f"{'ram' if WITH_TENSORFLOW else 'memory'}://{tmp_path.name}"
+    for path, data in files_below(model_dir).items():
+        files.make_dirs(f"{remote}/{os.path.dirname(path)}")
+        with files.open_write(f"{remote}/{path}") as file:
+            file.write(data)
+    assert pin_checkpoint(f"{remote}/run@step=1200", "release-7").endswith("7/model.ckpt-1200")
+    for step, accuracy in ((800, 0.5), (1000, 0.9), (1200, 0.7)):
+        record_metrics(
+            f"{remote}/run@step={step}", {"accuracy": accuracy}, keep_best=("accuracy", 1)
+        )
+    for path in files_below(model_dir):
+        files.remove(f"{remote}/{path}")
+    assert value_of(f"{remote}/run@best") == 1000
+    assert files.list_dir(f"{remote}/run/best") == ["model.ckpt-1000"]
+    pinned = verify_checkpoint(f"{remote}/run@release-7")
+    assert pinned.ok
+    assert pinned.input_bytes > 0
+    unpin_checkpoint(f"{remote}/run@release-7")
+    with pytest.raises(CheckpointError, match="release-7"):
+        open_checkpoint(f"{remote}/run@release-7")
 
 
 def test_one_process_at_a_time_pins(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import input_jobs
@@ -257,8 +258,8 @@ def test_a_head_of_another_shape_begins_anew():
 @pytest.mark.parametrize(
     ("reset", "message"),
     [
-        (["global_step"], "global_step cannot begin anew in a model_dir with checkpoints"),
-        ([".*"], "warm_start='RUN/before'; or leave the step out by a pattern"),
+        (["global_step"], "global_step cannot begin anew beside run/model.ckpt-2, as the names"),
+        ([".*"], "warm_start='run/before'; or leave the step out by a pattern"),
         (["heads/.*"], "no variable of the model is meant by 'heads/.*'"),
         (["optimiser"], "no variable of the model is meant by 'optimiser'; did you mean 'opt"),
         (["early_stopping"], "no variable of the model is meant by 'early_stopping'"),
@@ -272,6 +273,17 @@ def test_what_cannot_be_reset_is_an_error_and_changes_nothing(reset, message):
     assert message in str(caught.value)
     assert caught.value.key == "reset"
     assert sorted(os.listdir("run")) == before
+
+
+def test_the_step_begins_anew_where_the_checkpoints_are_moved_aside_by_the_command_it_says():
+    _, end = train()
+    with pytest.raises(SettingsError) as caught:
+        train(["global_step"])
+    subprocess.run(str(caught.value).split("`")[1], shell=True, check=True)
+    start, later = train(["global_step"], warm_start="run/before")
+    assert (start["global_step"], later["global_step"]) == (0, 2)
+    np.testing.assert_array_equal(start["body/w"], end["body/w"])
+    assert train(["global_step"])[0]["global_step"] == 2
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,8 @@ def resume_point(
     Returns:
       What the job finds: the newest checkpoint of the state file, also in a model_dir that was
       moved; the one before it where the newest is damaged and the options have the job fall back.
-      Whether the model's variables are in it needs the model: see check_checkpoint().
+      Whether the model's variables are in it needs the model: see check_checkpoint(). Whether its
+      input's position is sound (`save_input`), the job looks itself.
 
     Raises:
       NotACheckpointError: the newest checkpoint of the state file is not there.

@@ -108,6 +108,8 @@ class Built:
             resets = read_resets(checkpoint)
             if request is not None and request.is_met(resets):
                 request = None
+            if request is not None:
+                request.check(checkpoint.prefix)
             resolution = self.resolution(checkpoint)
             keys, initialization = self._resolve(checkpoint, resolution, request)
             fetches, feeds = self.restore_ops(keys, checkpoint)

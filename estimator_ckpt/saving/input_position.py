@@ -7,6 +7,7 @@ that comes off.
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -111,6 +112,10 @@ class InputPosition:
         self._restored = self._ops.restored()
 
     def _iterators(self) -> list[InputIterator]:
+        ranks = _ranks()
+        if ranks > 1:
+            self._refuse(f"{ranks} processes read data, under Horovod, and one of them saves")
+            return []
         local_init_op = None
         if self._scaffold is not None:
             local_init_op = self._scaffold.local_init_op
@@ -326,6 +331,12 @@ class InputPosition:
                 secs + time.monotonic() - began,
             )
         return False
+
+
+def _ranks() -> int:
+    """How many processes train together under Horovod, of which TensorFlow knows nothing."""
+    horovod = sys.modules.get("horovod.tensorflow")
+    return horovod.size() if horovod is not None and horovod.is_initialized() else 1
 
 
 def _pipelines(position: str) -> dict[str, str]:

@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -23,10 +24,12 @@ from estimator_ckpt.bundle.index import Index, shard_path
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.bundle.tensors import encode_strings
 from estimator_ckpt.checkpoint import Checkpoint
-from estimator_ckpt.errors import CorruptCheckpointError
+from estimator_ckpt.errors import CorruptCheckpointError, SettingsError
 from estimator_ckpt.formats import RESETS_KEY
 from estimator_ckpt.kept.links import keeping, link_checkpoint
 from estimator_ckpt.reading.named import PINNED, pins, run_of
+
+_STEP = re.compile(r"\d+$")
 
 
 class Reset(NamedTuple):
@@ -83,14 +86,38 @@ class Request:
       id: tells it from other requests; it is met once.
       reset: as it was asked for: roles, and patterns of names.
       tensors: what it is, as the saver names it (Wanted.tensor).
+      step: the name of the global step, if that is one of them.
     """
 
     id: str
     reset: tuple[str, ...]
     tensors: frozenset[str]
+    step: str | None = None
 
     def is_met(self, resets: Sequence[Reset]) -> bool:
         return any(one.id == self.id for one in resets)
+
+    def check(self, prefix: str) -> None:
+        """Whether a job that resumes can meet it.
+
+        Args:
+          prefix: of the checkpoint that it resumes from.
+
+        Raises:
+          SettingsError: it asks for the global step.
+        """
+        if self.step is None:
+            return
+        run = run_of(prefix)
+        before = os.path.join(run, "before")
+        names = [shlex.quote(run) + "/checkpoint*", shlex.quote(_STEP.sub("", prefix)) + "*"]
+        command = f"mkdir {shlex.quote(before)} && mv {' '.join(names)} {shlex.quote(before)}"
+        raise SettingsError(
+            f"{self.step} cannot begin anew beside {prefix}, as the names of checkpoints would be "
+            f"taken again. Move them aside, `{command}`, and start from them with "
+            f"warm_start={before!r}; or leave the step out by a pattern",
+            key="reset",
+        )
 
     def met_at_start(self, resets: tuple[Reset, ...] = ()) -> tuple[Reset, ...]:
         """What a job that starts says of resets: where there is nothing to resume from, a restart

@@ -60,22 +60,14 @@ def _prepare(saver: Saver, reset: tuple[str, ...], once: str | None) -> None:
     chosen |= {v.name for v in variables if v.role == SLOT and v.owner in chosen}
     # An Adam that counts on from 1,000 steps no longer corrects the bias of slots that are zero.
     chosen |= counts_without_slots(variables, graph_updates(graph_variables()), chosen)
-    for variable in variables:
-        if variable.role == STEP and variable.name in chosen:
-            raise SettingsError(
-                f"{variable.name} cannot begin anew in a model_dir with checkpoints, as the names "
-                "model.ckpt-N would be taken again. Move them aside, `mkdir RUN/before; mv "
-                "RUN/checkpoint* RUN/model.ckpt-* RUN/before`, and start from them with "
-                "warm_start='RUN/before'; or leave the step out by a pattern",
-                key="reset",
-            )
     wanted = saver.built.contents.by_holder()
     by_name = {want.name: want.tensor for want in wanted.values()}
     parts = {part.rpartition(":")[0]: v.name for v in variables for part in v.parts}
     tensors = {want.tensor for op, want in wanted.items() if parts.get(op) in chosen}
     tensors |= {by_name[name] for name in chosen if name in by_name}
     saver.built.initial_values  # noqa: B018 (while ops can be added)
-    saver.request = Request(request_id(reset, once), reset, frozenset(tensors))
+    step = next((v.name for v in variables if v.role == STEP and v.name in chosen), None)
+    saver.request = Request(request_id(reset, once), reset, frozenset(tensors), step)
     saver.resets = saver.request.met_at_start()
 
 
