@@ -185,7 +185,8 @@ def _listed(optimizer: Optimizer, items: Sequence[Item], from_optimizer: str | N
     state = optimizer.newer
     if state is None:
         return newer_state_by_names(items, optimizer, from_optimizer)
-    label = newer_class(classes(state), from_optimizer, f"lists {', '.join(sorted(state.lists))}")
+    fitting = classes(state)
+    label = newer_class(fitting, from_optimizer, f"lists {', '.join(sorted(state.lists))}")
     slots = []
     for name in NEWER_BY_CLASS[label].lists:
         members = state.lists.get(list_name(label, name, state.is_keras_3), [])
@@ -216,6 +217,7 @@ def _listed(optimizer: Optimizer, items: Sequence[Item], from_optimizer: str | N
         scale=optimizer.scale,
         wrapper=optimizer.wrapper,
         wrapper_node=optimizer.wrapper_node,
+        alike=tuple(one for one in fitting if one != label) if from_optimizer is None else (),
     )
 
 
@@ -255,6 +257,11 @@ def several(optimizer: Optimizer) -> str:
 def exactness(optimizer: Optimizer, to: Related, target: str, is_keras_3: bool) -> list[str]:
     """What else must be equal for a conversion to be exact, as notes."""
     notes, label = [], optimizer.label or to.class_in(optimizer.dialect)
+    if optimizer.alike and optimizer.dialect != target:
+        notes.append(
+            f"{label}: it may be {' or '.join(optimizer.alike)} as well, which keeps the same, and "
+            "whose weight decay the program would need: from_optimizer says which"
+        )
     if to.relation.dense_only and optimizer.dialect != target:
         notes.append(
             f"{label}: exact where gradients are dense; with sparse ones, as of "

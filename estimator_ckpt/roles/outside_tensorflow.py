@@ -52,6 +52,7 @@ OUTSIDE = (
                 *((TF1, LEGACY), (LEGACY, TF1)),
             ),
             (TF1, NEWER): STEPS._replace(dense_only=True),
+            (LEGACY, NEWER): Relation(EXACT, dense_only=True),
         },
     ),
     Optimizer(
@@ -64,8 +65,10 @@ OUTSIDE = (
                 "Keras' own legacy optimizers have no AdamW; those since 2.11 have",
                 *((TF1, LEGACY), (LEGACY, TF1)),
             ),
-            (TF1, NEWER): STEPS._replace(why=_DECAY),
-            (NEWER, TF1): POWERS._replace(why=_DECAY),
+            # With sparse gradients contrib's and that of addons decay only the rows that are hit.
+            (TF1, NEWER): STEPS._replace(why=_DECAY, dense_only=True),
+            (NEWER, TF1): POWERS._replace(why=_DECAY, dense_only=True),
+            (LEGACY, NEWER): Relation(EXACT, _DECAY, dense_only=True),
             **WITHIN_KERAS,
         },
     ),
@@ -130,6 +133,7 @@ OUTSIDE = (
             (TF1, NEWER): Relation(
                 SCALED, f"{TIMES_RATE}; {_DECAY}", ("learning_rate",), dense_only=True
             ),
+            (LEGACY, NEWER): Relation(EXACT, _DECAY, dense_only=True),
         },
     ),
     Optimizer(
