@@ -19,6 +19,7 @@ from estimator_ckpt.conversion.hyperparameters import Hyperparameters
 from estimator_ckpt.conversion.optimizer_relations import (
     Related,
     exactness,
+    filled_slots,
     related,
     several,
     unused_slots,
@@ -272,6 +273,7 @@ class Relinker:
                 self._change(number, in_objects=False, why=f"of {label} itself: {name}")
         for number in optimizer.others:
             self._change(number, in_objects=False, why=f"of {label} itself")
+        self.items += filled_slots(self.items, optimizer, to, path)
         place = (*path, ITERATIONS)
         if optimizer.dialect == TF1 or self._hyper.get(LEGACY_COUNT) is not None:
             self._add_iter(optimizer, f"{label}/iter", place, to)

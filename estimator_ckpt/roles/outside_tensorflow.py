@@ -191,9 +191,16 @@ OUTSIDE = (
         ),
         relations={
             **refused(
-                "its decay, its scale and which variables it factors are the program's, and "
-                "Keras' Adafactor has others",
-                *((TF1, LEGACY), (TF1, NEWER), (NEWER, TF1)),
+                "whose Adafactor it is to be decides what its slots are called, and Keras' legacy "
+                "optimizers have none",
+                *((TF1, LEGACY), (NEWER, TF1)),
+            ),
+            (TF1, NEWER): Relation(
+                EXACT,
+                "by the defaults of both: a decay of steps to the power of -0.8, a learning rate "
+                "times the size of the variable and never above 1 / sqrt(steps), no momentum",
+                needs=("iter",),
+                fills=True,
             ),
             **WITHIN_KERAS,
         },
