@@ -526,6 +526,21 @@ def test_a_conversion_of_two_adams_gives_each_its_own(family, of_two_adams, tmp_
     np.testing.assert_allclose(job.train(), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("source", ["legacy", KERAS_2])
+def test_two_of_keras_are_known_by_the_variables_that_they_train(source, tmp_path):
+    old = TwoInKeras(*(make(FAMILIES[source]) for make in IN_KERAS))
+    old.train()
+    prefix = old.objects.write(str(tmp_path / "ckpt"))
+    # The template has the second one first.
+    second, first = (make(FAMILIES[KERAS_2]) for make in reversed(IN_KERAS))
+    job = TwoInKeras(first, second)
+    like = tf.train.Checkpoint(model=job.variables, a=second, b=first)
+    options = {"like": like, "optimizer": "keras2", "from_optimizer": "Adam"}
+    convert_checkpoint(prefix, tmp_path / "out", "checkpoint", **options)
+    like.read(str(tmp_path / "out")).assert_existing_objects_matched()
+    np.testing.assert_allclose(job.train(), old.train(), rtol=1e-5)
+
+
 def test_two_adams_keep_their_slots_by_other_names(of_two_adams, tmp_path):
     prefix, _ = of_two_adams
     convert_checkpoint(

@@ -295,9 +295,14 @@ def filled_slots(
 
 def several(optimizer: Optimizer) -> str:
     """The reason why optimizers of one name are refused."""
+    beside = ""
+    if optimizer.dialect == TF1 and optimizer.others:
+        beside = (
+            " The .meta file of the graph beside the checkpoint tells it, where each has its own."
+        )
     return (
-        f"there are several optimizers {optimizer.label}, and nothing tells whose each slot is. "
-        "Leave them out (drop_slots), or convert without `optimizer`"
+        f"there are several optimizers {optimizer.label}, and nothing tells whose each slot is."
+        f"{beside} Leave them out (drop_slots), or convert without `optimizer`"
     )
 
 
