@@ -108,6 +108,40 @@ def train(directory, build, checkpoint_format="checkpoint", times=1, **options):
     return replicas.values
 
 
+def with_adam():
+    w = v1.get_variable("w", initializer=[7.0, 7.0])
+    step = v1.train.get_or_create_global_step()
+    adam = v1.train.AdamOptimizer(0.1).minimize(tf.reduce_sum(w.read_value() * 2), step)
+    return [w], {"ops": [adam]}
+
+
+def keras_adam():
+    """A variable and its optimizer, with all that hold state."""
+    w, optimizer = tf.Variable([7.0, 7.0], name="w"), tf.keras.optimizers.Adam(0.1)
+    optimizer.build([w])
+    return w, optimizer, tf.train.Checkpoint(model={"w": w}, optimizer=optimizer)
+
+
+def to_and_from_keras(directory):
+    """What the replicas start from: of a job that goes on from Keras, of Keras from that job."""
+    w, optimizer, objects = keras_adam()
+    optimizer.apply_gradients([(tf.constant([2.0, 4.0]), w)])
+    prefix = objects.write(f"{directory}/keras")
+    settings = WarmStart(prefix, vars_to_warm_start=[".*"], from_optimizer="Adam")
+    job = train(f"{directory}/with_adam", with_adam, warm_start=settings)
+    with strategy().scope():
+        w, optimizer, objects = keras_adam()
+    WarmStart(prefix, from_optimizer="Adam").apply(objects)
+    own = {variable.name[:-2]: variable for variable in (w, *optimizer.variables)}
+    return {
+        "job": job,
+        "objects": {
+            name: [replica.numpy().tolist() for replica in variable.values]
+            for name, variable in own.items()
+        },
+    }
+
+
 def on_disk(directory):
     with open_checkpoint(directory) as checkpoint:
         return {name: float(checkpoint.get_tensor(name)) for name in checkpoint.variables}
@@ -127,6 +161,7 @@ def main(directory):
         found[f"{name}, warm start"] = train(started, build, warm_start=warm_start)
         found[f"{name}, on disk"] = on_disk(started)
 
+    found["optimizers"] = to_and_from_keras(directory)
     config = {"eval_distribute": strategy()}
     job = estimator(old, "checkpoint", model(a_copy_of_w), config, on_missing="warn")
     found["evaluated"] = float(job.evaluate(input_fn, steps=1)["total"])

@@ -130,6 +130,24 @@ def test_names_that_do_not_tell_all_of_the_state_are_refused(changes, options, m
     assert not (tmp_path / "out.index").exists()
 
 
+def test_where_names_repeat_the_lists_tell_or_it_is_refused(tmp_path):
+    variables = [tf.Variable(np.float32([n, n]), name="w") for n in (1, 2)]
+    optimizer = K.SGD(0.1, 0.9)
+    optimizer.build(variables[::-1])
+    optimizer.apply_gradients([(tf.ones(2), variables[1]), (tf.zeros(2), variables[0])])
+    objects = tf.train.Checkpoint(model=variables, optimizer=optimizer)
+    source = objects.write(str(tmp_path / "keras"))
+    options = {"optimizer": "tf1", "from_optimizer": "SGD"}
+    if not IS_KERAS_3:
+        with pytest.raises(UnsupportedCheckpointError, match="nothing says whose the slot 0 of"):
+            convert_checkpoint(source, tmp_path / "out", "saver", **options)
+        return
+    convert_checkpoint(source, tmp_path / "out", "saver", **options)
+    with open_checkpoint(tmp_path / "out") as found:
+        slots = [found.get_tensor(f"model/{n}/Momentum").tolist() for n in (0, 1)]
+    assert slots == [[0, 0], [pytest.approx(1)] * 2]
+
+
 def test_slots_of_a_partitioned_variable_go_along_whole(tmp_path):
     prefix, expected = in_tf1("Adam", tmp_path, slices=2)
     job = KerasJob(KERAS["Adam"](K))

@@ -12,7 +12,7 @@ from conversion_files import stock_values, v1
 from keras_session import KerasSession
 from tf1_session import Tf1Session
 
-from estimator_ckpt import convert_checkpoint, verify_checkpoint
+from estimator_ckpt import WarmStart, convert_checkpoint, verify_checkpoint
 from estimator_ckpt.errors import MismatchError, SettingsError, UnsupportedCheckpointError
 
 IS_KERAS_3 = getattr(tf.keras, "__version__", "2").startswith("3")
@@ -336,8 +336,74 @@ def test_with_sparse_gradients_it_goes_on_alike_or_the_report_warns(kind, tmp_pa
     assert is_alike != ("exact where gradients are dense" in result.warning)
 
 
+SPARSE_IN_KERAS = {
+    "Adam": lambda k: k.Adam(RATE, epsilon=1e-3),
+    "Adamax": lambda k: k.Adamax(RATE, epsilon=1e-3),
+    "Adagrad": lambda k: k.Adagrad(RATE, epsilon=1e-30),
+    "Ftrl": lambda k: k.Ftrl(RATE),
+    "SGD": lambda k: k.SGD(RATE, 0.9),
+    "RMSprop": lambda k: k.RMSprop(RATE, 0.8, 0.5, epsilon=1e-3),
+    "Adadelta": lambda k: k.Adadelta(RATE, epsilon=1e-3),
+}
+
+
+@pytest.mark.parametrize("kind", SPARSE_IN_KERAS)
+def test_with_sparse_gradients_keras_goes_on_alike_or_the_report_warns(kind, tmp_path):
+    keras = pytest.importorskip("tf_keras").optimizers if IS_KERAS_3 else K
+
+    def train(optimizer, variable, *numbers):
+        for number in numbers:
+            with tf.GradientTape() as tape:
+                loss = sparse_loss(variable, ROWS[number])
+            optimizer.apply_gradients([(tape.gradient(loss, variable), variable)])
+
+    old, table = SPARSE_IN_KERAS[kind](keras.legacy), tf.Variable(TABLE, name="table")
+    train(old, table, 0, 0, 1, 0)
+    prefix = tf.train.Checkpoint(table=table, optimizer=old).write(str(tmp_path / "legacy"))
+    train(old, table, 1, 1, 1, 0, 0)
+    new, variable = SPARSE_IN_KERAS[kind](keras), tf.Variable(TABLE, name="table")
+    new.build([variable])
+    objects = tf.train.Checkpoint(table=variable, optimizer=new)
+    report = WarmStart(prefix, from_optimizer=kind).apply(objects)
+    train(new, variable, 1, 1, 1, 0, 0)
+    is_alike = np.allclose(variable.numpy(), table.numpy(), rtol=1e-5)
+    assert is_alike == (kind in ("Adam", "Adagrad"))
+    assert is_alike != any("exact where gradients are dense" in note for note in report.notes)
+
+
 # --- Keras' legacy ones to the newer ones ---
 
+
+def decoupled(base):
+    """As addons have it."""
+
+    class Decoupled(base):
+        def __init__(self, *args, **options):
+            super().__init__(*args, **options)
+            self._set_hyper("weight_decay", DECAY)
+
+        def _resource_apply_dense(self, grad, var, apply_state=None):
+            with tf.control_dependencies([var.assign_sub(DECAY * var.read_value())]):
+                return super()._resource_apply_dense(grad, var, apply_state)
+
+    return Decoupled
+
+
+# The legacy optimizer, and where it is not called so the newer one.
+OF_ADDONS = {
+    "AdamW": (
+        lambda k: decoupled(k.legacy.Adam)(RATE, epsilon=1e-3, name="AdamW"),
+        lambda k: k.AdamW(RATE, weight_decay=DECAY / RATE, epsilon=1e-3),
+    ),
+    "SGDW": (
+        lambda k: decoupled(k.legacy.SGD)(RATE, 0.9, name="SGDW"),
+        lambda k: k.SGD(RATE, 0.9, weight_decay=DECAY / RATE),
+    ),
+    "LazyAdam": (
+        lambda k: k.legacy.Adam(RATE, epsilon=1e-3, name="LazyAdam"),
+        lambda k: k.Adam(RATE, epsilon=1e-3),
+    ),
+}
 LEGACY = {
     "Adam": lambda k: k.Adam(RATE, 0.8, 0.95, epsilon=1e-3),
     "Adam with amsgrad": lambda k: k.Adam(RATE, 0.8, 0.95, epsilon=1e-3, amsgrad=True),
@@ -345,17 +411,18 @@ LEGACY = {
 }
 
 
-@pytest.mark.parametrize("kind", LEGACY)
+@pytest.mark.parametrize("kind", [*LEGACY, *OF_ADDONS])
 def test_a_legacy_optimizer_goes_on_in_the_newer_one(kind, tmp_path):
     # On later TensorFlows both are in the package tf_keras.
     keras = pytest.importorskip("tf_keras").optimizers if IS_KERAS_3 else K
+    make, make_newer = OF_ADDONS.get(kind, (lambda k: LEGACY[kind](k.legacy), LEGACY.get(kind)))
     old = KerasJob.__new__(KerasJob)
     old.variables = {name: tf.Variable(initial(name), name=name) for name in SHAPES}
-    old.ordered, old.optimizer = list(old.variables.values()), LEGACY[kind](keras.legacy)
+    old.ordered, old.optimizer = list(old.variables.values()), make(keras)
     old.objects = tf.train.Checkpoint(model=old.variables, optimizer=old.optimizer)
     old.train()
     source = old.save(tmp_path / "legacy")
-    job = KerasJob(LEGACY[kind](keras))
+    job = KerasJob(make_newer(keras))
     like = job.save(tmp_path / "like")
     convert_checkpoint(source, tmp_path / "out", "checkpoint", like=like, optimizer="keras2")
     job.objects.read(str(tmp_path / "out")).assert_existing_objects_matched()

@@ -50,6 +50,17 @@ def test_the_first_checkpoint_has_what_was_warm_started(found, copy, name, value
 
 
 @pytest.mark.estimator
+def test_the_slots_of_keras_go_to_every_replica(found):
+    job, objects = found["optimizers"]["job"], found["optimizers"]["objects"]
+    m, v = pytest.approx([0.2, 0.4]), pytest.approx([0.004, 0.016])
+    assert [job["w/Adam"], job["w/Adam_1"]] == [[m, m], [v, v]]
+    assert [objects["m/w"], objects["v/w"]] == [[m, m], [v, v]]
+    assert job["w"] == objects["w"] == [pytest.approx([6.9, 6.9])] * 2
+    assert job["global_step"] == objects["iteration"] == [1, 1]
+    assert job["beta1_power"] == [pytest.approx(0.9**2)] * 2
+
+
+@pytest.mark.estimator
 def test_an_evaluation_in_replicas_initializes_what_the_checkpoint_lacks(found):
     assert found["evaluated"] == 7.0 + 8.0
 

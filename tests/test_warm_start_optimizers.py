@@ -8,7 +8,7 @@ import re
 
 import numpy as np
 import pytest
-from conversion_files import v1
+from conversion_files import v1, write_bundle
 from optimizer_jobs import (
     BETAS,
     FAMILIES,
@@ -122,6 +122,78 @@ def test_every_variable_of_the_optimizer_is_in_the_report(trained):
     assert "note: Momentum: times -learning_rate, exact while that is constant" in str(report)
     assert report.as_json()["notes"] == list(report.notes)
     assert set(report.unexpected) == set()
+
+
+class Adafactor(v1.train.Optimizer):
+    """As tensor2tensor has it, with its defaults."""
+
+    def __init__(self):
+        super().__init__(False, "Adafactor")
+
+    def apply_gradients(self, grads_and_vars, global_step=None, name=None):
+        step = tf.cast(global_step, tf.float32) + 1
+        decay, rate = 1 - step**-0.8, tf.minimum(0.01, step**-0.5)
+        updates = []
+        for gradient, variable in grads_and_vars:
+            old, squared = variable.read_value(), tf.square(gradient) + 1e-30
+            names, means = ("v",), (squared,)
+            if len(variable.shape) > 1:
+                names = ("vr", "vc")
+                means = (tf.reduce_mean(squared, -1), tf.reduce_mean(squared, -2))
+            slots = [
+                self._get_or_make_slot(variable, tf.zeros(mean.shape), name, self._name)
+                for name, mean in zip(names, means)
+            ]
+            new = [decay * s.read_value() + (1 - decay) * m for s, m in zip(slots, means)]
+            scaled = gradient * tf.math.rsqrt(new[-1])
+            if len(new) > 1:
+                row = new[0] / tf.reduce_mean(new[0], -1, keepdims=True)
+                scaled *= tf.math.rsqrt(row)[:, None]
+            scaled /= tf.maximum(1.0, tf.sqrt(tf.reduce_mean(tf.square(scaled))))
+            size = tf.maximum(1e-3, tf.sqrt(tf.reduce_mean(tf.square(old))))
+            with tf.control_dependencies([scaled, size, *new]):
+                updates += [variable.assign(old - rate * size * scaled)]
+                updates += [slot.assign(value) for slot, value in zip(slots, new)]
+        with tf.control_dependencies(updates):
+            return global_step.assign_add(1)
+
+
+def test_adafactor_goes_on_in_keras_by_the_defaults_of_both(tmp_path, monkeypatch):
+    monkeypatch.setitem(TF1, "Adafactor", Adafactor)
+    source = Tf1Job("Adafactor")
+    source.train()
+    prefix = source.save(tmp_path / "ckpt")
+    expected = source.train()
+    model = compiled(NEWEST, NEWER.Adafactor(0.01))
+    report = WarmStart(prefix, **NAMES).apply(model)
+    assert report.refused == []
+    np.testing.assert_allclose(fitted(model), expected, rtol=1e-5)
+    job = KerasJob(FAMILIES[KERAS_2].Adafactor(0.01), order=REVERSED)
+    options = {"like": job.objects, "optimizer": "keras2"}
+    convert_checkpoint(prefix, tmp_path / "out", "checkpoint", **options)
+    job.objects.read(str(tmp_path / "out")).assert_existing_objects_matched()
+    np.testing.assert_allclose(job.train(), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("slots", "message"),
+    [
+        ({"Adafactor": [4], "Adafactor_1": [4], "Adafactor_2": [3]}, "there is no slot m"),
+        ({"Adafactor": [4, 3]}, r"only those; 'w' of shape \[4, 3\] has v"),
+    ],
+)
+def test_an_adafactor_that_factors_otherwise_is_refused(slots, message, tmp_path):
+    shapes = {"w": [4, 3], **{f"w/{name}": shape for name, shape in slots.items()}}
+    values = {name: np.ones(shape, np.float32) for name, shape in shapes.items()}
+    if len(slots) == 3:
+        values["w/Adafactor"] = np.ones([4, 3], np.float32)
+    values["global_step"] = np.array(5, np.int64)
+    prefix = write_bundle(tmp_path / "ckpt", values)
+    w = tf.Variable(tf.ones([4, 3]), name="w")
+    optimizer = FAMILIES[KERAS_2].Adafactor(0.01)
+    optimizer.build([w])
+    report = WarmStart(prefix).apply(tf.train.Checkpoint(w=w, optimizer=optimizer))
+    assert re.search(message, report.refused[0])
 
 
 # --- what is not built yet ---
@@ -452,6 +524,21 @@ def test_a_conversion_of_two_adams_gives_each_its_own(family, of_two_adams, tmp_
     convert_checkpoint(prefix, tmp_path / "out", "checkpoint", **options)
     job.objects.read(str(tmp_path / "out")).assert_existing_objects_matched()
     np.testing.assert_allclose(job.train(), expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize("source", ["legacy", KERAS_2])
+def test_two_of_keras_are_known_by_the_variables_that_they_train(source, tmp_path):
+    old = TwoInKeras(*(make(FAMILIES[source]) for make in IN_KERAS))
+    old.train()
+    prefix = old.objects.write(str(tmp_path / "ckpt"))
+    # The template has the second one first.
+    second, first = (make(FAMILIES[KERAS_2]) for make in reversed(IN_KERAS))
+    job = TwoInKeras(first, second)
+    like = tf.train.Checkpoint(model=job.variables, a=second, b=first)
+    options = {"like": like, "optimizer": "keras2", "from_optimizer": "Adam"}
+    convert_checkpoint(prefix, tmp_path / "out", "checkpoint", **options)
+    like.read(str(tmp_path / "out")).assert_existing_objects_matched()
+    np.testing.assert_allclose(job.train(), old.train(), rtol=1e-5)
 
 
 def test_two_adams_keep_their_slots_by_other_names(of_two_adams, tmp_path):

@@ -40,6 +40,7 @@ class Optimizer:
       scale: the numbers of the wrapper that scales its losses, by their names in the table.
       wrapper: the wrapper's other variables, which mean nothing, by their names in the object.
       wrapper_node: the wrapper's object; -1 where it is none of its own.
+      alike: other classes that it may be of, which keep the same.
       again: how many others of its class come before it, where their ops tell them apart.
     """
 
@@ -53,6 +54,7 @@ class Optimizer:
     scale: dict[str, int] = field(default_factory=dict)
     wrapper: dict[str, int] = field(default_factory=dict)
     wrapper_node: int = -1
+    alike: tuple[str, ...] = ()
     again: int = 0
 
     @property

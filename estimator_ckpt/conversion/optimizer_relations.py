@@ -13,7 +13,7 @@ from typing import NamedTuple
 from estimator_ckpt.bundle.checksum import masked_crc32c
 from estimator_ckpt.conversion.found_optimizer import Optimizer, SlotOf
 from estimator_ckpt.conversion.optimizers_by_name import newer_state_by_names
-from estimator_ckpt.conversion.plan import Content, Item, Slot
+from estimator_ckpt.conversion.plan import INT32, Content, Item, Slot
 from estimator_ckpt.conversion.source_optimizers import tf1_slot_name
 from estimator_ckpt.errors import SettingsError, UnsupportedCheckpointError
 from estimator_ckpt.objects.object_graph import ObjectPath
@@ -185,7 +185,8 @@ def _listed(optimizer: Optimizer, items: Sequence[Item], from_optimizer: str | N
     state = optimizer.newer
     if state is None:
         return newer_state_by_names(items, optimizer, from_optimizer)
-    label = newer_class(classes(state), from_optimizer, f"lists {', '.join(sorted(state.lists))}")
+    fitting = classes(state)
+    label = newer_class(fitting, from_optimizer, f"lists {', '.join(sorted(state.lists))}")
     slots = []
     for name in NEWER_BY_CLASS[label].lists:
         members = state.lists.get(list_name(label, name, state.is_keras_3), [])
@@ -216,6 +217,7 @@ def _listed(optimizer: Optimizer, items: Sequence[Item], from_optimizer: str | N
         scale=optimizer.scale,
         wrapper=optimizer.wrapper,
         wrapper_node=optimizer.wrapper_node,
+        alike=tuple(one for one in fitting if one != label) if from_optimizer is None else (),
     )
 
 
@@ -244,17 +246,74 @@ def unused_slots(
     return found
 
 
+def filled_slots(
+    items: Sequence[Item], optimizer: Optimizer, to: Related, path: ObjectPath
+) -> list[Item]:
+    """What Keras' Adafactor has beside the slots that it uses.
+
+    It has the two reduced slots of every variable, which are a 0 where it has one dimension, and a
+    whole one, which is computed from them where it has more (keras/src/optimizers/adafactor.py).
+
+    Raises:
+      UnsupportedCheckpointError: other dimensions are reduced than the last two, or none.
+    """
+    tf1, newer = to.record.tf1, to.record.newer
+    if not to.relation.fills or tf1 is None or newer is None:
+        return []
+    by_row, by_column = tf1.reduced
+    whole = next(slot for slot in newer.lists if slot not in tf1.reduced)
+    slots: dict[int, dict[str, tuple[int, ...]]] = {}
+    for slot in optimizer.slots:
+        slots.setdefault(slot.variable, {})[slot.name] = items[slot.item].content.shape
+    found = []
+    for number, shapes in slots.items():
+        variable, shape = items[number], items[number].content.shape
+        expected = {whole: shape}
+        if len(shape) > 1:
+            expected = {by_row: shape[:-1], by_column: (*shape[:-2], shape[-1])}
+        if shapes != expected:
+            raise _refusal(
+                optimizer,
+                NEWER,
+                f"Keras' factors the last two dimensions, and only those; {variable.name!r} of "
+                f"shape {list(shape)} has {', '.join(sorted(shapes))}",
+            )
+        for name in newer.lists.keys() - expected.keys():
+            data = bytes(variable.content.nbytes if name == whole else 4)
+            content = Content(
+                "",
+                variable.content.dtype if name == whole else INT32,
+                shape if name == whole else (),
+                len(data),
+                crc32c=masked_crc32c(data),
+                value=data,
+            )
+            place = Slot(variable.name, path, name, newer.name)
+            found.append(Item(content, variable.name, "not used", slot=place, in_names=False))
+    return found
+
+
 def several(optimizer: Optimizer) -> str:
     """The reason why optimizers of one name are refused."""
+    beside = ""
+    if optimizer.dialect == TF1 and optimizer.others:
+        beside = (
+            " The .meta file of the graph beside the checkpoint tells it, where each has its own."
+        )
     return (
-        f"there are several optimizers {optimizer.label}, and nothing tells whose each slot is. "
-        "Leave them out (drop_slots), or convert without `optimizer`"
+        f"there are several optimizers {optimizer.label}, and nothing tells whose each slot is."
+        f"{beside} Leave them out (drop_slots), or convert without `optimizer`"
     )
 
 
 def exactness(optimizer: Optimizer, to: Related, target: str, is_keras_3: bool) -> list[str]:
     """What else must be equal for a conversion to be exact, as notes."""
     notes, label = [], optimizer.label or to.class_in(optimizer.dialect)
+    if optimizer.alike and optimizer.dialect != target:
+        notes.append(
+            f"{label}: it may be {' or '.join(optimizer.alike)} as well, which keeps the same, and "
+            "whose weight decay the program would need: from_optimizer says which"
+        )
     if to.relation.dense_only and optimizer.dialect != target:
         notes.append(
             f"{label}: exact where gradients are dense; with sparse ones, as of "

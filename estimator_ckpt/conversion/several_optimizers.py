@@ -3,11 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from dataclasses import replace
 
 from estimator_ckpt.conversion.found_optimizer import Optimizer
 from estimator_ckpt.conversion.optimizer_relations import several
 from estimator_ckpt.errors import ConflictError, SettingsError, UnsupportedCheckpointError
 from estimator_ckpt.formats import GLOBAL_STEP
+from estimator_ckpt.roles.records import TF1
+
+
+def numbered(optimizers: Iterable[Optimizer]) -> list[Optimizer]:
+    """Optimizers with numbers for those of one class that objects tell apart.
+
+    Only where a template finds each by the variables that it trains: no number tells which it is.
+    """
+    found: list[Optimizer] = []
+    for optimizer in optimizers:
+        before = sum(one.label == optimizer.label for one in found)
+        is_object = optimizer.dialect != TF1
+        found.append(replace(optimizer, again=before) if before and is_object else optimizer)
+    return found
 
 
 def check_several(

@@ -19,6 +19,7 @@ from estimator_ckpt.conversion.hyperparameters import Hyperparameters
 from estimator_ckpt.conversion.optimizer_relations import (
     Related,
     exactness,
+    filled_slots,
     related,
     several,
     unused_slots,
@@ -34,7 +35,7 @@ from estimator_ckpt.conversion.plan import (
     is_number,
     number_content,
 )
-from estimator_ckpt.conversion.several_optimizers import check_several
+from estimator_ckpt.conversion.several_optimizers import check_several, numbered
 from estimator_ckpt.conversion.source_optimizers import check_parts, tf1_slot_name
 from estimator_ckpt.errors import SettingsError, UnsupportedCheckpointError
 from estimator_ckpt.formats import GLOBAL_STEP
@@ -111,6 +112,8 @@ class Relinker:
             with_class(optimizer, self.items, self._target, self._from_optimizer)
             for optimizer in optimizers
         ]
+        if self._target == NEWER:
+            optimizers = numbered(optimizers)
         counts = self._counts(optimizers) if self._target == TF1 and self.step is None else set()
         check_several(optimizers, self._numbers, counts)
         for optimizer in optimizers:
@@ -272,6 +275,7 @@ class Relinker:
                 self._change(number, in_objects=False, why=f"of {label} itself: {name}")
         for number in optimizer.others:
             self._change(number, in_objects=False, why=f"of {label} itself")
+        self.items += filled_slots(self.items, optimizer, to, path)
         place = (*path, ITERATIONS)
         if optimizer.dialect == TF1 or self._hyper.get(LEGACY_COUNT) is not None:
             self._add_iter(optimizer, f"{label}/iter", place, to)

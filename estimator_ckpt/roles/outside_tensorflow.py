@@ -52,6 +52,7 @@ OUTSIDE = (
                 *((TF1, LEGACY), (LEGACY, TF1)),
             ),
             (TF1, NEWER): STEPS._replace(dense_only=True),
+            (LEGACY, NEWER): Relation(EXACT, dense_only=True),
         },
     ),
     Optimizer(
@@ -64,8 +65,10 @@ OUTSIDE = (
                 "Keras' own legacy optimizers have no AdamW; those since 2.11 have",
                 *((TF1, LEGACY), (LEGACY, TF1)),
             ),
-            (TF1, NEWER): STEPS._replace(why=_DECAY),
-            (NEWER, TF1): POWERS._replace(why=_DECAY),
+            # With sparse gradients contrib's and that of addons decay only the rows that are hit.
+            (TF1, NEWER): STEPS._replace(why=_DECAY, dense_only=True),
+            (NEWER, TF1): POWERS._replace(why=_DECAY, dense_only=True),
+            (LEGACY, NEWER): Relation(EXACT, _DECAY, dense_only=True),
             **WITHIN_KERAS,
         },
     ),
@@ -130,6 +133,7 @@ OUTSIDE = (
             (TF1, NEWER): Relation(
                 SCALED, f"{TIMES_RATE}; {_DECAY}", ("learning_rate",), dense_only=True
             ),
+            (LEGACY, NEWER): Relation(EXACT, _DECAY, dense_only=True),
         },
     ),
     Optimizer(
@@ -187,9 +191,16 @@ OUTSIDE = (
         ),
         relations={
             **refused(
-                "its decay, its scale and which variables it factors are the program's, and "
-                "Keras' Adafactor has others",
-                *((TF1, LEGACY), (TF1, NEWER), (NEWER, TF1)),
+                "whose Adafactor it is to be decides what its slots are called, and Keras' legacy "
+                "optimizers have none",
+                *((TF1, LEGACY), (NEWER, TF1)),
+            ),
+            (TF1, NEWER): Relation(
+                EXACT,
+                "by the defaults of both: a decay of steps to the power of -0.8, a learning rate "
+                "times the size of the variable and never above 1 / sqrt(steps), no momentum",
+                needs=("iter",),
+                fills=True,
             ),
             **WITHIN_KERAS,
         },

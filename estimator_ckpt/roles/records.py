@@ -95,6 +95,7 @@ class Relation(NamedTuple):
       dense_only: whether training goes on otherwise where gradients are sparse.
       with_slots: slots without which the state means something else.
       unused: slots that the target has in any case, and does not use where the source has none.
+      fills: whether the target has every slot of every variable, those that it does not use, too.
       late: exact only where so many steps were made that no bias is left to correct.
     """
 
@@ -105,6 +106,7 @@ class Relation(NamedTuple):
     dense_only: bool = False
     with_slots: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+    fills: bool = False
     late: bool = False
 
 
