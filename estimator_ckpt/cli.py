@@ -257,7 +257,8 @@ def _before_dashes(arguments: list[str]) -> list[str]:
 def _flag_message(error: flags.Error, values: Any) -> str:
     if isinstance(error, flags.UnrecognizedFlagError):
         near = [f"--{name}" for name in _alike(error.flagname, list(values))]
-        return f"there is no flag --{error.flagname}{did_you_mean(near)}"
+        dashes = "-" if len(error.flagname) == 1 else "--"
+        return f"there is no flag {dashes}{error.flagname}{did_you_mean(near)}"
     return str(error)
 
 

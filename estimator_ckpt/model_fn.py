@@ -101,10 +101,10 @@ def wrap_model_fn(
                 scaffold,
                 str(mode),
                 checkpoint_format,
-                checkpoint,
-                warm_start,
-                settings,
-                arguments.get("config"),
+                checkpoint=checkpoint,
+                warm_start=warm_start,
+                options=settings,
+                run_config=arguments.get("config"),
             )
             return scaffold
 
@@ -261,6 +261,7 @@ def _put_saver(
     scaffold: tf.compat.v1.train.Scaffold,
     mode: str,
     checkpoint_format: CheckpointFormat,
+    *,
     checkpoint: Objects | None,
     warm_start: Any,
     options: SaverOptions,

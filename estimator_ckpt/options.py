@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numbers
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypedDict
@@ -13,6 +12,7 @@ from estimator_ckpt.formats import CHECKPOINT_FORMATS
 from estimator_ckpt.matching.policies import MATCH_BY, Policy, check_policy
 from estimator_ckpt.reading.best import Criterion, KeepBest, criteria_of
 from estimator_ckpt.text.names import did_you_mean_or
+from estimator_ckpt.text.patterns import compile_pattern
 
 MatchBy = Literal["path", "name"]
 OnCorrupt = Literal["error", "fall_back"]
@@ -232,10 +232,7 @@ class SaverOptions:
         ):
             raise _unexpected("reset", "a list of roles and patterns of names", self)
         for one in self.reset or ():
-            try:
-                re.compile(one)
-            except re.error as error:
-                raise SettingsError(f"{one!r} is no pattern: {error}", key="reset") from None
+            compile_pattern(one, "reset")
         once = self.reset_once
         if once is not None and (self.reset is None or not isinstance(once, str) or not once):
             raise _unexpected("reset_once", "a name, beside `reset`", self)

@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from estimator_ckpt.bundle.aliases import with_keys
 from estimator_ckpt.bundle.checksum import masked_crc32c
 from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.bundle.entries import Entry
-from estimator_ckpt.bundle.index import Index, shard_path, write_index
+from estimator_ckpt.bundle.index import Index, read_index, shard_path, write_index
 from estimator_ckpt.bundle.slices import key_bytes, slice_key
 from estimator_ckpt.bundle.tensors import encode_strings
 from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
@@ -33,6 +34,11 @@ def save(
         tensors = {**tensors, OBJECT_GRAPH_KEY: graph.serialize()}
     _write(prefix, [tensors], slices or {})
     return str(prefix)
+
+
+def add_keys(prefix: str, names: Mapping[str, str]) -> None:
+    """Gives tensors of a checkpoint further keys: existing key -> new key."""
+    write_index(prefix, with_keys(read_index(prefix), names))
 
 
 def save_in_shards(prefix: Path, *shards: Mapping[str, Any]) -> str:

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from own_files import add_keys
 from tensorflow_party import tf
 
 from estimator_ckpt import files
-from estimator_ckpt.bundle.aliases import add_keys, rekey
+from estimator_ckpt.bundle.aliases import rekey
 from estimator_ckpt.bundle.index import read_index
 from estimator_ckpt.bundle.slices import slice_key
 from estimator_ckpt.errors import ConflictError, MissingTensorError, WriteError
@@ -58,7 +59,7 @@ def bytes_of(prefix):
     return {name: files.read_bytes(os.path.join(directory, name)) for name in os.listdir(directory)}
 
 
-# --- add_keys ---
+# --- with_keys ---
 
 
 def test_a_second_key_reads_the_same_values(prefix):
@@ -153,11 +154,16 @@ def test_a_process_killed_before_the_rename_leaves_the_old_index(prefix):
     before = bytes_of(prefix)
     script = f"""
 import os, signal
-from estimator_ckpt.bundle.aliases import add_keys
+from own_files import add_keys
 os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
 add_keys({prefix!r}, {{"a": "new"}})
 """
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=ROOT / "tests",
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        check=False,
+    )
     assert done.returncode == -signal.SIGKILL
     after = bytes_of(prefix)
     assert {name: after[name] for name in before} == before

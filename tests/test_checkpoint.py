@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from absl import logging
 from golden_files import GoldenCase, golden_cases
+from own_files import add_keys
 from stock_files import data_file, edit_index, rename, save, value
 from tensorflow_party import tf
 
 from estimator_ckpt import open_checkpoint
-from estimator_ckpt.bundle.aliases import add_keys
 from estimator_ckpt.bundle.entries import Entry
 from estimator_ckpt.bundle.index import Index, write_index
 from estimator_ckpt.errors import (

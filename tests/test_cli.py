@@ -205,6 +205,7 @@ def test_what_cannot_be_compared_exits_with_2(run: Run, tmp_path: Path) -> None:
         (["inspect", "a", "b"], ["expected one path", "found 2"]),
         (["inspect", "a", "--file_name=b"], ["expected one path", "found 2"]),
         (["inspect", "a", "--tensr=x"], ["no flag --tensr", "did you mean '--tensor'"]),
+        (["inspect", "a", "-v"], ["no flag -v"]),
         (["inspect", "a", "--filter=("], ["--filter: '(' is no regular expression"]),
         (["inspect", "a", "--sort=age"], ["age"]),
         (["inspect", "a", "--tree", "--tensor=x"], ["--tree, --tensor", "one at most"]),

@@ -9,11 +9,11 @@ import ml_dtypes
 import numpy as np
 import pytest
 from golden_files import GoldenCase, golden_case, golden_cases
+from own_files import add_keys
 from stock_files import data_file, edit_index, flip, save, value
 from tensorflow_party import tf
 
 from estimator_ckpt import compare_checkpoints, convert_checkpoint, open_checkpoint
-from estimator_ckpt.bundle.aliases import add_keys
 from estimator_ckpt.bundle.entries import Entry
 from estimator_ckpt.bundle.slices import slice_key
 from estimator_ckpt.checking.difference import Difference

@@ -13,6 +13,7 @@ import pytest
 from golden_files import GoldenCase, golden_case, golden_cases
 from hypothesis import given
 from hypothesis import strategies as st
+from own_files import add_keys
 from stock_files import (
     data_file,
     edit_index,
@@ -25,7 +26,6 @@ from stock_files import (
 from tensorflow_party import tf
 
 from estimator_ckpt import verify_checkpoint
-from estimator_ckpt.bundle.aliases import add_keys
 from estimator_ckpt.bundle.checksum import masked_crc32c
 from estimator_ckpt.bundle.entries import Entry
 from estimator_ckpt.bundle.index import Index, read_index, shard_path, write_index

@@ -68,7 +68,7 @@ REFUSED = [
     ("onmissing: warn", "onmissing", "did you mean 'on_missing'"),
     ("zzz: 1", "zzz", "expected ckpt_to_initialize_from, "),
     ("vars_to_warm_start: [a, 1]", "vars_to_warm_start[1]", "Expected `str`, got `int`"),
-    ("vars_to_warm_start: '('", "vars_to_warm_start", "no pattern"),
+    ("vars_to_warm_start: '('", "vars_to_warm_start", "no regular expression"),
     ("assignment_map: [[a, b], [c, d], [e, 1]]", "assignment_map[2][1]", "got `int`"),
     ("assignment_map: [[a, b], [c, d], [e]]", "assignment_map[2]", "length 2, got 1"),
     ("assignment_map: [[a, b], [c/, d]]", "assignment_map[1]", "a scope for a scope"),

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
 
 from estimator_ckpt.bundle.entries import Entry
-from estimator_ckpt.bundle.index import Index, read_index, write_index
+from estimator_ckpt.bundle.index import Index
 from estimator_ckpt.bundle.slices import key_bytes, slice_key
 from estimator_ckpt.errors import ConflictError, MissingTensorError
 
@@ -52,24 +52,6 @@ def with_keys(index: Index, names: Mapping[str, str | Sequence[str]]) -> Index:
         if there is not None and _under(index.entries, new, new).items() - added.items():
             raise ConflictError("another tensor has this key already", key=new)
     return index._replace(entries={**index.entries, **added})
-
-
-def add_keys(prefix: str, names: Mapping[str, str | Sequence[str]]) -> None:
-    """Gives tensors of a checkpoint further keys, in place and atomically.
-
-    Args:
-      prefix: the checkpoint's.
-      names: as for with_keys().
-
-    Raises:
-      MissingTensorError, ConflictError: as with_keys() does; nothing has been changed.
-      WriteError: the index cannot be written.
-    """
-    index = read_index(prefix)
-    try:
-        write_index(prefix, with_keys(index, names))
-    except ConflictError as error:
-        raise ConflictError(error.message, path=prefix, key=error.key) from error
 
 
 def _under(entries: Mapping[bytes, Entry], old: str, new: str) -> dict[bytes, Entry]:

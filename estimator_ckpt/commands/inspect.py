@@ -34,6 +34,7 @@ from estimator_ckpt.reading.input_files import position_size
 from estimator_ckpt.reading.named import pins
 from estimator_ckpt.reading.variables import Columns, Variable
 from estimator_ckpt.text.names import first_names
+from estimator_ckpt.text.patterns import compile_pattern
 from estimator_ckpt.text.progress import progress_bar
 from estimator_ckpt.text.quantities import counted
 
@@ -197,10 +198,7 @@ def _run(
 
 
 def _pattern(flag: str, text: str | None) -> re.Pattern[str] | None:
-    try:
-        return None if text is None else re.compile(text)
-    except re.error as error:
-        raise UsageError(f"--{flag}: {text!r} is no regular expression: {error}") from None
+    return None if text is None else compile_pattern(text, f"--{flag}")
 
 
 def _chosen(

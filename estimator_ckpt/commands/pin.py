@@ -30,7 +30,7 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
     if len(arguments) != 1:
         raise UsageError(f"pin: expected one checkpoint, found {len(arguments)}")
     if not flag_values.name:
-        raise UsageError("pin: --name=NAME says what RUN@NAME will name it by")
+        raise UsageError("pin: --name=NAME is missing: RUN@NAME then stands for this checkpoint")
     prefix = pin_checkpoint(arguments[0], flag_values.name)
     print(f"pinned as {flag_values.name}: {printable(prefix)}")
     return EXIT_OK

@@ -14,14 +14,6 @@ from estimator_ckpt.warm_start import WarmStart
 _POLICIES = ("on_missing", "on_shape_mismatch")
 _LISTS = ("assignment_map", "rename", "exclude", "vars_to_warm_start")
 _VOCABULARIES = "var_name_to_vocab_info"
-_VOCAB_INFO = (
-    "new_vocab",
-    "new_vocab_size",
-    "num_oov_buckets",
-    "old_vocab",
-    "old_vocab_size",
-    "axis",
-)
 
 
 def exclusion(scope: str) -> str:
@@ -89,7 +81,6 @@ def with_overrides(
         if dot:
             value = _with_item(name, changed[name], rest, value, f"{key}={setting}")
         changed[name] = value
-    _check_vocabularies(changed[_VOCABULARIES], key)
     try:
         return WarmStart(**changed)
     except SettingsError as error:
@@ -119,17 +110,3 @@ def _with_item(name: str, found: Any, rest: str, value: Any, key: str) -> Any:
         lines[int(rest) : int(rest) + 1] = [value]
         return lines
     raise SettingsError("this field has no items", key=key)
-
-
-def _check_vocabularies(vocabularies: Any, key: str) -> None:
-    for name, info in vocabularies.items() if isinstance(vocabularies, Mapping) else ():
-        setting = f"{key}={_VOCABULARIES}.{name}"
-        if not isinstance(info, Mapping):
-            raise SettingsError(f"expected the fields of VocabInfo, found {info!r}", key=setting)
-        unknown = [one for one in info if one not in _VOCAB_INFO]
-        if unknown:
-            known = ", ".join(_VOCAB_INFO)
-            raise SettingsError(f"VocabInfo has no field {unknown[0]!r}, but {known}", key=setting)
-        lacking = [one for one in _VOCAB_INFO[:4] if one not in info]
-        if lacking:
-            raise SettingsError(f"VocabInfo needs {', '.join(lacking)}", key=setting)

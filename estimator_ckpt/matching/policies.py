@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal, Union
 
 from estimator_ckpt.errors import SettingsError
+from estimator_ckpt.text.patterns import compile_pattern
 
 Policy = Union[Literal["error", "warn", "init"], Mapping[str, str]]
 ShapePolicy = Union[Literal["error", "warn", "init", "reshape", "pad", "slice"], Mapping[str, str]]
@@ -49,10 +50,7 @@ def check_policy(setting: str, policy: object, allowed: Sequence[str] = POLICIES
     if not isinstance(policy, Mapping):
         raise SettingsError(f"expected one of {choices} or a mapping of patterns", key=setting)
     for pattern, choice in policy.items():
-        try:
-            re.compile(pattern)
-        except (re.error, TypeError) as error:
-            raise SettingsError(f"{pattern!r} is no pattern: {error}", key=setting) from None
+        compile_pattern(pattern, setting)
         if choice not in allowed:
             raise SettingsError(
                 f"expected one of {choices} for {pattern!r}, found {choice!r}", key=setting

@@ -29,6 +29,7 @@ from typing import NamedTuple, Union
 
 from estimator_ckpt.errors import ConflictError, SettingsError
 from estimator_ckpt.text.names import NameIndex, did_you_mean, some_of
+from estimator_ckpt.text.patterns import compile_pattern
 
 Pairs = Union[Mapping[str, str], Sequence[tuple[str, str]]]
 _Rule = tuple[str, int]  # the setting, its number in there
@@ -83,7 +84,7 @@ class Rules:
                     key=f"assignment_map[{number}]",
                 )
         for number, (pattern, replacement) in enumerate(self.rename):
-            compiled = _compile(pattern, f"rename[{number}]")
+            compiled = compile_pattern(pattern, f"rename[{number}]")
             try:
                 compiled.sub(replacement, "")
             except (re.error, IndexError) as error:
@@ -92,7 +93,7 @@ class Rules:
                     key=f"rename[{number}]",
                 ) from None
         for number, pattern in enumerate(self.exclude):
-            _compile(pattern, f"exclude[{number}]")
+            compile_pattern(pattern, f"exclude[{number}]")
 
     def __bool__(self) -> bool:
         return bool(self.assignment_map or self.rename or self.exclude)
@@ -296,13 +297,6 @@ def _pairs(setting: str, pairs: Pairs) -> tuple[tuple[str, str], ...]:
                 f"expected a pair of texts, found {pair!r}", key=f"{setting}[{number}]"
             )
     return tuple((source, target) for source, target in items)
-
-
-def _compile(pattern: str, key: str) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern)
-    except (re.error, TypeError) as error:
-        raise SettingsError(f"{pattern!r} is no regular expression: {error}", key=key) from None
 
 
 def _assigned(name: str, source: str, target: str) -> str | None:

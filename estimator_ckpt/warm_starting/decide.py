@@ -89,8 +89,15 @@ def decide(settings: Settings, checkpoint: Checkpoint, saved: Saved, model: Mode
             all_excluded.add(variable.name)
             found.kept[variable.name] = (rule, False)
         elif choice is not None:
-            is_optional = selection.is_default and not variable.is_required
-            _find(settings, saved, matches, variable, choice, is_optional, found)
+            _find(
+                variable,
+                choice,
+                is_optional=selection.is_default and not variable.is_required,
+                settings=settings,
+                saved=saved,
+                matches=matches,
+                found=found,
+            )
     decided: dict[str, str] = {}
     for is_decided in (False, True) if model.live_optimizers else (True,):
         fitting = {name: source for name, (source, _, _) in found.started.items()}
@@ -112,12 +119,13 @@ def decide(settings: Settings, checkpoint: Checkpoint, saved: Saved, model: Mode
 
 
 def _find(
+    variable: ModelVariable,
+    choice: Choice,
+    *,
+    is_optional: bool,
     settings: Settings,
     saved: Saved,
     matches: Resolution,
-    variable: ModelVariable,
-    choice: Choice,
-    is_optional: bool,
     found: Findings,
 ) -> None:
     """Finds what a rule means for one variable."""

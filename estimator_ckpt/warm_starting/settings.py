@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import enum
 import os
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -21,6 +20,7 @@ from estimator_ckpt.matching.policies import (
 )
 from estimator_ckpt.matching.rules import Rules
 from estimator_ckpt.roles.dialects import class_names
+from estimator_ckpt.text.patterns import compile_pattern
 from estimator_ckpt.warm_starting.fitting import FITTINGS
 from estimator_ckpt.warm_starting.vocabulary import check_vocabulary, with_home
 
@@ -124,11 +124,11 @@ class Settings:
 def _check_selection(selected: Any) -> None:
     name = "vars_to_warm_start"
     if isinstance(selected, str):
-        _compile(name, selected)
+        compile_pattern(selected, name)
     elif isinstance(selected, (list, tuple)):
         for number, one in enumerate(selected):
             if isinstance(one, str):
-                _compile(f"{name}[{number}]", one)
+                compile_pattern(one, f"{name}[{number}]")
             elif not hasattr(one, "name"):
                 raise _wrong(f"{name}[{number}]", "an expression or a variable", one)
         if len({isinstance(one, str) for one in selected}) > 1:
@@ -158,10 +158,3 @@ def _sequence(name: str, value: Any) -> Sequence[Any]:
     if isinstance(value, str) or not isinstance(value, Sequence):
         raise SettingsError(f"expected a list, found {value!r}", key=name)
     return value
-
-
-def _compile(setting: str, pattern: Any) -> re.Pattern[str]:
-    try:
-        return re.compile(pattern)
-    except (re.error, TypeError) as error:
-        raise SettingsError(f"{pattern!r} is no pattern: {error}", key=setting) from None

@@ -29,6 +29,7 @@ from estimator_ckpt.matching.saved import Saved
 from estimator_ckpt.reading.variables import Variable
 from estimator_ckpt.roles.training_state import TRAINING_STATE
 from estimator_ckpt.text.names import did_you_mean, near_names
+from estimator_ckpt.text.patterns import compile_pattern
 from estimator_ckpt.warm_starting.settings import Settings
 
 # What TensorFlow's patterns are matched with: "w:0", and "w/part_0:0" of a partitioned variable.
@@ -218,10 +219,7 @@ def _copy(checkpoint: Checkpoint, names: Mapping[str, Sequence[str]], directory:
 
 
 def _pattern(text: str) -> str:
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise SettingsError(f"{text!r} is no expression: {error}", key="exclude") from None
+    compile_pattern(text, "exclude")
     return text
 
 
