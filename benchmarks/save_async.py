@@ -105,13 +105,14 @@ def train(way: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "step": usual,
         "lost": lost,
         "longest": max(rest),
+        "times": [round(one, 5) for one in times],
         "before": before,
         "peak": peak,
         "after": after,
     }
 
 
-def main() -> None:
+def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--gigabytes", type=float, default=1.0, help="of the variables, in GiB")
     parser.add_argument("--variable_megabytes", type=int, default=16, help="MiB of each variable")
@@ -125,20 +126,34 @@ def main() -> None:
     parser.add_argument("--ways", nargs="*", default=WAYS, choices=WAYS)
     parser.add_argument("--directory", help="where to write; the system's temporary one")
     parser.add_argument("--one", choices=WAYS, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    return parser
+
+
+def train_alone(way: str, flags: list[str]) -> dict[str, Any]:
+    """train() in a process of its own, with flags of this program."""
+    os.sync()
+    command = [sys.executable, __file__, *flags, f"--one={way}"]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def main() -> None:
+    arguments = options().parse_args()
     if arguments.one:
         print(json.dumps(train(arguments.one, arguments)))
         return
     found: dict[str, list[dict[str, Any]]] = {way: [] for way in arguments.ways}
     for _ in range(arguments.rounds):
         for way in arguments.ways:
-            os.sync()
-            command = [sys.executable, __file__, *sys.argv[1:], f"--one={way}"]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            found[way].append(json.loads(done.stdout.splitlines()[-1]))
+            found[way].append(train_alone(way, sys.argv[1:]))
     print(f"{platform.machine()}, {os.cpu_count()} cores, {arguments.gigabytes} GiB of variables")
     medians = {
-        way: {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
+        way: {
+            name: statistics.median(one[name] for one in rounds)
+            for name in rounds[0]
+            if name != "times"
+        }
         for way, rounds in found.items()
     }
     stock = medians.get("stock", {}).get("lost")

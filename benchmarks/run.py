@@ -1,0 +1,145 @@
+"""All benchmarks in one run: ours beside the stock or the guide's way, and what limits them.
+
+    python benchmarks/run.py [--quick] [--only=REGEX] [--json=FILE] [--plots=DIRECTORY]
+
+The ways of a task take turns, several rounds, each round in the other order; medians count, and
+ratios are taken round by round, as other work on the machine slows down all ways of a round alike.
+What was written before is on the disk before a clock starts. A line in parentheses is no way to do
+the task, but what none can be faster than: a disk write with fsync, a copy in memory, a hard link,
+`cat`. The files of a task are in the page cache.
+
+The full size takes an hour or two, 10 GB in --directory, and wants a machine with nothing else to
+do; --quick takes minutes, and shows that all runs. `.[benchmarks]` installs what it needs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import measuring
+
+os.environ.update(measuring.environment())
+
+import file_cases
+import job_cases
+import larger_than_memory
+import read_with_latency
+import showing
+
+SECTIONS = {**file_cases.SECTIONS, **job_cases.SECTIONS}
+EXTRA = ("memory", "latency")  # which have tables of their own
+
+
+def latencies(size: measuring.Size) -> list[measuring.Result]:
+    """read_with_latency.py, as results."""
+    is_quick = size is measuring.QUICK
+    measured = read_with_latency.measure(
+        milliseconds=30,
+        speed=100,
+        megabytes=16 if is_quick else 64,
+        variables=50 if is_quick else 200,
+        rounds=min(size.rounds, 3),
+    )
+    return [
+        measuring.Result(
+            f"{task}, remote, {checkpoint}",
+            {"one at a time": [alone], "ours": [together]},
+            "",
+            0,
+            0,
+            "",
+            {},
+        )
+        for checkpoint, task, alone, together in measured
+    ]
+
+
+def show(lines: list[str]) -> None:
+    print("\n".join(lines), flush=True)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="small sizes, one round")
+    parser.add_argument(
+        "--only", default="", help=f"a pattern of sections: {', '.join([*SECTIONS, *EXTRA])}"
+    )
+    parser.add_argument("--rounds", type=int, help="how often each way takes its turn")
+    parser.add_argument("--megabytes", type=int, help="of a checkpoint of few large variables")
+    parser.add_argument("--directory", help="where to write; the system's temporary one")
+    parser.add_argument("--json", metavar="FILE", help="all seconds, with machine and versions")
+    parser.add_argument("--plots", metavar="DIRECTORY", help="pictures; needs matplotlib")
+    options = parser.parse_args()
+    size = measuring.QUICK if options.quick else measuring.FULL
+    rounds = options.rounds or size.rounds
+    if options.megabytes:
+        size = measuring.Size(options.megabytes, *list(vars(size).values())[1:])
+    machine = measuring.machine()
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    title = (
+        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB, "
+        f"load {machine['load']}, {machine['system']}; {versions}"
+    )
+    show([title, f"{rounds} rounds; median, fastest, ratios"])
+    start = time.perf_counter()
+    results: list[measuring.Result] = []
+    memory: list[dict[str, object]] = []
+    failed = []
+    with measuring.scratch(options.directory) as directory:
+        for name, section in SECTIONS.items():
+            if not re.search(options.only, name):
+                continue
+            show(["", f"== {name}"])
+            try:
+                for case in section(size, directory):
+                    results.append(measuring.run_case(case, rounds))
+                    show(list(showing.table(results[-1])))
+            except Exception as error:  # the others are worth measuring all the same
+                failed.append(f"{name}: {type(error).__name__}: {error}")
+                show([f"  failed: {failed[-1]}"])
+        if re.search(options.only, "latency"):
+            show(["", "== latency"])
+            for result in latencies(size):
+                results.append(result)
+                show(list(showing.table(result)))
+        if re.search(options.only, "memory"):
+            show(["", "== memory: the most beyond a process's own, and the limit it had"])
+            for one in larger_than_memory.measure(size.megabytes * 1.5, directory):
+                memory.append(one)
+                failed += [f"memory, {one['name']}"] if "error" in one else []
+                text = one.get("error") or f"{one['peak'] >> 20} of {one['limit'] >> 20} MiB"
+                show([f"  {one['name']:<22}{text}"])
+    show(["", "== growth: the exponent, 1 is linear", *showing.growth_table(results)])
+    show(["", f"{time.perf_counter() - start:.0f} s in all", *(f"FAILED {one}" for one in failed)])
+    if options.json:
+        found = {
+            "machine": machine,
+            "command": sys.argv,
+            "results": [
+                {
+                    **vars(one),
+                    "medians": {way: one.median(way) for way in one.seconds},
+                    "ratios": {way: one.ratio(way) for way in one.seconds},
+                }
+                for one in results
+            ],
+            "growth": showing.growth(results),
+            "memory": memory,
+            "failed": failed,
+        }
+        Path(options.json).write_text(json.dumps(found, indent=1) + "\n")
+    if options.plots:
+        show(showing.plot(results, options.plots, title))
+    return int(bool(failed))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
