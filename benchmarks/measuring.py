@@ -97,6 +97,19 @@ class Result:
     grows: str
     traces: Mapping[str, Any]
 
+    @classmethod
+    def from_json(cls, found: Mapping[str, Any]) -> Result:
+        """What as_json() has made."""
+        return cls(**{name: found[name] for name in cls.__dataclass_fields__})
+
+    def as_json(self) -> dict[str, Any]:
+        """Its fields, with the medians and the ratios by way."""
+        return {
+            **vars(self),
+            "medians": {way: self.median(way) for way in self.seconds},
+            "ratios": {way: self.ratio(way) for way in self.seconds},
+        }
+
     def median(self, way: str) -> float:
         return statistics.median(self.seconds[way])
 

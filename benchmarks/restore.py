@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -26,6 +25,7 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import convert
+from measuring import run_script
 
 WAYS = ("stock", "ours")
 
@@ -79,9 +79,7 @@ def run_one(task: str, way: str, source: str) -> float:
 
 def measure(task: str, way: str, source: str) -> float:
     """The seconds of a task in a process of its own."""
-    command = [sys.executable, __file__, "--one", task, way, source]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return float(json.loads(done.stdout.splitlines()[-1]))
+    return float(run_script("restore.py", "--one", task, way, source))
 
 
 def main() -> None:

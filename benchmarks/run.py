@@ -1,6 +1,7 @@
 """All benchmarks in one run: ours beside the stock or the guide's way, and what limits them.
 
     python benchmarks/run.py [--quick] [--only=REGEX] [--json=FILE] [--plots=DIRECTORY]
+    python benchmarks/run.py --show=FILE [--plots=DIRECTORY]
 
 The ways of a task take turns, several rounds, each round in the other order; medians count, and
 ratios are taken round by round, as other work on the machine slows down all ways of a round alike.
@@ -15,12 +16,15 @@ do; --quick takes minutes, and shows that all runs. `.[benchmarks]` installs wha
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import importlib.util
 import json
 import os
 import re
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -62,8 +66,50 @@ def latencies(size: measuring.Size) -> list[measuring.Result]:
     ]
 
 
-def show(lines: list[str]) -> None:
+def show(*lines: str) -> None:
     print("\n".join(lines), flush=True)
+
+
+def title_of(machine: dict[str, Any]) -> str:
+    """The machine and the versions."""
+    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    return (
+        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB, "
+        f"load {machine['load']}, {machine['system']}; {versions}"
+    )
+
+
+def measure(
+    size: measuring.Size, rounds: int, only: str, directory: str
+) -> tuple[list[measuring.Result], list[dict[str, Any]], list[str]]:
+    """Measures and shows; returns the results, those of memory, and what has failed."""
+    results: list[measuring.Result] = []
+    memory: list[dict[str, Any]] = []
+    failed = []
+    for name, section in SECTIONS.items():
+        if not re.search(only, name):
+            continue
+        show("", f"== {name}")
+        try:
+            for case in section(size, directory):
+                results.append(measuring.run_case(case, rounds))
+                show(*showing.table(results[-1]))
+        except Exception as error:  # the others are worth measuring all the same
+            failed.append(f"{name}: {type(error).__name__}: {error}")
+            show(f"  failed: {failed[-1]}")
+    if re.search(only, "latency"):
+        show("", "== latency")
+        for result in latencies(size):
+            results.append(result)
+            show(*showing.table(result))
+    if re.search(only, "memory"):
+        show("", "== memory: the most beyond a process's own, and the limit it had")
+        for one in larger_than_memory.measure(size.megabytes * 1.5, directory):
+            memory.append(one)
+            failed += [f"memory, {one['name']}"] if "error" in one else []
+            text = one.get("error") or f"{one['peak'] >> 20} of {one['limit'] >> 20} MiB"
+            show(f"  {one['name']:<22}{text}")
+    return results, memory, failed
 
 
 def main() -> int:
@@ -77,67 +123,43 @@ def main() -> int:
     parser.add_argument("--directory", help="where to write; the system's temporary one")
     parser.add_argument("--json", metavar="FILE", help="all seconds, with machine and versions")
     parser.add_argument("--plots", metavar="DIRECTORY", help="pictures; needs matplotlib")
+    parser.add_argument("--show", metavar="FILE", help="measure nothing, show such a JSON file")
     options = parser.parse_args()
+    if options.plots and importlib.util.find_spec("matplotlib") is None:
+        parser.error("--plots needs matplotlib: pip install '.[benchmarks]'")
+    if options.show:
+        found = json.loads(Path(options.show).read_text())
+        results = list(map(measuring.Result.from_json, found["results"]))
+        show(title_of(found["machine"]))
+        for result in results:
+            show(*showing.table(result))
+        show("", *showing.growth_table(results))
+        if options.plots:
+            show(*showing.plot(results, options.plots, title_of(found["machine"])))
+        return 0
     size = measuring.QUICK if options.quick else measuring.FULL
-    rounds = options.rounds or size.rounds
     if options.megabytes:
-        size = measuring.Size(options.megabytes, *list(vars(size).values())[1:])
+        size = dataclasses.replace(size, megabytes=options.megabytes)
+    rounds = options.rounds or size.rounds
     machine = measuring.machine()
-    versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    title = (
-        f"{machine['processor']}, {machine['cores']} cores, {machine['memory_gb']} GB, "
-        f"load {machine['load']}, {machine['system']}; {versions}"
-    )
-    show([title, f"{rounds} rounds; median, fastest, ratios"])
+    show(title_of(machine), f"{rounds} rounds; median, fastest, ratios")
     start = time.perf_counter()
-    results: list[measuring.Result] = []
-    memory: list[dict[str, object]] = []
-    failed = []
     with measuring.scratch(options.directory) as directory:
-        for name, section in SECTIONS.items():
-            if not re.search(options.only, name):
-                continue
-            show(["", f"== {name}"])
-            try:
-                for case in section(size, directory):
-                    results.append(measuring.run_case(case, rounds))
-                    show(list(showing.table(results[-1])))
-            except Exception as error:  # the others are worth measuring all the same
-                failed.append(f"{name}: {type(error).__name__}: {error}")
-                show([f"  failed: {failed[-1]}"])
-        if re.search(options.only, "latency"):
-            show(["", "== latency"])
-            for result in latencies(size):
-                results.append(result)
-                show(list(showing.table(result)))
-        if re.search(options.only, "memory"):
-            show(["", "== memory: the most beyond a process's own, and the limit it had"])
-            for one in larger_than_memory.measure(size.megabytes * 1.5, directory):
-                memory.append(one)
-                failed += [f"memory, {one['name']}"] if "error" in one else []
-                text = one.get("error") or f"{one['peak'] >> 20} of {one['limit'] >> 20} MiB"
-                show([f"  {one['name']:<22}{text}"])
-    show(["", "== growth: the exponent, 1 is linear", *showing.growth_table(results)])
-    show(["", f"{time.perf_counter() - start:.0f} s in all", *(f"FAILED {one}" for one in failed)])
+        results, memory, failed = measure(size, rounds, options.only, directory)
+    show("", "== growth: the exponent, 1 is linear", *showing.growth_table(results))
+    show("", f"{time.perf_counter() - start:.0f} s in all", *(f"FAILED {one}" for one in failed))
     if options.json:
         found = {
             "machine": machine,
             "command": sys.argv,
-            "results": [
-                {
-                    **vars(one),
-                    "medians": {way: one.median(way) for way in one.seconds},
-                    "ratios": {way: one.ratio(way) for way in one.seconds},
-                }
-                for one in results
-            ],
+            "results": [result.as_json() for result in results],
             "growth": showing.growth(results),
             "memory": memory,
             "failed": failed,
         }
         Path(options.json).write_text(json.dumps(found, indent=1) + "\n")
     if options.plots:
-        show(showing.plot(results, options.plots, title))
+        show(*showing.plot(results, options.plots, title_of(machine)))
     return int(bool(failed))
 
 

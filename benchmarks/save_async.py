@@ -24,7 +24,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -34,6 +33,8 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from measuring import run_script
 
 WAYS = ("stock", "sync", "async")
 _WARM_UP = 5  # steps at the start that do not count
@@ -132,9 +133,7 @@ def options() -> argparse.ArgumentParser:
 def train_alone(way: str, flags: list[str]) -> dict[str, Any]:
     """train() in a process of its own, with flags of this program."""
     os.sync()
-    command = [sys.executable, __file__, *flags, f"--one={way}"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    found: dict[str, Any] = run_script("save_async.py", *flags, f"--one={way}")
     return found
 
 

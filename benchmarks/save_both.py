@@ -5,8 +5,8 @@
 The savers of one graph take turns, in another order each time:
 
 - `stock`: tf.compat.v1.train.Saver(sharded=True), as MonitoredSession makes it. Names alone.
-- `saver`, `checkpoint`, `both`: those of estimator_ckpt.make_scaffold(). Names, objects, or both
-  in one set of files.
+- `saver`, `checkpoint`, `both`: those that a Scaffold of estimator_ckpt has. Names, objects, or
+  both in one set of files.
 - `two savers`: the guide's way to have both: the stock one, and the Saver that a Scaffold makes
   of a tf.train.Checkpoint, one after the other.
 
@@ -33,7 +33,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import tensorflow as tf
 
-from estimator_ckpt import make_scaffold
+from estimator_ckpt.options import SaverOptions
+from estimator_ckpt.saving.saver import Saver
 
 v1 = tf.compat.v1
 
@@ -52,7 +53,7 @@ def build(count: int, megabytes: float) -> dict[str, tf.Variable]:
 
 def savers(variables: dict[str, tf.Variable]) -> dict[str, Save]:
     """The ways to save, each a function of a session and a prefix."""
-    ours = {name: make_scaffold(name).saver for name in FORMATS}
+    ours = {name: Saver(name, options=SaverOptions()) for name in FORMATS}
     for saver in ours.values():
         saver.build()
     stock = v1.train.Saver(sharded=True)

@@ -21,7 +21,10 @@ def seconds_text(seconds: float) -> str:
 
 
 def _bytes_text(nbytes: int) -> str:
-    return f"{nbytes / 1e9:.3g} GB" if nbytes >= 1e9 else f"{nbytes / 1e6:.3g} MB"
+    for unit, name in ((1e9, "GB"), (1e6, "MB")):
+        if nbytes >= unit:
+            return f"{nbytes / unit:.3g} {name}"
+    return f"{nbytes / 1e3:.3g} KB"
 
 
 def size_text(result: Result) -> str:

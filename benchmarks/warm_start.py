@@ -17,15 +17,14 @@ from. What a warm start adds is the difference to the plain start of its own sid
 
 from __future__ import annotations
 
-import os
+import json
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 
 from absl import app, flags
+from measuring import run_script
 
 _VARIABLES = flags.DEFINE_integer("variables", 4000, "How many variables.", lower_bound=2)
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "How often each kind starts.", lower_bound=1)
@@ -88,25 +87,21 @@ def measure(
     kind: str, source: str, *, variables: int, checkpoint_format: str
 ) -> tuple[float, float]:
     """The seconds of one start in a process of its own."""
-    command = [
-        sys.executable,
-        os.path.abspath(__file__),
+    wall, processor = run_script(
+        "warm_start.py",
         f"--start={kind}",
         f"--source={source}",
         f"--variables={variables}",
         f"--format={checkpoint_format}",
-    ]
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "PYTHONPATH": root}
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    wall, processor = map(float, done.stdout.splitlines()[-1].split())
+    )
     return wall, processor
 
 
 def main(argv: list[str]) -> None:
     del argv
     if _START.value is not None:
-        print(*start(_START.value, _VARIABLES.value, _SOURCE.value, _FORMAT.value))
+        found = start(_START.value, _VARIABLES.value, _SOURCE.value, _FORMAT.value)
+        print(json.dumps(found))
         return
     kinds = ["plain", "stock", "plain, ours", "ours"]
     seconds: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
