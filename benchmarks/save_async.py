@@ -24,7 +24,6 @@ import json
 import os
 import platform
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
@@ -34,6 +33,8 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from measuring import run_script
 
 WAYS = ("stock", "sync", "async")
 _WARM_UP = 5  # steps at the start that do not count
@@ -105,13 +106,14 @@ def train(way: str, arguments: argparse.Namespace) -> dict[str, Any]:
         "step": usual,
         "lost": lost,
         "longest": max(rest),
+        "times": [round(one, 5) for one in times],
         "before": before,
         "peak": peak,
         "after": after,
     }
 
 
-def main() -> None:
+def options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--gigabytes", type=float, default=1.0, help="of the variables, in GiB")
     parser.add_argument("--variable_megabytes", type=int, default=16, help="MiB of each variable")
@@ -125,20 +127,32 @@ def main() -> None:
     parser.add_argument("--ways", nargs="*", default=WAYS, choices=WAYS)
     parser.add_argument("--directory", help="where to write; the system's temporary one")
     parser.add_argument("--one", choices=WAYS, help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
+    return parser
+
+
+def train_alone(way: str, flags: list[str]) -> dict[str, Any]:
+    """train() in a process of its own, with flags of this program."""
+    os.sync()
+    found: dict[str, Any] = run_script("save_async.py", *flags, f"--one={way}")
+    return found
+
+
+def main() -> None:
+    arguments = options().parse_args()
     if arguments.one:
         print(json.dumps(train(arguments.one, arguments)))
         return
     found: dict[str, list[dict[str, Any]]] = {way: [] for way in arguments.ways}
     for _ in range(arguments.rounds):
         for way in arguments.ways:
-            os.sync()
-            command = [sys.executable, __file__, *sys.argv[1:], f"--one={way}"]
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-            found[way].append(json.loads(done.stdout.splitlines()[-1]))
+            found[way].append(train_alone(way, sys.argv[1:]))
     print(f"{platform.machine()}, {os.cpu_count()} cores, {arguments.gigabytes} GiB of variables")
     medians = {
-        way: {name: statistics.median(one[name] for one in rounds) for name in rounds[0]}
+        way: {
+            name: statistics.median(one[name] for one in rounds)
+            for name in rounds[0]
+            if name != "times"
+        }
         for way, rounds in found.items()
     }
     stock = medians.get("stock", {}).get("lost")

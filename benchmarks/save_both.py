@@ -2,10 +2,11 @@
 
     python benchmarks/save_both.py [--variables=64] [--megabytes=16] [--runs=5] [--directory=DIR]
 
-Three savers of one graph take turns, in another order each time:
+The savers of one graph take turns, in another order each time:
 
 - `stock`: tf.compat.v1.train.Saver(sharded=True), as MonitoredSession makes it. Names alone.
-- `both`: the one of estimator_ckpt.dual_scaffold(). Names and objects, in one set of files.
+- `saver`, `checkpoint`, `both`: those that a Scaffold of estimator_ckpt has. Names, objects, or
+  both in one set of files.
 - `two savers`: the guide's way to have both: the stock one, and the Saver that a Scaffold makes
   of a tf.train.Checkpoint, one after the other.
 
@@ -24,6 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
@@ -31,11 +33,13 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import tensorflow as tf
 
-from estimator_ckpt import dual_scaffold
+from estimator_ckpt.options import SaverOptions
+from estimator_ckpt.saving.saver import Saver
 
 v1 = tf.compat.v1
 
-Save = Callable[[v1.Session, str], None]
+Save = Callable[[v1.Session, str], object]
+FORMATS = ("saver", "checkpoint", "both")
 
 
 def build(count: int, megabytes: float) -> dict[str, tf.Variable]:
@@ -48,23 +52,28 @@ def build(count: int, megabytes: float) -> dict[str, tf.Variable]:
 
 
 def savers(variables: dict[str, tf.Variable]) -> dict[str, Save]:
-    """The three ways to save, each a function of a session and a prefix."""
-    scaffold = dual_scaffold()
-    scaffold.saver.build()
+    """The ways to save, each a function of a session and a prefix."""
+    ours = {name: Saver(name, options=SaverOptions()) for name in FORMATS}
+    for saver in ours.values():
+        saver.build()
     stock = v1.train.Saver(sharded=True)
     of_objects = v1.train.Scaffold(saver=tf.train.Checkpoint(var_list=variables)).finalize().saver
 
     def save_stock(session: v1.Session, prefix: str) -> None:
         stock.save(session, prefix, write_meta_graph=False)
 
-    def save_both(session: v1.Session, prefix: str) -> None:
-        scaffold.saver.save(session, prefix, write_meta_graph=False)
+    def save_ours(saver: Any) -> Save:
+        return lambda session, prefix: saver.save(session, prefix, write_meta_graph=False)
 
     def save_twice(session: v1.Session, prefix: str) -> None:
         stock.save(session, prefix, write_meta_graph=False)
         of_objects.save(session, f"{prefix}_objects", write_meta_graph=False)
 
-    return {"stock": save_stock, "both": save_both, "two savers": save_twice}
+    return {
+        "stock": save_stock,
+        **{n: save_ours(ours[n]) for n in FORMATS},
+        "two savers": save_twice,
+    }
 
 
 def measure(save: Save, session: v1.Session, directory: str) -> tuple[float, int]:

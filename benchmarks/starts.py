@@ -10,11 +10,14 @@ installed package.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -43,6 +46,7 @@ def commands(prefix: str, template: str, exported: str, out: str) -> dict[str, l
     return {
         "pass": [sys.executable, "-c", "pass"],
         "import numpy": [sys.executable, "-c", "import numpy"],
+        "import estimator_ckpt": [sys.executable, "-c", "import estimator_ckpt"],
         "inspect": [*verb, "inspect", prefix],
         "verify": [*verb, "verify", prefix],
         "compare": [*verb, "compare", prefix, prefix],
@@ -71,35 +75,42 @@ def processor_time(command: list[str], environment: dict[str, str]) -> float:
     return usage.ru_utime + usage.ru_stime
 
 
+@contextlib.contextmanager
+def prepared(directory: str) -> Iterator[dict[str, Callable[[], float]]]:
+    """What is run, by name, each as a function that runs it once and returns processor_time()."""
+    with tempfile.TemporaryDirectory(dir=directory) as place:
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
+            "PYTHONPYCACHEPREFIX": f"{place}/bytecode",
+        }
+        environment.pop("PYTHONDONTWRITEBYTECODE", None)
+        prefix, template = f"{place}/model", f"{place}/template"
+        exported = f"{place}/exported.safetensors"
+        write_checkpoint(prefix)
+        made = commands(prefix, template, exported, f"{place}/made")
+        processor_time([*made["convert"][:-1], "--layout=scopes", template], environment)
+        processor_time([*made["export"][:-1], exported], environment)
+
+        def run(name: str) -> float:
+            out = tempfile.mkdtemp(dir=place)  # each writes to a place of its own
+            command = commands(prefix, template, exported, f"{out}/result")[name]
+            return processor_time(command, environment)
+
+        for name in made:
+            run(name)  # makes the bytecode
+        yield {name: functools.partial(run, name) for name in made}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=11)
     options = parser.parse_args()
     times: dict[str, list[float]] = {}
-    with tempfile.TemporaryDirectory() as directory:
-        environment = {
-            **os.environ,
-            "PYTHONPATH": sys.path[0],
-            "PYTHONPYCACHEPREFIX": f"{directory}/bytecode",
-        }
-        environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        prefix, template = f"{directory}/model", f"{directory}/template"
-        exported = f"{directory}/exported.safetensors"
-        write_checkpoint(prefix)
-        made = commands(prefix, template, exported, f"{directory}/made")
-        processor_time([*made["convert"][:-1], "--layout=scopes", template], environment)
-        processor_time([*made["export"][:-1], exported], environment)
-        for turn in range(options.rounds + 1):
-            out = f"{directory}/out-{turn}/result"
-            for number, (name, command) in enumerate(
-                commands(prefix, template, exported, out).items()
-            ):
-                # Each writes to a place of its own.
-                command = [text.replace(out, f"{out}-{number}") for text in command]
-                Path(out).parent.mkdir(exist_ok=True)
-                time = processor_time(command, environment)
-                if turn:  # the first one makes the bytecode
-                    times.setdefault(name, []).append(time)
+    with tempfile.TemporaryDirectory() as directory, prepared(directory) as tasks:
+        for _ in range(options.rounds):
+            for name, run in tasks.items():
+                times.setdefault(name, []).append(run())
     print(f"{'process':<16} {'median':>7} {'least':>7}  seconds of the processor")
     for name, found in times.items():
         print(f"{name:<16} {statistics.median(found):7.3f} {min(found):7.3f}")

@@ -7,7 +7,9 @@ MonitoredTrainingSession and runs one step. The kinds of start take turns, so th
 slows all of them alike; the medians are compared, of the processor time too, which tells more where
 others are at work. "plain" starts from initial values with the
 stock Scaffold, "plain, ours" with one of this package, "stock" calls tf.compat.v1.train.warm_start,
-"ours" gives the Scaffold warm_start=.
+"ours" gives the Scaffold warm_start=. (benchmarks/run.py measures other kinds with the same
+function: "first, FORMAT" is a job's first start in a model_dir, with its first save, and "resume,
+FORMAT" goes on from the source; FORMAT is that of a Scaffold of this package, or stock.)
 
 The plain starts are measured on both sides, as a saver costs something, too, whatever it starts
 from. What a warm start adds is the difference to the plain start of its own side.
@@ -15,14 +17,14 @@ from. What a warm start adds is the difference to the plain start of its own sid
 
 from __future__ import annotations
 
-import os
+import json
+import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
 
 from absl import app, flags
+from measuring import run_script
 
 _VARIABLES = flags.DEFINE_integer("variables", 4000, "How many variables.", lower_bound=2)
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "How often each kind starts.", lower_bound=1)
@@ -42,8 +44,12 @@ def start(kind: str, variables: int, source: str, checkpoint_format: str) -> tup
     from estimator_ckpt import make_scaffold
 
     v1 = tf.compat.v1
-    with tempfile.TemporaryDirectory() as unused, tf.Graph().as_default():
-        model_dir = source if kind == "source" else unused
+    what, _, how = kind.partition(", ")
+    is_job = what in ("first", "resume")
+    with tempfile.TemporaryDirectory() as own, tf.Graph().as_default():
+        if what == "resume":
+            shutil.copytree(source, own, dirs_exist_ok=True)
+        model_dir = source if kind == "source" else own
         begun = time.perf_counter(), time.process_time()
         value = 1.0 if kind == "source" else 0.0
         made = [
@@ -60,8 +66,10 @@ def start(kind: str, variables: int, source: str, checkpoint_format: str) -> tup
             scaffold = make_scaffold("saver")
         elif kind == "source":
             scaffold = make_scaffold(checkpoint_format)
+        elif is_job and how != "stock":
+            scaffold = make_scaffold(how)
         with v1.train.MonitoredTrainingSession(
-            checkpoint_dir=model_dir if kind == "source" else None,
+            checkpoint_dir=model_dir if kind == "source" or is_job else None,
             scaffold=scaffold,
             log_step_count_steps=None,
             save_summaries_steps=None,
@@ -69,41 +77,40 @@ def start(kind: str, variables: int, source: str, checkpoint_format: str) -> tup
         ) as session:
             session.run(step)
             seconds = time.perf_counter() - begun[0], time.process_time() - begun[1]
-            if kind in ("stock", "ours"):
+            if kind in ("stock", "ours") or what == "resume":
                 last = session._tf_sess().run(made[-1])
                 assert (last == 1.0).all(), last
         return seconds
 
 
-def measure(kind: str, source: str) -> tuple[float, float]:
+def measure(
+    kind: str, source: str, *, variables: int, checkpoint_format: str
+) -> tuple[float, float]:
     """The seconds of one start in a process of its own."""
-    command = [
-        sys.executable,
-        os.path.abspath(__file__),
+    wall, processor = run_script(
+        "warm_start.py",
         f"--start={kind}",
         f"--source={source}",
-        f"--variables={_VARIABLES.value}",
-        f"--format={_FORMAT.value}",
-    ]
-    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    environment = {"TF_CPP_MIN_LOG_LEVEL": "2", **os.environ, "PYTHONPATH": root}
-    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    wall, processor = map(float, done.stdout.splitlines()[-1].split())
+        f"--variables={variables}",
+        f"--format={checkpoint_format}",
+    )
     return wall, processor
 
 
 def main(argv: list[str]) -> None:
     del argv
     if _START.value is not None:
-        print(*start(_START.value, _VARIABLES.value, _SOURCE.value, _FORMAT.value))
+        found = start(_START.value, _VARIABLES.value, _SOURCE.value, _FORMAT.value)
+        print(json.dumps(found))
         return
     kinds = ["plain", "stock", "plain, ours", "ours"]
     seconds: dict[str, list[tuple[float, float]]] = {kind: [] for kind in kinds}
+    given = {"variables": _VARIABLES.value, "checkpoint_format": _FORMAT.value}
     with tempfile.TemporaryDirectory() as source:
-        measure("source", source)
+        measure("source", source, **given)
         for number in range(_ROUNDS.value):
             for kind in kinds[::-1] if number % 2 else kinds:
-                seconds[kind].append(measure(kind, source))
+                seconds[kind].append(measure(kind, source, **given))
                 wall, processor = seconds[kind][-1]
                 print(f"{kind:<12} {wall:8.2f} s, processor {processor:8.2f} s", flush=True)
     print(f"\n{_VARIABLES.value:,} variables from a {_FORMAT.value} checkpoint, medians:")

@@ -236,10 +236,16 @@ class Checkpoint(Mapping[str, "np.ndarray[Any, Any]"]):
           CorruptCheckpointError: its bytes are wrong.
           UnsupportedCheckpointError: NumPy cannot hold its dtype (resource, variant).
         """
+        return self.reader.read(self.key_of(name))
+
+    def key_of(self, name: str) -> bytes:
+        """The key in the index of what get_tensor() reads.
+
+        Raises:
+          MissingTensorError: as get_tensor() does.
+        """
         key = key_bytes(name)
-        if key not in self.index.entries:
-            key = key_bytes(self.variable(name).key)
-        return self.reader.read(key)
+        return key if key in self.index.entries else key_bytes(self.variable(name).key)
 
     @cached_property
     def object_classes(self) -> dict[int, str]:

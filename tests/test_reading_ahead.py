@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from pathlib import Path
 from typing import Any
@@ -155,6 +156,32 @@ def test_export_and_one_tensor(place: str, tmp_path: Path) -> None:
         value = checkpoint.get_tensor("layer_1/kernel")
     assert value.tolist() == SHARDS[0]["layer_1/kernel"].tolist()
     assert Meeting.most >= MEETING
+
+
+def test_a_local_file_is_mapped_by_windows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    prefix = save_in_shards(tmp_path / "m", *SHARDS)
+    expected = {name: value.tolist() for shard in SHARDS for name, value in shard.items()}
+    for most, window, told in ((256, 4096, 4096), (0, 4096, 10_000), (2, 1, 1)):
+        monkeypatch.setattr(data_files, "_MOST_MAPPED", most)
+        monkeypatch.setattr(data_files, "_WINDOW", window)
+        monkeypatch.setattr(data_files, "_AHEAD", told)
+        monkeypatch.setattr(data_files, "_CHUNK", 256)
+        with open_checkpoint(prefix) as checkpoint:
+            values = dict(checkpoint)  # all of them are held
+        assert {name: value.tolist() for name, value in values.items()} == expected
+        assert verify_checkpoint(prefix).ok
+
+
+def test_where_nothing_can_be_mapped_it_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOMEM, "Cannot allocate memory")
+
+    prefix = save_in_shards(tmp_path / "m", *SHARDS)
+    with open_checkpoint(prefix) as checkpoint:
+        monkeypatch.setattr(read.mmap, "mmap", refuse)
+        assert checkpoint.get_tensor("layer_3/bias").tolist() == SHARDS[1]["layer_3/bias"].tolist()
 
 
 def test_a_file_that_is_shorter_than_it_was(place: str) -> None:

@@ -14,7 +14,8 @@ from estimator_ckpt.bundle.index import Index, shard_path
 from estimator_ckpt.errors import CorruptCheckpointError, NotACheckpointError
 
 # Of a local file so much is mapped at a time: a limit of memory may not allow all of it.
-_WINDOW = 32 << 20
+_WINDOW = 8 << 20
+_AHEAD = 64 << 20  # what the kernel is told of at a time
 _CHUNK = 2 << 20
 _MOST_MAPPED = 256  # windows at a time, as each of them holds a file descriptor
 
@@ -26,6 +27,10 @@ class _Window(NamedTuple):
     start: int
     end: int
     data: memoryview
+    announced: int  # to where the kernel knows that we go on
+
+
+_NONE = _Window(-1, 0, 0, memoryview(b""), 0)
 
 
 class DataFiles:
@@ -44,12 +49,12 @@ class DataFiles:
         self._index = index
         self.is_remote = files.is_remote(prefix)
         self._ahead: files.ReadAhead | None = None
-        self._window = _Window(-1, 0, 0, memoryview(b""))
+        self._window = _NONE
         self._mapped: weakref.WeakSet[mmap] = weakref.WeakSet()
 
     def close(self) -> None:
         """Lets go of what was read."""
-        self._window = _Window(-1, 0, 0, memoryview(b""))
+        self._window = _NONE
         if self._ahead is not None:
             self._ahead.close()
             self._ahead = None
@@ -128,19 +133,26 @@ class DataFiles:
 
     def _map(self, shard: int, offset: int, size: int, last: _Window) -> _Window:
         """Maps what begins there; what comes after it, too, where one is read after the other."""
-        goes_on = shard == last.shard and last.start <= offset <= last.end
+        path = self._path(shard)
+        announced = offset + min(size, _AHEAD)
+        start = offset
+        if shard == last.shard and last.start <= offset <= last.end:
+            announced = max(offset + _AHEAD, last.announced)
+            start = max(offset, last.announced)
+        if start + _WINDOW <= announced:
+            files.read_soon(path, start, announced - start)
 
         def mapped(part: files.Part) -> memoryview:
             if len(self._mapped) >= _MOST_MAPPED:
-                return memoryview(files.read_range(part.path, part.offset, size))
-            ahead = 2 * _WINDOW if goes_on else min(size, _WINDOW)
-            return files.map_range(part.path, part.offset, max(size, _WINDOW), ahead=ahead)
+                return _read_range(part)
+            return files.map_range(path, offset, max(size, _WINDOW))
 
-        data = self._read(files.Part(self._path(shard), offset, size), mapped)
+        self._window = _NONE  # which is not to take memory beside the new one
+        data = self._read(files.Part(path, offset, size), mapped)
         if isinstance(data.obj, mmap):
             self._mapped.add(data.obj)
-        self._window = _Window(shard, offset, offset + len(data), data)
-        return self._window
+        window = self._window = _Window(shard, offset, offset + len(data), data, announced)
+        return window
 
     def _read(self, part: files.Part, read: Callable[[files.Part], memoryview]) -> memoryview:
         try:

@@ -19,6 +19,7 @@ from estimator_ckpt.files.read import (
     open_read,
     read_bytes,
     read_range,
+    read_soon,
     size,
     stamp,
 )
@@ -57,6 +58,7 @@ __all__ = [
     "path_text",
     "read_bytes",
     "read_range",
+    "read_soon",
     "remove",
     "remove_dir",
     "rename",

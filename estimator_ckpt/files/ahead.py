@@ -1,7 +1,7 @@
 """Parts of remote files that are read before they are asked for, several at once.
 
 Who waits for one part of a remote file before he asks for the next one waits most of the time. (Of
-local files the kernel reads ahead, see map_range(): where they are in memory already that costs
+local files the kernel reads ahead, see read_soon(): where they are in memory already that costs
 nothing, while threads made it half as fast.)
 """
 

@@ -9,7 +9,7 @@ import os
 import stat
 from typing import IO
 
-from estimator_ckpt.errors import NotACheckpointError
+from estimator_ckpt.errors import CheckpointError, NotACheckpointError
 from estimator_ckpt.files.paths import is_remote, raising
 from estimator_ckpt.files.remote import remote_files
 
@@ -142,18 +142,22 @@ def map_bytes(path: str) -> memoryview:
         return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def map_range(path: str, offset: int, size: int, *, ahead: int = 0) -> memoryview:
+def read_soon(path: str, offset: int, size: int) -> None:
+    """Has the kernel read a range of a local file beside us, if it can.
+
+    By itself it reads 128 KiB ahead, which is half as fast where a disk takes several requests at
+    once. What is in memory already costs nothing.
+    """
+    if hasattr(os, "posix_fadvise"):
+        with contextlib.suppress(OSError, CheckpointError), open_read(path) as file:
+            os.posix_fadvise(file.fileno(), offset, size, os.POSIX_FADV_WILLNEED)
+
+
+def map_range(path: str, offset: int, size: int) -> memoryview:
     """As read_range(), of a local file, but read only where it is looked at.
 
     It takes memory and a file descriptor until it is let go. Where there are none left, as under a
     limit, it is read.
-
-    Args:
-      path: the file.
-      offset: where it begins.
-      size: how much; less where the file ends before.
-      ahead: how many bytes from there on the kernel is to read beside us. By itself it reads 128
-        KiB ahead, which is half as fast where a disk takes several requests at once.
 
     Raises:
       NotACheckpointError: there is no such file, or it cannot be read.
@@ -163,9 +167,6 @@ def map_range(path: str, offset: int, size: int, *, ahead: int = 0) -> memoryvie
         length = min(offset + size, os.fstat(file.fileno()).st_size) - start
         if length <= offset - start:
             return memoryview(b"")
-        if ahead and hasattr(os, "posix_fadvise"):
-            with contextlib.suppress(OSError):  # a hint
-                os.posix_fadvise(file.fileno(), offset, ahead, os.POSIX_FADV_WILLNEED)
         try:
             data = mmap.mmap(file.fileno(), length, access=mmap.ACCESS_READ, offset=start)
         except OSError as error:

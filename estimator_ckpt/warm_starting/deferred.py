@@ -25,9 +25,9 @@ from estimator_ckpt.matching.saved import Saved
 from estimator_ckpt.warm_starting.eager import (
     assign,
     check_eager,
+    checked_values,
     model_to_start,
     read_value,
-    read_values,
 )
 from estimator_ckpt.warm_starting.report import WarmStartReport
 from estimator_ckpt.warm_starting.settings import Settings
@@ -138,7 +138,8 @@ class _Early:
                 with tf.init_scope():
                     if early is not None and value.fitting:
                         _reset(early)
-                    assign(variable, read_value(self._checkpoint, value.source, value, variable))
+                    key = self._checkpoint.key_of(value.source)
+                    assign(variable, read_value(self._checkpoint, key, value, variable))
                 initial_value = self._initial[id(variable)]
                 self.started[id(variable)] = _Started(
                     variable, value.source, initial_value, is_by_name
@@ -191,16 +192,16 @@ class _Early:
         """
         given = self.created if self._root is None else self._root
         found = model_to_start(self._settings, given)
-        report, values = read_values(self._settings, found)
-        sources = {value.target: value.source for value in report.values}
-        for name, variable in found.variables.items():
-            early = self.started.pop(id(_inner(variable)), None)
-            if early is not None and sources[name] == early.source:
-                continue  # and may have been trained since
-            if name in values:
-                assign(variable, values[name])
-            elif early is not None:
-                _reset(early)
+        with checked_values(self._settings, found) as (report, values):
+            sources = {value.target: value.source for value in report.values}
+            for name, variable in found.variables.items():
+                early = self.started.pop(id(_inner(variable)), None)
+                if early is not None and sources[name] == early.source:
+                    continue  # and may have been trained since
+                if name in values:
+                    assign(variable, values[name])
+                elif early is not None:
+                    _reset(early)
         self.take_back()  # what the root does not hold in the end
         return report
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from absl import logging
 
+from estimator_ckpt.bundle.entries import Entry
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.conversion.live_starts import content_value
 from estimator_ckpt.errors import SettingsError
+from estimator_ckpt.files import is_remote
 from estimator_ckpt.matching.eager import EagerModel, as_object, eager_model
 from estimator_ckpt.warm_starting.building import build_optimizers
 from estimator_ckpt.warm_starting.fitting import fitted
@@ -21,7 +24,9 @@ from estimator_ckpt.warm_starting.values import starting_values
 
 if TYPE_CHECKING:
     import numpy as np
+    import tensorflow as tf
 
+_LARGE = 1 << 20  # bytes
 _SELECTED = "vars_to_warm_start"
 
 
@@ -29,9 +34,9 @@ def apply_eagerly(settings: Settings, variables: Any) -> WarmStartReport:
     """See WarmStart.apply()."""
     check_eager(settings)
     found = model_to_start(settings, variables)
-    report, values = read_values(settings, found)
-    for name, value in values.items():
-        assign(found.variables[name], value)
+    with checked_values(settings, found) as (report, values):
+        for name, value in values.items():
+            assign(found.variables[name], value)
     logging.info("Warm start:\n%s", report)
     return report
 
@@ -52,9 +57,11 @@ def model_to_start(settings: Settings, given: Any) -> EagerModel:
     return found
 
 
-def assign(variable: Any, value: np.ndarray[Any, Any]) -> None:
-    """Assigns what a checkpoint has to a variable of the same dtype."""
-    variable.assign(tensorflow_array(value))
+def assign(variable: Any, value: Any) -> None:
+    """Assigns what a checkpoint has, an array or a tensor, to a variable of the same dtype."""
+    import numpy as np
+
+    variable.assign(tensorflow_array(value) if isinstance(value, np.ndarray) else value)
 
 
 def tensorflow_array(value: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
@@ -84,8 +91,14 @@ def check_eager(settings: Settings) -> None:
         )
 
 
-def read_values(settings: Settings, found: EagerModel) -> tuple[WarmStartReport, dict[str, Any]]:
-    """What came from where, and the values by the names of the variables; assigns nothing yet.
+@contextlib.contextmanager
+def checked_values(
+    settings: Settings, found: EagerModel
+) -> Iterator[tuple[WarmStartReport, Mapping[str, Any]]]:
+    """What came from where, and the values by the names of the variables; assigns nothing.
+
+    All values were read once and checked. Those of a local checkpoint are read again when they are
+    asked for, so that one is in memory at a time; those of a remote one are in memory.
 
     Raises:
       CheckpointError: as WarmStart.apply() does.
@@ -93,31 +106,99 @@ def read_values(settings: Settings, found: EagerModel) -> tuple[WarmStartReport,
     settings = with_names(settings, found.variables)
     with open_checkpoint(settings.ckpt_to_initialize_from) as checkpoint:
         report = starting_values(settings, checkpoint, found.model)
-        values = {}
-        for value in report.values:
-            if value.content is not None:
-                values[value.target] = content_value(checkpoint, value.content)
-            elif value.source is not None:
-                values[value.target] = read_value(
-                    checkpoint, value.source, value, found.variables[value.target]
-                )
-    return report, values
+        values = _Values(checkpoint, found, report)
+        if is_remote(checkpoint.prefix):
+            checkpoint.reader.expect(values.entries())
+            yield report, dict(values)
+            return
+        for _ in values.items():
+            pass
+        values.are_checked = True
+        yield report, values
+
+
+class _Values(Mapping[str, Any]):
+    """What the variables of a program start from, read when it is asked for.
+
+    Attributes:
+      are_checked: whether the checksums were verified.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, found: EagerModel, report: WarmStartReport) -> None:
+        self._checkpoint = checkpoint
+        self._variables = found.variables
+        self._values = {
+            value.target: value
+            for value in report.values
+            if value.content is not None or value.source is not None
+        }
+        self.are_checked = False
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __getitem__(self, name: str) -> Any:
+        value = self._values[name]
+        if value.content is not None:
+            return content_value(self._checkpoint, value.content)
+        key = self._checkpoint.key_of(str(value.source))
+        if self.are_checked and self._is_plain_and_large(value, key):
+            return self._tensor(key)
+        variable = self._variables[name]
+        return read_value(self._checkpoint, key, value, variable, check=not self.are_checked)
+
+    def _is_plain_and_large(self, value: StartingValue, key: bytes) -> bool:
+        import tensorflow as tf
+
+        index = self._checkpoint.index
+        entry = index.entries[key]
+        is_plain = not (value.fitting or entry.slices or index.v1)
+        return (
+            is_plain
+            and entry.size > _LARGE
+            and isinstance(self._variables[value.target], tf.Variable)
+        )
+
+    def _tensor(self, key: bytes) -> tf.Tensor:
+        """A tensor that TensorFlow reads itself: of an array it would first make two copies."""
+        import tensorflow as tf
+
+        (tensor,) = tf.raw_ops.RestoreV2(
+            prefix=self._checkpoint.prefix,
+            tensor_names=[key],
+            shape_and_slices=[""],
+            dtypes=[tf.as_dtype(self._checkpoint.index.entries[key].dtype)],
+        )
+        return tensor
+
+    def entries(self) -> Iterator[Entry]:
+        """What is read of the checkpoint, in the order of the names."""
+        for value in self._values.values():
+            source = value.content.source if value.content is not None else value.source
+            if source:
+                entry = self._checkpoint.index.entries[self._checkpoint.key_of(source)]
+                if not entry.slices:
+                    yield entry
 
 
 def read_value(
-    checkpoint: Checkpoint, source: str, value: StartingValue, variable: Any
+    checkpoint: Checkpoint, key: bytes, value: StartingValue, variable: Any, *, check: bool = True
 ) -> np.ndarray[Any, Any]:
     """What a variable starts with: a tensor, made to fit where the variable has another shape.
 
     Args:
       checkpoint: that it starts from.
-      source: the key of the tensor.
+      key: of the tensor.
       value: what is known of its start.
       variable: with its initial value.
+      check: whether to verify the checksum.
     """
     import numpy as np
 
-    array = checkpoint.get_tensor(source)
+    array = checkpoint.reader.read(key, check=check)
     if not value.fitting:
         return array
     initial = np.asarray(variable).view(array.dtype)
