@@ -138,12 +138,12 @@ class WarmStart(Settings):
 
         A variable starts when it is made, if a name that no counter has made says from what: the
         first call of a model computes with the restored values. Given the object that is to hold
-        the variables, it starts
-        by structure, when the Keras layer that it is made for has been built. When the block ends,
+        the variables, it starts by structure, when the Keras layer that it is made for has been
+        built; one that the object has already, when the block begins. When the block ends,
         it does with all of them what apply() does with a list of them, or with the object: what is
         found otherwise then is put right, without a second assignment of what was right before. An
-        error, of the block too, gives all of them initial values. It yields an object whose
-        `report` is there afterwards.
+        error, of the block too, gives all of them the values that they had before. It yields an
+        object whose `report` is there afterwards.
 
         Args:
           root: a Keras model, a tf.Module, a tf.train.Checkpoint, ... or None for all variables

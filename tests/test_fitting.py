@@ -102,9 +102,12 @@ class Grown(tf.Module):
         return {name: tf.identity(variable) for name, variable in self.made.items()}
 
 
-def test_what_fits_starts_before_it_is_used_and_may_be_trained_in_the_block(source):
+@pytest.mark.parametrize("is_made", [False, True])
+def test_what_fits_starts_before_it_is_used_and_may_be_trained_in_the_block(source, is_made):
     model = Grown()
-    with WarmStart(source, on_shape_mismatch=POLICY).deferred() as start:
+    if is_made:  # as the first layer of a Sequential of Keras 2 may be
+        model()
+    with WarmStart(source, on_shape_mismatch=POLICY).deferred(model) as start:
         used = model()
         model.made["embedding"].assign_add(tf.ones([3, 2]))
     for name, (_, _, _, expected) in CASES.items():

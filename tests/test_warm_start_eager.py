@@ -240,16 +240,21 @@ def test_two_variables_of_one_name_are_no_error_where_they_start_from_nothing(so
 
 
 def test_a_block_that_fails_starts_nothing(source):
+    before = Dense()
+    before.kernel.assign(tf.ones([2, 2]))
     made = []
 
     def fail():
-        with WarmStart(source["checkpoint"]).deferred():
+        with WarmStart(source["checkpoint"]).deferred(before):
+            assert_started(before.kernel, before.bias)
             made.append(Dense())
+            assert_started(made[0].kernel, made[0].bias)
             raise KeyError
 
     with pytest.raises(KeyError):
         fail()
     assert not np.any(made[0].kernel)
+    assert np.all(before.kernel.numpy() == 1)
 
 
 def test_a_block_that_makes_other_variables_is_an_error(source):

@@ -1,9 +1,9 @@
 """Starts variables of an eager program when they are made, so that the first call computes with it.
 
-By name as each variable is made; where the object is known that will hold them, by structure as
-each of its Keras layers has been built, and by name what is made outside of that, in a call. When
-the block ends everything is decided as apply() does it, with all variables there: what that finds
-otherwise is put right, and an error takes all back.
+By name as each variable is made; where the object is known that will hold them, by structure what
+it holds already, and as each of its Keras layers has been built, and by name what is made outside
+of that, in a call. When the block ends all is decided as apply() does it, with all variables
+there: what that finds otherwise is put right, and an error takes all back.
 """
 
 from __future__ import annotations
@@ -130,14 +130,18 @@ class _Early:
         if any(row.status == "ambiguous" for row in problems):
             return
         for value in report.values:
+            if value.source is None:
+                continue
             variable = _inner(found.variables[value.target])
             early = self.started.get(id(variable))
             is_open = early is None or (early.is_by_name and early.source != value.source)
-            is_open = is_open and id(variable) in self._initial
-            if is_open and value.source is not None and _has_value(variable):
+            is_open = is_open and isinstance(variable, tf.Variable)
+            if is_open and _has_value(variable):
                 with tf.init_scope():
                     if early is not None and value.fitting:
                         _reset(early)
+                    if id(variable) not in self._initial:  # made before the block
+                        self._initial[id(variable)] = variable.numpy()
                     key = self._checkpoint.key_of(value.source)
                     assign(variable, read_value(self._checkpoint, key, value, variable))
                 initial_value = self._initial[id(variable)]
@@ -151,6 +155,7 @@ class _Early:
         try:
             if self._root is not None:
                 self._watch()
+                self._start_below_root()
             yield
         finally:
             for layer, build in self._wrapped:
@@ -177,12 +182,15 @@ class _Early:
             finally:
                 self._builds -= 1
             self._watch()
-            objects = LiveObjects(self._root)
-            if objects.hold_anything:
-                self._start(of_objects(objects))
+            self._start_below_root()
             return result
 
         return build_and_start
+
+    def _start_below_root(self) -> None:
+        objects = LiveObjects(self._root)
+        if objects.hold_anything:
+            self._start(of_objects(objects))
 
     def finish(self) -> WarmStartReport:
         """Decides as apply() does, and puts right what was started otherwise.
