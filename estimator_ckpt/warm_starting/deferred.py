@@ -206,10 +206,10 @@ class _Early:
                 early = self.started.pop(id(_inner(variable)), None)
                 if early is not None and sources[name] == early.source:
                     continue  # and may have been trained since
+                if early is not None:
+                    _reset(early)
                 if name in values:
                     assign(variable, values[name])
-                elif early is not None:
-                    _reset(early)
         self.take_back()  # what the root does not hold in the end
         return report
 
