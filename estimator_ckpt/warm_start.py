@@ -143,7 +143,8 @@ class WarmStart(Settings):
         it does with all of them what apply() does with a list of them, or with the object: what is
         found otherwise then is put right, without a second assignment of what was right before. An
         error, of the block too, gives all of them the values that they had before. It yields an
-        object whose `report` is there afterwards.
+        object whose `report` is there afterwards. A variable whose initial value a tf.function
+        computes, as tf.Variable(tf.zeros(...)) in one, starts when the block ends; the log says so.
 
         Args:
           root: a Keras model, a tf.Module, a tf.train.Checkpoint, ... or None for all variables

@@ -251,6 +251,12 @@ def test_what_an_earlier_run_preserved_is_seen_on_the_disk(clock):
     assert retention.add("model") == ["model.ckpt-650"]  # a name without a step is none
 
 
+def test_what_is_written_again_after_a_fall_back_is_preserved_again(clock):
+    retention = keeping(clock, 1, every_n_steps=300)
+    gone = [retention.add(f"model.ckpt-{step}") for step in (300, 400, 300, 500, 600)]
+    assert gone == [[], [], ["model.ckpt-400"], [], ["model.ckpt-500"]]
+
+
 def test_hours_and_steps_are_counted_apart(clock):
     retention = keeping(clock, 1, 1.0, every_n_steps=10)
     names = {0.5: "m-1", 1.5: "m-12", 1.75: "m-15", 2.25: "m-21", 2.5: "m-22"}

@@ -257,6 +257,46 @@ def test_a_block_that_fails_starts_nothing(source):
     assert np.all(before.kernel.numpy() == 1)
 
 
+@pytest.mark.parametrize("by", ["function", "predict", "fit"])
+def test_what_a_function_of_tensorflow_makes_starts_before_it_computes(source, by):
+    model, x = keras_model(), np.float32([[1, 1]])
+    expected = x @ KERNEL + BIAS
+    with WarmStart(source["saver"]).deferred(model):
+        if by == "function":
+            np.testing.assert_allclose(tf.function(model)(x), expected)
+        elif by == "predict":
+            np.testing.assert_allclose(model.predict(x, verbose=0), expected)
+        else:
+            model.compile(tf.keras.optimizers.SGD(0.5), "mse")
+            loss = model.fit(x, expected - 2.0, verbose=0).history["loss"]
+            np.testing.assert_allclose(loss, [4])
+    if by == "fit":  # and what it has been trained to stays
+        np.testing.assert_allclose(model.layers[0].bias, np.subtract(BIAS, 1.0))
+
+
+@pytest.mark.parametrize("is_late", [True, False])
+def test_a_value_that_a_function_computes_for_itself_is_told(source, caplog, is_late):
+    made = []
+
+    def value():
+        return tf.random.uniform([2, 2])
+
+    @tf.function
+    def call():
+        if not made:
+            made.append(tf.Variable(value() if is_late else value, name="dense/kernel"))
+            made.append(tf.Variable([0.0, 0.0], name="dense/bias"))
+        return made[0] + made[1]
+
+    with WarmStart(source["saver"]).deferred():
+        output = call()
+    assert_started(*made)
+    if not is_late:
+        np.testing.assert_array_equal(output, np.add(KERNEL, BIAS))
+    told = "initial value of dense/kernel, and its first call" in caplog.text
+    assert told == is_late
+
+
 def test_a_block_that_makes_other_variables_is_an_error(source):
     settings = WarmStart(source["checkpoint"])
     with pytest.raises(MismatchError, match="other"), settings.deferred():

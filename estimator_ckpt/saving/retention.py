@@ -51,7 +51,7 @@ class CheckpointList:
         self._expired: list[tuple[str, float, float]] = []  # prefix, written, expired
         self._others: list[tuple[str, float]] = []  # do not count
         self._last_preserved = self.now()
-        self._periods: set[tuple[str, int]] = set()  # of steps, of which one is preserved
+        self._periods: dict[str, tuple[str, int]] = {}  # of steps, by what is preserved of each
         self.stated: CheckpointState | None = None
         self.preserved: list[tuple[str, str]] = []
 
@@ -82,8 +82,9 @@ class CheckpointList:
         self._expired = []
         if last_preserved is not None:
             self._last_preserved = last_preserved
-        earlier = [prefix for prefix in on_disk if real_prefix(prefix) not in newest_first]
-        self._periods = {one for one in map(self._period, earlier) if one is not None}
+        earlier = {place for place in map(real_prefix, on_disk) if place not in newest_first}
+        periods = {place: self._period(place) for place in earlier}
+        self._periods = {place: one for place, one in periods.items() if one is not None}
 
     def merge(
         self, listed: Sequence[tuple[str, float]], exists: Callable[[str], bool]
@@ -144,9 +145,12 @@ class CheckpointList:
 
     def _steps_preserve(self, prefix: str) -> list[str]:
         period = self._period(prefix)
-        if period is None or period in self._periods:
+        place = real_prefix(prefix)
+        # Preserved before, it may have been written again, by a job that has fallen back.
+        was_preserved = place in self._periods
+        if period is None or (period in self._periods.values() and not was_preserved):
             return []
-        self._periods.add(period)
+        self._periods[place] = period
         return [f"one of every {self.retention.every_n_steps:,} steps"]
 
     def _period(self, prefix: str) -> tuple[str, int] | None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -22,6 +22,7 @@ from estimator_ckpt.matching.kinds import is_layer
 from estimator_ckpt.matching.live import LiveObjects
 from estimator_ckpt.matching.lookup_tables import TablePart
 from estimator_ckpt.matching.saved import Saved
+from estimator_ckpt.text.names import some_of
 from estimator_ckpt.warm_starting.eager import (
     assign,
     check_eager,
@@ -32,6 +33,8 @@ from estimator_ckpt.warm_starting.eager import (
 from estimator_ckpt.warm_starting.report import WarmStartReport
 from estimator_ckpt.warm_starting.settings import Settings
 from estimator_ckpt.warm_starting.values import find_starting_values
+
+_MOST_SHOWN = 5
 
 
 class Deferred:
@@ -99,6 +102,7 @@ class _Early:
             use_averages=settings.use_averages,
         )
         self._initial: dict[int, Any] = {}
+        self._late: set[int] = set()  # those that cannot be started before the end
         self._wrapped: list[tuple[Any, Any]] = []
         self._builds = 0  # how many of them are under way, one in another
         self.created: list[Any] = []
@@ -111,7 +115,9 @@ class _Early:
         # A Keras model makes counters without names, which are no part of what it learns.
         if arguments.get("name") is not None or not variable.dtype.is_integer:
             self.created.append(variable)
-            if not self._builds and _has_value(variable):
+            if not self._can_start(variable):
+                self._late.add(id(variable))
+            elif not self._builds:
                 self._start(eager_model([variable]), is_by_name=True)
         return variable
 
@@ -136,18 +142,32 @@ class _Early:
             early = self.started.get(id(variable))
             is_open = early is None or (early.is_by_name and early.source != value.source)
             is_open = is_open and isinstance(variable, tf.Variable)
-            if is_open and _has_value(variable):
+            if is_open and self._can_start(variable):
                 with tf.init_scope():
-                    if early is not None and value.fitting:
-                        _reset(early)
                     if id(variable) not in self._initial:  # made before the block
                         self._initial[id(variable)] = variable.numpy()
+                    initial_value = self._initial[id(variable)]
+                    if value.fitting and (early is not None or not variable.is_initialized()):
+                        _reset(variable, initial_value)
                     key = self._checkpoint.key_of(value.source)
                     assign(variable, read_value(self._checkpoint, key, value, variable))
-                initial_value = self._initial[id(variable)]
                 self.started[id(variable)] = _Started(
                     variable, value.source, initial_value, is_by_name
                 )
+
+    def _can_start(self, variable: Any) -> bool:
+        """Whether it can be assigned now. A variable that a tf.function makes has no value yet; the
+        function gives it its initial value later, if it has none then: so TensorFlow's lifting does
+        (tensorflow/python/eager/polymorphic_function/polymorphic_function.py)."""
+        import tensorflow as tf
+
+        with tf.init_scope():
+            if not tf.executing_eagerly():
+                return False
+            initial = self._initial.get(id(variable))
+            is_of_graph = isinstance(initial, tf.Tensor) and not hasattr(initial, "numpy")
+            is_made_here = id(variable) in self._initial
+            return bool((is_made_here and not is_of_graph) or variable.is_initialized())
 
     @contextlib.contextmanager
     def building(self) -> Iterator[None]:
@@ -201,28 +221,39 @@ class _Early:
         given = self.created if self._root is None else self._root
         found = model_to_start(self._settings, given)
         with checked_values(self._settings, found) as (report, values):
+            late = [n for n, v in found.variables.items() if id(_inner(v)) in self._late]
+            _tell_of_late([name for name in late if name in values])
             sources = {value.target: value.source for value in report.values}
             for name, variable in found.variables.items():
                 early = self.started.pop(id(_inner(variable)), None)
                 if early is not None and sources[name] == early.source:
                     continue  # and may have been trained since
                 if early is not None:
-                    _reset(early)
+                    _reset(early.variable, early.initial_value)
                 if name in values:
                     assign(variable, values[name])
         self.take_back()  # what the root does not hold in the end
         return report
 
     def take_back(self) -> None:
-        """Gives the variables initial values again."""
+        """Gives the variables the values that they had before."""
         for early in self.started.values():
-            _reset(early)
+            _reset(early.variable, early.initial_value)
         self.started.clear()
 
 
-def _reset(early: _Started) -> None:
-    value = early.initial_value
-    early.variable.assign(value() if callable(value) else value)
+def _reset(variable: Any, initial_value: Any) -> None:
+    variable.assign(initial_value() if callable(initial_value) else initial_value)
+
+
+def _tell_of_late(names: Sequence[str]) -> None:
+    if names:
+        logging.warning(
+            "A tf.function computes the initial value of %s, and its first call has computed with "
+            "that, not with the checkpoint's; call it again, or give the variable a function as "
+            "its initial value",
+            some_of(names, _MOST_SHOWN),
+        )
 
 
 def _inner(variable: Any) -> Any:
@@ -230,11 +261,3 @@ def _inner(variable: Any) -> Any:
     import tensorflow as tf
 
     return variable if isinstance(variable, (tf.Variable, TablePart)) else variable.value
-
-
-def _has_value(variable: Any) -> bool:
-    """Whether it can be assigned now: not where a tf.function is to lift its initial value."""
-    import tensorflow as tf
-
-    with tf.init_scope():
-        return bool(tf.executing_eagerly() and variable.is_initialized())
