@@ -161,6 +161,19 @@ class KerasJobInAGraph(Tf1Job):
         return train()
 
 
+class EagerTf1Job(KerasSession):
+    """The same model as objects, with an optimizer of tf.compat.v1."""
+
+    STEPS = STEPS
+    loss = staticmethod(loss_of)
+
+    def __init__(self, optimizer):
+        self.variables = {name: tf.Variable(initial(name), name=name) for name in SHAPES}
+        self.optimizer, self.ordered = optimizer, list(self.variables.values())
+        optimizer.apply_gradients([(tf.zeros_like(v), v) for v in self.ordered])
+        self.objects = tf.train.Checkpoint(model=self.variables, optimizer=optimizer)
+
+
 class KerasJob(KerasSession):
     """The same model as objects; `order`: in which the optimizer is built."""
 

@@ -18,6 +18,7 @@ from optimizer_jobs import (
     SHAPES,
     STEPS,
     TF1,
+    EagerTf1Job,
     KerasJob,
     KerasJobInAGraph,
     Tf1Job,
@@ -48,6 +49,14 @@ KERAS_2 = list(FAMILIES)[1]  # since 2.11
 REVERSED = tuple(reversed(SHAPES))
 # Those of which no graph is needed for each dialect.
 KINDS = ["Adam", "AdaMax", "Momentum", "Adagrad", "RMSProp with momentum", "Ftrl", "Adadelta"]
+
+
+# TF1's, with names of their own.
+NAMED = {
+    "Adam": lambda: v1.train.AdamOptimizer(0.05, 0.8, 0.95, epsilon=1e-3, name="opt"),
+    "Momentum": lambda: v1.train.MomentumOptimizer(0.05, 0.9, name="my/opt_2"),
+    "Centered": lambda: v1.train.RMSPropOptimizer(0.02, 0.8, 0.5, 1e-3, False, True, "opt"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -631,6 +640,38 @@ def test_a_job_goes_on_with_the_losses_of_keras(kind, family, trained):
     assert step == 2 * STEPS
 
 
+def test_a_slot_of_another_kind_is_no_place_for_one_of_the_same_name(trained, tmp_path):
+    prefix, _ = trained("Momentum", "legacy")
+    job = EagerTf1Job(NAMED["Momentum"]())
+    options = {"like": job.objects, "exclude": ["iter", "decay", "learning_rate", "momentum"]}
+    with pytest.raises(MismatchError, match=r"another kind .* of TF1 +of legacy Keras"):
+        convert_checkpoint(prefix, tmp_path / "out", "checkpoint", **options)
+    assert not (tmp_path / "out.index").exists()
+
+
+@pytest.mark.parametrize("kind", ["Adam", "Momentum", "Centered"])
+@families
+def test_an_eager_program_with_a_tf1_optimizer_goes_on_as_keras_and_back(
+    kind, family, trained, tmp_path
+):
+    """A slot that has the objects of Keras' SGD is none of Momentum: it is scaled all the same."""
+    prefix, expected = trained(kind, family)
+    job = EagerTf1Job(NAMED[kind]())
+    numbers = {"Adam": BETAS, "Momentum": {"learning_rate": 0.05}}.get(kind, {})
+    given = type(KERAS[kind](FAMILIES[family])).__name__
+    WarmStart(prefix, from_optimizer=given, hyperparameters=numbers).apply(job.objects)
+    np.testing.assert_allclose(job.train(), expected, rtol=1e-5)
+    back = KerasJob(KERAS[kind](FAMILIES[family]), order=REVERSED)
+    source = job.save(tmp_path / "eager")
+    steps = {"iter": 2 * STEPS}  # there is no global step
+    record = {"Centered": "CenteredRMSProp"}.get(kind, kind)
+    if kind == "Momentum":  # the others are known by their powers and slots
+        (refused,) = WarmStart(source).apply(back.objects).refused
+        assert "say it (from_optimizer)" in refused
+    WarmStart(source, from_optimizer=record, hyperparameters=steps).apply(back.objects)
+    np.testing.assert_allclose(back.train(), job.train(), rtol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("kind", "numbers"), [("Adam", BETAS), ("Momentum", {"learning_rate": 0.05})]
 )
@@ -674,13 +715,6 @@ def test_what_a_job_cannot_go_on_with_is_an_error_that_says_why(trained, monkeyp
     given = {"hyperparameters": {"learning_rate": 0.05}, "from_optimizer": "SGD"}
     _, step = started_job("scheduled", WarmStart(prefix, **given, **STATE_TOO))
     assert step == 2 * STEPS
-
-
-NAMED = {
-    "Adam": lambda: v1.train.AdamOptimizer(0.05, 0.8, 0.95, epsilon=1e-3, name="opt"),
-    "Momentum": lambda: v1.train.MomentumOptimizer(0.05, 0.9, name="my/opt_2"),
-    "Centered": lambda: v1.train.RMSPropOptimizer(0.02, 0.8, 0.5, 1e-3, False, True, "opt"),
-}
 
 
 @pytest.mark.parametrize("kind", NAMED)

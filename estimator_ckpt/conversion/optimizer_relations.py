@@ -38,6 +38,7 @@ _TARGETS = {
     LEGACY: "a legacy Keras optimizer",
     NEWER: "a Keras optimizer since 2.11",
 }
+WHOSE = {TF1: "of TF1", LEGACY: "of legacy Keras", NEWER: "of Keras since 2.11"}
 _WHOSE = {TF1: "", LEGACY: "Keras' ", NEWER: "Keras' "}
 
 
@@ -118,7 +119,8 @@ def _why_not(optimizer: Optimizer, target: str, classes: Sequence[str]) -> str:
             "one after Keras 2.10 can become a TF1 optimizer (tf1), or with `like` another one "
             "after 2.10 (keras2, keras3)"
         )
-    return f"known are {', '.join(sorted(can))}"
+    known = f"known are {', '.join(sorted(can))}"
+    return f"{known}; where it is one of these by another name, say it (from_optimizer)"
 
 
 def _refusal(optimizer: Optimizer, target: str, why: str) -> UnsupportedCheckpointError:

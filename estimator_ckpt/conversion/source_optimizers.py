@@ -136,7 +136,7 @@ def object_optimizers(items: list[Item], graph: ObjectGraph) -> list[Optimizer]:
                 )
             ]
             # Without `iter`, if its `iterations` were set to be the global step.
-            is_keras = not LEGACY_NUMBERS.isdisjoint(own) or any(
+            is_keras = not LEGACY_NUMBERS.isdisjoint(node.children) or any(
                 keras_scope(items[slot.item].name) for slot in slots[:1]
             )
             optimizer = Optimizer("", LEGACY if is_keras else TF1, slots, own)
@@ -199,7 +199,8 @@ def _label(items: list[Item], optimizer: Optimizer) -> str:
                 return known.group(1)
         # `iter` may have another name, if it is the step of the whole program.
         own = sorted(optimizer.own, key=lambda name: name == LEGACY_COUNT)
-        scope = items[optimizer.own[own[0]]].name.rpartition("/")[0].rpartition("/")[2]
+        name = items[optimizer.own[own[0]]].name if own else ""
+        scope = name.rpartition("/")[0].rpartition("/")[2]
         counted = COUNTED.fullmatch(scope)
         return counted.group(1) if counted else scope
     labels = set()

@@ -103,11 +103,11 @@ def _class(optimizer: Any, dialect: str) -> str:
     if dialect == LEGACY:
         labels = (one.name for _, one in LEGACY_RECORDS if label in (one.name, *one.also))
         return next(labels, "")
+    slots = set(optimizer.get_slot_names())
     for one in BY_NAME.values():
         for name in () if one.tf1 is None else one.tf1.classes:
-            if name.rpartition(".")[2] == label and set(optimizer.get_slot_names()) <= set(
-                one.tf1.slots if one.tf1 is not None else ()
-            ):
+            is_called = name.partition("(")[0].rpartition(".")[2] == label
+            if is_called and one.tf1 is not None and slots <= set(one.tf1.slots):
                 return one.name
     return ""
 
