@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from estimator_ckpt.conversion.outcomes import Outcome
 
 _MOST_KINDS = 8
+_EVENTS = "event file"
 _WAYS = {
     "link": "linked",
     "reflink": "shared",
@@ -273,7 +274,10 @@ def _print_beside(outcomes: list[Outcome], left: list[str]) -> None:
         print(f".meta files: {fits}" + (f", {misfits:,} do not" if misfits else ""))
     if left:
         names = Counter(map(_kind, left))
-        shown = [f"{count:,} {name}" for name, count in names.most_common(_MOST_KINDS)]
+        shown = [
+            counted(count, name) if name == _EVENTS else f"{count:,} {name}"
+            for name, count in names.most_common(_MOST_KINDS)
+        ]
         more = len(names) - len(shown)
         shown += [f"{more:,} other names"] if more else []
         print(f"not taken along: {printable(', '.join(shown))}")
@@ -283,7 +287,7 @@ def _kind(path: str) -> str:
     """What to count a file or a directory as."""
     name = os.path.basename(path.rstrip("/"))
     if name.startswith("events.out.tfevents."):
-        return "event files"
+        return _EVENTS
     return f"{name}/" if path.endswith("/") else name
 
 
