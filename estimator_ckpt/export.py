@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -117,10 +118,18 @@ def export_checkpoint(
         use_averages=use_averages,
         dtype=dtype,
     )
-    if isinstance(source, Checkpoint):
-        return _export(source, path, ending, options, skip_unsupported, dry_run, progress)
-    with open_checkpoint(source) as checkpoint:
-        return _export(checkpoint, path, ending, options, skip_unsupported, dry_run, progress)
+    with contextlib.ExitStack() as stack:
+        if not isinstance(source, Checkpoint):
+            source = stack.enter_context(open_checkpoint(source))
+        return _export(
+            source,
+            path,
+            ending,
+            options,
+            skip_unsupported=skip_unsupported,
+            dry_run=dry_run,
+            progress=progress,
+        )
 
 
 @collector_paused()
@@ -129,6 +138,7 @@ def _export(
     path: str,
     ending: str,
     options: ConvertOptions,
+    *,
     skip_unsupported: bool,
     dry_run: bool,
     progress: Progress,

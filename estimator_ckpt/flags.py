@@ -266,8 +266,8 @@ class JobFlags:
         try:
             return make(**settings)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            told = " ".join(str(error).split())
-            raise SettingsError(f"RunConfig or TF_CONFIG: {told}") from None
+            reason = " ".join(str(error).split())
+            raise SettingsError(f"RunConfig or TF_CONFIG: {reason}") from None
 
     def hooks(self) -> list[Any]:
         """What belongs into the hooks of TrainSpec, EvalSpec, or a MonitoredTrainingSession.
@@ -336,8 +336,8 @@ class JobFlags:
             from estimator_ckpt.saving import tf_internals
 
             wrap_estimator(estimator)  # for its errors
-            told = stop_after_building(wrap_model_fn(estimator.model_fn, "saver"), settings)
-            return tf_internals.on_model_fn(estimator, told)
+            reporting = stop_after_building(wrap_model_fn(estimator.model_fn, "saver"), settings)
+            return tf_internals.on_model_fn(estimator, reporting)
         return wrap_estimator(
             estimator,
             self.value("checkpoint_format"),

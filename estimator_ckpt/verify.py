@@ -79,9 +79,9 @@ class VerifyReport:
     prefix: str
     faults: tuple[Fault, ...]
     notes: tuple[str, ...]
-    keys: int
-    checked_bytes: int
-    unused_bytes: int
+    keys: int = 0
+    checked_bytes: int = 0
+    unused_bytes: int = 0
     input_bytes: int = 0
 
     def _repr_html_(self) -> str:
@@ -149,7 +149,7 @@ def verify_tensors(path: str | os.PathLike[str], *, progress: Progress = None) -
     except CorruptCheckpointError as error:
         note = "the data files were not checked: without its index nothing says what is in them"
         fault = Fault("index", error.path or f"{prefix}.index", error.message, error.key)
-        return VerifyReport(path, prefix, (fault,), (note,), 0, 0, 0)
+        return VerifyReport(path, prefix, (fault,), (note,))
     if index.v1:
         return _verify_v1(path, prefix, index, progress)
     sizes = _sizes(prefix, index)
@@ -175,20 +175,22 @@ def verify_tensors(path: str | os.PathLike[str], *, progress: Progress = None) -
         prefix,
         tuple(faults),
         tuple(notes),
-        len(index.entries),
-        sum(entry.size for _, entry in ranges.readable),
-        sum(ranges.unused),
+        keys=len(index.entries),
+        checked_bytes=sum(entry.size for _, entry in ranges.readable),
+        unused_bytes=sum(ranges.unused),
     )
 
 
 def _verify_v1(path: str, prefix: str, index: Index, progress: Progress) -> VerifyReport:
     """The report of a checkpoint in the V1 format: its blocks have the checksums."""
     found = [(key, entry) for key, entry in index.entries.items() if not entry.slices]
-    found.sort(key=lambda item: item[1][2:4])  # as they stand in the files
+    found.sort(key=lambda item: (item[1].shard, item[1].offset))  # as they stand in the files
     faults = list(_checksum_faults(prefix, index, found, progress))
     faults += [Fault("slices", prefix, message, key) for key, message in slice_faults(index)]
     checked = sum(entry.size for _, entry in found)
-    return VerifyReport(path, prefix, tuple(faults), (), len(index.entries), checked, 0)
+    return VerifyReport(
+        path, prefix, tuple(faults), (), keys=len(index.entries), checked_bytes=checked
+    )
 
 
 def structure_faults(

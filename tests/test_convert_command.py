@@ -211,7 +211,7 @@ def test_what_does_not_go_along_is_told(run, source, tmp_path):
     assert out.splitlines()[1:] == [
         "1 converted",
         ".meta files: 0 restore from the results, 1 do not",
-        "not taken along: 1 eval/, 1 event files, 1 graph.pbtxt, 1 warm_start.json",
+        "not taken along: 1 eval/, 1 event file, 1 graph.pbtxt, 1 warm_start.json",
     ]
     code, out, _ = run("--checkpoint_format=both", "--json", tmp_path / "source", tmp_path / "new")
     found = json.loads(out)

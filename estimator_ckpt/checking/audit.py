@@ -108,7 +108,7 @@ def verify_found(prefix: str, *, progress: Progress = None) -> VerifyReport | st
         if not files.exists(f"{prefix}.index") and v1_prefix(prefix) is None:
             return f"{prefix} was deleted while it was to be verified"
         fault = Fault("unreadable", error.path or prefix, error.message, error.key)
-        return VerifyReport(prefix, prefix, (fault,), (), 0, 0, 0)
+        return VerifyReport(prefix, prefix, (fault,), ())
 
 
 def walk(directory: str) -> Iterator[tuple[str, list[str]]]:

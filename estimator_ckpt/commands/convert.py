@@ -5,12 +5,12 @@ Converts checkpoints between names (saver, TF1), objects (checkpoint, TF2) and b
 files, by a new index and links to the same data. SOURCE is a prefix, PREFIX.index or a SavedModel's
 directory, and DESTINATION a new prefix or a directory; or SOURCE is a directory with checkpoints,
 or with many such directories below it, and DESTINATION one that gets the same tree of results. What
-else such a tree has, event files, exported SavedModels, graph.pbtxt, is left where it is, and told.
-Every rule below reads FROM:TO, divided at the last colon; regular expressions match whole names.
-What belongs to a variable, its slots, its moving average and all below its name, goes along where
-the rules take the variable, and is left out with it, unless a rule names it alone; --dry_run tells.
-A `step` of a TF2 program's root object keeps the name that it has, which may be `Variable`; a TF1
-job finds its global step there after --rename=NAME:global_step.
+else such a tree has, event files, exported SavedModels, graph.pbtxt, stays where it is; a line says
+so. Every rule below reads FROM:TO, divided at the last colon; regular expressions match whole
+names. What belongs to a variable, its slots, its moving average and all below its name, goes along
+where the rules take the variable, and is left out with it, unless a rule names it alone; --dry_run
+shows it. A `step` of a TF2 program's root object keeps the name that it has, which may be
+`Variable`; a TF1 job finds its global step there after --rename=NAME:global_step.
 
 Examples:
   estimator-ckpt convert --checkpoint_format=both --dry_run run/model.ckpt-1000 converted/
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from estimator_ckpt.conversion.outcomes import Outcome
 
 _MOST_KINDS = 8
+_EVENTS = "event file"
 _WAYS = {
     "link": "linked",
     "reflink": "shared",
@@ -273,7 +274,10 @@ def _print_beside(outcomes: list[Outcome], left: list[str]) -> None:
         print(f".meta files: {fits}" + (f", {misfits:,} do not" if misfits else ""))
     if left:
         names = Counter(map(_kind, left))
-        shown = [f"{count:,} {name}" for name, count in names.most_common(_MOST_KINDS)]
+        shown = [
+            counted(count, name) if name == _EVENTS else f"{count:,} {name}"
+            for name, count in names.most_common(_MOST_KINDS)
+        ]
         more = len(names) - len(shown)
         shown += [f"{more:,} other names"] if more else []
         print(f"not taken along: {printable(', '.join(shown))}")
@@ -283,7 +287,7 @@ def _kind(path: str) -> str:
     """What to count a file or a directory as."""
     name = os.path.basename(path.rstrip("/"))
     if name.startswith("events.out.tfevents."):
-        return "event files"
+        return _EVENTS
     return f"{name}/" if path.endswith("/") else name
 
 

@@ -99,8 +99,8 @@ def count_steps(
     if certain is not None:
         if global_step is not None and certain.allows(global_step):
             return global_step, "the global step"
-        told = f", not the global step {global_step}" if global_step is not None else ""
-        return certain.whole_steps(), f"told by {certain.name}{told}"
+        other = f", not the global step {global_step}" if global_step is not None else ""
+        return certain.whole_steps(), f"told by {certain.name}{other}"
     if global_step is None:
         raise SettingsError(
             "Keras' optimizers count their steps in `iter`, and the checkpoint has no "

@@ -174,7 +174,15 @@ def convert_one(
     """
     start = time.monotonic()
     try:
-        outcome = _convert(source, destination, options, dry_run, logged, wait, progress)
+        outcome = _convert(
+            source,
+            destination,
+            options,
+            dry_run=dry_run,
+            logged=logged,
+            wait=wait,
+            progress=progress,
+        )
     except CheckpointError as error:
         outcome = Outcome("failed", source, destination, str(error))
     return replace(outcome, seconds=round(time.monotonic() - start, 3))
@@ -184,6 +192,7 @@ def _convert(
     source: str,
     result: str,
     options: ConvertOptions,
+    *,
     dry_run: bool,
     logged: Collection[Done],
     wait: float,

@@ -40,9 +40,9 @@ def check_several(
         if labels.count(optimizer.name) > 1:
             raise UnsupportedCheckpointError(several(optimizer))
     if len(counts) > 1:
-        told = " and ".join(sorted(map(str, counts), key=len))
+        shown = " and ".join(sorted(map(str, counts), key=len))
         raise ConflictError(
-            f"the optimizers count {told} steps; say which is the "
+            f"the optimizers count {shown} steps; say which is the "
             f"global step by a rule that calls it {GLOBAL_STEP!r}"
         )
     shared = sorted(name for name in hyperparameters if "/" not in name)

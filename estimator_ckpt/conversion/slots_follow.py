@@ -248,15 +248,15 @@ def _check_slots(
                 )
             continue
         variable, slot_name = slots[line.source]
-        told = f"{line.source!r} is the slot {slot_name} of {variable!r}"
+        what = f"{line.source!r} is the slot {slot_name} of {variable!r}"
         if line.of is None:
             reason = left_out.get(variable, "")
-            wrong.append(f"{told}, which is left out ({reason}); it would stay ({line.reason})")
+            wrong.append(f"{what}, which is left out ({reason}); it would stay ({line.reason})")
         elif is_now is None and relinks:
-            wrong.append(f"{told}, which {line.target!r} would not tell ({line.reason})")
+            wrong.append(f"{what}, which {line.target!r} would not tell ({line.reason})")
         elif is_now is not None and is_now != (line.of, slot_name):
             wrong.append(
-                f"{told}, which becomes {line.of!r}; it would be {line.target!r} "
+                f"{what}, which becomes {line.of!r}; it would be {line.target!r} "
                 f"({line.reason or 'its own name'}), the slot {is_now[1]} of {is_now[0]!r}"
             )
     if wrong:

@@ -185,9 +185,9 @@ def _copied_slots(
     """A variable with several names by rules: each slot, by its name, with that whose it is."""
     for number in copies.get(slot.slot, [first]):
         name = f"/{items[number].name}/"
-        told = [one for one in copies[slot.original] if f"/{items[one].name}/" in name]
-        if told:
-            yield number, max(told, key=lambda one: len(items[one].name))
+        named = [one for one in copies[slot.original] if f"/{items[one].name}/" in name]
+        if named:
+            yield number, max(named, key=lambda one: len(items[one].name))
 
 
 def _label(items: list[Item], optimizer: Optimizer) -> str:

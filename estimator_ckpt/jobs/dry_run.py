@@ -52,11 +52,11 @@ def stop_after_building(model_fn: Callable[..., Any], settings: WarmStart) -> Ca
     """
 
     @functools.wraps(model_fn, updated=())
-    def told(*args: Any, **kwargs: Any) -> Any:
+    def reporting(*args: Any, **kwargs: Any) -> Any:
         spec = model_fn(*args, **kwargs)
         if kwargs.get("mode") == "train":
             print_and_exit(settings, getattr(kwargs.get("config"), "model_dir", None))
         return spec
 
-    told.__signature__ = inspect.signature(model_fn)  # type: ignore[attr-defined]
-    return told
+    reporting.__signature__ = inspect.signature(model_fn)  # type: ignore[attr-defined]
+    return reporting

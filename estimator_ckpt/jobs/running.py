@@ -146,8 +146,8 @@ def tell_metrics(metrics: dict[str, Any]) -> None:
     """Prints the result of an evaluation."""
     metrics = dict(metrics)
     step = metrics.pop("global_step", None)
-    told = ", ".join(f"{name} {value}" for name, value in sorted(metrics.items()))
-    print(f"evaluated step {step}: {told}", flush=True)
+    shown = ", ".join(f"{name} {value}" for name, value in sorted(metrics.items()))
+    print(f"evaluated step {step}: {shown}", flush=True)
 
 
 def _last_line(plan: Plan, progress: Progress) -> str:

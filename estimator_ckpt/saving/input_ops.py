@@ -194,8 +194,8 @@ class InputOps:
 
         def restore() -> tf.Tensor:
             follows = tf.reduce_all(self.restored())
-            told = tf.cond(follows, lambda: tf.constant(True), self._tell_of_end)
-            with tf.control_dependencies([told]):
+            warned = tf.cond(follows, lambda: tf.constant(True), self._tell_of_end)
+            with tf.control_dependencies([warned]):
                 return tf.identity(follows)
 
         with tf.control_dependencies([scaffold.local_init_op]), tf.name_scope("input_position"):

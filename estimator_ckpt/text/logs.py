@@ -97,8 +97,8 @@ _FILTER = """
 import sys
 for line in sys.stdin.buffer:
     is_log = line[:1] in (b"I", b"W") and line[1:5].isdigit()
-    told = (b"WARNING: All log messages before absl::", b"To enable the following instructions: ")
-    if not is_log and not line.startswith(told):
+    starts = (b"WARNING: All log messages before absl::", b"To enable the following instructions: ")
+    if not is_log and not line.startswith(starts):
         sys.stderr.buffer.write(line)
         sys.stderr.flush()
 """

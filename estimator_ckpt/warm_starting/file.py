@@ -13,7 +13,7 @@ from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.text.names import did_you_mean_or
 
 # "Expected `str`, got `int` - at `$.assignment_map[2][0]`"
-_PLACE = re.compile(r"(?s)(.*) - at (?:`key` in )?`\$\.?(.*)`$")
+_SETTING = re.compile(r"(?s)(.*) - at (?:`key` in )?`\$\.?(.*)`$")
 _WORDS = {"`object": "`mapping", "| object": "| mapping", "`array": "`list", "| array": "| list"}
 
 
@@ -125,9 +125,9 @@ def _check(setting: str, found: Any, kind: type[msgspec.Struct]) -> None:
         msgspec.convert(found, kind)
     except msgspec.ValidationError as error:
         message, at = str(error), ""
-        told = _PLACE.match(message)
-        if told:
-            message, at = told.groups()
+        matched = _SETTING.match(message)
+        if matched:
+            message, at = matched.groups()
         for json_word, word in _WORDS.items():
             message = message.replace(json_word, word)
         raise SettingsError(message, key=_join(setting, at) or None) from None

@@ -117,7 +117,7 @@ def _live(
         while name in taken:
             name = f"{label}_{len(taken)}"
         taken.add(name)
-        told = [numbers.get(owner, {}) for owner, _ in slots]
+        of_slots = [numbers.get(owner, {}) for owner, _ in slots]
         found.append(
             LiveOptimizer(
                 name=name,
@@ -128,8 +128,8 @@ def _live(
                 scale={n: items[number].name for n, number in optimizer.scale.items()},
                 numbers={
                     number: value
-                    for number, value in (told[0] if told else {}).items()
-                    if all(one.get(number, value) == value for one in told)
+                    for number, value in (of_slots[0] if of_slots else {}).items()
+                    if all(one.get(number, value) == value for one in of_slots)
                 },
                 problem=several(optimizer) if optimizer.others or is_second else "",
             )
