@@ -114,7 +114,7 @@ def plot(results: Sequence[Result], directory: str, title: str) -> list[str]:
         paths.append(path)
 
     bars = [
-        (f"{one.task}, {size_text(one)}: {way}", one.ratio(way))
+        (f"{', '.join(filter(None, [one.task, size_text(one)]))}: {way}", one.ratio(way))
         for one in results
         for way in list(one.seconds)[1:]
         if way != one.limit

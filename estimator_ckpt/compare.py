@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Union
 
+from estimator_ckpt.bulk import collector_paused
 from estimator_ckpt.bundle.v1 import open_reader
 from estimator_ckpt.checking.difference import Difference, are_whole, difference
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
@@ -148,7 +149,8 @@ def compare_checkpoints(
 def _compare(
     a: Checkpoint, b: Checkpoint, rtol: float, atol: float, progress: Progress
 ) -> Comparison:
-    every_pair = list(_pairs(a, b))
+    with collector_paused():
+        every_pair = list(_pairs(a, b))
     notes = []
     # tf.train.Checkpoint.save() counts its saves in it, write() has none; no model's variable.
     pairs = [pair for pair in every_pair if None not in pair or not _is_save_counter(*pair)]

@@ -10,7 +10,7 @@ from itertools import islice
 from operator import add, le
 
 from estimator_ckpt import files
-from estimator_ckpt.bulk import columns_of
+from estimator_ckpt.bulk import collector_paused, columns_of
 from estimator_ckpt.bundle.checksum import checked
 from estimator_ckpt.bundle.dtypes import STRING, VARIANT, dtype_name
 from estimator_ckpt.bundle.entries import Entry
@@ -270,6 +270,7 @@ class _Ranges:
       faults: ranges beyond a file's end, and overlaps.
     """
 
+    @collector_paused()
     def __init__(self, prefix: str, index: Index, sizes: list[int | None]) -> None:
         self._prefix = prefix
         self._index = index

@@ -6,7 +6,9 @@ import tensorflow as tf
 from graph_jobs import FORMATS, latest, run_job, v1
 
 from estimator_ckpt import WarmStart, make_scaffold, open_checkpoint
+from estimator_ckpt.bundle.tensors import TensorReader
 from estimator_ckpt.errors import CheckpointError, MismatchError, SettingsError
+from estimator_ckpt.warm_starting import eager
 
 KERNEL, BIAS = [[1.0, 2.0], [3.0, 4.0]], [5.0, 6.0]
 
@@ -189,6 +191,30 @@ def test_two_variables_of_one_name_need_a_mapping(source):
     variables = [tf.Variable([1.0, 1.0], name="dense/bias") for _ in range(2)]
     with pytest.raises(MismatchError, match="a mapping from names"):
         WarmStart(source["saver"], on_missing="init").apply(variables)
+
+
+@pytest.mark.parametrize("large", [0, 1 << 20])
+def test_one_value_is_in_memory_at_a_time(tmp_path, monkeypatch, large):
+    """Nor is a large one there twice: TensorFlow reads it itself."""
+    monkeypatch.setattr(eager, "_LARGE", large)
+    values = {name: np.float32([number] * 4) for number, name in enumerate("abc")}
+    made = {name: tf.Variable(value) for name, value in values.items()}
+    prefix = tf.train.Checkpoint(**made).write(str(tmp_path / "model"))
+    started = {name: tf.Variable(tf.zeros(4), name=name) for name in values}
+    reads = []
+    for owner, name in ((TensorReader, "read"), (eager._Values, "_tensor")):
+        stock = getattr(owner, name)
+
+        def counted(*given, stock=stock, name=name, **options):
+            reads.append((name, [int(one.numpy().max()) for one in started.values()]))
+            return stock(*given, **options)
+
+        monkeypatch.setattr(owner, name, counted)
+    WarmStart(prefix, assignment_map=[(name, name) for name in values]).apply(started)
+    for name, variable in started.items():
+        np.testing.assert_array_equal(variable, values[name])
+    how = "read" if large else "_tensor"
+    assert reads[-3:] == [(how, [0, 0, 0]), (how, [0, 0, 0]), (how, [0, 1, 0])]
 
 
 def test_a_graph_is_left_to_its_scaffold(source):

@@ -5,6 +5,7 @@ Source: tensorflow/core/util/tensor_bundle/tensor_bundle.cc.
 
 from __future__ import annotations
 
+import functools
 import math
 import struct
 from collections.abc import Iterable, Iterator, Sequence
@@ -42,6 +43,7 @@ _UINT32_MAX = (1 << 32) - 1
 _CHUNK = 16 << 20
 
 
+@functools.cache
 def numpy_dtype(dtype: int) -> np.dtype[Any]:
     """NumPy's dtype for the values of a TensorFlow dtype, given by its number.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from estimator_ckpt.bundle.checksum import Checksum, checked
+from estimator_ckpt.bundle.checksum import Bytes, Checksum, checked
 from estimator_ckpt.bundle.dtypes import STRING, VARIANT
 from estimator_ckpt.bundle.entries import Entry
 from estimator_ckpt.bundle.index import Index, data_path, shard_path
@@ -66,16 +66,16 @@ class ResultBytes:
         for chunk in self._source_chunks(piece.entry, piece.content.source):
             yield self._computed(chunk, piece.entry.dtype, piece.content, count=count)
 
-    def _source_chunks(self, entry: Entry, key: str) -> Iterator[bytes]:
+    def _source_chunks(self, entry: Entry, key: str) -> Iterator[memoryview]:
         """The bytes of an entry of the source, checked."""
         if entry.dtype in (STRING, VARIANT):
             self._reader.check(entry)
-            yield bytes(self._reader.raw(entry))
+            yield self._reader.raw(entry)
         elif self._index.v1:  # whose file has no checksums
-            yield from map(bytes, self._reader.chunks(entry))
+            yield from self._reader.chunks(entry)
         else:
             try:
-                yield from map(bytes, checked(self._reader.chunks(entry), entry.crc32c))
+                yield from checked(self._reader.chunks(entry), entry.crc32c)
             except CorruptCheckpointError as error:
                 if error.path is not None:
                     raise
@@ -85,10 +85,10 @@ class ResultBytes:
                     key=key,
                 ) from None
 
-    def _computed(self, chunk: bytes, dtype: int, content: Content, *, count: bool) -> bytes:
+    def _computed(self, chunk: Bytes, dtype: int, content: Content, *, count: bool) -> bytes:
         """Bytes of the source, of values of `dtype`, as the result has them."""
         if not content.computed:
-            return chunk
+            return bytes(chunk)
         try:
             found, zeros = cast_chunk(
                 chunk, dtype, content.dtype, content.scale, content.source, content.strict
