@@ -28,8 +28,8 @@ function drawContents(section, view) {
         value: (row) => view.roles[data.role[row]] },
       { title: "of", name: true, cell: (row) => data.owner[row] < 0 ? "" : data.name[data.owner[row]],
         value: (row) => data.owner[row] },
-      { title: "object path", name: true, cell: (row) => data.path[row],
-        value: (row) => data.path[row] },
+      ...data.path.some(Boolean) ? [{ title: "object path", name: true,
+        cell: (row) => data.path[row], value: (row) => data.path[row] }] : [],
     ],
   });
   table.classList.add("screen");
@@ -208,6 +208,7 @@ function box(node, zoom) {
   const scope = node.data.scope;
   if (!scope) return shape("g");
   const isOpen = Boolean(node.children[0].children);
+  const least = isOpen ? 2 * LABEL_HEIGHT + 1 : LABEL_HEIGHT - 1;  // else it would lie on what is inside
   const opens = scope.children.size > 0;
   const name = scope.name || NAMELESS;
   const label = `${name}: ${bytesText(scope.bytes)}`;
@@ -215,7 +216,7 @@ function box(node, zoom) {
     ...[...scope.roles].map(([role, bytes]) => `${role}: ${bytesText(bytes)}`)].join("\n")),
   shape("rect", { ...size, class: "frame" }), ...node.children.map((child) => box(child, zoom)));
   const room = Math.floor((size.width - 6) / 7);
-  if (room > 4 && size.height >= LABEL_HEIGHT - 1) {
+  if (room > 4 && size.height >= least) {
     group.append(shape("text", { x: size.x + 4, y: size.y + 12, class: isOpen ? "scope" : null },
       label.length <= room ? label : name.length <= room ? name : `${name.slice(0, room - 1)}…`));
   }
