@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -29,7 +30,7 @@ from estimator_ckpt import (
 )
 from estimator_ckpt.errors import CorruptCheckpointError, WriteError
 from estimator_ckpt.pages.contents import contents
-from estimator_ckpt.pages.document import document, module_text, tab_module
+from estimator_ckpt.pages.document import document, module_text, static_text, tab_module
 from estimator_ckpt.pages.history import history_view
 from estimator_ckpt.pages.mapping import mapping_view
 from estimator_ckpt.pages.runs import Runs, UnknownRunError
@@ -465,6 +466,15 @@ def test_runs_and_checkpoints_are_asked_for_by_the_names_that_are_shown(tmp_path
     shown = "\\udcff\\n\\u202e"
     assert runs.listed() == [{"run": shown, "checkpoints": [f"{shown}.ckpt-5"]}]
     assert runs.contents(shown, f"{shown}.ckpt-5")[0]["variables"]["name"] == ["w"]
+
+
+def test_the_library_that_draws_the_map_is_what_npm_has():
+    """What .ci/vendor fetches."""
+    library = static_text("d3-hierarchy.min.js")
+    assert library.startswith("// https://d3js.org/d3-hierarchy/ v3.1.2 Copyright 2010-2021 Mike")
+    checksum = "a8771380454be89ec5ffe9a6396ba7c247081e348ae740dc9cb9629abd4c0e43"
+    assert hashlib.sha256(library.encode()).hexdigest() == checksum
+    assert "Mike Bostock" in static_text("d3-hierarchy.LICENSE")
 
 
 def test_modules_have_what_the_frame_of_tensorboard_takes():

@@ -119,11 +119,15 @@ function shortened(scope) {
   return Object.assign(scope, { name: names.join("/"), parent });
 }
 
+/** A name by which `layer_2` comes before `layer_10`. */
+function asCounted(name) {
+  return name.replace(/[0-9]+/g, (digits) => digits.padStart(12, "0"));
+}
+
 /** Groups of scopes that stand beside each other: `layer_0 … layer_59`. */
 function grouped(parent, children) {
   const size = Math.max(MOST_PARTS, Math.ceil(children.length / MOST_PARTS));
-  const counted = new Map(children.map((child) =>
-    [child, child.name.replace(/[0-9]+/g, (digits) => digits.padStart(12, "0"))]));
+  const counted = new Map(children.map((child) => [child, asCounted(child.name)]));
   children.sort((a, b) => counted.get(a) < counted.get(b) ? -1 : 1);
   const groups = [];
   for (let start = 0; start < children.length; start += size) {
@@ -147,7 +151,8 @@ function opened(scope, total = scope.bytes, level = 0) {
     && (!level || scope.bytes / parts.length >= total * SMALLEST_SHARE);
   const order = Object.keys(ROLE_COLOURS);
   const children = isOpen
-    ? parts.map((part) => opened(part, total, level + 1)).sort((a, b) => b.bytes - a.bytes)
+    ? parts.map((part) => opened(part, total, level + 1)).sort((a, b) =>
+      b.bytes - a.bytes || (asCounted(a.scope.name) < asCounted(b.scope.name) ? -1 : 1))
     : [...scope.roles].map(([role, bytes]) => ({ role, bytes }))
       .sort((a, b) => order.indexOf(a.role) - order.indexOf(b.role));
   return { scope, bytes: scope.bytes, children };
