@@ -6,10 +6,12 @@ Run it by .venv-browser/bin/python .ci/screenshots.py; `.ci/run` makes that envi
 
 from __future__ import annotations
 
+import json
 import os
 import pathlib
 import shutil
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -45,6 +47,27 @@ def make_checkpoint(prefix: pathlib.Path, step: int) -> str:
     return str(prefix)
 
 
+def make_history(run: pathlib.Path) -> None:
+    """A job that has kept some checkpoints and deleted others, as its files tell."""
+    kept = [1000, *range(1600, 2001, 100)]
+    for step in kept[1:-1]:
+        for path in run.glob("model.ckpt-1000.*"):
+            shutil.copy(path, run / path.name.replace("1000", str(step)))
+    names = [f"model.ckpt-{step}" for step in kept]
+    paths = "".join(f"all_model_checkpoint_paths: {json.dumps(name)}\n" for name in names)
+    (run / "checkpoint").write_text(f"model_checkpoint_path: {json.dumps(names[-1])}\n{paths}")
+    seconds = {name: 0.2 + number / 50 for number, name in enumerate(names)}
+    (run / "checkpoint.journal").write_text(json.dumps({"seconds": seconds}))
+    records = []
+    for step in range(100, 2001, 100):  # each an event with a session log, see pages/history.py
+        name = f"model.ckpt-{step}".encode()
+        log = bytes([8, 3, 18, len(name)]) + name
+        time_of_it = struct.pack("<Bd", 9, 1.7e9 + 60 * step)
+        event = time_of_it + bytes([58, len(log)]) + log
+        records.append(struct.pack("<QI", len(event), 0) + event + bytes(4))
+    (run / "events.out.tfevents.1").write_bytes(b"".join(records))
+
+
 def picture(page: Page, name: str, height: int) -> None:
     page.set_viewport_size({"width": 1200, "height": height})
     page.wait_for_timeout(300)
@@ -57,11 +80,7 @@ def main() -> None:
         run = pathlib.Path("logs", "run")
         run.mkdir(parents=True)
         before, after = (make_checkpoint(run / f"model.ckpt-{n}", n) for n in (1000, 2000))
-        (run / "checkpoint").write_text(
-            'model_checkpoint_path: "model.ckpt-2000"\n'
-            'all_model_checkpoint_paths: "model.ckpt-1000"\n'
-            'all_model_checkpoint_paths: "model.ckpt-2000"\n'
-        )
+        make_history(run)
         convert_checkpoint(before, "old/model.ckpt-1000", "saver", exclude=["head/.*"])
         report = pathlib.Path(directory, "report.html")
         write_report(run, report, compare_with=before, values=True)
@@ -78,6 +97,8 @@ def main() -> None:
         picture(page, "report_contents.png", 900)
         page.evaluate("document.querySelector('[data-view=values]').scrollIntoView()")
         picture(page, "report_values.png", 500)
+        page.evaluate("document.querySelector('[data-view=history]').scrollIntoView()")
+        picture(page, "report_history.png", 560)
         page.goto(check.as_uri())
         picture(page, "report_mapping.png", 700)
         with socket.socket() as free:

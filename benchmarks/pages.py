@@ -3,10 +3,11 @@
     python benchmarks/pages.py [--counts=300,10000,100000] [--runs=3]
 
 It needs what `.[browser,tensorboard]` installs, and a Chromium. `made` is the time in which Python
-makes the data of a view and the page around it; `painted` what Chromium takes from the start of the
-navigation to its first paint, which has the whole view; `search` is the time from a key to the
-frame with the rows that it leaves. Of the tab: from the click on its name to the first rows, with
-the page of TensorBoard already there. The best of the runs counts.
+makes the data of a view and the page around it (of the processor, so that what else a machine does
+counts little); `painted` what Chromium takes from the start of the navigation to its first paint,
+which has the whole view; `search` is the time from a key to the frame with the rows that it leaves.
+Of the tab: from the click on its name to the first rows, with the page of TensorBoard already
+there. The best of the runs counts.
 """
 
 from __future__ import annotations
@@ -103,9 +104,9 @@ def page_times(browser: Browser, run: Path, runs: int) -> None:
     for name, view in views(run).items():
         made, painted, searched = [], [], []
         for _ in range(runs):
-            start = time.perf_counter()
+            start = time.process_time()
             output.write_text(document(name, [view()]), encoding="utf-8")
-            made.append(time.perf_counter() - start)
+            made.append(time.process_time() - start)
             page = browser.new_page()
             page.goto(output.as_uri())
             painted.append(page.evaluate(PAINTED) / 1000)

@@ -47,9 +47,10 @@ class CheckpointsPlugin(base_plugin.TBPlugin):  # type: ignore[misc]
         return {
             "/tab.js": _module,
             "/runs": self._answer(lambda query: self._runs.listed()),
-            "/views": self._answer(
-                lambda query: self._runs.views(query["run"], query["checkpoint"])
+            "/contents": self._answer(
+                lambda query: self._runs.contents(query["run"], query["checkpoint"])
             ),
+            "/job": self._answer(lambda query: self._runs.job(query["run"])),
             "/values": self._answer(
                 lambda query: self._runs.values(query["run"], query["checkpoint"])
             ),

@@ -366,17 +366,21 @@ def test_what_was_not_listed_is_not_found(run_dir):
         except urllib.error.HTTPError as error:
             return error.code, error.headers["X-Content-Type-Options"]
 
-    with tensorboard(f"--logdir_spec=one:{run_dir.parent}", "--load_fast=false") as url:
+    # A path with a scheme is read as a remote one is.
+    spec = f"one:{run_dir.parent},far:file://{run_dir.parent}"
+    with tensorboard(f"--logdir_spec={spec}", "--load_fast=false") as url:
         plugin = f"{url}/data/plugin/checkpoints"
-        good = "views?run=one/first&checkpoint=model.ckpt-20"
-        assert ask(good) == (200, "nosniff")
+        for name in ("one", "far"):
+            good = f"contents?run={name}/first&checkpoint=model.ckpt-20"
+            assert ask(good) == (200, "nosniff")
         for wrong in (
-            "views?run=one/first&checkpoint=../first/model.ckpt-20",
-            "views?run=one/../one/first&checkpoint=model.ckpt-20",
-            "views?run=/etc&checkpoint=passwd",
+            "contents?run=one/first&checkpoint=../first/model.ckpt-20",
+            "contents?run=one/../one/first&checkpoint=model.ckpt-20",
+            "contents?run=/etc&checkpoint=passwd",
             "values?run=../..&checkpoint=../../etc/passwd",
             "changes?run=one/first&checkpoint=model.ckpt-20&before_run=..&before=x",
-            "views?run=one/first",
+            "contents?run=one/first",
+            "job?run=../..",
         ):
             assert ask(wrong) == (404, "nosniff"), wrong
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -29,7 +30,7 @@ from estimator_ckpt import (
 )
 from estimator_ckpt.errors import CorruptCheckpointError, WriteError
 from estimator_ckpt.pages.contents import contents
-from estimator_ckpt.pages.document import document, module_text, tab_module
+from estimator_ckpt.pages.document import document, module_text, static_text, tab_module
 from estimator_ckpt.pages.history import history_view
 from estimator_ckpt.pages.mapping import mapping_view
 from estimator_ckpt.pages.runs import Runs, UnknownRunError
@@ -325,7 +326,7 @@ def test_files_of_the_first_format_are_there_and_in_the_tab(kind, tmp_path):
     assert row["bytes"] > 0
     runs = Runs(str(tmp_path))
     assert runs.listed() == [{"run": "run", "checkpoints": ["model.ckpt-7"]}]
-    shown = runs.views("run", "model.ckpt-7")[0]
+    shown = runs.contents("run", "model.ckpt-7")[0]
     assert ["format", "saver (V1)"] in shown["facts"]
     (values,) = runs.values("run", "model.ckpt-7")
     listed = [*(row[0] for row in values["rows"]), *values["left_out"]]
@@ -344,7 +345,7 @@ def test_remote_runs_are_found_read_and_compared(tmp_path):
     for runs in (Runs(f"{remote}/logs"), Runs("", f"far:{remote}/logs,{tmp_path}")):
         name = next(one["run"] for one in runs.listed() if one["run"] in ("run", "far/run"))
         assert runs.found_any
-        shown, over_time = runs.views(name, "model.ckpt-6")
+        (shown,), (over_time,) = runs.contents(name, "model.ckpt-6"), runs.job(name)
         assert shown["prefix"] == f"{remote}/logs/run/model.ckpt-6"
         assert [(row["there"], row["bytes"] > 0) for row in over_time["rows"]] == 2 * [(True, True)]
         (changed,) = runs.changes((name, "model.ckpt-5"), (name, "model.ckpt-6"))
@@ -365,7 +366,8 @@ def test_formats_are_looked_up_from_the_newest_on_as_long_as_there_is_time(tmp_p
 def test_what_is_broken_beside_a_checkpoint_does_not_hide_it_in_the_tab(tmp_path):
     files = {"warm_start.json": b"[" * 100_000}
     make_run(tmp_path / "run", "\udcff", files)
-    shown, started, over_time = Runs(str(tmp_path)).views("run", "model.ckpt-5")
+    runs = Runs(str(tmp_path))
+    (shown,), (started, over_time) = runs.contents("run", "model.ckpt-5"), runs.job("run")
     assert shown["variables"]["name"] == ["w"]
     assert "warm_start.json: no report of a warm start" in started["hint"]
     assert "no CheckpointState text" in over_time["problem"]
@@ -447,9 +449,9 @@ def test_runs_are_found_by_their_state_files_and_named_by_their_place(tmp_path, 
     assert listed[0]["checkpoints"] == ["model.ckpt-3"]
     named = Runs("", f"x:{tmp_path}/a,{tmp_path}/c.d,{tmp_path}/a/b")
     assert [one["run"] for one in named.listed()] == [".", f"{tmp_path}/a/b", "x/b"]
-    assert named.views("x/b", "model.ckpt-3")[0]["prefix"] == f"{tmp_path}/a/b/model.ckpt-3"
+    assert named.contents("x/b", "model.ckpt-3")[0]["prefix"] == f"{tmp_path}/a/b/model.ckpt-3"
     with pytest.raises(UnknownRunError):
-        named.views("x/b", "../../model.ckpt-3")
+        named.contents("x/b", "../../model.ckpt-3")
     monkeypatch.setenv("HOME", str(tmp_path))
     assert [one["run"] for one in Runs("~/a").listed()] == ["b"]
     assert prefix
@@ -463,7 +465,16 @@ def test_runs_and_checkpoints_are_asked_for_by_the_names_that_are_shown(tmp_path
     runs = Runs(str(tmp_path))
     shown = "\\udcff\\n\\u202e"
     assert runs.listed() == [{"run": shown, "checkpoints": [f"{shown}.ckpt-5"]}]
-    assert runs.views(shown, f"{shown}.ckpt-5")[0]["variables"]["name"] == ["w"]
+    assert runs.contents(shown, f"{shown}.ckpt-5")[0]["variables"]["name"] == ["w"]
+
+
+def test_the_library_that_draws_the_map_is_what_npm_has():
+    """What .ci/vendor fetches."""
+    library = static_text("d3-hierarchy.min.js")
+    assert library.startswith("// https://d3js.org/d3-hierarchy/ v3.1.2 Copyright 2010-2021 Mike")
+    checksum = "a8771380454be89ec5ffe9a6396ba7c247081e348ae740dc9cb9629abd4c0e43"
+    assert hashlib.sha256(library.encode()).hexdigest() == checksum
+    assert "Mike Bostock" in static_text("d3-hierarchy.LICENSE")
 
 
 def test_modules_have_what_the_frame_of_tensorboard_takes():

@@ -79,7 +79,9 @@ def _shared(values: Sequence[_T], text: Callable[[_T], str]) -> tuple[list[str],
 
 def _roles(columns: Columns, facts: GraphFacts) -> list[str]:
     """What each variable is for, by the objects' slots and by names."""
-    state = state_by_names(dict(zip(columns.name, columns.shape)))
+    # Of those that are slots by now nothing more is asked, which takes a while for each.
+    others = zip(columns.name, columns.shape, columns.slot_of)
+    state = state_by_names({name: shape for name, shape, slot_of in others if slot_of is None})
     found = []
     for name, slot_of in zip(columns.name, columns.slot_of):
         if AVERAGE.match(name):

@@ -64,27 +64,37 @@ class Runs:
                 found.append({"run": run, "checkpoints": names})
         return found
 
-    def views(self, run: str, checkpoint: str) -> list[dict[str, Any]]:
-        """What a checkpoint is, what its job started from, and the run over time.
+    def contents(self, run: str, checkpoint: str) -> list[dict[str, Any]]:
+        """What a checkpoint is.
 
         Raises:
           UnknownRunError: it is none of those listed.
           CheckpointError: it cannot be read.
         """
-        directory, prefix = self._prefix(run, checkpoint)
-        with open_checkpoint(prefix, need_data=False) as opened:
-            views = [contents(opened)]
+        with open_checkpoint(self._prefix(run, checkpoint), need_data=False) as opened:
+            return [contents(opened)]
+
+    def job(self, run: str) -> list[dict[str, Any]]:
+        """What the job of a run started from, and its checkpoints over time.
+
+        Raises:
+          UnknownRunError: it is none of those listed.
+        """
+        directory = self._directory(run)
         started = _warm_start(directory)
-        return [*views, *([started] if started else []), history_view(directory, seconds=_SECONDS)]
+        return [*([started] if started else []), history_view(directory, seconds=_SECONDS)]
 
     def values(self, run: str, checkpoint: str) -> list[dict[str, Any]]:
-        """The values of a checkpoint. Raises as views() does."""
-        with open_checkpoint(self._prefix(run, checkpoint)[1]) as opened:
+        """The values of a checkpoint. Raises as contents() does."""
+        with open_checkpoint(self._prefix(run, checkpoint)) as opened:
             return [values_view(opened)]
 
     def changes(self, before: tuple[str, str], after: tuple[str, str]) -> list[dict[str, Any]]:
-        """How the values of two checkpoints differ, each a run and a name. Raises as views()."""
-        a, b = self._prefix(*before)[1], self._prefix(*after)[1]
+        """How the values of two checkpoints differ, each a run and a name.
+
+        Raises as contents() does.
+        """
+        a, b = self._prefix(*before), self._prefix(*after)
         with open_checkpoint(a) as ours, open_checkpoint(b) as theirs:
             return [changes_view(ours, theirs, compare_checkpoints(ours, theirs))]
 
@@ -108,14 +118,18 @@ class Runs:
                 found[printable(directory) if run in found else run] = directory
         self._directories = dict(sorted(found.items()))
 
-    def _prefix(self, run: str, checkpoint: str) -> tuple[str, str]:
+    def _directory(self, run: str) -> str:
         directory = self._known().get(run)
         if directory is None:
             raise UnknownRunError(f"run {printable(run)}")
+        return directory
+
+    def _prefix(self, run: str, checkpoint: str) -> str:
+        directory = self._directory(run)
         names = {printable(name): name for name in checkpoint_names(directory)}
         if checkpoint not in names:
             raise UnknownRunError(f"checkpoint {printable(checkpoint)} of run {printable(run)}")
-        return directory, os.path.join(directory, names[checkpoint])
+        return os.path.join(directory, names[checkpoint])
 
 
 def _warm_start(directory: str) -> dict[str, Any] | None:

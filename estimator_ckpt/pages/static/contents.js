@@ -28,8 +28,8 @@ function drawContents(section, view) {
         value: (row) => view.roles[data.role[row]] },
       { title: "of", name: true, cell: (row) => data.owner[row] < 0 ? "" : data.name[data.owner[row]],
         value: (row) => data.owner[row] },
-      { title: "object path", name: true, cell: (row) => data.path[row],
-        value: (row) => data.path[row] },
+      ...data.path.some(Boolean) ? [{ title: "object path", name: true,
+        cell: (row) => data.path[row], value: (row) => data.path[row] }] : [],
     ],
   });
   table.classList.add("screen");
@@ -119,11 +119,15 @@ function shortened(scope) {
   return Object.assign(scope, { name: names.join("/"), parent });
 }
 
+/** A name by which `layer_2` comes before `layer_10`. */
+function asCounted(name) {
+  return name.replace(/[0-9]+/g, (digits) => digits.padStart(12, "0"));
+}
+
 /** Groups of scopes that stand beside each other: `layer_0 … layer_59`. */
 function grouped(parent, children) {
   const size = Math.max(MOST_PARTS, Math.ceil(children.length / MOST_PARTS));
-  const counted = new Map(children.map((child) =>
-    [child, child.name.replace(/[0-9]+/g, (digits) => digits.padStart(12, "0"))]));
+  const counted = new Map(children.map((child) => [child, asCounted(child.name)]));
   children.sort((a, b) => counted.get(a) < counted.get(b) ? -1 : 1);
   const groups = [];
   for (let start = 0; start < children.length; start += size) {
@@ -147,7 +151,8 @@ function opened(scope, total = scope.bytes, level = 0) {
     && (!level || scope.bytes / parts.length >= total * SMALLEST_SHARE);
   const order = Object.keys(ROLE_COLOURS);
   const children = isOpen
-    ? parts.map((part) => opened(part, total, level + 1)).sort((a, b) => b.bytes - a.bytes)
+    ? parts.map((part) => opened(part, total, level + 1)).sort((a, b) =>
+      b.bytes - a.bytes || (asCounted(a.scope.name) < asCounted(b.scope.name) ? -1 : 1))
     : [...scope.roles].map(([role, bytes]) => ({ role, bytes }))
       .sort((a, b) => order.indexOf(a.role) - order.indexOf(b.role));
   return { scope, bytes: scope.bytes, children };
@@ -208,6 +213,7 @@ function box(node, zoom) {
   const scope = node.data.scope;
   if (!scope) return shape("g");
   const isOpen = Boolean(node.children[0].children);
+  const least = isOpen ? 2 * LABEL_HEIGHT + 1 : LABEL_HEIGHT - 1;  // else it would lie on what is inside
   const opens = scope.children.size > 0;
   const name = scope.name || NAMELESS;
   const label = `${name}: ${bytesText(scope.bytes)}`;
@@ -215,7 +221,7 @@ function box(node, zoom) {
     ...[...scope.roles].map(([role, bytes]) => `${role}: ${bytesText(bytes)}`)].join("\n")),
   shape("rect", { ...size, class: "frame" }), ...node.children.map((child) => box(child, zoom)));
   const room = Math.floor((size.width - 6) / 7);
-  if (room > 4 && size.height >= LABEL_HEIGHT - 1) {
+  if (room > 4 && size.height >= least) {
     group.append(shape("text", { x: size.x + 4, y: size.y + 12, class: isOpen ? "scope" : null },
       label.length <= room ? label : name.length <= room ? name : `${name.slice(0, room - 1)}…`));
   }

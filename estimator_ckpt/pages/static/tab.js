@@ -33,7 +33,7 @@ export async function render() {
   const head = element("header", { class: "ckpt" }, element("div", { class: "bar" }, "Run", run,
     "Checkpoint", checkpoint, values, "Compare with", before), message);
   document.body.replaceChildren(head, page);
-  let runs = [], shown = "", more = [], failed = false;
+  let runs = [], shown = "", drawn = "", base = [], more = {}, failed = false;
 
   const theme = () => {
     const name = themeAround();
@@ -64,7 +64,10 @@ export async function render() {
     failed = true;
     message.textContent = error.message;
   };
-  async function show(force = false) {
+  const draw = () => drawViews(page, base.length && more.key === drawn ? [...base, ...more.views] : base,
+    theme());
+  /** `again`: what is shown could not be read. `follows`: nobody chose, a job has gone on. */
+  async function show({ again = false, follows = false } = {}) {
     if (!current() || !chosen()) {
       shown = "";
       message.textContent = "No checkpoints below the logdir yet.";
@@ -73,24 +76,26 @@ export async function render() {
     }
     const query = { run: current().run, checkpoint: chosen() };
     const key = JSON.stringify([query, before.value]);
-    if (key === shown && !force) return;
-    if (key !== shown) more = [];
+    if (key === shown && !again) return;
     shown = key;
     message.textContent = `reading ${query.checkpoint} …`;
     const other = before.value && JSON.parse(before.value);
-    let views = [], problem = null;
+    const views = [];
+    const replace = () => { base = views; drawn = key; draw(); };
     try {
-      views = await ask("views", query);
-      if (other) {
+      views.push(...await ask("contents", query));
+      if (shown !== key) return;
+      if (!follows || !page.firstChild) replace();  // the rest takes longer
+      views.push(...await ask("job", { run: query.run }));
+      if (other && shown === key) {
+        message.textContent = "comparing …";
         views.unshift(...await ask("changes", { ...query, before_run: other[0], before: other[1] }));
       }
+      if (shown === key) message.textContent = "";
     } catch (error) {
-      problem = error;
+      if (shown === key) fail(error);
     }
-    if (shown !== key) return;
-    drawViews(page, views.length ? [...views, ...more] : [], theme());
-    if (problem) fail(problem);
-    else message.textContent = "";
+    if (shown === key) replace();
   }
   async function refresh() {
     try {
@@ -98,7 +103,7 @@ export async function render() {
       fill();
       const again = failed;
       failed = false;
-      await show(again);
+      await show({ again, follows: true });
     } catch (error) {
       fail(error);
     }
@@ -114,10 +119,11 @@ export async function render() {
     try {
       const found = await ask("values", { run: current().run, checkpoint: chosen() });
       if (key !== shown) return;
-      more = found;
-      await show(true);
-      const drawn = page.querySelector('[data-view="values"]');
-      if (drawn) drawn.scrollIntoView();
+      more = { key, views: found };
+      message.textContent = "";
+      draw();
+      const section = page.querySelector('[data-view="values"]');
+      if (section) section.scrollIntoView();
     } catch (error) {
       if (key === shown) message.textContent = error.message;
     }
