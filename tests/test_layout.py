@@ -67,7 +67,8 @@ WITH_TENSORFLOW = _modules("""
     saving.checkpoint_lists saving.contents saving.given saving.graph_contents saving.graph_ops
     saving.initial_values saving.input_ops saving.input_position saving.keeping
     saving.meta_graph_files saving.on_disk saving.pipelines saving.tf_data_internals
-    saving.other_savers saving.saveables saving.saver saving.snapshots saving.staging saving.steps
+    saving.other_savers saving.readiness saving.saveables saving.saver
+    saving.session_internals saving.snapshots saving.staging saving.steps
     saving.tf_internals saving.upstream warm_starting.fitted_parts warm_starting.graph_optimizers
     warm_starting.reset
     warm_starting.starter

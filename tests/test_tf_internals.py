@@ -12,7 +12,7 @@ import tensorflow as tf
 from saver_sessions import COUNT, make_saver, partitioned, save, variable, whole
 
 from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, ObjectGraph
-from estimator_ckpt.saving import tf_data_internals, tf_internals
+from estimator_ckpt.saving import session_internals, tf_data_internals, tf_internals
 
 v1 = tf.compat.v1
 
@@ -22,7 +22,7 @@ PACKAGE = Path(tf_internals.__file__).parent
 def test_every_function_is_tested_here():
     own = {
         name
-        for module in (tf_internals, tf_data_internals)
+        for module in (tf_internals, tf_data_internals, session_internals)
         for name, f in inspect.getmembers(module, inspect.isfunction)
         if f.__module__ == module.__name__
     }
@@ -54,7 +54,7 @@ def test_nothing_else_imports_what_is_private():
     found = {
         str(p.relative_to(PACKAGE)) for p in PACKAGE.rglob("*.py") if pattern.search(p.read_text())
     }
-    assert found == {"tf_internals.py", "tf_data_internals.py"}
+    assert found == {"tf_internals.py", "tf_data_internals.py", "session_internals.py"}
 
 
 # --- what a Saver saves ---
@@ -654,3 +654,76 @@ def test_create_slots_makes_what_the_first_step_would():
     np.testing.assert_array_equal(optimizer.get_slot(weight, "v"), [0.0, 0.0])
     assert int(optimizer.iterations) == 0
     np.testing.assert_array_equal(weight, [1.0, 2.0])
+
+
+# --- how a session starts ---
+
+
+def test_creator_of_own_session(graph):
+    """It is asked while a Scaffold builds its saver."""
+    found = []
+
+    class Asking(v1.train.Saver):
+        def build(self):
+            found.append(session_internals.creator_of_own_session(self))
+            found.append(session_internals.creator_of_own_session(object()))
+            super().build()
+
+    v1.train.get_or_create_global_step()
+    scaffold = v1.train.Scaffold(saver=Asking(defer_build=True))
+    creator = v1.train.ChiefSessionCreator(scaffold)
+    assert session_internals.scaffold_of(creator) is scaffold
+    creator.create_session().close()
+    assert found == [creator, None]
+    server = v1.train.Server.create_local_server()
+    v1.train.ChiefSessionCreator(scaffold, server.target).create_session().close()
+    scaffold.finalize()
+    assert found == [creator, None] + [None] * 4
+
+
+def test_scaffold_of_a_creator_that_was_given_none():
+    creator = v1.train.ChiefSessionCreator()
+    assert isinstance(session_internals.scaffold_of(creator), v1.train.Scaffold)
+
+
+def test_put_session_manager(graph):
+    v1.train.get_or_create_global_step()
+    creator = v1.train.ChiefSessionCreator()
+    manager = v1.train.SessionManager(ready_op=tf.constant(["what it asks"]))
+    session_internals.put_session_manager(creator, manager)
+    with pytest.raises(RuntimeError, match="not initialized: what it asks"):
+        creator.create_session()
+
+
+def test_is_scaffolds_own_check(graph):
+    v1.train.get_or_create_global_step()
+    users = v1.report_uninitialized_variables()
+    scaffold = v1.train.Scaffold().finalize()
+    checks = (scaffold.ready_op, scaffold.ready_for_local_init_op, users, None)
+    own = [session_internals.is_scaffolds_own_check(check) for check in checks]
+    assert own == [True, True, False, False]
+
+
+def test_report_resources(graph):
+    assert session_internals.report_resources(local=True) is None
+    shared, local = (v1.get_variable(name, initializer=1.0) for name in ("shared", "local"))
+    for one, is_shared in ((shared, True), (local, False)):
+        tf_internals.resources.register_resource(
+            one.handle, one.initializer, one.is_initialized(), is_shared
+        )
+    reports = [session_internals.report_resources(local=one) for one in (False, True)]
+    with v1.Session() as session:
+        session.run(shared.initializer)
+        found = [session.run(report).tolist() for report in reports]
+    assert found == [[], [local.handle.name.encode()]]
+
+
+def test_is_conditional(graph):
+    made = []
+    v1.disable_control_flow_v2()
+    try:
+        v1.cond(v1.placeholder(tf.bool), lambda: made.append(tf.no_op()) or 1.0, lambda: 0.0)
+    finally:
+        v1.enable_control_flow_v2()
+    found = [session_internals.is_conditional(op) for op in (*made, tf.no_op())]
+    assert found == [True, False]

@@ -64,6 +64,10 @@ class Built:
     options: SaverOptions
     reshape: bool
 
+    def __post_init__(self) -> None:
+        if may_initialize(self.options.on_missing):
+            self.initial_values  # noqa: B018 (while ops can be added)
+
     @cached_property
     def wanted(self) -> list[Wanted]:
         """The tensors that a restore needs."""

@@ -19,7 +19,7 @@ from absl import logging
 
 from estimator_ckpt.errors import ConflictError, SettingsError
 from estimator_ckpt.saving import tf_internals
-from estimator_ckpt.saving.upstream import is_handle, upstream, written_by
+from estimator_ckpt.saving.upstream import is_handle, operations, upstream, written_by
 
 _ASSIGNS = ("Assign", "AssignVariableOp")
 
@@ -159,10 +159,7 @@ def warn_of_resets(local_init_op: Any, saved: Collection[str]) -> None:
       local_init_op: of a Scaffold: None, or what a session runs.
       saved: the names of the ops that hold what checkpoints have.
     """
-    try:
-        starts = [_operation(one) for one in tf.nest.flatten(local_init_op) if one is not None]
-    except (KeyError, TypeError, ValueError):
-        return  # a strategy's, of several replicas; or the session refuses it in its own words
+    starts = operations(local_init_op)
     found = {name for op in upstream(starts) for name in written_by(op, saved)}
     if found:
         logging.warning(

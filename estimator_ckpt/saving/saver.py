@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.formats import CheckpointFormat
-from estimator_ckpt.matching.policies import may_initialize
 from estimator_ckpt.options import SaverOptions, check_format
 from estimator_ckpt.reading.moved import in_directory
 from estimator_ckpt.saving import tf_internals
@@ -25,6 +24,7 @@ from estimator_ckpt.saving.journal import mark
 from estimator_ckpt.saving.keeping import keeper_of
 from estimator_ckpt.saving.meta_graph_files import graph_writer
 from estimator_ckpt.saving.other_savers import explain_restores, tell_of_checkpoint, tell_of_hooks
+from estimator_ckpt.saving.readiness import check_only_the_rest
 from estimator_ckpt.saving.resets import Request, Reset, encode_resets, keep_from_before
 from estimator_ckpt.saving.resume import resume, steadily, whole_in_place_of
 from estimator_ckpt.saving.retention import CheckpointList
@@ -146,10 +146,9 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         self._builder = ops
         super().build()
         self._built = built = Built(contents, ops, self.saver_def, self.options, self._reshaping)
-        if may_initialize(self.options.on_missing):
-            built.initial_values  # noqa: B018 (while ops can be added)
         for callback in self._when_built:
             callback()
+        check_only_the_rest(self)
         explain_restores(_is_ours)
         if self.checkpoint_format != "saver":
             self._has_told = tell_of_hooks(self.checkpoint_format, _is_ours)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
+from typing import Any
 
 import tensorflow as tf
 
@@ -30,6 +31,17 @@ _PASSES = frozenset(
     {"Identity", "IdentityN", "Switch", "Merge", "Enter", "Exit", "NextIteration"}
     | {"RefIdentity", "RefSwitch", "RefMerge", "RefEnter", "RefExit", "RefNextIteration"}
 )
+
+
+def operations(fetches: Any) -> list[tf.Operation]:
+    """The ops of what a session can run, names or nested lists of them; none where that is not of
+    the default graph: a strategy's, of several replicas, or what the session will refuse."""
+    graph = tf.compat.v1.get_default_graph()
+    try:
+        found = [graph.as_graph_element(one) for one in tf.nest.flatten(fetches) if one is not None]
+    except (KeyError, TypeError, ValueError):
+        return []
+    return [getattr(element, "op", element) for element in found]
 
 
 def upstream(starts: Iterable[tf.Operation], fed: Collection[str] = ()) -> Iterator[tf.Operation]:
