@@ -300,6 +300,24 @@ def test_what_a_function_of_tensorflow_makes_starts_before_it_computes(source, b
         np.testing.assert_allclose(model.layers[0].bias, np.subtract(BIAS, 1.0))
 
 
+def test_what_is_there_before_the_block_starts_when_it_begins(source):
+    """As a Sequential with an Embedding, which Keras 2 builds at once."""
+    model, x = keras_model(), np.float32([[1, 1]])
+    before = model(x)
+
+    def fail():
+        with WarmStart(source["both"]).deferred(model):
+            np.testing.assert_array_equal(model(x), x @ KERNEL + BIAS)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    np.testing.assert_array_equal(model(x), before)
+    with WarmStart(source["both"]).deferred(model):
+        model.layers[0].bias.assign_add([1.0, 1.0])
+    np.testing.assert_array_equal(model(x), x @ KERNEL + BIAS + 1)  # as training would
+
+
 @pytest.mark.parametrize("is_late", [True, False])
 def test_a_value_that_a_function_computes_for_itself_is_told(source, caplog, is_late):
     made = []
