@@ -7,6 +7,7 @@ from graph_jobs import FORMATS, latest, run_job
 from saver_sessions import eager_values, make_saver, restore, save, variable
 
 from estimator_ckpt import checkpoint_scaffold, dual_scaffold
+from estimator_ckpt.errors import MismatchError
 
 v1 = tf.compat.v1
 
@@ -250,6 +251,24 @@ def test_keras_layers_and_a_legacy_optimizer(tmp_path, checkpoint_format):
     for found, value in zip([*weights, *slots, optimizer.iterations], expected):
         np.testing.assert_array_equal(found, value)
     assert optimizer.learning_rate.numpy() == np.float32(0.1)
+
+
+@needs_keras_2
+def test_slots_of_keras_are_none_of_tf1s_by_the_same_name(tmp_path):
+    net, optimizer = Net(1.0), tf.keras.optimizers.legacy.SGD(0.1, 0.9)
+    optimizer.apply_gradients([(tf.ones([2]), v) for v in net.values()])
+    prefix = tf.train.Checkpoint(net=net, optimizer=optimizer).save(tmp_path / "keras")
+    for options in ({}, {"on_missing": "init"}):
+        with tf.Graph().as_default():
+            net, optimizer = Net(), v1.train.MomentumOptimizer(0.1, 0.9)
+            train(net, optimizer)
+            slots = [optimizer.get_slot(v, "momentum") for v in net.values()]
+            saver = make_saver("both", {"net": net, "optimizer": optimizer}, **options)
+            if options:
+                np.testing.assert_array_equal(restore(saver, prefix, slots), np.zeros([3, 2]))
+            else:
+                with pytest.raises(MismatchError, match="another kind of optimizer has it"):
+                    restore(saver, prefix, slots)
 
 
 # --- through a whole job ---

@@ -136,13 +136,6 @@ class SourceOptimizers:
             return None
         return self._placed(live, variables, owners, relinker, made, optimizer)
 
-    def is_other_dialect(self, live: LiveOptimizer, sources: Mapping[str, Collection[str]]) -> bool:
-        """Whether what has the objects or names of an optimizer's state means another's: the slot
-        `momentum` of Keras' SGD is no `momentum` of TF1's.
-        """
-        optimizer = self._counterpart(live, self._owners(sources))
-        return optimizer is not None and optimizer.dialect != live.dialect
-
     def another_class(
         self, live: LiveOptimizer, sources: Mapping[str, Collection[str]]
     ) -> str | None:

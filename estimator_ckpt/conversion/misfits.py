@@ -13,7 +13,7 @@ from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.conversion.convert_options import ConvertOptions
 from estimator_ckpt.conversion.found_optimizer import Optimizer
 from estimator_ckpt.conversion.names_to_objects import TABLE
-from estimator_ckpt.conversion.optimizer_relations import WHOSE, related, with_class
+from estimator_ckpt.conversion.optimizer_relations import related, with_class
 from estimator_ckpt.conversion.plan import Content, Item, is_counter
 from estimator_ckpt.conversion.source_optimizers import find_optimizers, mark_parts
 from estimator_ckpt.errors import CheckpointError, MismatchError
@@ -81,7 +81,7 @@ def check_fit(
       CheckpointError: what the refusal has, where all else fits.
     """
     table = _Table(fit, items, options)
-    if not table.fits or (fit.optimizers and not options.optimizer):
+    if not table.fits:
         table.know_optimizers(graph)
     rows = [*table.rows()]
     if rows and fit.refusal is not None:
@@ -244,7 +244,6 @@ class _Table:
             if row is not None:
                 yield row
         yield from self._misfits()
-        yield from self._of_another_kind()
         for number in self._left:
             item = self.items[number]
             waits = item.part is not None or (is_counter(item.content) and self.fit.optimizers)
@@ -315,17 +314,6 @@ class _Table:
                 yield Row("shape", place.name, expected, found, self._of(match))
             elif place.content.dtype != has.dtype:
                 yield Row("dtype", place.name, expected, found, _cast(has, place.content))
-
-    def _of_another_kind(self) -> Iterator[Row]:
-        """Slots that another kind of optimizer calls the same, and means something else by."""
-        dialect_of = {slot.item: one.dialect for one in self._sources for slot in one.slots}
-        for optimizer in self.fit.optimizers:
-            expected = WHOSE[optimizer.dialect]
-            for slot in optimizer.slots:
-                found = WHOSE[dialect_of.get(self.fit.found.get(slot.item, -1), optimizer.dialect)]
-                if found != expected:
-                    name, note = self.fit.places[slot.item].name, self._optimizer_note(optimizer)
-                    yield Row("another kind", name, expected, found, note)
 
     def _of(self, number: int) -> str:
         """From where a misfit comes, if it has another name there."""

@@ -38,7 +38,6 @@ _TARGETS = {
     LEGACY: "a legacy Keras optimizer",
     NEWER: "a Keras optimizer since 2.11",
 }
-WHOSE = {TF1: "of TF1", LEGACY: "of legacy Keras", NEWER: "of Keras since 2.11"}
 _WHOSE = {TF1: "", LEGACY: "Keras' ", NEWER: "Keras' "}
 
 

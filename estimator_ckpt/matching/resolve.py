@@ -40,6 +40,10 @@ from estimator_ckpt.text.rows import Row
 SAME_NAME = "same name"  # the rule of a Match, as is the next one
 RENAME = "rename"
 BY_POSITION = "by position only"  # how the rule of a Match ends, of which nothing more tells
+_ANOTHER_KIND = (
+    "another kind of optimizer has it, and means something else by it: a warm start or "
+    "`convert --optimizer` translates it"
+)
 _DECIDES = "match_by='path' or 'name' decides"
 _TAKES = "match_by='name' takes it"
 
@@ -200,6 +204,8 @@ class _Resolver:
             return self._by_structure(variable, here, named)
         if not any_named:
             note = "" if variable.tensor else "nobody has named it, and no object has its path"
+            if variable.name in self._structure.of_another_kind:
+                note = _ANOTHER_KIND
             return Match(None, problem=_row("missing", variable, note))
         doubt = None if is_given or self._match_by == "name" else self._doubt(variable, named)
         return doubt or self._by_name(variable, here, named)

@@ -18,6 +18,7 @@ from estimator_ckpt.objects.object_graph import (
 )
 from estimator_ckpt.reading.variables import Variable
 from estimator_ckpt.roles import COUNTER
+from estimator_ckpt.roles.dialects import LEGACY_NUMBERS
 from estimator_ckpt.roles.training_state import SEED_NAME
 from estimator_ckpt.text.names import did_you_mean, near_names
 
@@ -40,6 +41,7 @@ class Structure:
       disputed: those of them where model and checkpoint have different numbers of objects that look
         alike, each with what was counted: one more or less has moved the positions.
       places: where a bare object fits, if that is more than one place.
+      of_another_kind: the slots in whose places another kind of optimizer has others.
     """
 
     tensors: Mapping[str, Sequence[Variable]] = field(default_factory=dict)
@@ -47,6 +49,7 @@ class Structure:
     by_position: set[str] = field(default_factory=set)
     disputed: dict[str, str] = field(default_factory=dict)
     places: Sequence[str] = ()
+    of_another_kind: set[str] = field(default_factory=set)
 
     def says_anything(self, model: Model) -> bool:
         """Whether it finds more than a step and a count of saves, which the default has, too."""
@@ -149,9 +152,24 @@ def _node_at(saved: Saved, root: str) -> int:
 
 def _laid(model: Model, saved: Saved, start: int) -> Structure:
     objects = match(model.structure, saved.graph, start)
-    found = Structure(_tensors(model, saved, objects), objects)
+    found = Structure(objects=objects)
+    others: set[int] = set()
+    for optimizer, slot in model.structure.slot_references():
+        is_legacy = _is_legacy(model.structure, optimizer)
+        if any(_is_legacy(saved.graph, node) != is_legacy for node in objects.get(optimizer, ())):
+            objects.pop(slot.slot, None)
+            others.add(slot.slot)
+    found.of_another_kind = {v.name for v in model.variables if v.node in others}
+    found.tensors = _tensors(model, saved, objects)
     _count_alike(model, saved, found)
     return found
+
+
+def _is_legacy(graph: ObjectGraph, optimizer: int) -> bool:
+    """Whether an optimizer with slots is one of Keras', whose slots mean something else than TF1's:
+    the `momentum` of SGD is -learning_rate times that of Momentum.
+    """
+    return not LEGACY_NUMBERS.isdisjoint(graph.nodes.children(optimizer))
 
 
 def _tensors(

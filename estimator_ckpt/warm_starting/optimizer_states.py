@@ -66,7 +66,7 @@ def start_optimizers(
         try:
             source = source or SourceOptimizers(checkpoint, settings.from_optimizer)
             sources = {name: one.keys for name, (one, _, _) in found.started.items()}
-            if starts and own and not source.is_other_dialect(live, sources):
+            if starts and own:
                 reason = source.another_class(live, sources)
                 if reason is not None:
                     raise UnsupportedCheckpointError(reason)
