@@ -126,7 +126,8 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
         from estimator_ckpt.pages.mapping import plan_view
 
         title = f"{conversion.source} to {conversion.destination}"
-        write_html(flag_values, title, [plan_view(title, conversion.rows)])
+        with progress_bar("making the page"):
+            write_html(flag_values, title, [plan_view(title, conversion.rows)])
     if flag_values.json:
         print(json.dumps(conversion_json(conversion), indent=2))
     elif flag_values.dry_run and not conversion.already:
