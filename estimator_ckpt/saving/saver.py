@@ -388,6 +388,8 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
 
     def _has_all(self, prefix: str) -> bool:
         """Whether a checkpoint has all that this saver saves."""
+        if self.sound is not None and self.sound == mark(prefix):
+            return True  # with thousands of variables it takes long to look again
         missing = self.built.missing(prefix)
         return missing is not None and missing <= self._lacking
 
