@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import tensorflow as tf
@@ -16,8 +16,9 @@ from estimator_ckpt.saving import tf_internals
 from estimator_ckpt.saving.on_disk import open_any
 
 
-def tell_of_hooks(checkpoint_format: CheckpointFormat, is_ours: Callable[[Any], bool]) -> bool:
-    """Warns of each hook that writes checkpoints of another format where ours go.
+def tell_of_others(checkpoint_format: CheckpointFormat, is_ours: Callable[[Any], bool]) -> bool:
+    """Warns of each hook that writes checkpoints of another format where ours go, and has each
+    stock Saver of the default graph say what to do where it cannot restore.
 
     Args:
       checkpoint_format: what our saver writes.
@@ -27,10 +28,15 @@ def tell_of_hooks(checkpoint_format: CheckpointFormat, is_ours: Callable[[Any], 
       Whether there is one.
     """
     graph = tf.compat.v1.get_default_graph()
+    kinds = tf.compat.v1.train.Saver, tf.compat.v1.train.CheckpointSaverHook
+    objects = tf_internals.objects_of(*kinds)
+    _explain_restores(tf_internals.stock_savers(graph, objects), is_ours)
+    if checkpoint_format == "saver":
+        return False
     collected = [*graph.get_collection(tf.compat.v1.GraphKeys.SAVERS), None][0]
     hooks = [
         (hook, real_prefix(f"{directory}/"), saver or collected)
-        for hook, directory, saver in tf_internals.checkpoint_hooks(graph)
+        for hook, directory, saver in tf_internals.checkpoint_hooks(graph, objects)
     ]
     # Without a hook of ours, nobody knows the directory: a warning too many is better than none.
     ours = {directory for _, directory, saver in hooks if is_ours(saver)}
@@ -87,13 +93,13 @@ def tell_of_checkpoint(
     return True
 
 
-def explain_restores(is_ours: Callable[[Any], bool]) -> None:
-    """Has each stock Saver of the default graph say what to do where it cannot restore.
+def _explain_restores(savers: Iterable[Any], is_ours: Callable[[Any], bool]) -> None:
+    """Has stock Savers say what to do where they cannot restore.
 
-    It adds ops to restore from an object-based checkpoint, which it no longer can when the graph is
-    final: in the init_fn of a Scaffold, or in a hook.
+    They add ops to restore from an object-based checkpoint, which they no longer can when the graph
+    is final: in the init_fn of a Scaffold, or in a hook.
     """
-    for saver in tf_internals.stock_savers(tf.compat.v1.get_default_graph()):
+    for saver in savers:
         if not is_ours(saver) and "restore" not in vars(saver):
             saver.restore = functools.partial(_restore, saver.restore)
 

@@ -23,7 +23,7 @@ from estimator_ckpt.saving.graph_ops import SaverOps
 from estimator_ckpt.saving.journal import mark
 from estimator_ckpt.saving.keeping import keeper_of
 from estimator_ckpt.saving.meta_graph_files import graph_writer
-from estimator_ckpt.saving.other_savers import explain_restores, tell_of_checkpoint, tell_of_hooks
+from estimator_ckpt.saving.other_savers import tell_of_checkpoint, tell_of_others
 from estimator_ckpt.saving.readiness import check_only_the_rest
 from estimator_ckpt.saving.resets import Request, Reset, encode_resets, keep_from_before
 from estimator_ckpt.saving.resume import resume, steadily, whole_in_place_of
@@ -149,9 +149,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         for callback in self._when_built:
             callback()
         check_only_the_rest(self)
-        explain_restores(_is_ours)
-        if self.checkpoint_format != "saver":
-            self._has_told = tell_of_hooks(self.checkpoint_format, _is_ours)
+        self._has_told = tell_of_others(self.checkpoint_format, _is_ours)
         return built
 
     def as_saver_def(self) -> Any:
