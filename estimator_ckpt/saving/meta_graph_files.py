@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from estimator_ckpt import files
+from estimator_ckpt.bulk import collector_paused
 
 
 def graph_writer(
@@ -34,6 +35,7 @@ def graph_writer(
             data = export(saver, None, **options).SerializeToString()
         return lambda staged: files.write_atomic(f"{staged}.{suffix}", data)
 
+    @collector_paused()
     def write(staged: str) -> None:
         with graph.as_default():
             saver.export_meta_graph(f"{staged}.{suffix}", **options)
