@@ -10,11 +10,11 @@ written before is on the disk, and removed, before the clock starts.
 - `sync`: the one of estimator_ckpt.saver_scaffold().
 - `async`: the same, with async_checkpoint=True.
 
-The first --steps steps have no save; their median is what a step takes. What the steps thereafter
-take longer is lost to the saves, also where the thread that writes takes time from a step. Printed
-are the medians of the rounds: the seconds lost for each save and its ratio to stock, the longest
-step, and the memory of the process before the first of these saves, at most, and after the last.
-Aimed at is a ratio of 0.4 where the step uses all cores, 0.2 with one core free (--threads).
+The median of the later half of the steps between two saves, when the thread that writes has ended,
+is what a step takes. What the steps take longer is lost to the saves, also where that thread takes
+time from a step. Printed are the medians of the rounds: the seconds lost for each save and its
+ratio to stock, the longest step, and the memory of the process before the first of these saves, at
+most, and after the last. Aimed at is a ratio of 0.4 where the step uses all cores, 0.2 with one core free (--threads).
 """
 
 from __future__ import annotations
@@ -37,7 +37,6 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from measuring import run_script
 
 WAYS = ("stock", "sync", "async")
-_WARM_UP = 5  # steps at the start that do not count
 
 
 def memory(field: str) -> int:
@@ -99,8 +98,9 @@ def train(way: str, arguments: argparse.Namespace) -> dict[str, Any]:
             if way == "async":
                 scaffold.saver.wait_until_finished()
             peak, after = memory("VmHWM"), memory("VmRSS")
-    first, rest = times[_WARM_UP : arguments.steps - 1], times[arguments.steps - 1 :]
-    usual = statistics.median(first)
+    rest = times[arguments.steps - 1 :]
+    between = [t for n, t in enumerate(rest) if n % arguments.steps >= arguments.steps // 2]
+    usual = statistics.median(between)
     lost = (sum(rest) - len(rest) * usual) / arguments.saves
     return {
         "step": usual,

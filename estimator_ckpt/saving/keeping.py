@@ -7,6 +7,7 @@ state file names, and the first save of the next process finishes it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import secrets
@@ -36,7 +37,9 @@ from estimator_ckpt.saving.lease import Lease
 from estimator_ckpt.saving.on_disk import delete, written_at
 from estimator_ckpt.saving.staging import SAVING, data_files, remove_tree
 
-_PATIENCE = 1.0  # seconds that a save waits for the disk
+# A save waits so many seconds for the disk, unless it has more bytes, which take longer than that.
+_PATIENCE = 1.0
+_MOST_WAITED_FOR = 64 << 20
 
 _keepers: dict[tuple[str, str], Keeper] = {}
 
@@ -162,7 +165,7 @@ class Keeper:
         seconds: float,
     ) -> None:
         """After a save: gets it onto the disk, then deletes what has expired. Waits a second for
-        that; the rest goes on beside training.
+        that, if the checkpoint is not large; the rest goes on beside training.
 
         Args:
           prefix: of the new checkpoint.
@@ -195,7 +198,8 @@ class Keeper:
             self._thread = None
             finish()
         else:
-            self._thread.join(_PATIENCE)
+            if not _is_large(prefix):
+                self._thread.join(_PATIENCE)
 
     def _expire(
         self,
@@ -349,6 +353,15 @@ def _uses_count(prefix: str, count: int) -> bool | None:
         return read_index(prefix).num_shards == count
     except CheckpointError:
         return None
+
+
+def _is_large(prefix: str) -> bool:
+    if files.is_remote(prefix):
+        return False
+    with contextlib.suppress(CheckpointError):  # the thread says what is wrong
+        paths = [path for paths in data_files(prefix).values() for path in paths]
+        return sum(map(files.size, paths)) > _MOST_WAITED_FOR
+    return False
 
 
 def sync_checkpoint(prefix: str) -> None:

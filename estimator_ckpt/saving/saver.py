@@ -255,6 +255,7 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             durable=self.options.durable,
             grace_secs=self.options.retention.deletion_grace_secs,
             meta_graph_suffix=meta_graph_suffix,
+            waits=snapshot is not None or tf_internals.is_ending(),
             resets=encode_resets(self.resets),
         )
         if snapshot is None:

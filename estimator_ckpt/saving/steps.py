@@ -59,6 +59,8 @@ class Save:
       durable: whether the data are to be on the disk before the state file names them.
       grace_secs: how long data files that were replaced stay.
       meta_graph_suffix: of the graph's file.
+      waits: whether run_with_state() ends when the checkpoint is on the disk, and what has expired
+        is deleted.
       resets: what the checkpoint says of resets, see saving/resets.py.
     """
 
@@ -71,6 +73,7 @@ class Save:
     durable: bool
     grace_secs: float
     meta_graph_suffix: str
+    waits: bool = False
     resets: bytes = b""
 
     def run(self) -> bool:
@@ -127,6 +130,8 @@ class Save:
             policy=kept.policy,
             seconds=time.monotonic() - began,
         )
+        if self.waits:
+            keeper.join()
         return True
 
     def _write(self, token: str, keeper: Keeper | None, *, is_durable: bool) -> bool:
