@@ -217,6 +217,9 @@ def test_nothing_is_written_where_a_name_leads_to_a_checkpoint(model_dir: Path, 
         assert "run@a: this names a checkpoint, run/pinned/a/model.ckpt-1000" in said.err
     convert_checkpoint("run@a", "run@home", "both")  # names none
     assert open_checkpoint("run@home").format == "both"
+    (model_dir.parent / "run@home.converting").touch()  # as a kill just before the end leaves it
+    convert_checkpoint("run@a", "run@home", "both")
+    assert not os.path.exists("run@home.converting")
 
 
 def test_what_a_kill_left_of_a_pin_is_no_pin_and_is_cleared_away(model_dir: Path) -> None:
