@@ -241,6 +241,10 @@ def test_remote_ones_are_copied(model_dir: Path, tmp_path: Path) -> None:
         files.make_dirs(f"{remote}/{os.path.dirname(path)}")
         with files.open_write(f"{remote}/{path}") as file:
             file.write(data)
+    # As a kill leaves it after the first files.
+    left = f"{remote}/run/pinned/release-7/model.ckpt-1200.input"
+    files.make_dirs(left)
+    files.write_atomic(f"{left}/position-1200.index", b"")
     assert pin_checkpoint(f"{remote}/run@step=1200", "release-7").endswith("7/model.ckpt-1200")
     for step, accuracy in ((800, 0.5), (1000, 0.9), (1200, 0.7)):
         record_metrics(
