@@ -14,7 +14,8 @@ The median of the later half of the steps between two saves, when the thread tha
 is what a step takes. What the steps take longer is lost to the saves, also where that thread takes
 time from a step. Printed are the medians of the rounds: the seconds lost for each save and its
 ratio to stock, the longest step, and the memory of the process before the first of these saves, at
-most, and after the last. Aimed at is a ratio of 0.4 where the step uses all cores, 0.2 with one core free (--threads).
+most, and after the last. Aimed at is a ratio of 0.4 where the step uses all cores, 0.2 with one
+core free (--threads).
 """
 
 from __future__ import annotations

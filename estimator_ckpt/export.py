@@ -243,7 +243,6 @@ def _write(
     """Writes under another name, and gives the whole file its own; returns the underflows."""
     tensors = {tensor.name: contents[tensor.name] for tensor in export.tensors}
     source = ResultBytes(checkpoint.prefix, checkpoint.index)
-    source.expect_values(tensors.values())
     total = sum(tensor.nbytes for tensor in export.tensors)
     done = 0
 
@@ -258,7 +257,8 @@ def _write(
     temporary = f"{path}.part{int.from_bytes(os.urandom(8), 'big')}"
     files.make_dirs(os.path.dirname(path))
     try:
-        with files.open_write(temporary) as file:
+        with contextlib.closing(source), files.open_write(temporary) as file:
+            source.expect_values(tensors.values())
             streams = {name: chunks(name) for name in tensors}
             _FORMATS[ending].write(file, export.tensors, streams, export.metadata)
         files.rename(temporary, path)

@@ -4,12 +4,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from graph_jobs import run_job
+from own_files import save
 from saver_sessions import partitioned
 from tensorflow_party import v1
 
 from estimator_ckpt import make_scaffold
+from estimator_ckpt.bundle.tensors import TensorReader
 from estimator_ckpt.errors import MismatchError, SettingsError
 from estimator_ckpt.warm_start import WarmStart
+from estimator_ckpt.warm_starting import eager
 
 # What the checkpoint has, what the model's initial value is, and how the one becomes the other.
 CASES = {
@@ -114,6 +117,37 @@ def test_what_fits_starts_before_it_is_used_and_may_be_trained_in_the_block(sour
         np.testing.assert_array_equal(used[name], expected, name)
     np.testing.assert_array_equal(model.made["embedding"], used["embedding"] + 1)
     assert "the rest by its initializer" in str(start.report)
+
+
+@pytest.mark.parametrize("is_remote", [False, True])
+def test_what_fits_is_put_into_the_value_that_a_variable_has_then(source, is_remote, monkeypatch):
+    """As deferred() does, which first takes back what has started from another tensor."""
+    monkeypatch.setattr(eager, "is_remote", lambda path: is_remote)
+    variable = tf.Variable(tf.fill([3, 2], 9.0), name="embedding")
+    settings = WarmStart(source, on_shape_mismatch="pad")
+    found = eager.model_to_start(settings, [variable])
+    with eager.checked_values(settings, found) as (_, values):
+        variable.assign(tf.fill([3, 2], 7.0))
+        assert values["embedding"].tolist() == [[1, 2], [3, 4], [7, 7]]
+
+
+def test_parts_of_partitioned_variables_are_expected_in_their_order(tmp_path, monkeypatch):
+    values = {"parts": np.float32([[1, 2], [3, 4], [5, 6]]), "same": np.float32([7, 8])}
+    prefix = save(tmp_path / "model.ckpt", values, slices={"parts": 3})
+    asked, expected = [], []
+    monkeypatch.setattr(eager, "is_remote", lambda path: True)
+    monkeypatch.setattr(TensorReader, "expect", lambda reader, ones: expected.extend(ones))
+    raw = TensorReader.raw
+    monkeypatch.setattr(
+        TensorReader, "raw", lambda reader, one: asked.append(one) or raw(reader, one)
+    )
+    variables = {name: tf.Variable(tf.zeros_like(value)) for name, value in values.items()}
+    WarmStart(prefix).apply(variables)
+    assert {name: v.numpy().tolist() for name, v in variables.items()} == {
+        name: value.tolist() for name, value in values.items()
+    }
+    assert len(asked) == 4
+    assert asked == expected
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from golden_files import golden_case
 from stock_files import data_file, save
 from tensorflow_party import tf
 
-from estimator_ckpt import open_checkpoint
+from estimator_ckpt import files, open_checkpoint
 from estimator_ckpt.errors import CheckpointError, NotACheckpointError
 
 TENSORS = {"dense/bias": np.float32([1, 2]), "dense/kernel": np.float32([[3, 4], [5, 6]])}
@@ -157,6 +157,20 @@ def test_a_wrong_path_says_what_was_looked_for(
     assert isinstance(error, NotACheckpointError)
     for word in words:
         assert word in str(error)
+
+
+def test_a_hint_takes_no_request_for_each_file_of_a_bucket(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m" / "model.ckpt-7.index").touch()
+    asked: list[str] = []
+    exists = files.exists
+    monkeypatch.setattr(files, "exists", lambda path: asked.append(path) or exists(path))
+    for is_remote, found in ((True, False), (False, True)):
+        monkeypatch.setattr(files, "is_remote", lambda path, answer=is_remote: answer)
+        message = str(error_of(str(tmp_path / "model.ckpt-7")))
+        assert ("did you mean" in message) == any("/m/" in path for path in asked) == found
 
 
 @pytest.mark.parametrize("version", ["2.12", "2.15", "2.21"])

@@ -9,7 +9,7 @@ from conversion_files import v1
 from tensorflow_party import tf
 
 from estimator_ckpt import convert_checkpoint
-from estimator_ckpt.conversion.meta_graph import restored_keys
+from estimator_ckpt.conversion.meta_graph import restored_keys, updates_beside
 
 
 def written(checkpoint_format: str, model_dir: Path) -> str:
@@ -79,3 +79,13 @@ def test_a_graph_without_a_saver_tells_none(tmp_path):
         v1.get_variable("w", initializer=1.0)
         v1.train.export_meta_graph(str(tmp_path / "m.meta"))
     assert restored_keys(str(tmp_path / "m.meta")) is None
+
+
+@pytest.mark.parametrize("content", [None, b"no message", b""])
+def test_a_graph_that_cannot_be_read_tells_of_no_optimizer(content, tmp_path):
+    """It is only an aid: a job may delete it meanwhile."""
+    if content is not None:
+        (tmp_path / "model.ckpt-7.meta").write_bytes(content)
+    assert updates_beside(str(tmp_path / "model.ckpt-7"), ["w"]) == []
+    (tmp_path / "model.ckpt-8.meta").mkdir()
+    assert updates_beside(str(tmp_path / "model.ckpt-8"), ["w"]) == []

@@ -217,6 +217,9 @@ def test_nothing_is_written_where_a_name_leads_to_a_checkpoint(model_dir: Path, 
         assert "run@a: this names a checkpoint, run/pinned/a/model.ckpt-1000" in said.err
     convert_checkpoint("run@a", "run@home", "both")  # names none
     assert open_checkpoint("run@home").format == "both"
+    (model_dir.parent / "run@home.converting").touch()  # as a kill just before the end leaves it
+    convert_checkpoint("run@a", "run@home", "both")
+    assert not os.path.exists("run@home.converting")
 
 
 def test_what_a_kill_left_of_a_pin_is_no_pin_and_is_cleared_away(model_dir: Path) -> None:
@@ -238,6 +241,10 @@ def test_remote_ones_are_copied(model_dir: Path, tmp_path: Path) -> None:
         files.make_dirs(f"{remote}/{os.path.dirname(path)}")
         with files.open_write(f"{remote}/{path}") as file:
             file.write(data)
+    # As a kill leaves it after the first files.
+    left = f"{remote}/run/pinned/release-7/model.ckpt-1200.input"
+    files.make_dirs(left)
+    files.write_atomic(f"{left}/position-1200.index", b"")
     assert pin_checkpoint(f"{remote}/run@step=1200", "release-7").endswith("7/model.ckpt-1200")
     for step, accuracy in ((800, 0.5), (1000, 0.9), (1200, 0.7)):
         record_metrics(

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import threading
+import weakref
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,19 @@ from estimator_ckpt import (
     verify_checkpoint,
 )
 from estimator_ckpt.bundle import data_files
-from estimator_ckpt.errors import CorruptCheckpointError
-from estimator_ckpt.files import Part, ReadAhead, ahead, copies, read, remote, write
+from estimator_ckpt.bundle.index import read_index
+from estimator_ckpt.errors import CorruptCheckpointError, WriteError
+from estimator_ckpt.files import (
+    Part,
+    ReadAhead,
+    ahead,
+    copies,
+    exists,
+    open_write,
+    read,
+    remote,
+    write,
+)
 
 fsspec = pytest.importorskip("fsspec")
 memory = pytest.importorskip("fsspec.implementations.memory")
@@ -105,6 +118,58 @@ def test_verify_of_wrong_bytes(place: str, tmp_path: Path) -> None:
     assert [one.key for one in found.faults] == ["layer_0/kernel", "layer_1/bias"]
 
 
+@pytest.mark.parametrize("act", [convert_checkpoint, export_checkpoint])
+def test_no_thread_is_left_behind_by_an_error(place: str, tmp_path: Path, act: Any) -> None:
+    name = "m.data-00000-of-00002"
+    data = bytes(len((tmp_path / name).read_bytes()))
+    Meeting.store[f"/run/{name}"] = memory.MemoryFile(Meeting(), f"/run/{name}", data)
+    destination = tmp_path / ("out.safetensors" if act is export_checkpoint else "out")
+    options = {} if act is export_checkpoint else {"checkpoint_format": "both"}
+    with pytest.raises(CorruptCheckpointError, match="checksum"):
+        act(f"{place}m", destination, dtype="bfloat16", **options)
+    names = [one.name for one in threading.enumerate()]
+    assert [one for one in names if one.startswith("ThreadPoolExecutor")] == []
+
+
+def test_a_claimed_size_asks_for_no_memory(place: str) -> None:
+    index = read_index(f"{place}m")
+    reading = data_files.DataFiles(f"{place}m", index)
+    entry = index.entries[b"layer_1/kernel"]._replace(size=1 << 50)
+    with pytest.raises(CorruptCheckpointError, match="before the file's end"):
+        reading.whole(entry)
+
+
+def test_a_remote_file_is_there_as_a_whole_or_not_at_all(place: str) -> None:
+    def fill_the_disk() -> None:
+        with open_write(f"{place}new") as file:
+            file.write(b"some")
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(WriteError, match="No space left"):
+        fill_the_disk()
+    assert not exists(f"{place}new")
+
+
+@pytest.mark.parametrize("begun", [0, 1])
+def test_the_last_save_of_an_interpreter_begins_no_threads(
+    begun: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    submit, calls = ThreadPoolExecutor.submit, []
+
+    def refuse(pool: Any, *arguments: Any) -> Any:
+        if len(calls) == begun:
+            raise RuntimeError("cannot schedule new futures after interpreter shutdown")
+        calls.append(arguments)
+        return submit(pool, *arguments)
+
+    monkeypatch.setattr(ThreadPoolExecutor, "submit", refuse)
+    if begun:  # some of the work may be done: it is not done twice
+        with pytest.raises(RuntimeError):
+            ahead.at_once(str, [1, 2, 3])
+    else:
+        assert ahead.at_once(str, [1, 2, 3]) == ["1", "2", "3"]
+
+
 def test_a_file_that_cannot_be_read(place: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def lost(path: str, offset: int, size: int) -> bytes:
         if "00001-of" in path:
@@ -170,6 +235,22 @@ def test_a_local_file_is_mapped_by_windows(tmp_path: Path, monkeypatch: pytest.M
             values = dict(checkpoint)  # all of them are held
         assert {name: value.tolist() for name, value in values.items()} == expected
         assert verify_checkpoint(prefix).ok
+
+
+def test_readers_share_the_file_descriptors_of_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mapped: Any = weakref.WeakSet()
+    monkeypatch.setattr(data_files, "_mapped", mapped)
+    monkeypatch.setattr(data_files, "_MOST_MAPPED", 2)
+    monkeypatch.setattr(data_files, "_WINDOW", 1)
+    prefix = save_in_shards(tmp_path / "m", *SHARDS)
+    held = []
+    for _ in range(3):
+        with open_checkpoint(prefix) as checkpoint:
+            held.append(dict(checkpoint))
+    assert len(mapped) == 2
+    assert {one["layer_3/bias"].tolist()[149] for one in held} == {146.0}
 
 
 def test_where_nothing_can_be_mapped_it_is_read(

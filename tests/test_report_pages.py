@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import hashlib
 import json
 import math
@@ -9,6 +10,9 @@ import os
 import re
 import shutil
 import struct
+import threading
+import time
+import types
 
 import numpy as np
 import pytest
@@ -315,6 +319,20 @@ def test_a_run_that_changes_while_it_is_looked_at(tmp_path):
     assert [one["run"] for one in runs.listed()] == ["run"]
     shutil.rmtree(run)
     assert runs.listed() == []  # whatever the walk beside this has found so far
+
+
+def test_requests_at_once_share_a_walk(tmp_path, monkeypatch):
+    class Slow(threading.Thread):
+        def start(self):
+            time.sleep(0.01)
+            super().start()
+
+    slow = types.SimpleNamespace(Thread=Slow, Lock=threading.Lock)
+    monkeypatch.setattr("estimator_ckpt.pages.runs.threading", slow)
+    runs = Runs(str(tmp_path))
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: runs.listed(), range(12)))
+    assert found == [[]] * 12
 
 
 @pytest.mark.parametrize("kind", ["v1_format", "v1_sharded"])

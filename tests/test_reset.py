@@ -21,6 +21,7 @@ from estimator_ckpt.errors import (
     SettingsError,
 )
 from estimator_ckpt.formats import RESETS_KEY
+from estimator_ckpt.saving.resets import Request, read_resets
 
 v1 = tf.compat.v1
 
@@ -275,6 +276,12 @@ def test_what_cannot_be_reset_is_an_error_and_changes_nothing(reset, message):
     assert sorted(os.listdir("run")) == before
 
 
+def test_remote_checkpoints_are_not_moved_by_mv():
+    request = Request("4f1c9a0e", ("global_step",), frozenset(), "global_step")
+    with pytest.raises(SettingsError, match="Move them aside into gs://b/run/before and start"):
+        request.check("gs://b/run/model.ckpt-7")
+
+
 def test_the_step_begins_anew_where_the_checkpoints_are_moved_aside_by_the_command_it_says():
     _, end = train()
     with pytest.raises(SettingsError) as caught:
@@ -362,8 +369,6 @@ def test_an_estimator_resets_where_it_trains_and_not_where_it_evaluates():
 
 
 def test_a_record_that_is_none_is_an_error():
-    from estimator_ckpt.saving.resets import read_resets
-
     class Entry:
         pass
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
+import types
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +16,11 @@ from conversion_files import write_bundle
 
 import estimator_ckpt
 from estimator_ckpt import convert_checkpoint, open_checkpoint
+from estimator_ckpt.conversion.found_optimizer import Optimizer, SlotOf
+from estimator_ckpt.conversion.optimizer_relations import filled_slots
+from estimator_ckpt.conversion.plan import FLOAT32, Content, Item
 from estimator_ckpt.errors import CheckpointError, UnsupportedCheckpointError
-from estimator_ckpt.roles.dialects import LEGACY_RECORDS, NEWER_RECORDS, POWER_OF
+from estimator_ckpt.roles.dialects import BY_NAME, LEGACY_RECORDS, NEWER_RECORDS, POWER_OF
 from estimator_ckpt.roles.optimizers import LOSS_SCALES, OPTIMIZERS
 from estimator_ckpt.roles.records import EXACT, LEGACY, NEWER, REFUSED, TF1
 from estimator_ckpt.roles.training_state import TRAINING_STATE, state_by_names
@@ -226,3 +230,13 @@ if __name__ == "__main__":
     before, _, rest = text.partition(start)
     table = "".join(f"{line}\n" for line in table_of_relations())
     PAGE.write_text(before + start + table + end + rest.partition(end)[2], encoding="utf-8")
+
+
+def test_slots_that_are_added_stand_in_the_order_of_the_table():
+    """A set has another order in each process, and with it the result other bytes."""
+    record = BY_NAME["Adafactor"]
+    to = types.SimpleNamespace(record=record, relation=record.relations[TF1, NEWER])
+    items = [Item(Content(n, FLOAT32, (3,), 12), n, "") for n in ("b", "b/Adafactor")]
+    optimizer = Optimizer("Adafactor", TF1, [SlotOf(1, 0, "v")])
+    added = filled_slots(items, optimizer, to, ("optimizer",))
+    assert [one.slot.name for one in added] == ["vr", "vc"]

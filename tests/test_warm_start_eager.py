@@ -1,5 +1,7 @@
 """Warm starts of variables in an eager program."""
 
+import os
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -7,7 +9,12 @@ from graph_jobs import FORMATS, latest, run_job, v1
 
 from estimator_ckpt import WarmStart, make_scaffold, open_checkpoint
 from estimator_ckpt.bundle.tensors import TensorReader
-from estimator_ckpt.errors import CheckpointError, MismatchError, SettingsError
+from estimator_ckpt.errors import (
+    CheckpointError,
+    CorruptCheckpointError,
+    MismatchError,
+    SettingsError,
+)
 from estimator_ckpt.warm_starting import eager
 
 KERNEL, BIAS = [[1.0, 2.0], [3.0, 4.0]], [5.0, 6.0]
@@ -215,6 +222,23 @@ def test_one_value_is_in_memory_at_a_time(tmp_path, monkeypatch, large):
         np.testing.assert_array_equal(variable, values[name])
     how = "read" if large else "_tensor"
     assert reads[-3:] == [(how, [0, 0, 0]), (how, [0, 0, 0]), (how, [0, 1, 0])]
+
+
+def test_a_checkpoint_that_is_deleted_while_variables_start(tmp_path, monkeypatch):
+    """As by a job that goes on in its directory."""
+    monkeypatch.setattr(eager, "_LARGE", 0)
+    made = {name: tf.Variable([1.0]) for name in "ab"}
+    prefix = tf.train.Checkpoint(**made).write(str(tmp_path / "model"))
+    assign = eager.assign
+
+    def assign_and_delete(*given):
+        assign(*given)
+        os.remove(f"{prefix}.data-00000-of-00001")
+
+    monkeypatch.setattr(eager, "assign", assign_and_delete)
+    settings = WarmStart(prefix, assignment_map=[(name, name) for name in made])
+    with pytest.raises(CorruptCheckpointError, match=r"key 'b/.*deleted or replaced .* some have"):
+        settings.apply({name: tf.Variable([0.0]) for name in made})
 
 
 def test_a_graph_is_left_to_its_scaffold(source):

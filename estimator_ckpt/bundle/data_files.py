@@ -18,6 +18,8 @@ _WINDOW = 8 << 20
 _AHEAD = 64 << 20  # what the kernel is told of at a time
 _CHUNK = 2 << 20
 _MOST_MAPPED = 256  # windows at a time, as each of them holds a file descriptor
+# Those of all readers: the limit of file descriptors is the process's.
+_mapped: weakref.WeakSet[mmap] = weakref.WeakSet()
 
 
 class _Window(NamedTuple):
@@ -50,7 +52,6 @@ class DataFiles:
         self.is_remote = files.is_remote(prefix)
         self._ahead: files.ReadAhead | None = None
         self._window = _NONE
-        self._mapped: weakref.WeakSet[mmap] = weakref.WeakSet()
 
     def close(self) -> None:
         """Lets go of what was read."""
@@ -79,14 +80,12 @@ class DataFiles:
             return self._local(entry.shard, entry.offset, entry.size)
         if not entry.size:
             return memoryview(b"")
-        parts = self._parts(entry)
-        if len(parts) == 1:
-            return self._read(parts[0], self._ahead.take if self._ahead else _read_range)
-        data = bytearray(entry.size)
-        end = 0
+        if _is_one_part(entry):
+            (part,) = self._parts(entry)
+            return self._read(part, self._ahead.take if self._ahead else _read_range)
+        data = bytearray()  # grows with what is there: a claimed size asks for no memory
         for chunk in self.chunks(entry):
-            start, end = end, end + len(chunk)
-            data[start:end] = chunk
+            data += chunk
         return memoryview(data).toreadonly()
 
     def chunks(self, entry: Entry) -> Iterator[memoryview]:
@@ -97,14 +96,13 @@ class DataFiles:
         Raises:
           CorruptCheckpointError: as whole() does.
         """
-        if entry.size <= _CHUNK or entry.dtype in (STRING, VARIANT):
+        if _is_one_part(entry):
             if entry.size:
                 yield self.whole(entry)
         elif self.is_remote:
-            parts = self._parts(entry)
-            ahead = self._ahead or files.ReadAhead(parts)
+            ahead = self._ahead or files.ReadAhead(self._parts(entry))
             try:
-                for part in parts:
+                for part in self._parts(entry):
                     yield self._read(part, ahead.take)
             finally:
                 if ahead is not self._ahead:
@@ -114,10 +112,10 @@ class DataFiles:
             for start in range(entry.offset, end, _CHUNK):
                 yield self._local(entry.shard, start, min(_CHUNK, end - start))
 
-    def _parts(self, entry: Entry) -> list[files.Part]:
-        """What is read of an entry in one go."""
+    def _parts(self, entry: Entry) -> Iterator[files.Part]:
+        """What is read of an entry in one go, each time."""
         whole = files.Part(self._path(entry.shard), entry.offset, entry.size)
-        return [whole] if entry.dtype in (STRING, VARIANT) else list(files.parts_of(*whole))
+        return iter([whole]) if _is_one_part(entry) else files.parts_of(*whole)
 
     def _path(self, shard: int) -> str:
         return shard_path(self._prefix, shard, self._index.num_shards)
@@ -143,14 +141,14 @@ class DataFiles:
             files.read_soon(path, start, announced - start)
 
         def mapped(part: files.Part) -> memoryview:
-            if len(self._mapped) >= _MOST_MAPPED:
+            if len(_mapped) >= _MOST_MAPPED:
                 return _read_range(part)
             return files.map_range(path, offset, max(size, _WINDOW))
 
         self._window = _NONE  # which is not to take memory beside the new one
         data = self._read(files.Part(path, offset, size), mapped)
         if isinstance(data.obj, mmap):
-            self._mapped.add(data.obj)
+            _mapped.add(data.obj)
         window = self._window = _Window(shard, offset, offset + len(data), data, announced)
         return window
 
@@ -167,6 +165,11 @@ class DataFiles:
                 path=part.path,
             )
         return data
+
+
+def _is_one_part(entry: Entry) -> bool:
+    """Whether its bytes are read in one go."""
+    return entry.size <= _CHUNK or entry.dtype in (STRING, VARIANT)
 
 
 def _read_range(part: files.Part) -> memoryview:

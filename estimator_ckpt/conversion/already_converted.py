@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 
 from estimator_ckpt.bundle.index import read_index, same_tensor
@@ -33,7 +34,8 @@ def is_result(checkpoint: Checkpoint, tensors: Mapping[str, Content], result: st
         elif not same_tensor(index, content.source, key, there):
             return False
     try:
-        ResultBytes(checkpoint.prefix, index).compare(computed, result, there)
+        with contextlib.closing(ResultBytes(checkpoint.prefix, index)) as source:
+            source.compare(computed, result, there)
     except CorruptCheckpointError:
         return False
     return True

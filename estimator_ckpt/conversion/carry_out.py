@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import replace
 
@@ -62,29 +63,31 @@ def carry_out(
         _check_data(conversion.source, progress)
     # A file in the V1 format is no data file: there is nothing that could be linked.
     compact = options.compact or options.dtype is not None or checkpoint.index.v1 is not None
-    transfer = Transfer(conversion.source, checkpoint.index, tensors, progress)
-    if options.in_place:
-        done = transfer.write_in_place(prove=options.verify, request=request_of(options))
-        if done is None:
-            return replace(conversion, rows=(), already=True)
-        written = done
-        companions = keep_meta(checkpoint.index, conversion.source, tensors)
-        companions += keep_input(conversion.source)
-    else:
-        with claimed(conversion.destination, wait=wait) as site:
-            if files.exists(f"{site.destination}.index"):
-                written = _finished(checkpoint, tensors, site.destination, copy=options.copy)
-            else:
-                written = transfer.write_new(
-                    site,
-                    copy=options.copy,
-                    compact=compact,
-                    prove=options.verify,
-                )
-            companions = carry_meta(checkpoint.index, conversion.source, tensors, site)
-            companions += carry_input(conversion.source, site, take=options.with_input)
-            if with_state:
-                write_own_state(conversion.source, site)
+    with contextlib.closing(
+        Transfer(conversion.source, checkpoint.index, tensors, progress)
+    ) as transfer:
+        if options.in_place:
+            done = transfer.write_in_place(prove=options.verify, request=request_of(options))
+            if done is None:
+                return replace(conversion, rows=(), already=True)
+            written = done
+            companions = keep_meta(checkpoint.index, conversion.source, tensors)
+            companions += keep_input(conversion.source)
+        else:
+            with claimed(conversion.destination, wait=wait) as site:
+                if files.exists(f"{site.destination}.index"):
+                    written = _finished(checkpoint, tensors, site.destination, copy=options.copy)
+                else:
+                    written = transfer.write_new(
+                        site,
+                        copy=options.copy,
+                        compact=compact,
+                        prove=options.verify,
+                    )
+                companions = carry_meta(checkpoint.index, conversion.source, tensors, site)
+                companions += carry_input(conversion.source, site, take=options.with_input)
+                if with_state:
+                    write_own_state(conversion.source, site)
     return replace(
         conversion,
         written=True,

@@ -64,6 +64,8 @@ def refuse_name(destination: str) -> None:
     would hide that one."""
     if "@" not in destination or files.exists(destination) or files.is_dir(destination):
         return
+    if files.exists(f"{destination}.index"):
+        return  # a path that has an @: what is there, perhaps by a killed conversion, others see to
     with contextlib.suppress(NotACheckpointError):
         named = find_prefix(destination)
         raise WriteError(f"this names a checkpoint, {named}; name another place", path=destination)

@@ -42,7 +42,11 @@ class Start(NamedTuple):
 
 
 def slot_start(item: Item, variable: ModelVariable, why: str) -> Start:
-    """What a slot starts from: it has its shape and its dtype."""
+    """What a slot starts from.
+
+    Raises:
+      UnsupportedCheckpointError: it has another shape or dtype.
+    """
     content = item.content
     if variable.shape not in (None, content.shape) or variable.dtype != dtype_name(content.dtype):
         raise UnsupportedCheckpointError(
@@ -54,7 +58,11 @@ def slot_start(item: Item, variable: ModelVariable, why: str) -> Start:
 
 
 def number_start(item: Item, variable: ModelVariable, read: ReadNumber) -> Start:
-    """What a number of an optimizer starts from, in the variable's dtype."""
+    """What a number of an optimizer starts from, in the variable's dtype.
+
+    Raises:
+      UnsupportedCheckpointError: it is no number, or the variable is of no number's dtype.
+    """
     dtype = _NUMBERS.get(variable.dtype)
     if dtype is None or not is_number(item.content):
         raise UnsupportedCheckpointError(

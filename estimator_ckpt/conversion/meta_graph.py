@@ -15,6 +15,7 @@ from estimator_ckpt.bundle import protos
 from estimator_ckpt.bundle.slices import key_text
 from estimator_ckpt.bundle.v1 import plain_prefix
 from estimator_ckpt.conversion.updates import PASSED, Update, kind_of_update
+from estimator_ckpt.errors import NotACheckpointError
 
 _MOST_PASSED = 10  # ops on the way from a variable; a wrong file may have a circle of them
 
@@ -66,10 +67,9 @@ def updates_beside(prefix: str, variables: Collection[str]) -> list[Update]:
       prefix: of the checkpoint.
       variables: the names of its own. A part of one is called `NAME/part_0` in a graph.
     """
-    path = meta_path(prefix)
     try:
-        meta = protos.MetaGraph.FromString(files.read_bytes(path) if files.exists(path) else b"")
-    except DecodeError:
+        meta = protos.MetaGraph.FromString(files.read_bytes(meta_path(prefix)))
+    except (DecodeError, NotACheckpointError):  # the job may just have deleted it
         return []
     nodes = {node.name: node for node in meta.graph_def.node}
     found = []

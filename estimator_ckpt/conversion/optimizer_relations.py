@@ -279,7 +279,7 @@ def filled_slots(
                 f"Keras' factors the last two dimensions, and only those; {variable.name!r} of "
                 f"shape {list(shape)} has {', '.join(sorted(shapes))}",
             )
-        for name in newer.lists.keys() - expected.keys():
+        for name in (one for one in newer.lists if one not in expected):
             data = bytes(variable.content.nbytes if name == whole else 4)
             content = Content(
                 "",

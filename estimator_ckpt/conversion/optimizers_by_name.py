@@ -63,8 +63,9 @@ def tf1_and_legacy_by_names(
             optimizer.slots.append(SlotOf(number, by_name[variable], slot_name))
     for (scope, _), optimizer in found.items():
         if optimizer.dialect == LEGACY:
-            for name in LEGACY_NUMBERS & {n[len(scope) :] for n in by_name if n.startswith(scope)}:
-                optimizer.own[name] = by_name[scope + name]
+            for name in sorted(LEGACY_NUMBERS):
+                if scope + name in by_name:
+                    optimizer.own[name] = by_name[scope + name]
     with_powers = [o for o in found.values() if o.dialect == TF1 and has_powers(o.label)]
     if with_powers:
         for name, number in by_name.items():

@@ -45,6 +45,10 @@ class ResultBytes:
         if not entry.slices:
             yield Piece(entry, content)
 
+    def close(self) -> None:
+        """Lets go of what was read ahead."""
+        self._reader.close()
+
     def expect(self, pieces: Iterable[Piece]) -> None:
         """Reads ahead: chunks() is asked for these in this order."""
         self._reader.expect(piece.entry for piece in pieces if piece.entry is not None)

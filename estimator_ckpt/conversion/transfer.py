@@ -73,6 +73,10 @@ class Transfer:
         self._total = 0
         self._bytes = ResultBytes(source, index)
 
+    def close(self) -> None:
+        """Lets go of what was read ahead."""
+        self._bytes.close()
+
     # --- to a new place ---
 
     def write_new(self, site: Site, *, copy: bool, compact: bool, prove: bool | None) -> Written:

@@ -52,7 +52,7 @@ def parts_of(path: str, offset: int, size: int) -> Iterator[Part]:
 class ReadAhead:
     """The bytes of parts of remote files, asked for in an order that is known before.
 
-    At most 12 parts of 2 MiB are in memory, or one that is larger.
+    At most 12 parts of 2 MiB are in memory, the last of which may be larger.
 
     Args:
       parts: what will be asked for, in that order.
@@ -140,8 +140,16 @@ def at_once(function: Callable[[_Item], _Result], items: Iterable[_Item]) -> lis
     from concurrent.futures import ThreadPoolExecutor
 
     pool = ThreadPoolExecutor(min(len(given), _AT_ONCE))
+    begun: list[Future[_Result]] = []
     try:
-        return list(pool.map(function, given))
+        try:
+            for one in given:
+                begun.append(pool.submit(function, one))
+        except RuntimeError:  # the interpreter is ending, and starts no threads: for a last save
+            if begun:
+                raise
+            return [function(one) for one in given]
+        return [one.result() for one in begun]
     finally:
         pool.shutdown(cancel_futures=True)
 

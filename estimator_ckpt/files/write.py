@@ -62,8 +62,14 @@ def open_write(path: str, *, append: bool = False, sync: bool = True) -> Iterato
         if is_remote(path):
             if not append and exists(path):
                 raise WriteError("the file exists", path=path)
-            with remote_files().GFile(path, "ab" if append else "wb") as file:
-                yield file
+            try:
+                with remote_files().GFile(path, "ab" if append else "wb") as file:
+                    yield file
+            except BaseException:
+                with contextlib.suppress(Exception):
+                    if not append:
+                        remove(path)  # what was written until then, which its end has made a file
+                raise
             return
         with contextlib.ExitStack() as undo:
             file = undo.enter_context(open(path, "r+b" if append else "xb"))

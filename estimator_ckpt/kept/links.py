@@ -94,7 +94,7 @@ def _is_unfinished(directory: str, name: str) -> bool:
     """Whether a kill has left the files of a checkpoint here, but for its index."""
     if not files.is_dir(directory):
         return False
-    parts = (f"{name}.data-", f"{name}.meta")
+    parts = (f"{name}.data-", f"{name}.meta", input_directory(name))
     return all(one.startswith(parts) for one in files.list_dir(directory))
 
 

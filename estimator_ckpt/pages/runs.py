@@ -42,7 +42,8 @@ class Runs:
     def __init__(self, logdir: str, spec: str = "") -> None:
         self._roots = [("", os.path.expanduser(logdir))] if logdir else list(_roots(spec))
         self._directories: dict[str, str] = {}
-        self._walk = threading.Thread()
+        self._starting = threading.Lock()
+        self._walk: threading.Thread | None = None
         self._find_beside()
 
     @property
@@ -98,15 +99,18 @@ class Runs:
         with open_checkpoint(a) as ours, open_checkpoint(b) as theirs:
             return [changes_view(ours, theirs, compare_checkpoints(ours, theirs))]
 
-    def _find_beside(self) -> None:
-        if not self._walk.is_alive():
-            self._walk = threading.Thread(target=self._find, daemon=True)
-            self._walk.start()
+    def _find_beside(self) -> threading.Thread:
+        """The walk that is under way, or one that begins."""
+        with self._starting:  # TensorBoard answers each request in a thread of its own
+            if self._walk is None or not self._walk.is_alive():
+                self._walk = threading.Thread(target=self._find, daemon=True)
+                self._walk.start()
+            return self._walk
 
     def _known(self) -> dict[str, str]:
         """The directories by what the runs are called; of the first walk its end is waited for."""
         if not self._directories:
-            self._walk.join()
+            self._find_beside().join()
         return self._directories
 
     def _find(self) -> None:

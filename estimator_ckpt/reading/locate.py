@@ -345,12 +345,16 @@ def _nothing(path: str) -> Exception:
 
 
 def _directories(directory: str, names: Iterable[str], wanted: str) -> list[str]:
-    """The directories that a name may stand for, or in which there is a checkpoint of it."""
+    """The directories that a name may stand for, or in which there is a checkpoint of it.
+
+    In remote ones it is not looked for: a request for each file there takes too long for a hint.
+    """
     found = []
+    looks = not files.is_remote(directory)
     for name in names:
         path = os.path.join(directory, name)
         if near_names(wanted, [name]) and files.is_dir(path):
             found.append(name)
-        elif files.exists(os.path.join(path, f"{wanted}.index")):
+        elif looks and files.exists(os.path.join(path, f"{wanted}.index")):
             found.append(os.path.join(name, wanted))
     return found

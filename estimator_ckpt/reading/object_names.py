@@ -123,7 +123,7 @@ def named_by_graph(index: Index, graph: ObjectGraph, entries: Entries) -> NamedT
     further = {}
     if GLOBAL_STEP in plain_keys:
         further = _step_by_another_name(index, graph, named)
-    for key in plain_keys.difference(*further.values()):
+    for key in sorted(plain_keys.difference(*further.values())):
         named.add(key, key, False, None, -1, entries.by_key[key])
     return NamedTensors(named, slots, is_both, further)
 

@@ -311,7 +311,7 @@ def _check_keys(contents: Contents) -> None:
         if keys_of.setdefault(name, tensor.key) != tensor.key:
             raise ConflictError("two variables would be saved under this name", key=name)
     names_of.setdefault(SAVE_COUNTER_KEY, SAVE_COUNTER_KEY)
-    for name in keys_of.keys() & names_of.keys():
+    for name in sorted(keys_of.keys() & names_of.keys()):
         raise ConflictError(
             f"a variable has this name, and {names_of[name]!r} is saved under it as a key; "
             "rename one",

@@ -111,10 +111,12 @@ class Request:
         run = run_of(prefix)
         before = os.path.join(run, "before")
         names = [shlex.quote(run) + "/checkpoint*", shlex.quote(_STEP.sub("", prefix)) + "*"]
-        command = f"mkdir {shlex.quote(before)} && mv {' '.join(names)} {shlex.quote(before)}"
+        command = f", `mkdir {shlex.quote(before)} && mv {' '.join(names)} {shlex.quote(before)}`,"
+        if files.is_remote(run):
+            command = f" into {before}"
         raise SettingsError(
             f"{self.step} cannot begin anew beside {prefix}, as the names of checkpoints would be "
-            f"taken again. Move them aside, `{command}`, and start from them with "
+            f"taken again. Move them aside{command} and start from them with "
             f"warm_start={before!r}; or leave the step out by a pattern",
             key="reset",
         )

@@ -27,8 +27,8 @@ from estimator_ckpt.warm_starting.eager import (
     assign,
     check_eager,
     checked_values,
+    fit_value,
     model_to_start,
-    read_value,
 )
 from estimator_ckpt.warm_starting.report import WarmStartReport
 from estimator_ckpt.warm_starting.settings import Settings
@@ -149,8 +149,8 @@ class _Early:
                     initial_value = self._initial[id(variable)]
                     if value.fitting and (early is not None or not variable.is_initialized()):
                         _reset(variable, initial_value)
-                    key = self._checkpoint.key_of(value.source)
-                    assign(variable, read_value(self._checkpoint, key, value, variable))
+                    array = self._checkpoint.get_tensor(value.source)
+                    assign(variable, fit_value(value, array, variable))
                 self.started[id(variable)] = _Started(
                     variable, value.source, initial_value, is_by_name
                 )

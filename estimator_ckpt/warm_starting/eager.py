@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from absl import logging
 
 from estimator_ckpt.bundle.entries import Entry
+from estimator_ckpt.bundle.slices import key_text, slice_key
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.conversion.live_starts import content_value
-from estimator_ckpt.errors import SettingsError
+from estimator_ckpt.errors import CorruptCheckpointError, SettingsError
 from estimator_ckpt.files import is_remote
 from estimator_ckpt.matching.eager import EagerModel, as_object, eager_model
+from estimator_ckpt.saving.op_errors import reason_of
 from estimator_ckpt.warm_starting.building import build_optimizers
 from estimator_ckpt.warm_starting.fitting import fitted
 from estimator_ckpt.warm_starting.report import StartingValue, WarmStartReport
@@ -108,12 +110,11 @@ def checked_values(
         report = starting_values(settings, checkpoint, found.model)
         values = _Values(checkpoint, found, report)
         if is_remote(checkpoint.prefix):
-            checkpoint.reader.expect(values.entries())
-            yield report, dict(values)
-            return
-        for _ in values.items():
-            pass
-        values.are_checked = True
+            values.hold()
+        else:
+            for _ in values.items():
+                pass
+            values.are_checked = True
         yield report, values
 
 
@@ -132,6 +133,7 @@ class _Values(Mapping[str, Any]):
             for value in report.values
             if value.content is not None or value.source is not None
         }
+        self._held: dict[str, Any] = {}
         self.are_checked = False
 
     def __len__(self) -> int:
@@ -142,13 +144,21 @@ class _Values(Mapping[str, Any]):
 
     def __getitem__(self, name: str) -> Any:
         value = self._values[name]
+        found = self._held[name] if name in self._held else self._read(value)
+        return fit_value(value, found, self._variables[name])
+
+    def hold(self) -> None:
+        """Reads all of them, as a remote checkpoint is read once."""
+        self._checkpoint.reader.expect(self._entries())
+        self._held = {name: self._read(value) for name, value in self._values.items()}
+
+    def _read(self, value: StartingValue) -> Any:
         if value.content is not None:
             return content_value(self._checkpoint, value.content)
         key = self._checkpoint.key_of(str(value.source))
         if self.are_checked and self._is_plain_and_large(value, key):
             return self._tensor(key)
-        variable = self._variables[name]
-        return read_value(self._checkpoint, key, value, variable, check=not self.are_checked)
+        return self._checkpoint.reader.read(key, check=not self.are_checked)
 
     def _is_plain_and_large(self, value: StartingValue, key: bytes) -> bool:
         import tensorflow as tf
@@ -166,43 +176,47 @@ class _Values(Mapping[str, Any]):
         """A tensor that TensorFlow reads itself: of an array it would first make two copies."""
         import tensorflow as tf
 
-        (tensor,) = tf.raw_ops.RestoreV2(
-            prefix=self._checkpoint.prefix,
-            tensor_names=[key],
-            shape_and_slices=[""],
-            dtypes=[tf.as_dtype(self._checkpoint.index.entries[key].dtype)],
-        )
+        try:
+            (tensor,) = tf.raw_ops.RestoreV2(
+                prefix=self._checkpoint.prefix,
+                tensor_names=[key],
+                shape_and_slices=[""],
+                dtypes=[tf.as_dtype(self._checkpoint.index.entries[key].dtype)],
+            )
+        except tf.errors.OpError as error:
+            raise CorruptCheckpointError(
+                "it was deleted or replaced while the variables started, and some have: "
+                f"{reason_of(error)}",
+                path=self._checkpoint.prefix,
+                key=key_text(key),
+            ) from error
         return tensor
 
-    def entries(self) -> Iterator[Entry]:
+    def _entries(self) -> Iterator[Entry]:
         """What is read of the checkpoint, in the order of the names."""
+        entries = self._checkpoint.index.entries
         for value in self._values.values():
             source = value.content.source if value.content is not None else value.source
             if source:
-                entry = self._checkpoint.index.entries[self._checkpoint.key_of(source)]
-                if not entry.slices:
-                    yield entry
+                key = self._checkpoint.key_of(source)
+                parts = [slice_key(key_text(key), one) for one in entries[key].slices]
+                yield from map(entries.__getitem__, parts or [key])
 
 
-def read_value(
-    checkpoint: Checkpoint, key: bytes, value: StartingValue, variable: Any, *, check: bool = True
-) -> np.ndarray[Any, Any]:
-    """What a variable starts with: a tensor, made to fit where the variable has another shape.
+def fit_value(value: StartingValue, found: Any, variable: Any) -> Any:
+    """What a variable starts with: what was read, made to fit where it has another shape.
 
     Args:
-      checkpoint: that it starts from.
-      key: of the tensor.
       value: what is known of its start.
+      found: the value in the checkpoint; an array, where it is to be made to fit.
       variable: with its initial value.
-      check: whether to verify the checksum.
     """
     import numpy as np
 
-    array = checkpoint.reader.read(key, check=check)
     if not value.fitting:
-        return array
-    initial = np.asarray(variable).view(array.dtype)
-    return fitted(value.fitting, array, value.shape or (), initial)
+        return found
+    initial = np.asarray(variable).view(found.dtype)
+    return fitted(value.fitting, found, value.shape or (), initial)
 
 
 def with_names(settings: Settings, variables: Mapping[str, Any]) -> Settings:

@@ -8,6 +8,7 @@ the rules give it, beside hard links to the data files.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import hashlib
 import os
 import re
@@ -207,9 +208,11 @@ def _copy(checkpoint: Checkpoint, names: Mapping[str, Sequence[str]], directory:
     prefix = os.path.join(directory, f"copy-{digest}")
     if files.exists(f"{prefix}.index"):
         return prefix
-    transfer = Transfer(checkpoint.prefix, index, tensors)
     try:
-        with claimed(prefix, wait=_MOST_WAITED) as site:
+        with (
+            contextlib.closing(Transfer(checkpoint.prefix, index, tensors)) as transfer,
+            claimed(prefix, wait=_MOST_WAITED) as site,
+        ):
             if not files.exists(f"{prefix}.index"):
                 transfer.write_new(site, copy=False, compact=True, prove=None)
     except WriteError:
