@@ -23,7 +23,7 @@ from estimator_ckpt.conversion.plan import Conversion
 from estimator_ckpt.conversion.prepare import make_plan
 from estimator_ckpt.errors import CheckpointError, NotACheckpointError, SettingsError
 from estimator_ckpt.exchange import npz, safetensors
-from estimator_ckpt.exchange.tensors import FileTensor
+from estimator_ckpt.exchange.tensors import FileTensor, check_variables
 from estimator_ckpt.files import Progress
 from estimator_ckpt.files.lookalikes import name_file
 from estimator_ckpt.formats import CheckpointFormat
@@ -65,7 +65,8 @@ def import_checkpoint(
       SettingsError: an argument is wrong, a rule matches nothing, or the file has no tensors.
       ConflictError, MismatchError: as convert_checkpoint() does.
       NotACheckpointError, CorruptCheckpointError: the file is none of these, or is broken.
-      UnsupportedCheckpointError: an array of objects, or a dtype that checkpoints have not.
+      UnsupportedCheckpointError: an array of objects, or a dtype, a name or a shape that
+        checkpoints have not.
       WriteError: the result cannot be written; nothing of it is left behind.
     """
     path, target = os.fspath(path), os.fspath(destination)
@@ -89,6 +90,7 @@ def import_checkpoint(
         sources = _sources(path, ending.lower(), stack)
         if not sources:
             raise SettingsError("the file has no tensors", key=path)
+        check_variables((tensor for tensor, _ in sources), path)
         check_destination(target)
         done = _import(path, target, sources, options, progress)
     return replace(done, source=path, source_format=ending.lower().lstrip("."))

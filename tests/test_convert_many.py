@@ -319,10 +319,10 @@ def test_rules_that_match_nothing_any_more_are_no_failure_for_what_was_converted
 def test_a_torn_line_of_the_log_is_passed_over(tree, tmp_path):
     log = tmp_path / "log.jsonl"
     convert_directory(tree, None, BOTH_IN_PLACE, log=log)
-    log.write_bytes(log.read_bytes()[:-20])
+    log.write_bytes(b"\0\0\n" + log.read_bytes()[:-20] + b"\0\0")  # as a power cut leaves it
     outcomes = convert_directory(tree, None, BOTH_IN_PLACE, log=log)
     assert {one.status for one in outcomes} == {"already"}
-    assert len(log.read_bytes().splitlines()) == 10
+    assert len(log.read_bytes().splitlines()) == 11
 
 
 # A value of each option that is another than the default.
@@ -420,11 +420,20 @@ def test_the_shards_of_a_log_count_as_well(tree, tmp_path):
     assert [one.message for one in outcomes] == ["the log has it"] * 4 + [by_index]
 
 
-def test_another_file_is_no_log(tree, tmp_path):
-    (tmp_path / "log").write_text("{}\n")
+@pytest.mark.parametrize(
+    "text", ["{}\n", "a note\n", "a note", "\0note", '{"a": ' * 9999 + "}", "{\n  1\n}", "INDEX"]
+)
+def test_another_file_is_no_log(tree, tmp_path, text):
+    log = tmp_path / "log"
+    log.write_text(text)
+    if text == "INDEX":
+        log.write_bytes(next(tree.glob("one/*.index")).read_bytes())
+    before = log.read_bytes()
     with pytest.raises(SettingsError) as raised:
-        convert_directory(tree, tmp_path / "out", BOTH, log=tmp_path / "log")
+        convert_directory(tree, tmp_path / "out", BOTH, log=log)
     assert raised.value.key == "log"
+    assert log.read_bytes() == before
+    assert not (tmp_path / "out").exists()
 
 
 # --- What is left alone ---

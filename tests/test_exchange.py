@@ -190,7 +190,7 @@ def test_what_is_left_out_has_a_line(run: Run, tmp_path: Path) -> None:
     result = run("export", source, path, "--skip_unsupported")
     assert result.code == 0
     assert result.out == (
-        f"left out: words (.npz files have no string)\n{path}: 1 tensors, 4 B; 1 left out\n"
+        f"left out: words (.npz files have no string)\n{path}: 1 tensor, 4 B; 1 left out\n"
     )
     result = run("export", source, tmp_path / "again.npz")
     assert result.code == 2
@@ -396,6 +396,39 @@ def test_unknown_dtypes_of_a_file_are_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", a=np.array([{}], object))
     with pytest.raises(UnsupportedCheckpointError, match="dtype object"):
         import_checkpoint(tmp_path / "x.npz", tmp_path / "m", "saver")
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "message"),
+    [
+        ("", (1,), "cannot be empty"),
+        ("\0w", (1,), "cannot be empty or begin with a NUL"),
+        ("_CHECKPOINTABLE_OBJECT_GRAPH", (1,), "something else under this name"),
+        (RESETS_KEY, (1,), "something else under this name"),
+        ("\ud800", (1,), "no UTF-8"),
+        ("w", (1,) * 255, "254 dimensions at most, found 255"),
+        ("w", (2**63, 0), f"dimensions of {2**63 - 1} at most, found {2**63}"),
+    ],
+)
+def test_a_tensor_that_no_variable_can_be_is_refused(
+    tmp_path: Path, name: str, shape: tuple[int, ...], message: str
+) -> None:
+    path, nbytes = tmp_path / "x.safetensors", 0 if 0 in shape else 4
+    path.write_bytes(header_of({name: tensor(shape=shape, offsets=(0, nbytes))}, bytes(nbytes)))
+    with pytest.raises(UnsupportedCheckpointError, match=message) as raised:
+        import_checkpoint(path, tmp_path / "out" / "m", "checkpoint")
+    assert (raised.value.path, raised.value.key) == (str(path), name)
+    assert not (tmp_path / "out").exists()
+
+
+def test_what_other_programs_say_of_a_file_is_no_obstacle(tmp_path: Path) -> None:
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(header_of({"__metadata__": None, "w": tensor()}, bytes(4)))
+    assert import_checkpoint(path, tmp_path / "m", "saver").rows[0].targets == ("w",)
+    np.savez(tmp_path / "x.npz", w=np.float32(1))
+    with zipfile.ZipFile(tmp_path / "x.npz", "a") as archive:
+        archive.comment = b"[" * 60_000
+    assert import_checkpoint(tmp_path / "x.npz", tmp_path / "n", "saver").rows[0].targets == ("w",)
 
 
 @pytest.mark.parametrize("cut", [0, 10, 200, -30, -1])

@@ -17,7 +17,13 @@ from conversion_files import names_in, write_bundle
 import estimator_ckpt
 from estimator_ckpt import convert_checkpoint, load_warm_start, open_checkpoint, verify_checkpoint
 from estimator_ckpt.bundle.index import read_index, write_index
-from estimator_ckpt.errors import CheckpointError, CorruptCheckpointError, SettingsError, WriteError
+from estimator_ckpt.errors import (
+    CheckpointError,
+    ConflictError,
+    CorruptCheckpointError,
+    SettingsError,
+    WriteError,
+)
 
 ROOT = Path(estimator_ckpt.__file__).parent.parent
 VALUES = {"w": np.arange(100, dtype=np.float32), "global_step": np.int64(1)}
@@ -213,3 +219,25 @@ def test_two_signals_at_once_show_no_traceback(numbers, prefix):
     _, err = process.communicate()
     assert err == ""
     assert process.returncode in (130, -signal.SIGINT, -signal.SIGTERM)
+
+
+def test_a_line_break_in_a_name_hides_no_checkpoint(tmp_path, run):
+    tree = tmp_path / "tree"
+    for name in ("a\nb-1", "c-2", "d-3\n"):
+        write_bundle(tree / name, VALUES)
+    (tree / "c-2\n.staged.0.index").write_bytes(b"")  # left by a save that broke off
+    result = run("verify", tree)
+    assert (result.code, result.out.splitlines()[-1]) == (0, f"{tree}: 3 of 3 checkpoints whole")
+    assert run("verify", f"{tree}@step=1").code == 0
+    assert run("convert", tree, tmp_path / "out", "--checkpoint_format=both").code == 0
+    assert run("verify", tmp_path / "out").out.splitlines()[-1].endswith("3 of 3 checkpoints whole")
+
+
+@pytest.mark.parametrize("name", ["_CHECKPOINTABLE_OBJECT_GRAPH", "_ESTIMATOR_CKPT_RESETS"])
+@pytest.mark.parametrize("checkpoint_format", ["saver", "both"])
+def test_no_variable_gets_a_key_that_means_something_else(
+    prefix, tmp_path, name, checkpoint_format
+):
+    with pytest.raises(ConflictError, match=f"{name}.*rename 'w' or leave it out"):
+        convert_checkpoint(prefix, tmp_path / "out", checkpoint_format, rename={"w": name})
+    assert [one.name for one in tmp_path.glob("out*")] == []

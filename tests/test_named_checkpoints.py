@@ -23,7 +23,12 @@ from estimator_ckpt import (
     unpin_checkpoint,
     verify_checkpoint,
 )
-from estimator_ckpt.errors import CheckpointError, CorruptCheckpointError, WriteError
+from estimator_ckpt.errors import (
+    CheckpointError,
+    CorruptCheckpointError,
+    NotACheckpointError,
+    WriteError,
+)
 from estimator_ckpt.files import claims
 
 
@@ -128,6 +133,13 @@ def test_two_checkpoints_of_one_step_are_told_apart_by_the_state_file(model_dir:
     write(Path("run/other-800"), 5)
     with pytest.raises(CheckpointError, match=r"2 checkpoints are of step 800: .*other-800"):
         open_checkpoint("run@step=800")
+
+
+@pytest.mark.parametrize("step", ["9" * 5000, "", "-1", "1e3", "\u0663"])
+def test_a_step_that_is_none_is_refused(model_dir: Path, step: str) -> None:
+    with pytest.raises(NotACheckpointError, match=f"step {step}|as @step=1200"):
+        open_checkpoint(f"run@step={step}")
+    assert value_of(f"run@step={'0' * 5000}1000") == 1000
 
 
 # --- pins ---

@@ -20,9 +20,10 @@ from estimator_ckpt.verify import Fault, VerifyReport, verify_checkpoint
 
 STATE_FILE = "checkpoint"
 
-_INDEX = re.compile(r"(?P<prefix>.+)\.index")
-_DATA = re.compile(r"(?P<prefix>.+)\.data-\d{5}-of-\d{5}")
-_META = re.compile(r"(?P<prefix>.+)\.meta")
+# A name may have line breaks.
+_INDEX = re.compile(r"(?P<prefix>.+)\.index", re.DOTALL)
+_DATA = re.compile(r"(?P<prefix>.+)\.data-\d{5}-of-\d{5}", re.DOTALL)
+_META = re.compile(r"(?P<prefix>.+)\.meta", re.DOTALL)
 
 # Called with each report, its number from 1 on, and how many there will be.
 Report = Optional[Callable[[VerifyReport, int, int], None]]

@@ -22,7 +22,7 @@ from estimator_ckpt.cli import EXIT_OK, UsageError
 from estimator_ckpt.commands.convert_flags import define_options, option_values
 from estimator_ckpt.export import Export, export_checkpoint
 from estimator_ckpt.text.progress import progress_bar
-from estimator_ckpt.text.quantities import size_text, tensor_text
+from estimator_ckpt.text.quantities import counted, size_text, tensor_text
 from estimator_ckpt.text.rows import Row, fold
 from estimator_ckpt.text.tables import print_table
 
@@ -88,7 +88,8 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
 def _total(export: Export) -> str:
     size = size_text(sum(one.nbytes for one in export.tensors))
     left = len(export.left_out)
-    return f"{len(export.tensors):,} tensors, {size}" + (f"; {left:,} left out" if left else "")
+    kept = counted(len(export.tensors), "tensor")
+    return f"{kept}, {size}" + (f"; {left:,} left out" if left else "")
 
 
 def _json(export: Export) -> dict[str, Any]:

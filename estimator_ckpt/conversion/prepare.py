@@ -36,7 +36,7 @@ from estimator_ckpt.errors import (
 )
 from estimator_ckpt.formats import GLOBAL_STEP, RESETS_KEY, keys_in
 from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY, SAVE_COUNTER, ObjectGraph
-from estimator_ckpt.reading.object_tensors import Entries
+from estimator_ckpt.reading.object_tensors import NO_VARIABLES, Entries
 from estimator_ckpt.verify import structure_faults
 
 if TYPE_CHECKING:
@@ -212,6 +212,12 @@ def _put(
 ) -> None:
     for item, keys in zip(items, targets):
         for key in keys:
+            if key in NO_VARIABLES:
+                raise ConflictError(
+                    "a checkpoint has something else under this key; rename "
+                    f"{item.content.source or item.name!r} or leave it out",
+                    key=key,
+                )
             there = tensors.setdefault(key, item.content)
             if there is not item.content and there != item.content:
                 raise ConflictError(

@@ -23,7 +23,7 @@ from estimator_ckpt.reading.state import read_state
 
 STATE_FILE = "checkpoint"
 
-_SUFFIX = re.compile(r"\.index$|\.meta$|\.data-\d{5}-of-\d{5}$|-\d{5}-of-\d{5}$")
+_SUFFIX = re.compile(r"(?:\.index|\.meta|(?:\.data)?-\d{5}-of-\d{5})\Z")
 
 
 class Directory(NamedTuple):

@@ -112,7 +112,7 @@ def read_header(path: str) -> tuple[dict[str, Member], dict[str, str]]:
         comment = archive.comment
     try:
         metadata = json.loads(comment or b"{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         metadata = {}  # another program's
     return found, metadata if isinstance(metadata, dict) else {}
 
@@ -231,6 +231,8 @@ def _read_array_header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, Any]:
     version = npy.read_magic(stream)
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
     shape, in_fortran_order, dtype = read(stream)
+    if min(shape, default=0) < 0:
+        raise ValueError(f"shape is not valid: {shape}")
     return shape, in_fortran_order, dtype
 
 

@@ -101,7 +101,9 @@ def read_header(path: str) -> tuple[dict[str, tuple[FileTensor, int]], dict[str,
         raise corrupt(f"the header is not the JSON of a safetensors file: {error}", path) from error
     if not isinstance(header, dict):
         raise corrupt("the header is no JSON object", path)
-    metadata = header.pop(_METADATA, {})
+    metadata = header.pop(_METADATA, None)
+    if metadata is None:  # the library takes null for none
+        metadata = {}
     if not isinstance(metadata, dict):
         raise corrupt("the metadata is no JSON object", path)
     found = {name: _tensor(name, facts, path) for name, facts in header.items()}

@@ -91,8 +91,9 @@ def _read(paths: Sequence[str]) -> Iterator[tuple[str, int, Line]]:
         for number, text in enumerate(files.read_bytes(path).splitlines(), start=1):
             try:
                 line = json.loads(text)
-            except ValueError:
-                if text.endswith(b"}"):
+            except (ValueError, RecursionError):
+                written = text.strip(b"\0")  # which a power cut leaves
+                if text.endswith(b"}") or not written.startswith(b"{"[: len(written)]):
                     raise no_line(path, number) from None
                 continue  # torn: a run was killed as it wrote this line
             if not isinstance(line, dict):

@@ -29,12 +29,13 @@ from estimator_ckpt.text.quantities import counted
 # that was broken off leaves them. A directory of TensorFlow's holds shards: PREFIX_temp/part-...
 _UNDER_WAY = re.compile(
     r".+(\.tempstate[-\w]*|\.saving-\w+|\.staged\..*|\.meta\.tmp\w*|\.converting.*"
-    r"|\.linking-\w+|\.evaluating-[-\w]+)"
+    r"|\.linking-\w+|\.evaluating-[-\w]+)",
+    re.DOTALL,
 )
-_SHARDS = re.compile(r".+_temp(_[0-9a-f]+)?")
-_DATA = re.compile(r"\.data-(\d{5})-of-(\d{5})$")
-_SUFFIX = re.compile(r"\.index$|\.meta$|\.data-\d{5}-of-\d{5}$")
-_STEP = re.compile(r"-(\d+)$")
+_SHARDS = re.compile(r".+_temp(_[0-9a-f]+)?", re.DOTALL)
+_DATA = re.compile(r"\.data-(\d{5})-of-(\d{5})\Z")
+_SUFFIX = re.compile(r"(?:\.index|\.meta|\.data-\d{5}-of-\d{5})\Z")
+_STEP = re.compile(r"-(\d+)\Z")
 _STATE_FILE = "checkpoint"
 _SAVED_MODEL = ("saved_model.pb", "saved_model.pbtxt")
 _SAVED_MODEL_PREFIX = os.path.join("variables", "variables")
@@ -105,10 +106,11 @@ def _of_step(run: str, text: str) -> str:
     """The one checkpoint of a step, as its name has it; also one that is only kept elsewhere."""
     if not text.isascii() or not text.isdigit():
         raise NotACheckpointError(f"expected a step, as @step=1200, found @step={text}", path=run)
+    step = text.lstrip("0") or "0"  # int() refuses thousands of digits
 
     def is_meant(prefix: str) -> bool:
         found = _STEP.search(plain_prefix(prefix))
-        return found is not None and int(found[1]) == int(text)
+        return found is not None and str(int(found[1])) == step
 
     here = complete_prefixes(run)
     found = list(filter(is_meant, here))

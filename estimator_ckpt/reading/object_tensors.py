@@ -21,6 +21,9 @@ from estimator_ckpt.objects.object_graph import (
     object_key,
 )
 
+# Keys of an index that no variable can have.
+NO_VARIABLES = (OBJECT_GRAPH_KEY, RESETS_KEY)
+
 
 class Entries:
     """The entries of an index that are tensors: not the slices, nor what tells of objects alone.
@@ -32,8 +35,7 @@ class Entries:
     def __init__(self, index: Index) -> None:
         self._by_bytes = index.entries
         self._others = set(decode_keys([key for key in index.entries if key[:1] == b"\0"]))
-        no_tensors = (OBJECT_GRAPH_KEY, RESETS_KEY)
-        self._others.update(key for key in no_tensors if key_bytes(key) in index.entries)
+        self._others.update(key for key in NO_VARIABLES if key_bytes(key) in index.entries)
         end = key_bytes(object_key("", OBJECT_CONFIG))
         self.configs = list(decode_keys([key for key in index.entries if key.endswith(end)]))
         self._others.update(self.configs)
