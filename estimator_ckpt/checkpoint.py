@@ -316,7 +316,7 @@ def open_checkpoint(path: str | os.PathLike[str], *, need_data: bool = True) -> 
     index = read_any_index(prefix)
     graph, data_error = None, None
     try:
-        _check_shards(prefix, index)
+        check_data_files(prefix, index)
         graph = read_object_graph(prefix, index)
     except CorruptCheckpointError as error:
         if need_data:
@@ -345,7 +345,7 @@ def read_object_graph(prefix: str, index: Index) -> ObjectGraph | None:
     return ObjectGraph.parse(data, path=prefix)
 
 
-def _check_shards(prefix: str, index: Index) -> None:
+def check_data_files(prefix: str, index: Index) -> None:
     """Raises CorruptCheckpointError for missing data files, and for those that end too early."""
     if index.v1:
         return  # its files have been read

@@ -16,6 +16,7 @@ from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.conversion.casting import Casts
 from estimator_ckpt.conversion.convert_options import ConvertOptions
+from estimator_ckpt.conversion.destination import make_new_dirs
 from estimator_ckpt.conversion.plan import Content, Conversion, ConversionRow
 from estimator_ckpt.conversion.prepare import make_plan
 from estimator_ckpt.conversion.result_bytes import ResultBytes
@@ -255,14 +256,16 @@ def _write(
                 progress(done, total)
 
     temporary = f"{path}.part{int.from_bytes(os.urandom(8), 'big')}"
-    files.make_dirs(os.path.dirname(path))
-    try:
-        with contextlib.closing(source), files.open_write(temporary) as file:
-            source.expect_values(tensors.values())
-            streams = {name: chunks(name) for name in tensors}
-            _FORMATS[ending].write(file, export.tensors, streams, export.metadata)
-        files.rename(temporary, path)
-    except BaseException:
-        files.remove(temporary)
-        raise
+    with contextlib.ExitStack() as made:
+        make_new_dirs(os.path.dirname(path), made)
+        try:
+            with contextlib.closing(source), files.open_write(temporary) as file:
+                source.expect_values(tensors.values())
+                streams = {name: chunks(name) for name in tensors}
+                _FORMATS[ending].write(file, export.tensors, streams, export.metadata)
+            files.rename(temporary, path)
+        except BaseException:
+            files.remove(temporary)
+            raise
+        made.pop_all()
     return tuple(source.underflows.items())

@@ -54,6 +54,15 @@ def lose_data(directory: Path) -> None:
     Path(data_file(str(directory / "model.ckpt-1"))).unlink()
 
 
+def name_a_file(directory: Path) -> None:
+    (directory / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-2.index"\n')
+
+
+def link_to_nothing(directory: Path) -> None:
+    (directory / "model.ckpt-1.index").unlink()
+    (directory / "model.ckpt-1.index").symlink_to("gone")
+
+
 def damage(directory: Path) -> None:
     flip(data_file(str(directory / "model.ckpt-1")), 0)
 
@@ -88,6 +97,8 @@ def broken_state(directory: Path) -> None:
         (lone_meta, {"model.ckpt-7": ["meta graph"]}),
         (lone_input, {"model.ckpt-7.input": ["input"]}),
         (broken_state, {"checkpoint": ["state file"]}),
+        (name_a_file, {"checkpoint": ["state file"]}),
+        (link_to_nothing, {"model.ckpt-1": ["unreadable"]}),
     ],
 )
 def test_what_is_not_whole_is_a_fault_of_the_directory(change, faults, tmp_path, run):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -193,6 +194,7 @@ def test_open_checkpoints_are_compared_and_stay_open(tmp_path: Path) -> None:
         (np.int8([-128]), np.int8([127]), Difference(1, 1, 255.0, 255 / 128)),
         (np.uint64([2**64 - 1]), np.uint64([0]), Difference(1, 1, 2.0**64, 1.0)),
         (np.array([True, False]), np.array([True, True]), Difference(2, 1, 1.0, 1.0)),
+        (np.float64([1e308]), np.float64([-1e308]), Difference(1, 1, sys.float_info.max, 2.0)),
         (np.complex64([3 + 4j]), np.complex64([0]), Difference(1, 1, 5.0, 1.0)),
         (np.float16([1, 2]), np.float16([1, 4]), Difference(2, 1, 2.0, 0.5)),
         (

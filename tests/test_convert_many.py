@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields
 from pathlib import Path
@@ -437,6 +438,47 @@ def test_another_file_is_no_log(tree, tmp_path, text):
 
 
 # --- What is left alone ---
+
+
+def test_a_checkpoint_without_its_data_is_counted_as_failed(tree, tmp_path):
+    (tree / "one" / "model.ckpt-100.data-00000-of-00001").unlink()  # which no state file names
+    outcomes = convert_directory(tree, tmp_path / "out", BOTH)
+    assert statuses(outcomes, tree) == {**ALL, "one/model.ckpt-100": "failed"}
+    (failed,) = (one for one in outcomes if one.status == "failed")
+    assert "1 of 1 data file is missing" in failed.message
+
+
+def test_of_two_checkpoints_with_one_name_one_fails(tmp_path):
+    source, out = tmp_path / "run", tmp_path / "out"
+    for kind in ("name_based", "v1_sharded"):
+        shutil.copytree(golden_case("2.15", kind).directory, source, dirs_exist_ok=True)
+    (source / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-7"\n')
+    for done in ("converted", "already"):
+        found = statuses(convert_directory(source, out, BOTH), source)
+        assert found == {"model.ckpt-7": done, "model.ckpt-7-?????-of-00002": "failed"}
+    assert read_state(str(out)).model_checkpoint_path == f"{out}/model.ckpt-7"
+
+
+def test_a_state_file_whose_newest_checkpoint_is_not_there_is_told(tree, tmp_path):
+    state = tree / "one" / "checkpoint"
+    state.write_text(state.read_text().replace("model.ckpt-1000", "/gone/model.ckpt-9", 1))
+    (failed,) = (
+        one for one in convert_directory(tree, tmp_path / "out", BOTH) if one.status == "failed"
+    )
+    assert failed.source == str(state)
+    assert (
+        "newest checkpoint that it names, /gone/model.ckpt-9, is not in the dir" in failed.message
+    )
+    assert not (tmp_path / "out" / "one" / "checkpoint").exists()
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"")])
+def test_a_result_whose_data_is_gone_is_not_there_already(tree, tmp_path, damage):
+    out = tmp_path / "out"
+    convert_directory(tree, out, BOTH)
+    damage(out / "one" / "model.ckpt-100.data-00001-of-00002")
+    found = statuses(convert_directory(tree, out, BOTH), tree)
+    assert found == dict.fromkeys(ALL, "already") | {"one/model.ckpt-100": "failed"}
 
 
 def test_saved_models_are_left_alone(tree, tmp_path):

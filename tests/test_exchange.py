@@ -232,7 +232,7 @@ def test_a_broken_source_leaves_nothing_behind(source: str, tmp_path: Path, endi
     data.write_bytes(data.read_bytes()[:-1] + b"\x55")
     before = sorted(path.name for path in tmp_path.iterdir())
     with pytest.raises(CorruptCheckpointError, match="checksum"):
-        export_checkpoint(source, tmp_path / f"out{ending}")
+        export_checkpoint(source, tmp_path / "new" / "deep" / f"out{ending}")
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 

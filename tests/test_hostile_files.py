@@ -241,3 +241,22 @@ def test_no_variable_gets_a_key_that_means_something_else(
     with pytest.raises(ConflictError, match=f"{name}.*rename 'w' or leave it out"):
         convert_checkpoint(prefix, tmp_path / "out", checkpoint_format, rename={"w": name})
     assert [one.name for one in tmp_path.glob("out*")] == []
+
+
+def test_a_link_to_nothing_is_called_so(tmp_path, run):
+    (tmp_path / "m-1.index").symlink_to("gone")
+    result = run("inspect", tmp_path / "m-1")
+    assert (result.code, result.out) == (2, "")
+    assert result.err.endswith("m-1.index is a symbolic link to what is not there\n")
+    assert run("verify", tmp_path).out.endswith("0 of 1 checkpoint whole\n")
+
+
+@pytest.mark.parametrize("left", [None, b""])
+def test_a_pin_that_is_refused_leaves_nothing(prefix, tmp_path, run, left):
+    data = Path(f"{prefix}.data-00000-of-00001")
+    data.unlink() if left is None else data.write_bytes(left)
+    before = names_in(tmp_path)
+    result = run("pin", prefix, "--name=a")
+    assert result.code == 2
+    assert result.err.startswith(f"estimator-ckpt: {data}")
+    assert names_in(tmp_path) == before

@@ -126,7 +126,7 @@ def _status(directory: tuple[Any, ...], outcome: Outcome) -> tuple[Any, tuple[st
 
 def _carry_state(options: ConvertOptions, element: tuple[Any, Any]) -> Iterator[Step]:
     directory, statuses = element
-    outcome = carry_state(Directory(*directory), dict(statuses))
+    outcome = carry_state(Directory(*directory), statuses)
     if outcome is not None:
         yield outcome, log_line(outcome, options)
 

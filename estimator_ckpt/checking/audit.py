@@ -20,10 +20,11 @@ from estimator_ckpt.verify import Fault, VerifyReport, verify_checkpoint
 
 STATE_FILE = "checkpoint"
 
-# A name may have line breaks.
-_INDEX = re.compile(r"(?P<prefix>.+)\.index", re.DOTALL)
-_DATA = re.compile(r"(?P<prefix>.+)\.data-\d{5}-of-\d{5}", re.DOTALL)
-_META = re.compile(r"(?P<prefix>.+)\.meta", re.DOTALL)
+# Of an index, a data file, a graph; a name may have line breaks.
+_PARTS = [
+    re.compile(rf"(?P<prefix>.+)\.{ending}", re.DOTALL)
+    for ending in ("index", r"data-\d{5}-of-\d{5}", "meta")
+]
 
 # Called with each report, its number from 1 on, and how many there will be.
 Report = Optional[Callable[[VerifyReport, int, int], None]]
@@ -106,7 +107,8 @@ def verify_found(prefix: str, *, progress: Progress = None) -> VerifyReport | st
     try:
         return verify_checkpoint(prefix, progress=progress)
     except CheckpointError as error:
-        if not files.exists(f"{prefix}.index") and v1_prefix(prefix) is None:
+        index = f"{prefix}.index"
+        if not files.exists(index) and not files.oddity(index) and v1_prefix(prefix) is None:
             return f"{prefix} was deleted while it was to be verified"
         fault = Fault("unreadable", error.path or prefix, error.message, error.key)
         return VerifyReport(prefix, prefix, (fault,), ())
@@ -134,10 +136,11 @@ def look(directory: str, names: list[str]) -> Directory:
     settled = [name for name in names if name not in set(under_way)]
     indexes, data, metas = (
         {found.group("prefix") for name in settled for found in [form.fullmatch(name)] if found}
-        for form in (_INDEX, _DATA, _META)
+        for form in _PARTS
     )
     v1 = set(map(os.path.basename, v1_prefixes(directory, settled)))
-    named, faults = _named_by_state(directory, {*settled, *indexes, *v1})
+    others = {name for name in settled if not any(form.fullmatch(name) for form in _PARTS)}
+    named, faults = _named_by_state(directory, others | indexes | v1)
     checkpoints = indexes | named | v1
 
     def alone(prefixes: set[str], kind: str, message: str) -> None:
@@ -172,7 +175,7 @@ def _named_by_state(directory: str, there: set[str]) -> tuple[set[str], list[Fau
     """The checkpoints of a directory that its state file names, and what is wrong with it.
 
     Args:
-      there: the names of its files, and the prefixes that have an index.
+      there: the prefixes that have an index, and the names of its files that may be V1 ones.
     """
     path = os.path.join(directory, STATE_FILE)
     try:

@@ -272,7 +272,12 @@ def _statistics(one: Array, other: Array, rtol: float, atol: float) -> Differenc
             x, y = x.astype("f8"), y.astype("f8")
         else:
             distance = np.abs(x - y)
-        relative = distance / np.maximum(np.abs(x), np.abs(y))
+        largest = np.maximum(np.abs(x), np.abs(y))
+        relative = distance / largest
+        if np.isinf(distance).any():  # two finite numbers may be further apart than the largest
+            beyond = np.isinf(distance) & np.isfinite(largest)
+            distance[beyond] = np.finfo(np.float64).max
+            relative[beyond] = np.abs(x[beyond] / largest[beyond] - y[beyond] / largest[beyond])
         if rtol or atol:
             near = np.isfinite(distance) & (distance <= atol + rtol * np.abs(y))
             differs &= ~(near | (x == y) | (np.isnan(x) & np.isnan(y)))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from estimator_ckpt.bundle.index import read_index, same_tensor
 from estimator_ckpt.bundle.slices import key_bytes, key_text
-from estimator_ckpt.checkpoint import Checkpoint
+from estimator_ckpt.checkpoint import Checkpoint, check_data_files
 from estimator_ckpt.conversion.plan import Content
 from estimator_ckpt.conversion.result_bytes import ResultBytes
 from estimator_ckpt.errors import CorruptCheckpointError
@@ -17,6 +17,9 @@ def is_result(checkpoint: Checkpoint, tensors: Mapping[str, Content], result: st
     """Whether what is there has the keys and the values of the plan.
 
     Bytes that stay as they are have the checksums of the source; computed ones are computed again.
+
+    Raises:
+      CorruptCheckpointError: it is broken, or its data files are missing or cut off.
     """
     index, there = checkpoint.index, read_index(result)
     computed = {}
@@ -33,6 +36,7 @@ def is_result(checkpoint: Checkpoint, tensors: Mapping[str, Content], result: st
                 return False
         elif not same_tensor(index, content.source, key, there):
             return False
+    check_data_files(result, there)
     try:
         with contextlib.closing(ResultBytes(checkpoint.prefix, index)) as source:
             source.compare(computed, result, there)

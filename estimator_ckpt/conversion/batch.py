@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter
@@ -22,6 +22,7 @@ from typing import Optional
 
 from estimator_ckpt import files
 from estimator_ckpt.bulk import collector_paused
+from estimator_ckpt.bundle.v1 import plain_prefix, v1_prefix
 from estimator_ckpt.checkpoint import Checkpoint, open_checkpoint
 from estimator_ckpt.conversion.already_converted import is_result
 from estimator_ckpt.conversion.carry_out import carry_out, changes
@@ -47,6 +48,7 @@ from estimator_ckpt.conversion.trees import STATE_FILE, Directory, checkpoint_na
 from estimator_ckpt.errors import (
     BusyError,
     CheckpointError,
+    ConflictError,
     NotACheckpointError,
     SettingsError,
     WriteError,
@@ -122,7 +124,7 @@ def convert_directory(
             report(outcome, through, len(tasks))
 
     for directory, group in groupby(tasks, key=attrgetter("directory")):
-        statuses = {}
+        statuses = []
         for task in group:
             outcome = convert_one(
                 task.source,
@@ -132,7 +134,7 @@ def convert_directory(
                 logged=logged.get(real_prefix(task.destination), ()),
                 progress=progress,
             )
-            statuses[checkpoint_name(task.source)] = outcome.status
+            statuses.append((checkpoint_name(task.source), outcome.status))
             through += 1
             add(outcome)
         if not options.in_place and not dry_run:
@@ -198,6 +200,12 @@ def _convert(
     wait: float,
     progress: Progress,
 ) -> Outcome:
+    plain = plain_prefix(source)
+    if plain != source and (files.exists(f"{plain}.index") or v1_prefix(plain) == plain):
+        raise ConflictError(
+            f"its result would be called as that of {plain}; convert it by itself, elsewhere",
+            path=source,
+        )
     if logged and done_by(source, result, options) in logged:
         return Outcome("already", source, result, "the log has it")
     with open_checkpoint(source) as checkpoint:
@@ -242,12 +250,13 @@ def _has_result(checkpoint: Checkpoint, tensors: Mapping[str, Content], result: 
 # --- state files ---
 
 
-def carry_state(directory: Directory, statuses: Mapping[str, str]) -> Outcome | None:
+def carry_state(directory: Directory, outcomes: Iterable[tuple[str, str]]) -> Outcome | None:
     """Writes the state file of a directory of which all checkpoints are through.
 
     Args:
       directory: the directory.
-      statuses: those of its checkpoints' outcomes, by their names.
+      outcomes: of each of its checkpoints the name and the outcome's status. Of two with one name
+        that which was converted counts.
 
     Returns:
       An outcome if there is something to say. That none of the checkpoints which it names was
@@ -255,6 +264,10 @@ def carry_state(directory: Directory, statuses: Mapping[str, str]) -> Outcome | 
     """
     if not directory.has_state:
         return None
+    statuses: dict[str, str] = {}
+    for name, status in outcomes:
+        if statuses.get(name, "failed") == "failed":
+            statuses[name] = status
     source = os.path.join(directory.source, STATE_FILE)
     destination = os.path.join(directory.destination, STATE_FILE)
 
@@ -274,6 +287,14 @@ def carry_state(directory: Directory, statuses: Mapping[str, str]) -> Outcome | 
                 return None
             raise NotACheckpointError(
                 "none of the checkpoints that it names was converted", path=source
+            )
+        newest = checkpoint_name(state.model_checkpoint_path)
+        saved_since = files.exists(os.path.join(directory.source, f"{newest}.index"))
+        if newest not in statuses and not saved_since:  # what it names next may be much older
+            raise NotACheckpointError(
+                f"the newest checkpoint that it names, {state.model_checkpoint_path}, is not in "
+                "the directory",
+                path=source,
             )
         mark = passing_name(destination)
         if new != there or files.exists(mark):

@@ -133,7 +133,7 @@ def _claim(destination: str, made: contextlib.ExitStack, wait: float) -> Claim:
     directory = os.path.dirname(destination)
     for tries_left in reversed(range(_TRIES)):
         try:
-            _make_dirs(directory, made)
+            make_new_dirs(directory, made)
             return claims.acquire(destination + _MARK, _WORK, wait=wait)
         except WriteError:
             if not tries_left or files.is_dir(directory or "."):
@@ -141,7 +141,12 @@ def _claim(destination: str, made: contextlib.ExitStack, wait: float) -> Claim:
     raise AssertionError
 
 
-def _make_dirs(directory: str, made: contextlib.ExitStack) -> None:
+def make_new_dirs(directory: str, made: contextlib.ExitStack) -> None:
+    """Makes a directory and those above it; what is new and empty is removed again by the stack.
+
+    Raises:
+      WriteError: it cannot be made.
+    """
     if files.is_remote(directory):
         files.make_dirs(directory)
         return

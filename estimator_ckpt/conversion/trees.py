@@ -68,7 +68,7 @@ def _find(source: str, destination: str) -> Iterator[Task]:
         return
     names = files.list_dir(source)
     directory = Directory(source, destination, STATE_FILE in names)
-    for name, prefix in _checkpoints(source, names).items():
+    for prefix, name in _checkpoints(source, names).items():
         yield Task(prefix, os.path.join(destination, name), directory)
     for name in _sub_directories(source, names):
         yield from _find(os.path.join(source, name), os.path.join(destination, name))
@@ -81,17 +81,23 @@ def _sub_directories(directory: str, names: Collection[str]) -> list[str]:
 
 
 def _checkpoints(directory: str, names: Collection[str]) -> dict[str, str]:
-    """The prefixes of a directory's checkpoints, by their names."""
-    found = {checkpoint_name(prefix): prefix for prefix in complete_prefixes(directory)}
+    """The names of a directory's checkpoints, broken ones too, by their prefixes."""
+    found = {prefix: checkpoint_name(prefix) for prefix in complete_prefixes(directory)}
+    for index in [os.path.join(directory, name) for name in names if name.endswith(".index")]:
+        prefix = index[: -len(".index")]
+        # One without all its data files: opening it says what is wrong.
+        if prefix not in found and not is_under_way(index) and files.exists(index):
+            found[prefix] = checkpoint_name(prefix)
     try:
         state = read_state(directory)
     except CheckpointError:
         state = None  # said when the state is carried over
+    its_names = set(found.values())
     for path in state.all_model_checkpoint_paths if state is not None else ():
-        # One in the V1 format, or without its data files: opening it says what is wrong.
+        # One in the V1 format of which a file is missing.
         name = os.path.basename(path)
-        if name in names or f"{name}.index" in names:
-            found.setdefault(name, os.path.join(directory, name))
+        if (name in names or f"{name}.index" in names) and name not in its_names:
+            found[os.path.join(directory, name)] = name
     return found
 
 
@@ -124,7 +130,8 @@ def _left(directory: str) -> list[str] | None:
     names = files.list_dir(directory)
     checkpoints = _checkpoints(directory, names)
     directories = _sub_directories(directory, names)
-    inputs = {input_directory(name) for name in checkpoints}
+    its_names = set(checkpoints.values())
+    inputs = set(map(input_directory, its_names))
     left = []
     has_checkpoints = bool(checkpoints)
     for name in names:
@@ -133,6 +140,6 @@ def _left(directory: str) -> list[str] | None:
             below = _left(path)
             left += [f"{path}/"] if below is None else below
             has_checkpoints |= below is not None
-        elif name not in (STATE_FILE, *inputs) and _SUFFIX.sub("", name) not in checkpoints:
+        elif name not in (STATE_FILE, *inputs) and _SUFFIX.sub("", name) not in its_names:
             left.append(path)
     return left if has_checkpoints else None

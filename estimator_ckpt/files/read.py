@@ -59,8 +59,10 @@ def size(path: str) -> int:
 
 def oddity(path: str) -> str:
     """What stands in the place of a local file's content, for messages; "" for nothing odd."""
-    if is_remote(path) or not os.path.exists(path):
+    if is_remote(path):
         return ""
+    if not os.path.exists(path):
+        return "a symbolic link to what is not there" if os.path.islink(path) else ""
     mode = os.stat(path).st_mode
     for is_kind, name in _KINDS.items():
         if is_kind(mode):

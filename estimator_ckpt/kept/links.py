@@ -71,6 +71,8 @@ def link_checkpoint(prefix: str, directory: str, *, with_input: bool = False) ->
     if files.exists(directory):
         raise WriteError("the directory exists", path=directory)
     staged = directory if is_remote else f"{directory}{LINKING}{secrets.token_hex(4)}"
+    room = os.path.dirname(directory)
+    is_first = not files.exists(room)
     for left in range(_TRIES - 1, -1, -1):
         try:
             files.make_dirs(staged)
@@ -83,6 +85,10 @@ def link_checkpoint(prefix: str, directory: str, *, with_input: bool = False) ->
         except BaseException as error:
             with contextlib.suppress(CheckpointError):
                 let_go(staged)
+                if is_first and not is_remote:
+                    files.remove_dir(room)
+            if isinstance(error, CheckpointError) and (error.path or "").startswith(staged):
+                error.path = os.path.dirname(prefix) + (error.path or "")[len(staged) :]
             # Where the index is still there, the trainer has just written the checkpoint anew.
             is_gone = isinstance(error, NotACheckpointError)
             if not is_gone or not left or not files.exists(f"{prefix}.index"):

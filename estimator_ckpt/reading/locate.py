@@ -335,6 +335,9 @@ def _nothing(path: str) -> Exception:
         return NotACheckpointError(f"there is no directory {directory}", path=path)
     names = files.list_dir(directory)
     prefixes = sorted(n[: -len(".index")] for n in names if n.endswith(".index"))
+    odd = files.oddity(f"{path}.index")
+    if odd:
+        return NotACheckpointError(f"{path}.index is {odd}", path=path)
     near = near_names(name, [*prefixes, *_directories(directory, names, name)]) or prefixes[-3:]
     has = "no checkpoint is there"
     if prefixes:
