@@ -252,7 +252,7 @@ def _notes_of_other_files(prefix: str, num_shards: int) -> Iterator[str]:
     """A line for each data file of this name that the index does not count."""
     directory, name = os.path.split(prefix)
     directory = directory or "."
-    for other in files.list_dir(directory):
+    for other in files.list_dir(directory) if num_shards else ():  # else a SavedModel without any
         match = other.startswith(name) and _DATA.fullmatch(other, len(name))
         if match and (int(match[2]) != num_shards or int(match[1]) >= num_shards):
             yield (

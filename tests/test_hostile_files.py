@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from command_line import command_runner
 from conversion_files import names_in, write_bundle
+from golden_files import golden_case
 
 import estimator_ckpt
 from estimator_ckpt import convert_checkpoint, load_warm_start, open_checkpoint, verify_checkpoint
@@ -164,7 +166,7 @@ def test_a_flagfile_that_is_one(run, prefix, tmp_path):
 def test_control_characters_in_paths_are_escaped_everywhere(run, tmp_path, caplog):
     name = "a\x1b[31m\rb\x9b"
     home = tmp_path / name
-    prefix = write_bundle(home / "m-1", VALUES)
+    prefix = write_bundle(home / "m-1", {**VALUES, name: b"no number"})
     (home / "checkpoint").write_text(f'model_checkpoint_path: "{name}"\n')
     (home / "other").write_text("")
     outputs = []
@@ -182,6 +184,8 @@ def test_control_characters_in_paths_are_escaped_everywhere(run, tmp_path, caplo
         ("convert", prefix, tmp_path / f"{name}-out" / "m", "--checkpoint_format=both"),
         ("convert", home, tmp_path / f"{name}-tree", "--checkpoint_format=both"),
         ("check", prefix, f"--against={prefix}"),
+        ("export", prefix, home / "w.npz", "--skip_unsupported"),
+        ("import", home / "w.npz", home / "imported" / "m", "--checkpoint_format=saver"),
         (name,),
         ("inspect", prefix, f"--{name}"),
     ):
@@ -260,3 +264,22 @@ def test_a_pin_that_is_refused_leaves_nothing(prefix, tmp_path, run, left):
     assert result.code == 2
     assert result.err.startswith(f"estimator-ckpt: {data}")
     assert names_in(tmp_path) == before
+
+
+@pytest.mark.parametrize("kind", ["v1_format", "v1_sharded"])
+@pytest.mark.parametrize(
+    "arguments", [("pin", "--name=a"), ("convert", "--in_place", "--checkpoint_format=both")]
+)
+def test_what_the_first_format_cannot_is_said(run, tmp_path, kind, arguments):
+    run_dir = shutil.copytree(golden_case("2.15", kind).directory, tmp_path / "run")
+    before = names_in(run_dir)
+    result = run(arguments[0], run_dir, *arguments[1:])
+    assert result.code == 2
+    assert "TensorFlow's first format (V1) cannot be" in result.err
+    assert names_in(run_dir) == before
+
+
+def test_a_saved_model_without_variables_is_whole(run, tmp_path):
+    (tmp_path / "saved_model.pb").write_bytes(b"")
+    assert "saver, 0 data files" in run("inspect", tmp_path).out
+    assert run("verify", tmp_path).out.endswith(": whole; 0 keys, 0 B in data files checked\n")

@@ -20,6 +20,7 @@ from absl import flags
 from estimator_ckpt.bundle.dtypes import dtype_name
 from estimator_ckpt.cli import EXIT_OK, UsageError
 from estimator_ckpt.commands.convert_flags import define_options, option_values
+from estimator_ckpt.errors import printable
 from estimator_ckpt.export import Export, export_checkpoint
 from estimator_ckpt.text.progress import progress_bar
 from estimator_ckpt.text.quantities import counted, size_text, tensor_text
@@ -77,11 +78,11 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
         ]
         print_table(["name", "tensor", "bytes"], rows, _total(export), right=["bytes"])
     for row in fold(Row("left out", one.name, note=one.why) for one in export.left_out):
-        print(f"left out: {row.name} ({row.note})")
+        print(printable(f"left out: {row.name} ({row.note})"))
     if export.written:
-        print(f"{export.path}: {_total(export)}")
+        print(printable(f"{export.path}: {_total(export)}"))
     if export.warning:
-        print(f"estimator-ckpt: {export.warning}", file=sys.stderr)
+        print(f"estimator-ckpt: {printable(export.warning)}", file=sys.stderr)
     return EXIT_OK
 
 

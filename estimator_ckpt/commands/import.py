@@ -18,6 +18,7 @@ from absl import flags
 from estimator_ckpt.cli import EXIT_OK, UsageError
 from estimator_ckpt.commands.convert import conversion_json, summary
 from estimator_ckpt.commands.convert_flags import define_options, option_values
+from estimator_ckpt.errors import printable
 from estimator_ckpt.importing import import_checkpoint
 from estimator_ckpt.text.progress import progress_bar
 
@@ -60,7 +61,7 @@ def run(arguments: list[str], flag_values: flags.FlagValues) -> int:
     if flag_values.json:
         print(json.dumps(conversion_json(conversion), indent=2))
     else:
-        print(summary(conversion))
+        print(printable(summary(conversion)))
         if conversion.warning:
-            print(f"estimator-ckpt: {conversion.warning}", file=sys.stderr)
+            print(f"estimator-ckpt: {printable(conversion.warning)}", file=sys.stderr)
     return EXIT_OK

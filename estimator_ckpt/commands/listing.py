@@ -124,7 +124,7 @@ def _details(checkpoint: Checkpoint, facts: GraphFacts) -> list[str]:
     elif (iterations := _iterations(checkpoint)) is not None:
         details.append(f"the optimizer's step {iterations}")
     shards = checkpoint.index.num_shards
-    details.append(f"{shards} data file" + ("s" if shards > 1 else ""))
+    details.append(counted(shards, "data file"))
     input_bytes = position_size(checkpoint.prefix)
     if input_bytes:
         details.append(f"the input's position beside it, {size_text(input_bytes)}")

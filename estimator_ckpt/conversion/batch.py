@@ -44,6 +44,7 @@ from estimator_ckpt.conversion.outcomes import (
 from estimator_ckpt.conversion.plan import Content
 from estimator_ckpt.conversion.prepare import make_plan
 from estimator_ckpt.conversion.request import is_done_in_place
+from estimator_ckpt.conversion.result_path import check_v1_in_place
 from estimator_ckpt.conversion.trees import STATE_FILE, Directory, checkpoint_name, find_tasks
 from estimator_ckpt.errors import (
     BusyError,
@@ -209,6 +210,7 @@ def _convert(
     if logged and done_by(source, result, options) in logged:
         return Outcome("already", source, result, "the log has it")
     with open_checkpoint(source) as checkpoint:
+        check_v1_in_place(checkpoint, options)
         by_these = Outcome("already", source, result, "converted by the same options")
         if is_done_in_place(checkpoint, options):
             if not dry_run:

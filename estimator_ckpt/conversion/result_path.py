@@ -31,13 +31,7 @@ def result_path(
         ):
             raise SettingsError("in place there is no other destination", key="destination")
         check_in_place(checkpoint.prefix, options)
-        if checkpoint.index.v1:
-            raise SettingsError(
-                "a checkpoint in TensorFlow's first format (V1) cannot be converted in place, as "
-                "its file has no data files behind it; convert it to a new place",
-                path=checkpoint.prefix,
-                key="in_place",
-            )
+        check_v1_in_place(checkpoint, options)
         if files.is_dir(checkpoint.path) and len(complete_prefixes(checkpoint.path)) > 1:
             raise SettingsError(
                 "expected one checkpoint, found a directory of several; name one, or convert all "
@@ -74,6 +68,17 @@ def check_in_place(path: str, options: ConvertOptions) -> None:
             "a remote checkpoint cannot be converted in place, as nothing can be appended to a "
             "data file there; convert it to a new place",
             path=path,
+            key="in_place",
+        )
+
+
+def check_v1_in_place(checkpoint: Checkpoint, options: ConvertOptions) -> None:
+    """Raises SettingsError for a checkpoint that can be converted to a new place alone."""
+    if options.in_place and checkpoint.index.v1:
+        raise SettingsError(
+            "a checkpoint in TensorFlow's first format (V1) cannot be converted in place, as its "
+            "file has no data files behind it; convert it to a new place",
+            path=checkpoint.prefix,
             key="in_place",
         )
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 
 from estimator_ckpt import files
 from estimator_ckpt.bundle.index import read_index, shard_path
+from estimator_ckpt.bundle.v1 import v1_prefix
 from estimator_ckpt.checkpoint import open_checkpoint
 from estimator_ckpt.errors import (
     CheckpointError,
@@ -106,7 +107,7 @@ def _is_unfinished(directory: str, name: str) -> bool:
 
 def _link(prefix: str, target: str) -> None:
     if not files.exists(f"{prefix}.index"):
-        if files.exists(prefix):
+        if v1_prefix(prefix) is not None:
             raise UnsupportedCheckpointError(
                 "a checkpoint in TensorFlow's first format (V1) cannot be kept by links; convert "
                 "it first: estimator-ckpt convert",
