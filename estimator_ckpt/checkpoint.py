@@ -52,6 +52,7 @@ class Checkpoint(Mapping[str, "np.ndarray[Any, Any]"]):
       object_graph: the objects of an object-based checkpoint, else None.
       reader: of its data files, by key or by entry.
       data_error: what is wrong with the data files of one that was opened without need of them.
+      stamp: of the file that the index was read from, see files.stamp(); () where that is remote.
     """
 
     def __init__(
@@ -61,12 +62,14 @@ class Checkpoint(Mapping[str, "np.ndarray[Any, Any]"]):
         index: Index,
         object_graph: ObjectGraph | None,
         data_error: CorruptCheckpointError | None = None,
+        stamp: tuple[int, ...] = (),
     ) -> None:
         self.path = path
         self.prefix = prefix
         self.index = index
         self.object_graph = object_graph
         self.data_error = data_error
+        self.stamp = stamp
         self.reader = open_reader(prefix, index)
 
     def __enter__(self) -> Checkpoint:
@@ -313,6 +316,7 @@ def open_checkpoint(path: str | os.PathLike[str], *, need_data: bool = True) -> 
     """
     path = files.path_text(path)
     prefix = find_prefix(path)
+    stamp = files.stamp_or_none(f"{prefix}.index")
     index = read_any_index(prefix)
     graph, data_error = None, None
     try:
@@ -322,7 +326,7 @@ def open_checkpoint(path: str | os.PathLike[str], *, need_data: bool = True) -> 
         if need_data:
             raise
         data_error = error
-    return Checkpoint(path, prefix, index, graph, data_error)
+    return Checkpoint(path, prefix, index, graph, data_error, stamp)
 
 
 def read_object_graph(prefix: str, index: Index) -> ObjectGraph | None:

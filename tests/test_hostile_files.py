@@ -23,6 +23,7 @@ from estimator_ckpt.errors import (
     CheckpointError,
     ConflictError,
     CorruptCheckpointError,
+    NotACheckpointError,
     SettingsError,
     WriteError,
 )
@@ -283,3 +284,23 @@ def test_a_saved_model_without_variables_is_whole(run, tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(b"")
     assert "saver, 0 data files" in run("inspect", tmp_path).out
     assert run("verify", tmp_path).out.endswith(": whole; 0 keys, 0 B in data files checked\n")
+
+
+def test_a_source_that_is_saved_again_between_index_and_data_is_not_converted(
+    prefix, tmp_path, monkeypatch
+):
+    link, again = os.link, {name: value + 1 for name, value in VALUES.items()}
+
+    def save_again_and_link(*arguments, **options):
+        monkeypatch.undo()
+        for path in tmp_path.glob("m-1.*"):
+            path.unlink()
+        write_bundle(prefix, again)
+        link(*arguments, **options)
+
+    monkeypatch.setattr(os, "link", save_again_and_link)
+    with pytest.raises(NotACheckpointError, match=r"written again .* convert it once more"):
+        convert_checkpoint(prefix, tmp_path / "out" / "m", "both")
+    assert not (tmp_path / "out").exists()
+    convert_checkpoint(prefix, tmp_path / "out" / "m", "both")
+    assert open_checkpoint(tmp_path / "out" / "m").global_step == 2

@@ -64,7 +64,7 @@ def carry_out(
     # A file in the V1 format is no data file: there is nothing that could be linked.
     compact = options.compact or options.dtype is not None or checkpoint.index.v1 is not None
     with contextlib.closing(
-        Transfer(conversion.source, checkpoint.index, tensors, progress)
+        Transfer(conversion.source, checkpoint.index, tensors, progress, checkpoint.stamp)
     ) as transfer:
         if options.in_place:
             done = transfer.write_in_place(prove=options.verify, request=request_of(options))

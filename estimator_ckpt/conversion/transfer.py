@@ -51,13 +51,20 @@ class Transfer:
       index: of the source.
       tensors: what the result has under each key.
       progress: called with the bytes copied or written and those in all.
+      stamp: of the index, when it was read; () where it is not known.
     """
 
     def __init__(
-        self, source: str, index: Index, tensors: Tensors, progress: Progress = None
+        self,
+        source: str,
+        index: Index,
+        tensors: Tensors,
+        progress: Progress = None,
+        stamp: Stamp = (),
     ) -> None:
         self._source = source
         self._index = index
+        self._read_as = stamp
         self._tensors = tensors
         sources = map(attrgetter("source"), tensors.values())
         found = map(index.entries.get, encode_keys(sources))
@@ -85,6 +92,7 @@ class Transfer:
         Raises:
           WriteError: it cannot be written, or another has taken the site.
           CorruptCheckpointError: the bytes of the source are not what its index says.
+          NotACheckpointError: the source was written again meanwhile, or is gone.
         """
         destination, undo = site.destination, site.undo
         linked = {} if compact else self._used_shards()
@@ -101,6 +109,12 @@ class Transfer:
         hows = files.link_or_copy_all(
             list(zip(map(self._shard, linked), paths)), copy=copy, progress=self._report
         )
+        now = self._stamp()
+        if linked and self._read_as and now not in ((), self._read_as):  # the data may be another's
+            raise NotACheckpointError(
+                "it was written again while it was being converted; convert it once more",
+                path=self._source,
+            )
         for shard, how in zip(linked, hows):
             if how == "copy":
                 self._done += sizes[shard]
@@ -209,10 +223,7 @@ class Transfer:
 
     def _stamp(self) -> Stamp:
         """What changes when the index is written again."""
-        try:
-            return files.stamp(f"{self._source}.index")
-        except NotACheckpointError:
-            return ()
+        return files.stamp_or_none(f"{self._source}.index")
 
     def _replaced(self) -> WriteError:
         return WriteError(

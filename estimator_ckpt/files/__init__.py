@@ -22,6 +22,7 @@ from estimator_ckpt.files.read import (
     read_soon,
     size,
     stamp,
+    stamp_or_none,
 )
 from estimator_ckpt.files.write import (
     make_dirs,
@@ -64,6 +65,7 @@ __all__ = [
     "rename",
     "size",
     "stamp",
+    "stamp_or_none",
     "truncate",
     "write_atomic",
 ]

@@ -89,6 +89,14 @@ def stamp(path: str) -> tuple[int, ...]:
         return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
 
 
+def stamp_or_none(path: str) -> tuple[int, ...]:
+    """stamp() of a file; () where there is none, and for remote ones."""
+    try:
+        return () if is_remote(path) else stamp(path)
+    except NotACheckpointError:
+        return ()
+
+
 def open_read(path: str) -> IO[bytes]:
     """Opens a file to read its bytes.
 
