@@ -144,8 +144,7 @@ def _export(
     dry_run: bool,
     progress: Progress,
 ) -> Export:
-    if files.exists(path):
-        raise WriteError("the file exists; name another one, or remove it", path=path)
+    _check_free(path)
     conversion, contents = make_plan(checkpoint, path, options)
     contents = {name: one for name, one in contents.items() if name != RESETS_KEY}
     kept, unfit = _sort_out(contents, ending)
@@ -187,6 +186,11 @@ def _export(
         written=True,
         warning=warning,
     )
+
+
+def _check_free(path: str) -> None:
+    if files.exists(path):
+        raise WriteError("the file exists; name another one, or remove it", path=path)
 
 
 def _sort_out(
@@ -263,6 +267,7 @@ def _write(
                 source.expect_values(tensors.values())
                 streams = {name: chunks(name) for name in tensors}
                 _FORMATS[ending].write(file, export.tensors, streams, export.metadata)
+            _check_free(path)  # another may have come meanwhile
             files.rename(temporary, path)
         except BaseException:
             files.remove(temporary)

@@ -227,6 +227,16 @@ def test_a_file_that_is_there_stays(source: str, tmp_path: Path, ending: str) ->
 
 
 @pytest.mark.parametrize("ending", ENDINGS)
+def test_a_file_that_comes_meanwhile_stays(source: str, tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"out{ending}"
+    before = {file.name for file in tmp_path.iterdir()}
+    with pytest.raises(WriteError, match="the file exists"):
+        export_checkpoint(source, path, progress=lambda done, total: bool(path.write_text("mine")))
+    assert path.read_text() == "mine"
+    assert {file.name for file in tmp_path.iterdir()} == {*before, path.name}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
 def test_a_broken_source_leaves_nothing_behind(source: str, tmp_path: Path, ending: str) -> None:
     data = Path(f"{source}.data-00000-of-00001")
     data.write_bytes(data.read_bytes()[:-1] + b"\x55")
