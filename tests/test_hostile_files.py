@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import shutil
 import signal
@@ -19,6 +20,9 @@ from golden_files import golden_case
 import estimator_ckpt
 from estimator_ckpt import convert_checkpoint, load_warm_start, open_checkpoint, verify_checkpoint
 from estimator_ckpt.bundle.index import read_index, write_index
+from estimator_ckpt.checking.audit import verify_directory
+from estimator_ckpt.conversion.convert_options import ConvertOptions
+from estimator_ckpt.conversion.trees import find_left, find_tasks
 from estimator_ckpt.errors import (
     CheckpointError,
     ConflictError,
@@ -27,6 +31,7 @@ from estimator_ckpt.errors import (
     SettingsError,
     WriteError,
 )
+from estimator_ckpt.files import make_dirs
 
 ROOT = Path(estimator_ckpt.__file__).parent.parent
 VALUES = {"w": np.arange(100, dtype=np.float32), "global_step": np.int64(1)}
@@ -304,3 +309,18 @@ def test_a_source_that_is_saved_again_between_index_and_data_is_not_converted(
     assert not (tmp_path / "out").exists()
     convert_checkpoint(prefix, tmp_path / "out" / "m", "both")
     assert open_checkpoint(tmp_path / "out" / "m").global_step == 2
+
+
+def test_a_tree_may_be_deeper_than_functions_can_call_themselves(tmp_path):
+    deepest = f"{tmp_path}/tree" + "/d" * 300
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack(0)) + 200)
+    try:
+        make_dirs(deepest)
+        write_bundle(f"{deepest}/m-1", VALUES)
+        tasks = find_tasks(f"{tmp_path}/tree", f"{tmp_path}/out", ConvertOptions("both"))
+        assert [one.source for one in tasks] == [f"{deepest}/m-1"]
+        assert [one.prefix for one in verify_directory(tmp_path).checkpoints] == [f"{deepest}/m-1"]
+        assert find_left(str(tmp_path)) == []
+    finally:
+        sys.setrecursionlimit(limit)

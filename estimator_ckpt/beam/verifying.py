@@ -29,11 +29,11 @@ from estimator_ckpt.checking.audit import (
     look,
     nothing_found,
     verify_found,
-    walk,
 )
 from estimator_ckpt.conversion.request import index_stamp
 from estimator_ckpt.errors import CheckpointError
 from estimator_ckpt.files.log import Line, Shards, no_line, read_lines
+from estimator_ckpt.reading.locate import walk
 from estimator_ckpt.verify import Fault, VerifyReport
 
 _BESIDE = "beside"
@@ -92,8 +92,8 @@ def _walk(path: str) -> Iterator[Step]:
         yield _beside(Directory(path, (), (fault,), ()))
         return
     yield None, {"kind": "tree", "path": path, "directories": len(found)}
-    for directory in found:
-        yield directory, None
+    for directory, names, _ in found:
+        yield (directory, names), None
 
 
 def _look(element: tuple[str, list[str]]) -> Iterator[Step]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple, Optional
 
@@ -14,7 +14,7 @@ from estimator_ckpt.errors import CheckpointError, NotACheckpointError
 from estimator_ckpt.files import Progress
 from estimator_ckpt.reading.input_files import SUFFIX as INPUT
 from estimator_ckpt.reading.input_files import is_input_directory, positions
-from estimator_ckpt.reading.locate import is_saved_model, is_under_way, sub_directories
+from estimator_ckpt.reading.locate import is_under_way, walk
 from estimator_ckpt.reading.state import read_state
 from estimator_ckpt.verify import Fault, VerifyReport, verify_checkpoint
 
@@ -79,7 +79,7 @@ def verify_directory(
       NotACheckpointError: there is no checkpoint in it, nor a part of one.
     """
     path = files.path_text(path)
-    directories = [look(*found) for found in walk(path)]
+    directories = [look(one, names) for one, names, _ in walk(path)]
     total = sum(len(one.prefixes) for one in directories)
     faults = [fault for one in directories for fault in one.faults]
     notes = [note for one in directories for note in one.notes]
@@ -112,22 +112,6 @@ def verify_found(prefix: str, *, progress: Progress = None) -> VerifyReport | st
             return f"{prefix} was deleted while it was to be verified"
         fault = Fault("unreadable", error.path or prefix, error.message, error.key)
         return VerifyReport(prefix, prefix, (fault,), ())
-
-
-def walk(directory: str) -> Iterator[tuple[str, list[str]]]:
-    """The directories of a tree with their names, the upper ones first.
-
-    Raises:
-      NotACheckpointError: one cannot be read.
-    """
-    if is_saved_model(directory):
-        return
-    names = files.list_dir(directory)
-    yield directory, names
-    for name in sub_directories(directory, names):
-        path = os.path.join(directory, name)
-        if not is_under_way(path):
-            yield from walk(path)
 
 
 def look(directory: str, names: list[str]) -> Directory:

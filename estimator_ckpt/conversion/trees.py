@@ -15,9 +15,8 @@ from estimator_ckpt.errors import CheckpointError, NotACheckpointError, WriteErr
 from estimator_ckpt.reading.input_files import input_directory
 from estimator_ckpt.reading.locate import (
     complete_prefixes,
-    is_saved_model,
     is_under_way,
-    sub_directories,
+    walk,
 )
 from estimator_ckpt.reading.state import read_state
 
@@ -64,20 +63,12 @@ def find_tasks(source: str, destination: str, options: ConvertOptions) -> list[T
 
 
 def _find(source: str, destination: str) -> Iterator[Task]:
-    if is_saved_model(source):
-        return
-    names = files.list_dir(source)
-    directory = Directory(source, destination, STATE_FILE in names)
-    for prefix, name in _checkpoints(source, names).items():
-        yield Task(prefix, os.path.join(destination, name), directory)
-    for name in _sub_directories(source, names):
-        yield from _find(os.path.join(source, name), os.path.join(destination, name))
-
-
-def _sub_directories(directory: str, names: Collection[str]) -> list[str]:
-    """But for those in which a save that is under way has its files."""
-    found = sub_directories(directory, names)
-    return [name for name in found if not is_under_way(os.path.join(directory, name))]
+    for path, names, _ in walk(source):
+        below = path[len(source) :].lstrip("/")
+        target = os.path.join(destination, below) if below else destination
+        directory = Directory(path, target, STATE_FILE in names)
+        for prefix, name in _checkpoints(path, names).items():
+            yield Task(prefix, os.path.join(target, name), directory)
 
 
 def _checkpoints(directory: str, names: Collection[str]) -> dict[str, str]:
@@ -120,26 +111,25 @@ def find_left(source: str) -> list[str]:
     Raises:
       NotACheckpointError: a directory cannot be read.
     """
-    return _left(source) or []
+    return _left(source)
 
 
-def _left(directory: str) -> list[str] | None:
-    """The paths; None where there are no checkpoints."""
-    if is_saved_model(directory):
-        return None
-    names = files.list_dir(directory)
-    checkpoints = _checkpoints(directory, names)
-    directories = _sub_directories(directory, names)
-    its_names = set(checkpoints.values())
-    inputs = set(map(input_directory, its_names))
-    left = []
-    has_checkpoints = bool(checkpoints)
-    for name in names:
-        path = os.path.join(directory, name)
-        if name in directories:
-            below = _left(path)
-            left += [f"{path}/"] if below is None else below
-            has_checkpoints |= below is not None
-        elif name not in (STATE_FILE, *inputs) and _SUFFIX.sub("", name) not in its_names:
-            left.append(path)
-    return left if has_checkpoints else None
+def _left(source: str) -> list[str]:
+    found: dict[str, list[str]] = {}  # of each directory with checkpoints at any depth
+    for directory, names, below in reversed(list(walk(source))):  # the lowest first
+        directories = set(below)
+        checkpoints = _checkpoints(directory, names)
+        its_names = set(checkpoints.values())
+        inputs = set(map(input_directory, its_names))
+        left = []
+        has_checkpoints = bool(checkpoints)
+        for name in names:
+            path = os.path.join(directory, name)
+            if name in directories:
+                has_checkpoints |= path in found
+                left += found.pop(path, [f"{path}/"])
+            elif name not in (STATE_FILE, *inputs) and _SUFFIX.sub("", name) not in its_names:
+                left.append(path)
+        if has_checkpoints:
+            found[directory] = left
+    return found.get(source, [])

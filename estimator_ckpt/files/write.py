@@ -116,7 +116,12 @@ def make_dirs(path: str) -> None:
         if is_remote(path):
             remote_files().makedirs(path)
         else:
-            os.makedirs(path or ".", exist_ok=True)
+            missing = []
+            while path and not os.path.isdir(path):
+                missing.append(path)
+                path = os.path.dirname(path)
+            for one in reversed(missing):  # os.makedirs() calls itself for each
+                os.makedirs(one, exist_ok=True)
 
 
 def sync_directory(path: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from estimator_ckpt import files
 from estimator_ckpt.bundle.index import Index, read_index
@@ -196,10 +196,30 @@ def complete_prefixes(directory: str) -> list[str]:
     return sorted(prefixes + v1_prefixes(directory, names), key=_age)
 
 
-def sub_directories(directory: str, names: Iterable[str]) -> list[str]:
+def walk(directory: str) -> Iterator[tuple[str, list[str], list[str]]]:
+    """The directories of a tree, the upper ones first: path, names, those of its directories.
+
+    SavedModels are left out, and so is what a save that is under way has.
+
+    Raises:
+      NotACheckpointError: one cannot be read.
+    """
+    left = [directory]
+    while left:  # a tree may be deeper than calls of functions
+        path = left.pop()
+        if is_saved_model(path):
+            continue
+        names = files.list_dir(path)
+        found = _sub_directories(path, names)
+        yield path, names, found
+        left += [os.path.join(path, name) for name in reversed(found)]
+
+
+def _sub_directories(directory: str, names: Iterable[str]) -> list[str]:
     """Those of the names in a directory that are directories, and no symbolic links to others.
 
-    Without those of the positions of inputs, which belong to the checkpoints beside them.
+    Without those of the positions of inputs, which belong to the checkpoints beside them, and of
+    saves that are under way.
 
     Of remote ones those that are called like a file of a checkpoint are taken for files: to ask for
     each is a request, and there may be hundreds of thousands.
@@ -210,7 +230,8 @@ def sub_directories(directory: str, names: Iterable[str]) -> list[str]:
         path = os.path.join(directory, name)
         if remote and _SUFFIX.search(name):
             continue
-        if not os.path.islink(path) and files.is_dir(path) and not is_input_directory(path):
+        is_own = not os.path.islink(path) and files.is_dir(path)
+        if is_own and not is_input_directory(path) and not is_under_way(path):
             found.append(name)
     return found
 
