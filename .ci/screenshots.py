@@ -10,16 +10,16 @@ import json
 import os
 import pathlib
 import shutil
-import socket
 import struct
 import subprocess
 import sys
 import tempfile
-import time
-import urllib.request
 
 import numpy as np
 from playwright.sync_api import Page, sync_playwright
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "tests"))
+from tensorboard_process import tensorboard
 
 from estimator_ckpt import convert_checkpoint, import_checkpoint, write_report
 
@@ -101,34 +101,12 @@ def main() -> None:
         picture(page, "report_history.png", 560)
         page.goto(check.as_uri())
         picture(page, "report_mapping.png", 700)
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        flags = [
-            "--logdir=logs",
-            f"--port={port}",
-            "--host=127.0.0.1",
-            "--load_fast=false",
-        ]
-        server = subprocess.Popen(
-            [sys.executable, "-m", "tensorboard.main", *flags], stderr=subprocess.DEVNULL
-        )
-        try:
-            url = f"http://127.0.0.1:{port}/"
-            for _ in range(300):
-                try:
-                    urllib.request.urlopen(url).close()
-                    break
-                except OSError:
-                    time.sleep(0.1)
-            page.goto(f"{url}#checkpoints")
+        with tensorboard("--logdir=logs", "--load_fast=false") as url:
+            page.goto(f"{url}/#checkpoints")
             tab = page.frame_locator("iframe")
             tab.get_by_label("compare with").select_option(label="run: model.ckpt-1000")
             tab.locator("[data-view=changes] tbody tr").first.wait_for()
             picture(page, "tab_changes.png", 900)
-        finally:
-            server.terminate()
-            server.wait()
         browser.close()
 
 

@@ -13,24 +13,22 @@ there. The best of the runs counts.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import shutil
-import socket
-import subprocess
 import sys
 import tempfile
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import numpy as np
 from inspect_speed import variable_names, write_checkpoint
 from playwright.sync_api import Browser, sync_playwright
+from tensorboard_process import tensorboard
 
 from estimator_ckpt import compare_checkpoints, open_checkpoint
 from estimator_ckpt.pages.contents import contents
@@ -120,30 +118,10 @@ def page_times(browser: Browser, run: Path, runs: int) -> None:
         )
 
 
-@contextlib.contextmanager
-def tensorboard(logdir: Path) -> Iterator[str]:
-    """The URL of one that serves the logdir."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "tensorboard.main", "--host=127.0.0.1", f"--port={port}"]
-    server = subprocess.Popen([*command, f"--logdir={logdir}"], stderr=subprocess.DEVNULL)
-    try:
-        url = f"http://127.0.0.1:{port}"
-        for _ in range(600):
-            with contextlib.suppress(OSError), urllib.request.urlopen(url):
-                break
-            time.sleep(0.1)
-        yield url
-    finally:
-        server.terminate()
-        server.wait()
-
-
 def tab_time(browser: Browser, logdir: Path, runs: int) -> tuple[float, float]:
     """Seconds from the click on the tab to its rows, the first time and the best of the others."""
     times = []
-    with tensorboard(logdir) as url:
+    with tensorboard(f"--logdir={logdir}") as url:
         for _ in range(1 + runs):
             page = browser.new_page()
             page.goto(f"{url}/#timeseries")

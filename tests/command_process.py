@@ -7,6 +7,7 @@ import pty
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,14 @@ def run_on_terminal(*arguments: Any, term: str = "xterm", colors: bool = False) 
       term: $TERM.
       colors: whether the codes of colors and bold letters are to be left in.
     """
+    code, text = on_terminal(lambda **streams: start(*arguments, term=term, **streams))
+    return code, text if colors else re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+def on_terminal(begin: Callable[..., subprocess.Popen[bytes]]) -> tuple[int, str]:
+    """The exit code of a process, and what stands on its terminal; `begin` takes its streams."""
     terminal, inner = pty.openpty()
-    process = start(*arguments, term=term, stdin=inner, stdout=inner, stderr=inner)
+    process = begin(stdin=inner, stdout=inner, stderr=inner)
     os.close(inner)
     shown = b""
     while True:
@@ -39,5 +46,4 @@ def run_on_terminal(*arguments: Any, term: str = "xterm", colors: bool = False) 
         except OSError:  # Linux says so where no process has the terminal any more
             break
     os.close(terminal)
-    text = shown.decode()
-    return process.wait(), text if colors else re.sub(r"\x1b\[[0-9;]*m", "", text)
+    return process.wait(), shown.decode()

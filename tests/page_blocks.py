@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import contextlib
 import doctest
+import functools
 import importlib.metadata
 import io
 import os
@@ -38,6 +39,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from unittest import SkipTest
 
+from command_process import on_terminal
 from sybil import Document, Example, Region
 from sybil.evaluators.python import PythonEvaluator
 from sybil.parsers.markdown import SkipParser
@@ -194,7 +196,7 @@ def _run_shell(example: Example) -> None:
     expected, example.namespace["_exits"] = example.namespace["_exits"], 0
     command = ["bash", "-euo", "pipefail", "-c", str(example.parsed[0])]
     if example.namespace["_terminal"]:
-        code, printed = _on_terminal(command)
+        code, printed = on_terminal(functools.partial(subprocess.Popen, command))
         if leaked := _NOT_FOR_A_PERSON.search(printed):
             raise PageError(f"{example.path}, line {example.line}: {leaked[0]!r}\n{printed}")
     else:
@@ -211,23 +213,6 @@ def _run_shell(example: Example) -> None:
         raise PageError(f"{place}: exit code {code}, expected {expected}\n{printed}")
     if not example.namespace["_terminal"]:
         _compare(example, printed)
-
-
-def _on_terminal(command: list[str]) -> tuple[int, str]:
-    """The exit code, and what stands on the terminal."""
-    import pty
-
-    terminal, inner = pty.openpty()
-    process = subprocess.Popen(command, stdin=inner, stdout=inner, stderr=inner)
-    os.close(inner)
-    shown = b""
-    while True:
-        try:
-            shown += os.read(terminal, 1 << 16)
-        except OSError:  # Linux says so where no process has the terminal any more
-            break
-    os.close(terminal)
-    return process.wait(), shown.decode()
 
 
 def _write_file(example: Example) -> None:

@@ -66,37 +66,34 @@ def test_training_goes_on_in_keras_with_the_losses_of_tf1(kind, source_format, t
     np.testing.assert_allclose(job.train(), expected, rtol=1e-5)
 
 
-@kinds
-def test_training_goes_on_in_tf1_with_the_losses_of_keras(kind, tmp_path):
-    prefix, expected = in_keras(kind, tmp_path, order=tuple(reversed(SHAPES)))
+def train_in_tf1(kind, prefix, destination, from_optimizer):
+    """The losses of a TF1 job that goes on from what a checkpoint is converted to."""
     convert_checkpoint(
         prefix,
-        tmp_path / "out",
+        destination,
         "saver",
         optimizer="tf1",
-        from_optimizer=FROM.get(kind),
+        from_optimizer=from_optimizer,
         hyperparameters=NUMBERS.get(kind, {}),
     )
     job = Tf1Job(kind)
-    job.restore(tmp_path / "out")
-    np.testing.assert_allclose(job.train(), expected, rtol=1e-5)
+    job.restore(destination)
+    return job.train()
+
+
+@kinds
+def test_training_goes_on_in_tf1_with_the_losses_of_keras(kind, tmp_path):
+    prefix, expected = in_keras(kind, tmp_path, order=tuple(reversed(SHAPES)))
+    losses = train_in_tf1(kind, prefix, tmp_path / "out", FROM.get(kind))
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
 
 
 @kinds
 def test_names_alone_tell_the_state_of_a_keras_optimizer(kind, tmp_path):
     prefix, expected = in_keras(kind, tmp_path)
     convert_checkpoint(prefix, tmp_path / "names", "saver")
-    convert_checkpoint(
-        tmp_path / "names",
-        tmp_path / "out",
-        "saver",
-        optimizer="tf1",
-        from_optimizer=BY_NAMES.get(kind),
-        hyperparameters=NUMBERS.get(kind, {}),
-    )
-    job = Tf1Job(kind)
-    job.restore(tmp_path / "out")
-    np.testing.assert_allclose(job.train(), expected, rtol=1e-5)
+    losses = train_in_tf1(kind, tmp_path / "names", tmp_path / "out", BY_NAMES.get(kind))
+    np.testing.assert_allclose(losses, expected, rtol=1e-5)
 
 
 KERAS_2_NAMES = {"w": 2, "v": 2, "m/w": 2, "v/w": 2, "m/v": 2, "v/v": 2, "learning_rate": 0.1}

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 import shutil
-import socket
-import subprocess
-import sys
-import time
 import urllib.error
 import urllib.request
 
 import numpy as np
 import pytest
 from conversion_files import write_bundle
+from tensorboard_process import tensorboard
 
 from estimator_ckpt import cli, convert_checkpoint
 from estimator_ckpt.reading.state import CheckpointState, write_state
@@ -289,25 +285,6 @@ def test_a_hundred_thousand_variables_are_searched_and_printed_folded(page, tmp_
 
 
 # --- the tab ---------------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def tensorboard(*flags):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "tensorboard.main", "--host=127.0.0.1", f"--port={port}"]
-    process = subprocess.Popen([*command, *flags], stderr=subprocess.DEVNULL)
-    try:
-        url = f"http://127.0.0.1:{port}"
-        for _ in range(600):
-            with contextlib.suppress(OSError), urllib.request.urlopen(url):
-                break
-            time.sleep(0.1)
-        yield url
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @pytest.mark.parametrize("load_fast", ["false", "true"])

@@ -108,9 +108,8 @@ class DataFiles:
                 if ahead is not self._ahead:
                     ahead.close()
         else:
-            end = entry.offset + entry.size
-            for start in range(entry.offset, end, _CHUNK):
-                yield self._local(entry.shard, start, min(_CHUNK, end - start))
+            for part in self._parts(entry):
+                yield self._local(entry.shard, part.offset, part.size)
 
     def _parts(self, entry: Entry) -> Iterator[files.Part]:
         """What is read of an entry in one go, each time."""

@@ -19,9 +19,7 @@ from absl import logging
 
 from estimator_ckpt.errors import ConflictError, SettingsError
 from estimator_ckpt.saving import tf_internals
-from estimator_ckpt.saving.upstream import is_handle, operations, upstream, written_by
-
-_ASSIGNS = ("Assign", "AssignVariableOp")
+from estimator_ckpt.saving.upstream import ASSIGNS, is_handle, operations, upstream, written_by
 
 
 @dataclass(frozen=True)
@@ -194,7 +192,7 @@ def _assigns(initializers: Iterable[tf.Operation], holders: Collection[str]) -> 
         op = waiting.pop()
         if op.type == "NoOp":
             waiting.extend(op.control_inputs)
-        elif op.type in _ASSIGNS:
+        elif op.type in ASSIGNS:
             found.update((op.name, holder) for holder in written_by(op, holders))
     return found
 

@@ -15,9 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from estimator_ckpt.saving import session_internals, tf_internals
-from estimator_ckpt.saving.upstream import VARIABLE_OPS, operations
-
-_ASSIGNS = ("Assign", "AssignVariableOp")
+from estimator_ckpt.saving.upstream import ASSIGNS, VARIABLE_OPS, operations
 
 
 def check_only_the_rest(saver: Any) -> None:
@@ -68,7 +66,7 @@ def _assigned(fetches: Any) -> set[str]:
             others = [other for other in op.control_inputs if other not in seen]
             seen.update(others)
             waiting += others
-        elif op.type in _ASSIGNS and not session_internals.is_conditional(op):
+        elif op.type in ASSIGNS and not session_internals.is_conditional(op):
             holder = op.inputs[0].op
             if holder.type in VARIABLE_OPS:
                 found.add(holder.name)

@@ -10,6 +10,8 @@ import tensorflow as tf
 from estimator_ckpt.saving import tf_internals
 
 VARIABLE_OPS = ("VarHandleOp", "VariableV2", "Variable", "AutoReloadVariable")
+# Ops that give a variable its whole value.
+ASSIGNS = ("Assign", "AssignVariableOp")
 
 # Ops that take the handle of a variable or a table and only read it. Any other is taken for one
 # that writes: there are many of those, and custom ones.
