@@ -114,7 +114,7 @@ class DataFiles:
     def _parts(self, entry: Entry) -> Iterator[files.Part]:
         """What is read of an entry in one go, each time."""
         whole = files.Part(self._path(entry.shard), entry.offset, entry.size)
-        return iter([whole]) if _is_one_part(entry) else files.parts_of(*whole)
+        return iter([whole]) if _is_one_part(entry) else files.parts_of(*whole, _CHUNK)
 
     def _path(self, shard: int) -> str:
         return shard_path(self._prefix, shard, self._index.num_shards)

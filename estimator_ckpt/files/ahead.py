@@ -43,10 +43,10 @@ class Part(NamedTuple):
         return self.path == other.path and self.offset <= other.offset and other.end <= self.end
 
 
-def parts_of(path: str, offset: int, size: int) -> Iterator[Part]:
-    """Some bytes of a file in parts of 2 MiB."""
-    for start in range(offset, offset + size, _SPAN):
-        yield Part(path, start, min(_SPAN, offset + size - start))
+def parts_of(path: str, offset: int, size: int, each: int = _SPAN) -> Iterator[Part]:
+    """Some bytes of a file in parts of `each`, 2 MiB unless given."""
+    for start in range(offset, offset + size, each):
+        yield Part(path, start, min(each, offset + size - start))
 
 
 class ReadAhead:
