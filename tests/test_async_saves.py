@@ -14,6 +14,7 @@ from saver_sessions import eager_values, make_saver, partitioned, variable
 from estimator_ckpt import compare_checkpoints, make_scaffold
 from estimator_ckpt.errors import WriteError
 from estimator_ckpt.reading.state import read_state
+from estimator_ckpt.saving.images import Image
 from estimator_ckpt.saving.snapshots import _DTYPES, Snapshot, may_be
 
 v1 = tf.compat.v1
@@ -57,14 +58,23 @@ class Gate:
 @pytest.fixture
 def gate(monkeypatch):
     """Between the snapshot and what writes it."""
-    gate, write = Gate(), Snapshot.write
+    gate = Gate()
+    for kind in (Image, Snapshot):
 
-    def write_later(snapshot, prefix):
-        gate.pass_through()
-        write(snapshot, prefix)
+        def write_later(snapshot, prefix, write=kind.write):
+            gate.pass_through()
+            write(snapshot, prefix)
 
-    monkeypatch.setattr(Snapshot, "write", write_later)
+        monkeypatch.setattr(kind, "write", write_later)
     return gate
+
+
+@pytest.fixture(params=["own", "cluster"])
+def target(request):
+    """Of a session: of its own, or of a server, which holds snapshots in a staging area."""
+    if request.param == "own":
+        return ""
+    return tf.distribute.Server.create_local_server().target
 
 
 def updates():
@@ -98,12 +108,14 @@ def updates():
 
 
 @pytest.mark.parametrize("kind", ["reference", "resource"])
-def test_a_checkpoint_has_the_values_of_its_step_whatever_updates_them(tmp_path, gate, kind):
+def test_a_checkpoint_has_the_values_of_its_step_whatever_updates_them(
+    tmp_path, gate, kind, target
+):
     with tf.Graph().as_default(), v1.variable_scope("", use_resource=kind == "resource"):
         step = list(updates())
         variables = {v.op.name: v for v in v1.global_variables() if not v._save_slice_info}
         saver = make_saver("saver", async_checkpoint=True)
-        with v1.Session() as session:
+        with v1.Session(target) as session:
             session.run(v1.global_variables_initializer())
             for number in range(3):  # before a first update, and after it
                 # Copies: what is fetched may share the variables' memory.
@@ -121,7 +133,7 @@ def test_a_checkpoint_has_the_values_of_its_step_whatever_updates_them(tmp_path,
 
 
 @pytest.mark.parametrize("kind", ["reference", "resource"])
-def test_every_dtype_that_is_held_is_held_right(tmp_path, gate, kind):
+def test_every_dtype_that_is_held_is_held_right(tmp_path, gate, kind, target):
     def of(dtype, numbers):
         if dtype == tf.string:
             return tf.strings.as_string(numbers)
@@ -135,7 +147,7 @@ def test_every_dtype_that_is_held_is_held_right(tmp_path, gate, kind):
             v = v1.get_variable(name, initializer=of(dtype, tf.constant([1, 0])))
             ops.append(v1.assign(v, of(dtype, tf.constant([0, 1]))))
         saver = make_saver("saver", async_checkpoint=True)
-        with v1.Session() as session:
+        with v1.Session(target) as session:
             session.run(v1.global_variables_initializer())
             with gate.shutting():
                 prefix = saver.save(session, f"{tmp_path}/model")
@@ -186,7 +198,7 @@ def test_what_no_snapshot_may_hold_is_saved_while_training_waits(tmp_path, caplo
         )
         variable("w", 1.0)
         saver = make_saver("saver", async_checkpoint=True)
-        with v1.Session() as session:
+        with v1.Session(tf.distribute.Server.create_local_server().target) as session:
             session.run(v1.global_variables_initializer())
             for number in range(2):
                 saver.save(session, f"{tmp_path}/model", number)
@@ -195,10 +207,13 @@ def test_what_no_snapshot_may_hold_is_saved_while_training_waits(tmp_path, caplo
     assert "odd is of the dtype qint8" in line
 
 
-def test_a_variable_on_another_kind_of_device_is_saved_while_training_waits(caplog):
-    with tf.Graph().as_default(), tf.device("/gpu:0"):
-        variable("w", 1.0)
-        assert make_saver("saver", async_checkpoint=True).built.ops.snapshots is None
+def test_a_variable_on_another_kind_of_device_is_saved_while_training_waits(tmp_path, caplog):
+    with tf.Graph().as_default():
+        with tf.device("/gpu:0"):
+            variable("w", 1.0)
+        ops = make_saver("saver", async_checkpoint=True).built.ops
+        with v1.Session(tf.distribute.Server.create_local_server().target) as session:
+            assert ops.take_snapshot(session, f"{tmp_path}/model") is None
     assert "w is on /device:GPU:0" in caplog.text
 
 
@@ -216,7 +231,8 @@ def test_a_variable_may_be_on_the_devices_of_its_own_process_alone(device, other
 
 
 def test_a_session_with_one_thread_goes_on_training(tmp_path):
-    """The thread that saves waits for a snapshot which is not there yet."""
+    """The thread that saves waits for a snapshot which is not there yet: in a staging area, which
+    a session of its own has for what does not leave it, as the state of an iterator."""
     config = v1.ConfigProto(inter_op_parallelism_threads=1, intra_op_parallelism_threads=1)
     with tf.Graph().as_default():
         add = v1.assign_add(variable("w", 1.0), 1.0)
@@ -403,7 +419,7 @@ def test_an_error_that_nobody_has_raised_keeps_no_session_alive(tmp_path, gate):
         job.wait()
 
 
-def test_a_save_that_failed_leaves_nothing_for_the_next_one(tmp_path, gate):
+def test_a_save_that_failed_leaves_nothing_for_the_next_one(tmp_path, gate, target):
     with tf.Graph().as_default():
         w = variable("w", 1.0)
         add = v1.assign_add(w, 1.0)
@@ -412,7 +428,7 @@ def test_a_save_that_failed_leaves_nothing_for_the_next_one(tmp_path, gate):
             tf.raw_ops.MapSize(dtypes=clear.get_attr("dtypes"), shared_name="snapshot")
             for clear in saver.built.ops.snapshots.ops.clears
         ]
-        with v1.Session() as session:
+        with v1.Session(target) as session:
             session.run(w.initializer)
             gate.error = tf.errors.UnknownError(None, None, "broken")
             saver.save(session, f"{tmp_path}/model", 1)

@@ -55,7 +55,7 @@ def test_another_pipeline_is_an_error_that_names_both(tmp_path, caplog):
     assert re.fullmatch(r"  input/0, now:   range.* -> batch\(batch_size=5, .*", lines[2])
     left = {name for name in os.listdir(tmp_path) if "tfevents" not in name}
     assert left == {name for name in before if "tfevents" not in name}
-    fresh = run(tmp_path / "..", 1, lambda: numbers(batch=5))
+    fresh = run(tmp_path / "fresh", 1, lambda: numbers(batch=5))
     assert (
         run(tmp_path, 1, lambda: numbers(batch=5), on_input_change="restart")[0][0] == fresh[0][0]
     )

@@ -65,7 +65,7 @@ WITH_TENSORFLOW = _modules("""
     jobs.moved_job
     jobs.running jobs.stopping jobs.training_hooks saving.background saving.built
     saving.checkpoint_lists saving.contents saving.given saving.graph_contents saving.graph_ops
-    saving.initial_values saving.input_ops saving.input_position saving.keeping
+    saving.images saving.initial_values saving.input_ops saving.input_position saving.keeping
     saving.meta_graph_files saving.on_disk saving.pipelines saving.tf_data_internals
     saving.other_savers saving.readiness saving.saveables saving.saver
     saving.session_internals saving.snapshots saving.staging saving.steps

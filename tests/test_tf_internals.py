@@ -728,3 +728,19 @@ def test_is_conditional(graph):
         v1.enable_control_flow_v2()
     found = [session_internals.is_conditional(op) for op in (*made, tf.no_op())]
     assert found == [True, False]
+
+
+def test_reader_gives_values_in_the_memory_of_the_variables():
+    with tf.Graph().as_default():
+        v = v1.get_variable("v", initializer=tf.zeros([100]), use_resource=True)
+        add = v1.assign_add(v, tf.ones([100]))
+        with v1.Session() as session:
+            session.run(v.initializer)
+            session.run(add)  # out of the memory of the constant
+            read = session_internals.reader(session, [v.read_value()])
+            before = read()[0].ctypes.data
+            session.run(add)
+            (value,) = read()
+            assert value.tolist() == [2.0] * 100
+            assert value.ctypes.data == before
+            assert not value.flags.owndata

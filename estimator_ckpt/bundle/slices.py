@@ -56,6 +56,20 @@ def decode_slice_key(key: bytes) -> tuple[str, Extents]:
     return key_text(name), tuple(extents)
 
 
+def parse_slice_spec(text: str) -> tuple[tuple[int, ...], Extents]:
+    """The shape of the whole and the extents of a slice, as SaveV2 and RestoreV2 take them.
+
+    Args:
+      text: such as "10 4 0,5:-" for rows 0 to 4 of shape [10, 4]; "-" is the whole dimension.
+    """
+    *shape, spec = text.split()
+    extents = []
+    for extent in spec.split(":"):
+        start, _, length = extent.partition(",")
+        extents.append((0, -1) if extent == "-" else (int(start), int(length)))
+    return tuple(map(int, shape)), tuple(extents)
+
+
 def key_bytes(key: str) -> bytes:
     """A key as it stands in the index."""
     return key.encode("utf-8", "surrogateescape")

@@ -24,6 +24,7 @@ from estimator_ckpt.files.read import (
     stamp,
     stamp_or_none,
 )
+from estimator_ckpt.files.uncached import write_uncached
 from estimator_ckpt.files.write import (
     make_dirs,
     open_write,
@@ -68,4 +69,5 @@ __all__ = [
     "stamp_or_none",
     "truncate",
     "write_atomic",
+    "write_uncached",
 ]

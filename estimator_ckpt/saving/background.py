@@ -15,6 +15,7 @@ from absl import logging
 
 from estimator_ckpt.errors import CheckpointError, WriteError
 from estimator_ckpt.saving import tf_internals
+from estimator_ckpt.saving.images import Image
 from estimator_ckpt.saving.op_errors import reason_of
 from estimator_ckpt.saving.snapshots import Snapshot
 
@@ -30,7 +31,7 @@ class Background:
         self._error: Exception | None = None
         self._watched: weakref.WeakSet[tf.compat.v1.Session] = weakref.WeakSet()
 
-    def start(self, snapshot: Snapshot, prefix: str, finish: Callable[[], object]) -> None:
+    def start(self, snapshot: Image | Snapshot, prefix: str, finish: Callable[[], object]) -> None:
         """Starts to finish a save; the one before has ended.
 
         Args:

@@ -11,43 +11,30 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from estimator_ckpt.bundle.entries import Entry
-from estimator_ckpt.bundle.slices import key_bytes
+from estimator_ckpt.bundle.slices import key_bytes, parse_slice_spec
 from estimator_ckpt.errors import CorruptCheckpointError, MismatchError, NotACheckpointError
 from estimator_ckpt.objects.object_graph import OBJECT_GRAPH_KEY
 from estimator_ckpt.saving import tf_internals
 from estimator_ckpt.saving.contents import Contents, SavedTensor
 from estimator_ckpt.saving.graph_contents import SAVE_COUNTER_KEY
+from estimator_ckpt.saving.images import Image, Images, Shard
 from estimator_ckpt.saving.op_errors import reason_of
 from estimator_ckpt.saving.snapshots import (
     Saved,
+    Snapshot,
     SnapshotOps,
     Snapshots,
+    is_plain,
     tell_that_training_waits,
     unproven,
 )
 from estimator_ckpt.saving.tf_internals import BulkSaverBuilder, Saveable
-
-
-class _Shard(NamedTuple):
-    """One SaveV2: what is on one device.
-
-    Attributes:
-      names: the keys.
-      slices: the slice of each, as SaveV2 takes it; "" for what is whole.
-      tensors: what to save.
-      devices: of those that are no constants.
-    """
-
-    names: Sequence[str]
-    slices: Sequence[str]
-    tensors: Sequence[tf.Tensor]
-    devices: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -80,13 +67,15 @@ class SaverOps(BulkSaverBuilder):  # type: ignore[misc]
         Args:
           contents: what to save.
           object_keys: write an object-based checkpoint, else a name-based one.
-          with_snapshots: build `snapshots`, too, where that is possible.
+          with_snapshots: build what take_snapshot() needs, too, where that is possible.
         """
         super().__init__()
         self._with_snapshots = with_snapshots
-        self._shards: list[_Shard] = []
-        self._held: Iterator[tuple[_Shard, list[tf.Tensor]]] | None = None
+        self._shards: list[Shard] = []
+        self._held: Iterator[tuple[Shard, list[tf.Tensor]]] | None = None
         self.snapshots: Snapshots | None = None
+        self._images: Images | None = None
+        self._why_none = ""  # no snapshots; once the log has it
         self._contents = contents
         self._by_saveable = {id(record.saveable): record.tensors for record in contents.records}
         self._object_keys = object_keys
@@ -115,7 +104,7 @@ class SaverOps(BulkSaverBuilder):  # type: ignore[misc]
             tensors=tensors,
         )
 
-    def _shard(self, saveables: Sequence[Saveable]) -> _Shard:
+    def _shard(self, saveables: Sequence[Saveable]) -> Shard:
         names, slices, tensors, devices = [], [], [], []
         for saveable in saveables:
             for spec, saved in zip(saveable.specs, self._tensors(saveable)):
@@ -133,7 +122,7 @@ class SaverOps(BulkSaverBuilder):  # type: ignore[misc]
                 names.append(SAVE_COUNTER_KEY)
                 tensors.append(tf.constant(0, tf.int64, name="save_counter"))
             slices += [""] * (len(names) - len(slices))
-        return _Shard(names, slices, tensors, devices)
+        return Shard(names, slices, tensors, devices)
 
     def _AddShardedSaveOps(  # noqa: N802 (overrides BaseSaverBuilder's)
         self, filename_tensor: tf.Tensor, per_device: Sequence[tuple[str, Sequence[Saveable]]]
@@ -153,9 +142,9 @@ class SaverOps(BulkSaverBuilder):  # type: ignore[misc]
             for shard in self._shards
             for name, tensor, device in zip(shard.names, shard.tensors, shard.devices)
         ]
-        reason = unproven(tensors)
-        if reason:
-            tell_that_training_waits(reason)
+        self._images = Images(self._shards)
+        self._why_none = unproven(tensors)
+        if self._why_none:
             return
         with tf.device("cpu:0"):
             key = tf.compat.v1.placeholder(tf.int64, [], name="snapshot_key")
@@ -164,6 +153,28 @@ class SaverOps(BulkSaverBuilder):  # type: ignore[misc]
         self._held = ((shard, ops.through(shard.tensors)) for shard in self._shards)
         saved = super()._AddShardedSaveOps(filename_tensor, per_device)
         self.snapshots = Snapshots(ops, saved, filename_tensor, tensors)
+
+    def take_snapshot(self, session: tf.compat.v1.Session, prefix: str) -> Image | Snapshot | None:
+        """Takes a snapshot of what is saved, in place of any other; None where no way is known to
+        do that right, and the log says so, once.
+
+        Args:
+          session: to take it in.
+          prefix: of the checkpoint that it will be.
+
+        Raises:
+          WriteError: there is no memory for it.
+        """
+        if self._images is None or not is_plain(session):
+            return None
+        if self._images.can_take(session, prefix):
+            return self._images.take(session, prefix)
+        if self.snapshots is not None:
+            return self.snapshots.take(session)
+        reason, self._why_none = self._why_none, ""
+        if reason:
+            tell_that_training_waits(reason)
+        return None
 
     def bulk_restore(
         self,
@@ -274,25 +285,21 @@ class SaverOps(BulkSaverBuilder):  # type: ignore[misc]
 
 
 def _part(slice_spec: str) -> Any:
-    """Which part of a variable a slice is; see _count()."""
+    """Which part of a variable a slice is."""
     if not slice_spec:
         return ...
-    found = []
-    for extent in slice_spec.split()[-1].split(":"):
-        start, _, size = extent.partition(",")
-        found.append(slice(None) if extent == "-" else slice(int(start), int(start) + int(size)))
-    return tuple(found)
+    _, extents = parse_slice_spec(slice_spec)
+    return tuple(
+        slice(None) if length == -1 else slice(start, start + length) for start, length in extents
+    )
 
 
 def _count(key: str, slice_spec: str, entries: Mapping[bytes, Entry]) -> int:
-    """How many elements are read; "10 4 0,5:-" ends with the start and length of each dimension."""
+    """How many elements are read."""
     shape = entries[key_bytes(key)].shape
     if slice_spec:
-        extents = slice_spec.split()[-1].split(":")
-        shape = tuple(
-            size if extent == "-" else int(extent.partition(",")[2])
-            for size, extent in zip(shape, extents)
-        )
+        _, extents = parse_slice_spec(slice_spec)
+        shape = tuple(size if length == -1 else length for size, (_, length) in zip(shape, extents))
     return math.prod(shape)
 
 

@@ -224,10 +224,10 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             built = self.built
         state_name = (latest_filename or "checkpoint") if write_state else None
         snapshot = None
-        if built.ops.snapshots is not None:
+        if self.options.async_checkpoint:
             if state_name is not None:
                 keeper_of(os.path.dirname(prefix), state_name).take_lease(sess)
-            snapshot = built.ops.snapshots.take(sess)
+            snapshot = built.ops.take_snapshot(sess, prefix)
         write_stock = super().save
 
         def write(staged: str) -> bool:

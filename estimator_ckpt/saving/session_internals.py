@@ -1,11 +1,15 @@
-"""The uses of TensorFlow's private API for how a session starts; all others are in tf_internals.py
-and tf_data_internals.py."""
+"""The uses of TensorFlow's private API for what sessions do; all others are in tf_internals.py and
+tf_data_internals.py."""
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2
+from tensorflow.python.client.session import BaseSession
 from tensorflow.python.ops import resources
 
 from estimator_ckpt.saving.tf_internals import frame_of
@@ -61,3 +65,27 @@ def is_conditional(op: tf.Operation) -> bool:
     """Whether an op may not run although it is asked for: in a tf.cond or a loop, the branches of
     which TensorFlow 1 has in the graph itself (tensorflow/python/framework/ops.py)."""
     return op._get_control_flow_context() is not None
+
+
+def reader(session: tf.compat.v1.Session, tensors: Sequence[tf.Tensor]) -> Callable[[], list[Any]]:
+    """What gives the values of tensors as arrays in the session's own memory, which they share with
+    variables; a run() copies them (tensorflow/python/client/session.py). Does not keep it alive."""
+    options = config_pb2.CallableOptions(fetch=[tensor.name for tensor in tensors])
+    session._extend_graph()
+    return _WeakCallable(session, options)
+
+
+class _WeakCallable(BaseSession._Callable):  # type: ignore[misc]
+    """Has no session any more when the session is gone, and with it what C++ has of this."""
+
+    @property
+    def _session(self) -> Any:
+        return self._weakly()
+
+    @_session.setter
+    def _session(self, session: Any) -> None:
+        self._weakly = weakref.ref(session)
+
+    def __del__(self) -> None:
+        if self._session is not None:
+            super().__del__()

@@ -139,8 +139,8 @@ class Snapshots:
     def take(self, session: tf.compat.v1.Session) -> Snapshot | None:
         """Takes a snapshot, in place of any other; None in a session that has devices of which it
         is not known whether that is right. The log says so, once."""
-        if not isinstance(session, (tf.compat.v1.Session, tf.compat.v1.InteractiveSession)):
-            return None  # a wrapper, of which nothing is known
+        if not is_plain(session):
+            return None
         reason = self._unproven_in(session) if self._open else ""
         if reason:
             if not self._has_told:
@@ -205,6 +205,11 @@ def unproven(tensors: Iterable[Saved]) -> str:
         if _hold_by(tensor) is None:
             return f"{name} is of the dtype {tensor.dtype.base_dtype.name}"
     return ""
+
+
+def is_plain(session: object) -> bool:
+    """Whether a session is TensorFlow's own, no wrapper, of which nothing is known."""
+    return isinstance(session, (tf.compat.v1.Session, tf.compat.v1.InteractiveSession))
 
 
 def may_be(device: str, other: str) -> bool:
