@@ -1,4 +1,5 @@
-"""Snapshots: what a saver saves, as it was at one step, held while training goes on.
+"""Snapshots: what a saver saves, as it was at one step, held by TensorFlow while training goes on.
+For those that images.py does not take: of a cluster's variables, of iterators.
 
     in a run of its own, between two steps    variable -> (copy ->) MapStage
     beside training                           MapUnstage -> SaveV2
