@@ -137,6 +137,9 @@ def main() -> int:
         if options.plots:
             show(*showing.plot(results, options.plots, title_of(found["machine"])))
         return 0
+    sections = [*SECTIONS, *EXTRA]
+    if not any(re.search(options.only, section) for section in sections):
+        parser.error(f"--only={options.only}: no section is called so: {', '.join(sections)}")
     size = measuring.QUICK if options.quick else measuring.FULL
     if options.megabytes:
         size = dataclasses.replace(size, megabytes=options.megabytes)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
+import textwrap
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -106,7 +107,7 @@ def plot(results: Sequence[Result], directory: str, title: str) -> list[str]:
     paths = []
 
     def save(figure: Any, name: str) -> None:
-        figure.suptitle(title, fontsize=8)
+        figure.suptitle(textwrap.fill(title, 110), fontsize=8)
         figure.tight_layout()
         path = str(Path(directory) / f"{name}.png")
         figure.savefig(path, dpi=120)
