@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from estimator_ckpt.bulk import collector_paused
 from estimator_ckpt.errors import SettingsError
 from estimator_ckpt.matching.counted import may_be_counted, weak_segments
 from estimator_ckpt.matching.kinds import (
@@ -44,6 +45,7 @@ class EagerModel:
     variables: Mapping[str, Any]
 
 
+@collector_paused()
 def eager_model(given: Any) -> EagerModel:
     """What a program gives to start: objects, variables, or names of variables.
 

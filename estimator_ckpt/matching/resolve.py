@@ -29,6 +29,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from estimator_ckpt.bulk import collector_paused
 from estimator_ckpt.matching.counted import without_counts
 from estimator_ckpt.matching.model import Model, ModelVariable
 from estimator_ckpt.matching.saved import Named, Saved
@@ -86,6 +87,7 @@ class Resolution:
     problems: Sequence[Row] = ()
 
 
+@collector_paused()
 def resolve(
     model: Model, saved: Saved, *, match_by: str | None = None, root: str | None = None
 ) -> Resolution:

@@ -7,6 +7,7 @@ import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from estimator_ckpt.bulk import collector_paused
 from estimator_ckpt.bundle.slices import key_bytes
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import MismatchError
@@ -101,6 +102,7 @@ class Resolution:
         )
 
 
+@collector_paused()
 def resolve(
     checkpoint: Checkpoint,
     wanted: Sequence[Wanted],

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from absl import logging
 
+from estimator_ckpt.bulk import collector_paused
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import CheckpointError, SettingsError
 from estimator_ckpt.matching.model import Model, ModelVariable
@@ -67,6 +68,7 @@ def starting_values(settings: Settings, checkpoint: Checkpoint, model: Model) ->
     return report
 
 
+@collector_paused()
 def find_starting_values(
     settings: Settings,
     checkpoint: Checkpoint,
