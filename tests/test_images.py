@@ -21,17 +21,22 @@ BLOCK = 64 << 10
 
 
 def all_kinds():
-    """Variables of every dtype in several shapes, long strings, slices, another device."""
-    for name in (*sorted(_DTYPES), "qint8"):
+    """Variables of every dtype in several shapes, long strings, slices, several devices."""
+    for name in (*sorted(_DTYPES), "qint8", "qint32", "int4", "float8_e5m2"):
         dtype = tf.as_dtype(name)
         for shape in ([], [3], [0], [2, 0, 3]):
-            ones = tf.fill(shape, "a\0é") if dtype == tf.string else tf.cast(tf.ones(shape), dtype)
-            v1.get_variable(f"{name}/{len(shape)}_{sum(shape)}", initializer=ones)
+            is_text = dtype == tf.string
+            ones = np.full(shape, "a\0é") if is_text else np.ones(shape, dtype.as_numpy_dtype)
+            value = tf.constant(ones, dtype, shape)
+            v1.get_variable(f"{name}/{len(shape)}_{sum(shape)}", initializer=value)
     v1.get_variable("large", initializer=tf.random.uniform([300_007], seed=1))
     v1.get_variable("long", initializer=tf.fill([3], "x" * 200))
-    partitioned("rows", 3)
+    partitioned("only_one", 1)
+    with v1.get_default_graph().device(lambda op: "/cpu:1" if "part_1" in op.name else ""):
+        partitioned("rows", 3)
     with tf.device("/cpu:1"):
         v1.get_variable("elsewhere", initializer=tf.range(5))
+        partitioned("all_elsewhere", 2)
 
 
 @pytest.mark.parametrize("checkpoint_format", ["saver", "checkpoint", "both"])

@@ -185,6 +185,22 @@ def test_each_device_writes_a_shard_of_its_own(tmp_path, checkpoint_format):
         np.testing.assert_array_equal(value, expected)
 
 
+@pytest.mark.parametrize("kind", ["stock", *FORMATS])
+def test_a_partitioned_variable_may_be_in_later_data_files_alone(tmp_path, kind):
+    """Its entry then has the number of one (MergeV2Checkpoints), but no bytes there."""
+    with tf.Graph().as_default():
+        with tf.device("/cpu:0"):
+            variable("a", [1.0, 2.0])
+        with tf.device("/cpu:1"):
+            w = partitioned("w", 2)
+        saver = v1.train.Saver(sharded=True) if kind == "stock" else make_saver(kind)
+        prefix = save(saver, tmp_path, session_options=TWO_DEVICES)
+        with open_checkpoint(prefix) as checkpoint:
+            np.testing.assert_array_equal(checkpoint["w"], COUNT)
+        found = restore(make_saver("saver"), prefix, whole(w), session_options=TWO_DEVICES)
+    np.testing.assert_array_equal(found, COUNT)
+
+
 @pytest.mark.parametrize("checkpoint_format", ["checkpoint", "both"])
 def test_the_object_graph_is_written_once_for_all_devices(tmp_path, checkpoint_format):
     with tf.Graph().as_default() as graph:

@@ -148,8 +148,10 @@ def _decode_entry(data: bytes, num_shards: int, shapes: Shapes) -> Entry:
         known = shapes[kind] = decode_shape(dtype, message.shape)
     shape, least, most = known
     slices = tuple(map(decode_extents, message.slices))
-    if slices and (shard or offset or size):
+    if slices and (offset or size):
         raise CorruptCheckpointError("a partitioned variable with bytes of its own")
+    if slices:  # of several data files, MergeV2Checkpoints names the first that has some of them
+        shard = 0
     if not slices and not (least <= size <= most and 0 <= shard < num_shards and offset >= 0):
         raise CorruptCheckpointError(
             f"{dtype_name(dtype)}{list(shape)} of {size} bytes at byte {offset} of data "

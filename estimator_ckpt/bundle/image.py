@@ -164,10 +164,10 @@ class BundleImage:
 
 def _add(entries: dict[bytes, Entry], place: _Place) -> None:
     key, entry = key_bytes(place.key), place.entry
-    if not place.slice_spec:
+    shape, extents = parse_slice_spec(place.slice_spec) if place.slice_spec else (entry.shape, ())
+    if shape == entry.shape:  # the only part of a variable is no slice
         entries[key] = entry
         return
-    shape, extents = parse_slice_spec(place.slice_spec)
-    whole = entries.get(key, Entry(entry.dtype, shape, 0, 0, 0, 0))
+    whole = entries.get(key, Entry(entry.dtype, shape, entry.shard, 0, 0, 0))
     entries[key] = whole._replace(slices=(*whole.slices, extents))
     entries[slice_key(place.key, extents)] = entry
