@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from estimator_ckpt import make_scaffold, open_checkpoint
 from estimator_ckpt.errors import MismatchError, SettingsError, UnsupportedCheckpointError
+from estimator_ckpt.saving import tf_internals
 
 v1 = tf.compat.v1
 
@@ -321,3 +322,21 @@ def test_a_checkpoint_that_lacks_variables_is_still_refused_where_there_is_no_ot
         v1.train.Saver(embeddings()).save(session, str(tmp_path / "emb"), 1)
     with pytest.raises(MismatchError, match="global_step"):
         run(tmp_path, make_scaffold("both"))
+
+
+def test_other_savers_are_searched_for_only_where_some_others_ops_restore(monkeypatch):
+    searches = []
+
+    def search(*kinds):
+        searches.append(kinds)
+        return objects_of(*kinds)
+
+    objects_of = tf_internals.objects_of
+    monkeypatch.setattr(tf_internals, "objects_of", search)
+    for makes_another in (False, True):
+        with tf.Graph().as_default():
+            build()
+            if makes_another:
+                v1.train.Saver(embeddings())
+            make_scaffold("both").finalize()
+            assert bool(searches) == makes_another

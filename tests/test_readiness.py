@@ -109,6 +109,18 @@ def test_a_session_checks_what_it_has_not_initialized_itself(case, graph):
         assert graph.get_collection(v1.GraphKeys.READY_OP) == [scaffold.ready_op]
 
 
+@pytest.mark.parametrize("has_local", [False, True])
+def test_a_local_init_op_that_does_nothing_is_not_run(graph, has_local):
+    v1.train.get_or_create_global_step()
+    if has_local:
+        v1.get_local_variable("l", initializer=1.0)
+    scaffold = make_scaffold("both")
+    creator = v1.train.ChiefSessionCreator(scaffold)
+    with v1.train.MonitoredSession(creator):
+        run = creator._session_manager._local_init_op
+    assert run is (scaffold.local_init_op if has_local else None)
+
+
 def test_a_restore_is_certain_of_what_the_saver_saves(tmp_path):
     def session(**where):
         with tf.Graph().as_default():

@@ -112,6 +112,22 @@ def test_one_that_is_replaced_while_it_is_restored_is_restored_once_more(
     assert latest(tmp_path) == newest
 
 
+@pytest.mark.parametrize("checkpoint_format", FORMATS)
+def test_a_resume_finds_the_keys_of_its_checkpoint_once(tmp_path, monkeypatch, checkpoint_format):
+    _, end = run_job(tmp_path, lambda: make_scaffold(checkpoint_format), save_checkpoint_steps=2)
+    resolved, resolve = [], built.resolve
+
+    def counted(checkpoint, *args, **kwargs):
+        resolved.append(checkpoint.prefix)
+        return resolve(checkpoint, *args, **kwargs)
+
+    monkeypatch.setattr(built, "resolve", counted)
+    newest, oldest = latest(tmp_path), str(tmp_path / "model.ckpt-0")
+    start, _ = run_job(tmp_path, lambda: make_scaffold(checkpoint_format), steps=0)
+    assert_same(start, end)
+    assert resolved == [newest, oldest]  # before the first save, whether this one is the job's own
+
+
 def test_an_evaluation_never_falls_back(tmp_path):
     train(tmp_path)
     newest = latest(tmp_path)

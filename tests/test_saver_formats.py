@@ -108,3 +108,17 @@ def test_local_variables_are_left_out(tmp_path):
 
     run_job(tmp_path, saver_scaffold, build=build)
     assert "seen" not in {name for name, _ in tf.train.list_variables(str(tmp_path))}
+
+
+@pytest.mark.parametrize("device", ["", "/device:CPU:1"])
+def test_a_variable_is_assigned_on_its_device_what_is_read_beside_it(graph, device):
+    with tf.device(device):
+        v1.get_variable("w", initializer=1.0)
+    dual_scaffold().finalize()
+    (restore,) = (op for op in graph.get_operations() if op.type == "RestoreV2")
+    ((assign,),) = (tensor.consumers() for tensor in restore.outputs)
+    assert (assign.type, assign.inputs[0].op.name, assign.device) == (
+        "AssignVariableOp",
+        "w",
+        device,
+    )

@@ -682,6 +682,22 @@ def test_creator_of_own_session(graph):
     assert found == [creator, None] + [None] * 4
 
 
+def test_creator_of_own_session_where_finalize_is_another_function(graph, monkeypatch):
+    finalize = v1.train.Scaffold.finalize
+    monkeypatch.setattr(v1.train.Scaffold, "finalize", lambda *args: finalize(*args))
+    v1.train.get_or_create_global_step()
+    found = []
+
+    class Asking(v1.train.Saver):
+        def build(self):
+            found.append(session_internals.creator_of_own_session(self))
+            super().build()
+
+    scaffold = v1.train.Scaffold(saver=Asking(defer_build=True))
+    v1.train.ChiefSessionCreator(scaffold).create_session().close()
+    assert found == [None]
+
+
 def test_scaffold_of_a_creator_that_was_given_none():
     creator = v1.train.ChiefSessionCreator()
     assert isinstance(session_internals.scaffold_of(creator), v1.train.Scaffold)

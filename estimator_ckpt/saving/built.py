@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from absl import logging
 
+from estimator_ckpt.bulk import collector_paused
+from estimator_ckpt.bundle.index import Index
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import CheckpointError
 from estimator_ckpt.matching.policies import may_initialize, policy_for
@@ -44,6 +46,24 @@ class Restored(NamedTuple):
     lacking: frozenset[str]
     resets: tuple[Reset, ...]
     has_reset: bool
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a checkpoint has of what a saver restores.
+
+    Attributes:
+      index: of the checkpoint.
+      resolution: what it has, and where the two do not fit.
+    """
+
+    index: Index
+    resolution: Resolution
+
+    @property
+    def lacking(self) -> frozenset[str]:
+        """The tensors that it lacks."""
+        return frozenset(want.tensor for want in self.resolution.missing)
 
 
 @dataclass(frozen=True)
@@ -95,7 +115,11 @@ class Built:
         return fetches, {self.saver_def.filename_tensor_name: checkpoint.prefix, **feeds}
 
     def restore(
-        self, session: tf.compat.v1.Session, path: str, request: Request | None = None
+        self,
+        session: tf.compat.v1.Session,
+        path: str,
+        request: Request | None = None,
+        found: Found | None = None,
     ) -> Restored:
         """Restores from a checkpoint, and initializes what it lacks and may lack.
 
@@ -103,6 +127,7 @@ class Built:
           session: restores into it.
           path: of the checkpoint.
           request: what is to be initialized although the checkpoint has it, unless it was before.
+          found: what look_at() has found of the checkpoint, or of another.
 
         Raises:
           CheckpointError: as Saver.restore() does.
@@ -114,7 +139,9 @@ class Built:
                 request = None
             if request is not None:
                 request.check(checkpoint.prefix)
-            resolution = self.resolution(checkpoint)
+            if found is None or found.index != checkpoint.index:
+                found = Found(checkpoint.index, self.resolution(checkpoint))
+            resolution = found.resolution
             keys, initialization = self._resolve(checkpoint, resolution, request)
             fetches, feeds = self.restore_ops(keys, checkpoint)
             prefix = checkpoint.prefix
@@ -125,11 +152,12 @@ class Built:
             # After the restore: an initial value may be computed from what is restored.
             initialization.run(session)
         # Not what was reset: that is there, and whoever lacks it is another's checkpoint.
-        lacking = frozenset(want.tensor for want in resolution.missing)
+        lacking = found.lacking
         if request is not None:
             logging.info("Reset once: %s: %s", ", ".join(request.reset), sorted(request.tensors))
         return Restored(prefix, lacking, resets, request is not None)
 
+    @collector_paused()
     def resolution(self, checkpoint: Checkpoint) -> Resolution:
         """What a checkpoint has of `wanted`, and where the two do not fit."""
         return resolve(
@@ -140,11 +168,11 @@ class Built:
             reshape=self.reshape,
         )
 
-    def missing(self, prefix: str) -> set[str] | None:
-        """The tensors that a checkpoint lacks; None if it cannot be read."""
+    def look_at(self, prefix: str) -> Found | None:
+        """What a checkpoint has; None if it cannot be read."""
         try:
             with open_any(prefix) as checkpoint:
-                return {want.tensor for want in self.resolution(checkpoint).missing}
+                return Found(checkpoint.index, self.resolution(checkpoint))
         except CheckpointError:
             return None
 

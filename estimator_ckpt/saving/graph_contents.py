@@ -8,6 +8,7 @@ from typing import Any, NamedTuple, Union
 
 import tensorflow as tf
 
+from estimator_ckpt.bulk import collector_paused
 from estimator_ckpt.errors import ConflictError
 from estimator_ckpt.matching.restoring import Wanted
 from estimator_ckpt.objects.message import VARIABLE_VALUE
@@ -62,6 +63,7 @@ class _Assigned(NamedTuple):
     owner: Saveable | None
 
 
+@collector_paused()
 def graph_contents(
     var_list: VarList = None, objects: Objects | None = None, *, ema: Any = None
 ) -> Contents:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from estimator_ckpt.bulk import collector_paused
 from estimator_ckpt.bundle.entries import Entry
 from estimator_ckpt.bundle.slices import key_bytes, parse_slice_spec
 from estimator_ckpt.errors import CorruptCheckpointError, MismatchError, NotACheckpointError
@@ -209,6 +210,7 @@ class SaverOps(BulkSaverBuilder):  # type: ignore[misc]
                     restored[position] = output
         return restored
 
+    @collector_paused()
     def _AddRestoreOps(  # noqa: N802 (overrides BaseSaverBuilder's)
         self,
         filename_tensor: tf.Tensor,
@@ -225,12 +227,21 @@ class SaverOps(BulkSaverBuilder):  # type: ignore[misc]
         ops = []
         for saveable in saveables:
             count = len(saveable.specs)
-            op = saveable.restore(tensors[:count], _shapes(saveable) if reshape else None)
+            op = self._assign(saveable, tensors[:count], reshape)
             tensors = tensors[count:]
             saved = self._tensors(saveable)
             self._assigns.append(_Assign([s.wanted.tensor for s in saved], op))
             ops.append(op)
         return tf.group(*ops, name=name)
+
+    def _assign(self, saveable: Saveable, tensors: Sequence[tf.Tensor], reshape: bool) -> Any:
+        """The op that assigns what was read; for an ordinary variable it is TensorFlow's, without
+        an Identity before it: thousands of them take a twentieth of the time of a start."""
+        if reshape or type(saveable) is not self.ResourceVariableSaveable:
+            return saveable.restore(tensors, _shapes(saveable) if reshape else None)
+        with tf.device(saveable.device):
+            (value,) = tensors
+            return tf.raw_ops.AssignVariableOp(resource=saveable.handle_op, value=value)
 
     def fetches(self, keys: Mapping[str, str]) -> list[tf.Operation] | None:
         """The ops that assign the tensors in `keys` and no others; None if these are all."""

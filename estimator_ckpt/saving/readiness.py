@@ -9,13 +9,13 @@ answer may depend on others, so everything is asked there.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from estimator_ckpt.saving import session_internals, tf_internals
-from estimator_ckpt.saving.upstream import ASSIGNS, VARIABLE_OPS, operations
+from estimator_ckpt.saving.upstream import ASSIGNS, VARIABLE_OPS, operations, upstream
 
 
 def check_only_the_rest(saver: Any) -> None:
@@ -32,32 +32,38 @@ def check_only_the_rest(saver: Any) -> None:
     if creator is None or saver.saver_def is None:
         return
     scaffold = session_internals.scaffold_of(creator)
-    certain = _assigned(scaffold.init_op) & _assigned(saver.saver_def.restore_op_name)
+    started = _assigns(scaffold.init_op)
+    restored = set(_assigns(saver.saver_def.restore_op_name).values())
+    certain = restored.intersection(started.values())
     for_all = tf.compat.v1.global_variables()
-    rest = [variable for variable in for_all if not _has_value(variable, certain)]
+    rest = [one for one in for_all if not _has_value(one, certain, started)]
     if len(rest) == len(for_all):
         return
-    started = _assigned(scaffold.local_init_op)
+    started_locally = set(_assigns(scaffold.local_init_op).values())
     local = tf.compat.v1.local_variables()
-    rest_local = [variable for variable in local if _holder(variable) not in started]
+    rest_local = [variable for variable in local if _holder(variable) not in started_locally]
+    ready = _check(scaffold.ready_op, [*rest, *rest_local], local=True)
+    ready_for_local = _check(scaffold.ready_for_local_init_op, rest, local=False)
+    # The first run of even nothing takes its time in a large graph.
+    does_nothing = ready is ready_for_local is None and _is_empty(scaffold.local_init_op)
     manager = tf.compat.v1.train.SessionManager(
-        local_init_op=scaffold.local_init_op,
+        local_init_op=None if does_nothing else scaffold.local_init_op,
         local_init_feed_dict=scaffold.local_init_feed_dict,
-        ready_op=_check(scaffold.ready_op, [*rest, *rest_local], local=True),
-        ready_for_local_init_op=_check(scaffold.ready_for_local_init_op, rest, local=False),
+        ready_op=ready,
+        ready_for_local_init_op=ready_for_local,
         graph=tf.compat.v1.get_default_graph(),
     )
     session_internals.put_session_manager(creator, manager)
 
 
-def _assigned(fetches: Any) -> set[str]:
-    """The names of the ops that hold the variables which a run certainly gives a value.
+def _assigns(fetches: Any) -> dict[str, str]:
+    """The ops that certainly run and give a variable its value: name -> that of what holds it.
 
     Args:
       fetches: what is run: assignments of variables, or groups of these; what else there is, and
         what an assignment waits for, counts for nothing.
     """
-    found = set()
+    found = {}
     waiting = operations(fetches)
     seen = set(waiting)
     while waiting:
@@ -69,24 +75,31 @@ def _assigned(fetches: Any) -> set[str]:
         elif op.type in ASSIGNS and not session_internals.is_conditional(op):
             holder = op.inputs[0].op
             if holder.type in VARIABLE_OPS:
-                found.add(holder.name)
+                found[op.name] = holder.name
     return found
 
 
-def _has_value(variable: Any, certain: Collection[str]) -> bool:
+def _is_empty(fetches: Any) -> bool:
+    """Whether a run does nothing: it is of groups alone, and of groups of these."""
+    ops = operations(fetches)
+    return bool(ops) and all(op.type == "NoOp" for op in upstream(ops))
+
+
+def _has_value(variable: Any, certain: Collection[str], started: Mapping[str, str]) -> bool:
     """Whether a variable has its value from an init_op, and from a restore as well.
 
     Args:
       variable: of the graph.
       certain: the names of the ops that hold what both assign. A restore does not assign what the
         checkpoint lacks, but runs its initializer.
+      started: what the init_op assigns.
     """
     holder = _holder(variable)
-    return (
-        holder in certain
-        and variable.initializer is not None
-        and holder in _assigned(variable.initializer)
-    )
+    if holder not in certain:
+        return False
+    initializer = variable.initializer  # one of a strategy is made anew each time
+    name = str(getattr(initializer, "name", ""))
+    return started.get(name) == holder or holder in _assigns(initializer).values()
 
 
 def _holder(variable: Any) -> str | None:

@@ -15,7 +15,7 @@ from estimator_ckpt.options import SaverOptions, check_format
 from estimator_ckpt.reading.moved import in_directory
 from estimator_ckpt.saving import tf_internals
 from estimator_ckpt.saving.background import Background
-from estimator_ckpt.saving.built import Built
+from estimator_ckpt.saving.built import Built, Found
 from estimator_ckpt.saving.checkpoint_lists import CheckpointLists
 from estimator_ckpt.saving.given import Objects, VarList
 from estimator_ckpt.saving.graph_contents import graph_contents
@@ -329,13 +329,14 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             self._background.join()
             directory = tf_internals.resuming_directory()
             if directory is None:
-                self._restore(sess, os.fspath(save_path))
+                self._restore(sess, os.fspath(save_path), resumes=False)
                 return
             newest = in_directory(os.fspath(save_path), directory)
-            if self.built.missing(newest):
+            found = self.built.look_at(newest)
+            if found is not None and found.lacking:
                 newest = whole_in_place_of(newest, self._has_all)
             used = resume(
-                lambda prefix: self._restore(sess, prefix, resumes=True),
+                lambda prefix: self._restore(sess, prefix, found, resumes=True),
                 newest,
                 on_corrupt=self.options.on_corrupt,
                 check_data=self.options.check_data,
@@ -343,9 +344,9 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
             if used != newest:
                 self._lists.skip(newest)
 
-    def _restore(self, sess: Any, path: str, *, resumes: bool = False) -> None:
+    def _restore(self, sess: Any, path: str, found: Found | None = None, *, resumes: bool) -> None:
         request = self.request if resumes else None
-        restored = steadily(lambda: self.built.restore(sess, path, request), path)
+        restored = steadily(lambda: self.built.restore(sess, path, request, found), path)
         if resumes and self.input is not None:
             self.input.find(path)
         if request is not None and restored.has_reset:
@@ -389,8 +390,8 @@ class Saver(tf.compat.v1.train.Saver):  # type: ignore[misc]
         """Whether a checkpoint has all that this saver saves."""
         if self.sound is not None and self.sound == mark(prefix):
             return True  # with thousands of variables it takes long to look again
-        missing = self.built.missing(prefix)
-        return missing is not None and missing <= self._lacking
+        found = self.built.look_at(prefix)
+        return found is not None and found.lacking <= self._lacking
 
 
 def _is_ours(saver: Any) -> bool:

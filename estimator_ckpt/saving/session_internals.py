@@ -26,7 +26,10 @@ def creator_of_own_session(saver: Any) -> Any:
     creating = frame_of(tf.compat.v1.train.ChiefSessionCreator.create_session.__code__)
     if finalizing is None or creating is None:
         return None
-    scaffold, creator = finalizing.f_locals["self"], creating.f_locals["self"]
+    # Where another function has been put in the place of one of these, it may call it otherwise.
+    scaffold, creator = (frame.f_locals.get("self") for frame in (finalizing, creating))
+    if scaffold is None or creator is None:
+        return None
     is_for_it = creator._scaffold is scaffold and scaffold.saver is saver
     return creator if is_for_it and not creator._master else None
 
