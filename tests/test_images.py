@@ -3,7 +3,9 @@
 import errno
 import fcntl
 import gc
+import mmap
 import os
+import threading
 import weakref
 from pathlib import Path
 
@@ -13,6 +15,7 @@ import tensorflow as tf
 from saver_sessions import eager_values, make_saver, partitioned, variable
 
 from estimator_ckpt import files
+from estimator_ckpt.bundle.image import BundleImage, Tensor
 from estimator_ckpt.errors import WriteError
 from estimator_ckpt.saving.snapshots import _DTYPES
 
@@ -104,6 +107,38 @@ def test_each_session_of_a_saver_has_a_snapshot_of_its_own(tmp_path):
             for name, image in zip("ab", images):
                 image.write(f"{tmp_path}/{name}")
     assert [eager_values(f"{tmp_path}/{name}")["w"] for name in "ab"] == [1.0, 2.0]
+
+
+def test_memory_that_is_too_small_goes_before_there_is_larger(monkeypatch):
+    made, make = [], mmap.mmap
+
+    def noting(*args):
+        assert not [memory for memory in made if memory() is not None]
+        memory = make(*args)
+        made.append(weakref.ref(memory))
+        return memory
+
+    monkeypatch.setattr(mmap, "mmap", noting)
+    image = BundleImage(1)
+    for size in (1, 2 << 20, 3 << 20):
+        values = np.zeros(size, np.uint8)
+        image.fill([[Tensor("w", "", tf.uint8.as_datatype_enum, values)]])
+    assert len(made) == 3
+
+
+def test_where_no_thread_can_be_started_values_are_copied_all_the_same(tmp_path, monkeypatch):
+    """As in what Python calls when it ends."""
+
+    def refuse(thread):
+        raise RuntimeError("can't start new thread")
+
+    values = np.arange(1 << 20, dtype=np.int32)
+    image = BundleImage(1)
+    with monkeypatch.context() as patched:
+        patched.setattr(threading.Thread, "start", refuse)
+        image.fill([[Tensor("w", "", tf.int32.as_datatype_enum, values)]])
+    image.write(f"{tmp_path}/model")
+    np.testing.assert_array_equal(eager_values(f"{tmp_path}/model")["w"], values)
 
 
 # --- past the page cache ---

@@ -88,6 +88,7 @@ class _DataFile:
             found.append((self.size, data))
             self.size += len(data)
         if self.memory is None or len(self.memory) < self.size:
+            self.memory = None  # first, so that there are never both
             self.memory = mmap.mmap(-1, max(1, self.size))
         target = np.frombuffer(self.memory, np.uint8)
         large = []
@@ -135,16 +136,10 @@ class BundleImage:
         Raises:
           OSError: there is no memory for it.
         """
-        import numpy as np
-
         copies: list[_Copy] = []
         for number, (data_file, tensors) in enumerate(zip(self._data_files, shards)):
             copies += data_file.fill(number, tensors)
-        if copies:
-            count = min(len(copies), os.cpu_count() or 1, _MOST_THREADS)
-            with ThreadPoolExecutor(count, "checkpoint_copy") as pool:
-                for _ in pool.map(lambda copy: np.copyto(*copy), copies):
-                    pass
+        _copy(copies)
 
     def write(self, prefix: str) -> None:
         """Writes it as a new checkpoint to a local disk; its bytes need not outlast a power failure
@@ -160,6 +155,22 @@ class BundleImage:
                 _add(entries, place)
         with files.open_write(f"{prefix}.index", sync=False) as index:
             index.write(encode_index(Index(count, entries)))
+
+
+def _copy(copies: Sequence[_Copy]) -> None:
+    """Copies with several threads at once."""
+    import numpy as np
+
+    if not copies:
+        return
+    count = min(len(copies), os.cpu_count() or 1, _MOST_THREADS)
+    try:
+        with ThreadPoolExecutor(count, "checkpoint_copy") as pool:
+            for _ in pool.map(np.copyto, *zip(*copies)):
+                pass
+    except RuntimeError:  # no thread can be started: the process is ending, or has too many
+        for to, source in copies:
+            np.copyto(to, source)
 
 
 def _add(entries: dict[bytes, Entry], place: _Place) -> None:

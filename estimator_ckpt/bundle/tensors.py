@@ -368,10 +368,12 @@ def _block_sizes(rows: slice, step: int, nbytes: int) -> Iterator[int]:
 
 def encode_strings(values: Sequence[bytes]) -> tuple[bytes, int]:
     """A string tensor as it is stored, and the masked checksum for its entry."""
-    lengths = [len(value) for value in values]
+    lengths = list(map(len, values))
     crc = _lengths_crc(lengths)
     tail = struct.pack("<I", mask(crc)) + b"".join(values)
-    return b"".join(map(encode_varint, lengths)) + tail, mask(google_crc32c.extend(crc, tail))
+    are_bytes = max(lengths, default=0) < 0x80  # millions of words, say, and quicker
+    varints = bytes(lengths) if are_bytes else b"".join(map(encode_varint, lengths))
+    return varints + tail, mask(google_crc32c.extend(crc, tail))
 
 
 def _lengths_crc(lengths: Sequence[int]) -> int:
