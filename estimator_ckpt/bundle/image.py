@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 _LARGE = 1 << 20  # bytes that are worth a thread's while
 _PIECE = 16 << 20
 _MOST_THREADS = 8
+_OWN = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # else it lives as long as a process that is forked
 
 
 class Tensor(NamedTuple):
@@ -89,7 +90,7 @@ class _DataFile:
             self.size += len(data)
         if self.memory is None or len(self.memory) < self.size:
             self.memory = None  # first, so that there are never both
-            self.memory = mmap.mmap(-1, max(1, self.size))
+            self.memory = mmap.mmap(-1, max(1, self.size), flags=_OWN)
         target = np.frombuffer(self.memory, np.uint8)
         large = []
         for start, data in found:
