@@ -112,9 +112,9 @@ def test_each_session_of_a_saver_has_a_snapshot_of_its_own(tmp_path):
 def test_memory_that_is_too_small_goes_before_there_is_larger(monkeypatch):
     made, make = [], mmap.mmap
 
-    def noting(*args):
+    def noting(*args, **kwargs):
         assert not [memory for memory in made if memory() is not None]
-        memory = make(*args)
+        memory = make(*args, **kwargs)
         made.append(weakref.ref(memory))
         return memory
 
