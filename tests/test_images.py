@@ -109,6 +109,17 @@ def test_each_session_of_a_saver_has_a_snapshot_of_its_own(tmp_path):
     assert [eager_values(f"{tmp_path}/{name}")["w"] for name in "ab"] == [1.0, 2.0]
 
 
+def test_a_closed_session_is_refused_as_by_any_other_saver(tmp_path):
+    with tf.Graph().as_default():
+        w = variable("w", 1.0)
+        ops = make_saver("saver", async_checkpoint=True).built.ops
+        with v1.Session() as session:
+            session.run(w.initializer)
+            ops.take_snapshot(session, f"{tmp_path}/model")
+        with pytest.raises(RuntimeError, match="Attempted to use a closed Session"):
+            ops.take_snapshot(session, f"{tmp_path}/model")
+
+
 def test_memory_that_is_too_small_goes_before_there_is_larger(monkeypatch):
     made, make = [], mmap.mmap
 

@@ -89,6 +89,11 @@ class _WeakCallable(BaseSession._Callable):  # type: ignore[misc]
     def _session(self, session: Any) -> None:
         self._weakly = weakref.ref(session)
 
+    def __call__(self) -> Any:
+        if self._session._closed:
+            raise RuntimeError("Attempted to use a closed Session.")  # as a run() says it
+        return super().__call__()
+
     def __del__(self) -> None:
         if self._session is not None:
             super().__del__()
