@@ -272,6 +272,14 @@ def test_headers_that_are_refused(tmp_path, message, error, text):
     with pytest.raises(error, match=text) as caught:
         read(tmp_path, {b"v": entry(size=4)}, message)
     assert caught.value.path == str(tmp_path / "m.index")
+    with pytest.raises(error, match=text):
+        index.read_num_shards(str(tmp_path / "m"))
+
+
+def test_the_count_of_data_files_is_read_without_the_entries(tmp_path):
+    with pytest.raises(CorruptCheckpointError):
+        read(tmp_path, {b"v": entry(dtype=0)})
+    assert index.read_num_shards(str(tmp_path / "m")) == HEADER.num_shards == 2
 
 
 ENTRIES = [

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 from graph_jobs import FORMATS, latest, run_job
 
-from estimator_ckpt import make_scaffold, saver_scaffold
+from estimator_ckpt import WarmStart, make_scaffold, saver_scaffold
 
 v1 = tf.compat.v1
 
@@ -138,6 +138,25 @@ def test_a_restore_is_certain_of_what_the_saver_saves(tmp_path):
     with pytest.raises(RuntimeError, match=r"error: Variables not initialized: w$"):
         session(prefix=prefix)  # in TensorFlow's own words
     assert session() == ({"w"}, {"w"})
+
+
+@pytest.mark.parametrize("has_init_op", [False, True])
+def test_a_warm_start_is_certain_of_what_it_assigns_and_initializes(tmp_path, has_init_op):
+    prefix = str(tmp_path / "model.ckpt")
+    with tf.Graph().as_default(), v1.Session() as session:
+        v1.get_variable("w", initializer=[3.0, 4.0])
+        session.run(v1.global_variables_initializer())
+        v1.train.Saver().save(session, prefix)
+    with tf.Graph().as_default():
+        _, pieces = partly()
+        scaffold = make_scaffold(
+            "both",
+            warm_start=WarmStart(prefix, on_missing="init"),
+            base=v1.train.Scaffold(**pieces) if has_init_op else None,
+        )
+        # An init_op of the user's own initializes what the checkpoint lacks.
+        expected = {"late"} if has_init_op else None
+        assert checks(scaffold) == (expected, expected)
 
 
 def test_a_session_of_a_cluster_checks_everything(graph):

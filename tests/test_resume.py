@@ -160,6 +160,14 @@ def test_a_journal_that_is_torn_says_nothing(tmp_path, text):
     assert_same(start, end)
 
 
+def test_a_journal_that_has_nothing_new_to_say_is_not_written_again(tmp_path):
+    written = []
+    for steps in (1, 0, 1):
+        run_job(tmp_path, lambda: make_scaffold("both"), steps=steps)
+        written.append((tmp_path / "checkpoint.journal").stat().st_mtime_ns)
+    assert written[0] == written[1] < written[2]
+
+
 def test_names_in_a_journal_lead_nowhere_else(tmp_path):
     names = ["../a", "/a", "", 3, "b"]
     (tmp_path / "checkpoint.journal").write_text(json.dumps({"unused": names}))

@@ -6,8 +6,9 @@ tensorflow/core/util/saved_tensor_slice_util.cc.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
@@ -41,6 +42,7 @@ __all__ = [
     "decode_version",
     "encode_index",
     "read_index",
+    "read_num_shards",
     "same_tensor",
     "shard_path",
     "write_index",
@@ -113,20 +115,40 @@ def read_index(prefix: str) -> Index:
       UnsupportedCheckpointError: big-endian, of a newer format, or compressed in a way that
         TensorFlow does not know.
     """
+    with _mapped_index(prefix) as (data, path), collector_paused():
+        return _decode_index(data, path)
+
+
+def read_num_shards(prefix: str) -> int:
+    """The count of data files, by the header of ``PREFIX.index``; no entry is looked at.
+
+    Raises:
+      CheckpointError: as read_index() does.
+    """
+    with _mapped_index(prefix) as (data, path):
+        header, _ = _decode_start(data, path)
+        return header[0]
+
+
+@contextlib.contextmanager
+def _mapped_index(prefix: str) -> Iterator[tuple[memoryview, str]]:
+    """The bytes of an index and its path, of which an error in the block tells."""
     path = f"{prefix}.index"
     if not files.exists(path):
         raise NotACheckpointError("there is no such file; expected a checkpoint's index", path=path)
     data = files.map_bytes(path)
     try:
-        with collector_paused():
-            return _decode_index(data, path)
+        yield data, path
     except DecodeError as error:
         raise CorruptCheckpointError(f"no protobuf message: {error}", path=path) from error
     finally:
         data.release()
 
 
-def _decode_index(data: memoryview, path: str) -> Index:
+def _decode_start(
+    data: memoryview, path: str
+) -> tuple[tuple[int, Version, bytes], Iterator[tuple[Sequence[bytes], Sequence[bytes]]]]:
+    """The header, and the keys and values behind it, block by block."""
     if pointer := files.lfs_pointer(bytes(data[:32])):
         raise NotACheckpointError(f"expected an index, found {pointer}", path=path)
     if not table.is_table(data):
@@ -139,10 +161,15 @@ def _decode_index(data: memoryview, path: str) -> Index:
     first_keys, first_values = next(blocks, ([], []))
     if not first_keys or first_keys[0] != _HEADER_KEY:
         raise CorruptCheckpointError("the header, under the empty key, is missing", path=path)
-    num_shards, version, mark = _decode_header(first_values[0], path)
+    header = _decode_header(first_values[0], path)
+    return header, itertools.chain([(first_keys[1:], first_values[1:])], blocks)
+
+
+def _decode_index(data: memoryview, path: str) -> Index:
+    (num_shards, version, mark), blocks = _decode_start(data, path)
     entries: dict[bytes, Entry] = {}
     shapes: Shapes = {}
-    for keys, values in itertools.chain([(first_keys[1:], first_values[1:])], blocks):
+    for keys, values in blocks:
         before = len(entries)
         try:
             entries.update(zip(keys, decode_entries(values, num_shards, shapes)))

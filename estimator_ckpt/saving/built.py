@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -76,6 +76,7 @@ class Built:
       saver_def: TensorFlow's names for some of them.
       options: of the saver.
       reshape: whether a variable takes a value of another shape with as many elements.
+      warm_started: the names of the ops that hold what a warm start certainly gives a value.
     """
 
     contents: Contents
@@ -83,6 +84,7 @@ class Built:
     saver_def: Any
     options: SaverOptions
     reshape: bool
+    warm_started: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         if may_initialize(self.options.on_missing):
@@ -107,12 +109,20 @@ class Built:
           keys: name of a whole variable, as the saver saves it -> its key in the checkpoint.
           checkpoint: where from.
         """
-        fetches = self.ops.fetches(keys)
         feeds = self.ops.feeds(keys, checkpoint.index.entries)
-        if fetches is None:
-            graph = tf.compat.v1.get_default_graph()
-            fetches = [graph.get_operation_by_name(self.saver_def.restore_op_name)]
-        return fetches, {self.saver_def.filename_tensor_name: checkpoint.prefix, **feeds}
+        return self.assigns(keys), {self.saver_def.filename_tensor_name: checkpoint.prefix, **feeds}
+
+    def assigns(self, names: Collection[str]) -> list[tf.Operation]:
+        """The ops that assign some variables and no others, or the one that assigns all.
+
+        Args:
+          names: those of whole variables, as the saver saves them.
+        """
+        some = self.ops.fetches(names)
+        if some is not None:
+            return some
+        graph = tf.compat.v1.get_default_graph()
+        return [graph.get_operation_by_name(self.saver_def.restore_op_name)]
 
     def restore(
         self,

@@ -99,17 +99,15 @@ def graph_contents(
             tensors = []
             for suffix, spec in zip(suffixes_of(name, saveable), saveable.specs):
                 key = assigned[name].keys[suffix]
-                wanted = replace(
-                    with_average(_wanted(name, suffix, key, attributes, saveable, spec), saveable),
-                    is_named=name in on_purpose,
-                    weak=weak.get(name, ()),
-                )
-                tensors.append(SavedTensor(wanted, key))
+                wanted = _wanted(name, suffix, key, attributes, saveable, spec)
+                if name in on_purpose or name in weak:
+                    wanted = replace(wanted, is_named=name in on_purpose, weak=weak.get(name, ()))
+                tensors.append(SavedTensor(with_average(wanted, saveable), key))
             records.append(Record(name, saveable, tensors, holders_of(saveable)))
 
     owners = {id(given.owner) for given in assigned.values() if given.owner is not None}
     others = [saveable for saveable in users_saveables if id(saveable) not in owners]
-    covered = {source(record.saveable) for record in records}
+    covered = {source(record.saveable) for record in records} if others else set()
     records += _users_records(others, covered, set(saveables), graph, attributes)
     contents = Contents(records, graph, structure, step)
     _check_keys(contents)
@@ -127,7 +125,7 @@ def _assign_objects(
     found = {}
     for name, group in saveables.items():
         suffixes = suffixes_of(name, group[0])
-        owner = by_source.get(source(group[0]))
+        owner = by_source.get(source(group[0])) if by_source else None
         keys = None if owner is None else _keys_of(owner, group[0], suffixes, attributes)
         if owner is None or keys is None:
             attribute = _ATTRIBUTES.get(tuple(suffixes), "STATE")

@@ -9,7 +9,7 @@ RestoreV2, which can be fed in a graph that is already finalized.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -243,9 +243,9 @@ class SaverOps(BulkSaverBuilder):  # type: ignore[misc]
             (value,) = tensors
             return tf.raw_ops.AssignVariableOp(resource=saveable.handle_op, value=value)
 
-    def fetches(self, keys: Mapping[str, str]) -> list[tf.Operation] | None:
-        """The ops that assign the tensors in `keys` and no others; None if these are all."""
-        chosen = [a.op for a in self._assigns if all(t in keys for t in a.tensors)]
+    def fetches(self, names: Collection[str]) -> list[tf.Operation] | None:
+        """The ops that assign the tensors of these names and no others; None if these are all."""
+        chosen = [a.op for a in self._assigns if all(t in names for t in a.tensors)]
         return None if len(chosen) == len(self._assigns) else chosen
 
     def assigning(

@@ -10,6 +10,7 @@ nothing, and then nothing is removed, and nothing taken for synced.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -97,7 +98,7 @@ def _seconds(said: Any) -> dict[str, float]:
 
 
 def write_journal(directory: str, state_name: str, journal: Journal, token: str) -> None:
-    """Writes the journal in one step.
+    """Writes the journal in one step, unless the one that is there says the same.
 
     Args:
       directory: of the state file.
@@ -109,8 +110,11 @@ def write_journal(directory: str, state_name: str, journal: Journal, token: str)
       WriteError: it cannot be written.
     """
     path = journal_path(directory, state_name)
-    text = json.dumps(journal._asdict(), indent=1)
-    files.write_atomic(path, text.encode(), temporary=temporary_name(path, token))
+    data = json.dumps(journal._asdict(), indent=1).encode()
+    with contextlib.suppress(CheckpointError):  # it is written then
+        if files.exists(path) and files.read_bytes(path) == data:
+            return
+    files.write_atomic(path, data, temporary=temporary_name(path, token))
 
 
 def temporary_name(path: str, token: str) -> str:

@@ -19,7 +19,7 @@ from typing import Any
 from absl import logging
 
 from estimator_ckpt import files
-from estimator_ckpt.bundle.index import read_index, shard_path
+from estimator_ckpt.bundle.index import read_index, read_num_shards, shard_path
 from estimator_ckpt.errors import CheckpointError, WriteError
 from estimator_ckpt.reading import state
 from estimator_ckpt.reading.input_files import input_directory, is_input_directory, positions
@@ -374,7 +374,7 @@ def sync_checkpoint(prefix: str) -> None:
         return
     paths = []
     for one in (prefix, *positions(prefix).values()):
-        count = read_index(one).num_shards
+        count = read_num_shards(one)
         paths += [shard_path(one, shard, count) for shard in range(count)]
     sync_files(paths)
 

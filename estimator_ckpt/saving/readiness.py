@@ -23,7 +23,8 @@ def check_only_the_rest(saver: Any) -> None:
 
     Called while a Scaffold is finalized. Its ready_op and ready_for_local_init_op stay as they are.
     The session runs others, of the variables that may have no value, if there are any: those that
-    either its init_op or a restore does not assign. A check of the user's own is run as it is.
+    either a first start, by its init_op or a warm start, or a restore does not assign. A check of
+    the user's own is run as it is.
 
     Args:
       saver: one whose ops are there. It must be the Scaffold's, else nothing is done.
@@ -32,14 +33,14 @@ def check_only_the_rest(saver: Any) -> None:
     if creator is None or saver.saver_def is None:
         return
     scaffold = session_internals.scaffold_of(creator)
-    started = _assigns(scaffold.init_op)
-    restored = set(_assigns(saver.saver_def.restore_op_name).values())
-    certain = restored.intersection(started.values())
+    started = assigned_by(scaffold.init_op)
+    restored = set(assigned_by(saver.saver_def.restore_op_name).values())
+    certain = restored.intersection((*started.values(), *saver.built.warm_started))
     for_all = tf.compat.v1.global_variables()
     rest = [one for one in for_all if not _has_value(one, certain, started)]
     if len(rest) == len(for_all):
         return
-    started_locally = set(_assigns(scaffold.local_init_op).values())
+    started_locally = set(assigned_by(scaffold.local_init_op).values())
     local = tf.compat.v1.local_variables()
     rest_local = [variable for variable in local if _holder(variable) not in started_locally]
     ready = _check(scaffold.ready_op, [*rest, *rest_local], local=True)
@@ -56,7 +57,7 @@ def check_only_the_rest(saver: Any) -> None:
     session_internals.put_session_manager(creator, manager)
 
 
-def _assigns(fetches: Any) -> dict[str, str]:
+def assigned_by(fetches: Any) -> dict[str, str]:
     """The ops that certainly run and give a variable its value: name -> that of what holds it.
 
     Args:
@@ -86,7 +87,7 @@ def _is_empty(fetches: Any) -> bool:
 
 
 def _has_value(variable: Any, certain: Collection[str], started: Mapping[str, str]) -> bool:
-    """Whether a variable has its value from an init_op, and from a restore as well.
+    """Whether a variable has its value from a first start, and from a restore as well.
 
     Args:
       variable: of the graph.
@@ -99,7 +100,7 @@ def _has_value(variable: Any, certain: Collection[str], started: Mapping[str, st
         return False
     initializer = variable.initializer  # one of a strategy is made anew each time
     name = str(getattr(initializer, "name", ""))
-    return started.get(name) == holder or holder in _assigns(initializer).values()
+    return started.get(name) == holder or holder in assigned_by(initializer).values()
 
 
 def _holder(variable: Any) -> str | None:

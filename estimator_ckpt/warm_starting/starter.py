@@ -26,6 +26,7 @@ from estimator_ckpt.roles import STATISTIC, WEIGHT
 from estimator_ckpt.roles.training_state import state_by_names
 from estimator_ckpt.saving import tf_internals
 from estimator_ckpt.saving.initial_values import Initialization, warn_of_resets
+from estimator_ckpt.saving.readiness import assigned_by
 from estimator_ckpt.saving.saveables import source
 from estimator_ckpt.saving.saver import Saver
 from estimator_ckpt.saving.upstream import upstream
@@ -181,8 +182,20 @@ class Starter:
                 self._reader = saver
                 self._fetches, self._feeds = saver.built.restore_ops(reading, checkpoint)
                 self._plan(variables, {*reading, *self._computed})
+                self._tell_what_is_started({*reading, *self._computed})
         except CheckpointError as error:
             self._error = error
+
+    def _tell_what_is_started(self, names: Collection[str]) -> None:
+        """Tells the saver what certainly has a value after init_fn(): the session need not ask.
+
+        Args:
+          names: of the variables that are assigned.
+        """
+        ops = self._reader.built.assigns(names)
+        for initialization in self._rest:
+            ops += initialization.initializers
+        self._saver.built.warm_started.update(assigned_by(ops).values())
 
     def _put_fitted(self, session: tf.compat.v1.Session) -> None:
         """Assigns what has another shape in the checkpoint; these have their initial values."""
