@@ -137,6 +137,24 @@ def test_memory_that_is_too_small_goes_before_there_is_larger(monkeypatch):
     assert len(made) == 3
 
 
+@pytest.mark.skipif(not hasattr(mmap, "MADV_DONTFORK"), reason="as Linux has it")
+def test_a_process_that_is_forked_does_not_have_the_memory_too():
+    image = BundleImage(1)
+    image.fill([[Tensor("w", "", tf.uint8.as_datatype_enum, np.ones(2 << 20, np.uint8))]])
+    address = np.frombuffer(image._data_files[0].memory, np.uint8).ctypes.data
+
+    def has_memory():
+        with open("/proc/self/maps") as maps:
+            ranges = [line.split()[0].split("-") for line in maps]
+        return any(int(start, 16) <= address < int(end, 16) for start, end in ranges)
+
+    assert has_memory()
+    child = os.fork()
+    if not child:
+        os._exit(has_memory())
+    assert os.waitpid(child, 0)[1] == 0
+
+
 def test_where_no_thread_can_be_started_values_are_copied_all_the_same(tmp_path, monkeypatch):
     """As in what Python calls when it ends."""
 

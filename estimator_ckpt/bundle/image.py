@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _LARGE = 1 << 20  # bytes that are worth a thread's while
 _PIECE = 16 << 20
 _MOST_THREADS = 8
-_OWN = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # else it lives as long as a process that is forked
+_OWN = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
 
 
 class Tensor(NamedTuple):
@@ -91,6 +91,9 @@ class _DataFile:
         if self.memory is None or len(self.memory) < self.size:
             self.memory = None  # first, so that there are never both
             self.memory = mmap.mmap(-1, max(1, self.size), flags=_OWN)
+            # A process that is forked would keep it, and each of its pages be copied once more.
+            if hasattr(mmap, "MADV_DONTFORK"):
+                self.memory.madvise(mmap.MADV_DONTFORK)
         target = np.frombuffer(self.memory, np.uint8)
         large = []
         for start, data in found:
