@@ -1,5 +1,6 @@
 """Snapshots in memory: laid out as data files, and written past the page cache."""
 
+import contextlib
 import errno
 import fcntl
 import gc
@@ -15,6 +16,7 @@ import tensorflow as tf
 from saver_sessions import eager_values, make_saver, partitioned, variable
 
 from estimator_ckpt import files
+from estimator_ckpt.bundle import image as image_module
 from estimator_ckpt.bundle.image import BundleImage, Tensor
 from estimator_ckpt.errors import WriteError
 from estimator_ckpt.saving.snapshots import _DTYPES
@@ -153,6 +155,27 @@ def test_a_process_that_is_forked_does_not_have_the_memory_too():
     if not child:
         os._exit(has_memory())
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_memory_that_was_not_filled_to_the_end_is_not_filled_again(monkeypatch):
+    """A second Ctrl-C does not wait for the threads that copy."""
+    made, make, copy = [], mmap.mmap, image_module._copy
+
+    def noting(*args, **kwargs):
+        made.append(make(*args, **kwargs))
+        return made[-1]
+
+    def interrupted(copies):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(mmap, "mmap", noting)
+    image = BundleImage(1)
+    for copying in (copy, interrupted, copy):
+        monkeypatch.setattr(image_module, "_copy", copying)
+        with contextlib.suppress(KeyboardInterrupt):
+            values = np.zeros(100, np.uint8)
+            image.fill([[Tensor("w", "", tf.uint8.as_datatype_enum, values)]])
+    assert len(made) == 2
 
 
 def test_where_no_thread_can_be_started_values_are_copied_all_the_same(tmp_path, monkeypatch):

@@ -141,9 +141,14 @@ class BundleImage:
           OSError: there is no memory for it.
         """
         copies: list[_Copy] = []
-        for number, (data_file, tensors) in enumerate(zip(self._data_files, shards)):
-            copies += data_file.fill(number, tensors)
-        _copy(copies)
+        try:
+            for number, (data_file, tensors) in enumerate(zip(self._data_files, shards)):
+                copies += data_file.fill(number, tensors)
+            _copy(copies)
+        except BaseException:
+            # After a second Ctrl-C, threads may copy to there still, while it is filled anew.
+            self._data_files = [_DataFile() for _ in self._data_files]
+            raise
 
     def write(self, prefix: str) -> None:
         """Writes it as a new checkpoint to a local disk; its bytes need not outlast a power failure
