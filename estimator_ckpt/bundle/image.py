@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 _LARGE = 1 << 20  # bytes that are worth a thread's while
 _PIECE = 16 << 20
 _MOST_THREADS = 8
-_OWN = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+_OWN = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS  # mmap shares by default
 
 
 class Tensor(NamedTuple):
@@ -105,7 +105,7 @@ class _DataFile:
                     large.append((target[start + at : start + at + len(piece)], piece))
         return large
 
-    def write(self, path: str) -> Iterable[_Place]:
+    def write(self, path: str) -> list[_Place]:
         """Writes the file; the places, with all checksums."""
         assert self.memory is not None, "it is filled first"
         with memoryview(self.memory) as memory, memory[: self.size] as data:

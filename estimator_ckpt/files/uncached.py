@@ -56,7 +56,7 @@ def _set_past_cache(descriptor: int, is_past: bool) -> bool:
     import fcntl
 
     before = fcntl.fcntl(descriptor, fcntl.F_GETFL)
-    after = before | direct if is_past else before & ~direct
     with contextlib.suppress(OSError):
-        fcntl.fcntl(descriptor, fcntl.F_SETFL, after)
-    return after != before
+        wanted = before | direct if is_past else before & ~direct
+        fcntl.fcntl(descriptor, fcntl.F_SETFL, wanted)
+    return fcntl.fcntl(descriptor, fcntl.F_GETFL) != before

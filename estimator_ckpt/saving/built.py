@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 from absl import logging
 
-from estimator_ckpt.bulk import collector_paused
 from estimator_ckpt.bundle.index import Index
 from estimator_ckpt.checkpoint import Checkpoint
 from estimator_ckpt.errors import CheckpointError
@@ -167,7 +166,6 @@ class Built:
             logging.info("Reset once: %s: %s", ", ".join(request.reset), sorted(request.tensors))
         return Restored(prefix, lacking, resets, request is not None)
 
-    @collector_paused()
     def resolution(self, checkpoint: Checkpoint) -> Resolution:
         """What a checkpoint has of `wanted`, and where the two do not fit."""
         return resolve(

@@ -10,7 +10,6 @@ nothing, and then nothing is removed, and nothing taken for synced.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -97,8 +96,13 @@ def _seconds(said: Any) -> dict[str, float]:
     }
 
 
+def encode_journal(journal: Journal) -> bytes:
+    """The file that says this; JSON does not tell lists from tuples."""
+    return json.dumps(journal._asdict(), indent=1).encode()
+
+
 def write_journal(directory: str, state_name: str, journal: Journal, token: str) -> None:
-    """Writes the journal in one step, unless the one that is there says the same.
+    """Writes the journal in one step.
 
     Args:
       directory: of the state file.
@@ -110,11 +114,7 @@ def write_journal(directory: str, state_name: str, journal: Journal, token: str)
       WriteError: it cannot be written.
     """
     path = journal_path(directory, state_name)
-    data = json.dumps(journal._asdict(), indent=1).encode()
-    with contextlib.suppress(CheckpointError):  # it is written then
-        if files.exists(path) and files.read_bytes(path) == data:
-            return
-    files.write_atomic(path, data, temporary=temporary_name(path, token))
+    files.write_atomic(path, encode_journal(journal), temporary=temporary_name(path, token))
 
 
 def temporary_name(path: str, token: str) -> str:

@@ -26,6 +26,7 @@ from estimator_ckpt.reading.input_files import input_directory, is_input_directo
 from estimator_ckpt.reading.state import CheckpointState
 from estimator_ckpt.saving.journal import (
     Journal,
+    encode_journal,
     fingerprint,
     journal_path,
     mark,
@@ -234,7 +235,8 @@ class Keeper:
             tuple(with_input),
             {**{n: secs for n, secs in old.seconds.items() if n in names}, name: round(seconds, 3)},
         )
-        self._write(journal)
+        if encode_journal(journal) != encode_journal(old):
+            self._write(journal)
         deleted = [one for one in self._deleting if delete(one, meta_graph_suffix)]
         self._deleting = [one for one in self._deleting if one not in deleted]
         for file in due:
